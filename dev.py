@@ -1,0 +1,192 @@
+"""Do one of the project's tasks, having installed what it needs.
+
+``python3 dev.py test``
+    lint, types, Python, JavaScript and browser tests
+``python3 dev.py example``
+    serve the example on port 5000; further arguments go to ``flask run``
+``python3 dev.py bench``
+    measure; further arguments go to ``python -m benchmarks``
+
+Needs Python 3.11 or later and pip. Every command is printed before it is run, and
+works as well by hand.
+"""
+
+from __future__ import annotations
+
+import collections.abc as c
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+import typing as t
+import venv
+
+ROOT = pathlib.Path(__file__).resolve().parent
+PYPROJECT = ROOT / "pyproject.toml"
+NPM_PACKAGES = ROOT / "node_modules"
+
+#: What tests need beyond Python, and Debian's packages of it.
+PROGRAMS = {
+    "chromium": "chromium",
+    "node": "nodejs",
+    "npm": "npm",
+    "redis-server": "redis-server",
+}
+
+#: The steps of ``test``: name, environment, programs that must be there, command.
+STEPS = [
+    ("lint", "dev", [], "ruff check"),
+    ("format", "dev", [], "ruff format --check"),
+    ("types", "dev", [], "mypy"),
+    ("unit tests", "dev", [], "pytest --ignore=tests/browser"),
+    (
+        "oldest Flask",
+        "oldest",
+        [],
+        "pytest --ignore=tests/browser --ignore=tests/test_packaging.py",
+    ),
+    ("JavaScript", "dev", ["node", "npm"], "npm test"),
+    ("TypeScript", "dev", ["node", "npm"], "npm run types"),
+    ("browser tests", "dev", ["node", "npm", "chromium"], "pytest tests/browser"),
+]
+
+
+def test() -> t.NoReturn:
+    """Run every step, then say how each went."""
+    lacking = install_programs()
+    paths = {name: environment(name) for name in ("dev", "oldest")}
+    lines, results = [], []
+
+    for name, path, needs, command in STEPS:
+        start = time.monotonic()
+        reasons = [lacking[need] for need in needs if need in lacking]
+
+        if not reasons:
+            passed = run(command.split(), paths[path], check=False)
+            result = "passed" if passed else "failed"
+        else:
+            result = "failed" if os.environ.get("CI") else "skipped"
+
+        seconds = time.monotonic() - start
+        lines.append(f"{name:<16}{result:<8}{seconds:>6.1f} s  {', '.join(reasons)}")
+        results.append(result)
+
+    print("", *lines, "", sep="\n")
+    words = ["passed", "failed"] + ["skipped"] * ("skipped" in results)
+    print(", ".join(f"{results.count(word)} {word}" for word in words))
+    sys.exit("failed" in results)
+
+
+def example(*arguments: str) -> t.NoReturn:
+    """Serve the example."""
+    become(["flask", "--app", "example/app.py", "run", *arguments], "example")
+
+
+def bench(*arguments: str) -> t.NoReturn:
+    """Measure, side by side with the peers."""
+    become(["python", "-m", "benchmarks", *arguments], "bench")
+
+
+def environment(group: str) -> str:
+    """Make the virtual environment of a dependency group.
+
+    :return: the ``PATH`` with which its programs are found.
+    """
+    folder = ROOT / (".venv" if group == "dev" else f".venv-{group}")
+    programs = folder / ("Scripts" if os.name == "nt" else "bin")
+
+    def install() -> None:
+        # The pip that started this installs into an environment without one: Debian
+        # has neither ensurepip nor leave to install outside of environments.
+        venv.create(folder, clear=True)
+        pip = [sys.executable, "-m", "pip", "--python", str(programs / "python")]
+        run([*pip, "install", "-qq", "-e", str(ROOT), *requirements(group)])
+
+    fill(folder, PYPROJECT, install)
+    return f"{programs}{os.pathsep}{os.environ['PATH']}"
+
+
+def requirements(group: str) -> c.Iterator[str]:
+    """The requirements of a dependency group, which pip reads only since 25.1."""
+    import tomllib
+
+    for entry in tomllib.loads(PYPROJECT.read_text())["dependency-groups"][group]:
+        if isinstance(entry, dict):
+            yield from requirements(entry["include-group"])
+        else:
+            yield entry
+
+
+def install_programs() -> dict[str, str]:
+    """Install the programs that tests need, as far as possible.
+
+    :return: for each that isn't there, the reason.
+    """
+    packages = [PROGRAMS[name] for name in PROGRAMS if not shutil.which(name)]
+
+    if packages and shutil.which("apt-get") and os.geteuid() == 0:
+        run(["apt-get", "update", "-q"], check=False)
+        apt = ["apt-get", "install", "-q", "-y", "--no-install-recommends"]
+        run([*apt, *packages], check=False)
+
+    lacking = {
+        name: f"{name} is not installed" for name in PROGRAMS if not shutil.which(name)
+    }
+
+    if "npm" not in lacking:
+        try:
+            fill(NPM_PACKAGES, ROOT / "package-lock.json", lambda: run(["npm", "ci"]))
+        except subprocess.CalledProcessError:
+            lacking["npm"] = "npm could not install its packages"
+
+    return lacking
+
+
+def fill(
+    folder: pathlib.Path, source: pathlib.Path, install: c.Callable[[], object]
+) -> None:
+    """Fill a folder unless that was done already, here and from the same source."""
+    origin = f"{sys.version} {ROOT} {source.read_text()}"
+    key = hashlib.sha256(origin.encode()).hexdigest()
+    stamp = folder / ".filled"
+
+    if not stamp.is_file() or stamp.read_text() != key:
+        install()
+        stamp.write_text(key)
+
+
+def run(command: list[str], path: str | None = None, *, check: bool = True) -> bool:
+    """Run a command and wait for it."""
+    print("\n$", *command, flush=True)
+    environ = {**os.environ, "PATH": path or os.environ["PATH"]}
+    program = shutil.which(command[0], path=path) or command[0]
+    done = subprocess.run([program, *command[1:]], cwd=ROOT, env=environ, check=check)
+    return done.returncode == 0
+
+
+def become(command: list[str], group: str) -> t.NoReturn:
+    """Go on as another program: signals reach it directly."""
+    path = environment(group)
+    print("\n$", *command, flush=True)
+    os.chdir(ROOT)
+    os.execvpe(command[0], command, {**os.environ, "PATH": path})
+
+
+if __name__ == "__main__":
+    tasks: dict[str, c.Callable[..., t.NoReturn]] = {
+        task.__name__: task for task in (test, example, bench)
+    }
+
+    if sys.version_info < (3, 11):  # noqa: UP036
+        sys.exit("Flask-Mengpaneel needs Python 3.11 or later.")
+
+    if len(sys.argv) < 2 or sys.argv[1] not in tasks:
+        sys.exit(__doc__)
+
+    try:
+        tasks[sys.argv[1]](*sys.argv[2:])
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"Could not be set up: {error}")

@@ -1,0 +1,182 @@
+"""Calls of Mixpanel's browser library, and the one JSON form they have everywhere."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import dataclasses
+import enum
+import json
+import typing as t
+
+Json: t.TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+
+#: The calls whose event is one record at Mixpanel, and has a time and an id.
+TRACKING = frozenset({"track", "track_pageview", "track_with_groups"})
+
+#: Further calls that change one profile or event at Mixpanel.
+_RECORDS = frozenset({"alias", "set_group", "add_group", "remove_group"})
+
+
+class Stage(enum.StrEnum):
+    """When a call reaches Mixpanel, relative to the others of its request."""
+
+    BEFORE_SETUP = "before_setup"
+    SETUP = "setup"
+    TRACKING = "tracking"
+
+
+class Call:
+    """A recorded method call, such as ``people.set({"Plan": "pro"})``.
+
+    :param at: when the call was made, where that matters and the call doesn't say it.
+    :param wire: ``[[name, ...], [argument, ...]]``: the names that lead from the
+        ``mixpanel`` object to the method, and plain JSON arguments. A chained call
+        has further pairs: ``[["get_group"], ["company", "acme"], ["set"],
+        [{"Seats": 12}]]``.
+    """
+
+    __slots__ = ("at", "wire")
+
+    def __init__(self, wire: list[t.Any], at: float | None = None) -> None:
+        self.wire = wire
+        self.at = at
+
+    @classmethod
+    def from_json(cls, value: t.Any) -> Call:
+        """Read a call that was elsewhere in the meantime.
+
+        :raises ValueError: the value isn't a call.
+        """
+        if (
+            not isinstance(value, list)
+            or not value
+            or len(value) % 2
+            or not all(isinstance(part, list) for part in value)
+            or not all(
+                names and all(isinstance(name, str) for name in names)
+                for names in value[::2]
+            )
+        ):
+            raise ValueError("not a call")
+
+        return cls(value)
+
+    @property
+    def name(self) -> str:
+        """The method, as one would write it: ``people.set``, ``get_group.set``."""
+        return ".".join(name for names in self.wire[::2] for name in names)
+
+    @property
+    def arguments(self) -> list[t.Any]:
+        """The arguments of the last method of the chain."""
+        return t.cast("list[t.Any]", self.wire[-1])
+
+    @property
+    def tracks(self) -> bool:
+        """Whether the call tracks an event."""
+        return self.wire[0][0] in TRACKING
+
+    @property
+    def is_record(self) -> bool:
+        """Whether the call is something that Mixpanel stores: an event, a profile or
+        group operation; what the ledger counts."""
+        names = self.wire[0]
+        return (
+            names[0] in TRACKING
+            or names[0] in _RECORDS
+            or (names[0] == "people" and len(names) == 2)
+            or (names[0] == "get_group" and len(self.wire) == 4)
+        )
+
+    @property
+    def event(self) -> str:
+        """The name of a tracked or timed event."""
+        if self.wire[0][0] != "track_pageview":
+            return t.cast(str, self.wire[1][0])
+
+        options = self.wire[1][1] if len(self.wire[1]) > 1 else {}
+        return t.cast(str, options.get("event_name", "$mp_web_page_view"))
+
+    @property
+    def properties(self) -> dict[str, Json]:
+        """The properties of a tracked event."""
+        position = 0 if self.wire[0][0] == "track_pageview" else 1
+        return t.cast("dict[str, Json]", self.wire[1][position])
+
+    def with_defaults(self, defaults: c.Mapping[str, Json]) -> Call:
+        """The same event with further properties; its own win."""
+        wire = [self.wire[0], list(self.wire[1])]
+        position = 0 if self.wire[0][0] == "track_pageview" else 1
+        wire[1][position] = {**defaults, **self.properties}
+        return Call(wire)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Call) and self.wire == other.wire
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Call({self.wire!r})"
+
+
+@dataclasses.dataclass(slots=True)
+class CallLog:
+    """The calls of one unit of work, by stage."""
+
+    before_setup: list[Call] = dataclasses.field(default_factory=list)
+    setup: list[Call] = dataclasses.field(default_factory=list)
+    tracking: list[Call] = dataclasses.field(default_factory=list)
+
+    #: Whether somebody said who this is, even if only that it is nobody.
+    set_up: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.before_setup or self.setup or self.tracking)
+
+    def __iter__(self) -> c.Iterator[Call]:
+        """The calls in the order in which they are to reach Mixpanel."""
+        yield from self.before_setup
+        yield from self.setup
+        yield from self.tracking
+
+    def __len__(self) -> int:
+        return len(self.before_setup) + len(self.setup) + len(self.tracking)
+
+    def of(self, stage: Stage) -> list[Call]:
+        """The calls of one stage."""
+        return t.cast("list[Call]", getattr(self, stage))
+
+    def to_json(self) -> dict[str, t.Any]:
+        """The calls as plain JSON values, by stage; what is empty is left out."""
+        return {
+            stage.value: [call.wire for call in self.of(stage)]
+            for stage in Stage
+            if self.of(stage) or (stage is Stage.SETUP and self.set_up)
+        }
+
+    @classmethod
+    def from_json(cls, value: t.Any) -> CallLog:
+        """Read what :meth:`to_json` gave.
+
+        :raises ValueError: it isn't a log of calls.
+        """
+        if not isinstance(value, dict):
+            raise ValueError("not a log of calls")
+
+        before_setup, setup, tracking = (
+            [Call.from_json(wire) for wire in _list(value.get(stage.value, []))]
+            for stage in Stage
+        )
+        return cls(before_setup, setup, tracking, Stage.SETUP.value in value)
+
+
+def _list(value: t.Any) -> list[t.Any]:
+    if not isinstance(value, list):
+        raise ValueError("not a list of calls")
+
+    return value
+
+
+def dumps(value: t.Any) -> str:
+    """Write plain JSON values as ASCII, in the fewest bytes."""
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,373 @@
+"""Every ``MENGPANEEL_`` key: its default, its check and its error."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import dataclasses
+import difflib
+import os
+import typing as t
+import warnings
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from werkzeug.utils import import_string
+
+if t.TYPE_CHECKING:
+    from flask import Flask
+
+    from .calls import Json
+
+STRATEGIES = (
+    "Delayed",
+    "ClientSide",
+    "CapableClientSide",
+    "AsyncServerSide",
+    "ServerSide",
+)
+CLIENT_STRATEGIES = frozenset(STRATEGIES[:3])
+TRANSPORTS = ("thread", "inline", "celery")
+
+# The variables by which the platforms say that a process is frozen or ended as
+# soon as its response has left:
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+# https://vercel.com/docs/environment-variables/system-environment-variables
+# https://cloud.google.com/run/docs/container-contract#env-vars
+SERVERLESS = ("AWS_LAMBDA_FUNCTION_NAME", "VERCEL", "K_SERVICE", "FUNCTION_TARGET")
+
+#: A callable that takes no argument and is called inside the request.
+InRequest = c.Callable[[], t.Any]
+
+
+class Unset:
+    """The default of a key whose default depends on where the app runs."""
+
+    def __repr__(self) -> str:
+        return "unset"
+
+
+UNSET = Unset()
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of one app, read once and checked.
+
+    Each field is the key of the same name: ``max_header`` is
+    ``MENGPANEEL_MAX_HEADER``.
+    """
+
+    token: str | None = None
+    enabled: bool = True
+    api_host: str = "https://api.mixpanel.com"
+    client_config: c.Mapping[str, Json] = dataclasses.field(default_factory=dict)
+    library_url: str | None = "https://cdn.mxpnl.com/libs/mixpanel-2-latest.min.js"
+    strategies: tuple[str, ...] = STRATEGIES
+    transport: t.Any = UNSET
+    timeout: float = 3.0
+    spool: Path | Unset | None = UNSET
+    durable: bool = False
+    default_properties: c.Mapping[str, t.Any] | InRequest | None = None
+    consent: InRequest | None = None
+    respect_dnt: bool = True
+    fallback: bool = True
+    max_header: int = 4096
+    delayed_max_age: float = 600.0
+    on_failure: c.Callable[[dict[str, t.Any], str], t.Any] | None = None
+    shutdown_timeout: float = 2.0
+    id_merge: str = "simplified"
+    anonymize_ip: bool = False
+    bots: str = "send"
+    csp_nonce: InRequest | None = None
+    inspector: bool = False
+
+    @property
+    def active(self) -> bool:
+        """Whether calls go anywhere at all."""
+        return self.enabled and self.token is not None
+
+    @property
+    def init_options(self) -> dict[str, Json]:
+        """What the page gives to the browser library's ``init``."""
+        options: dict[str, Json] = {
+            # Where the server can see it: by default it is in localStorage.
+            "opt_out_tracking_persistence_type": "cookie",
+        }
+
+        if self.inspector:
+            options["api_host"] = "/_mengpaneel/inspector"
+
+        return {**options, **self.client_config}
+
+    @property
+    def cookie_name(self) -> str:
+        """The name of the cookie in which the browser library keeps the visitor.
+
+        From ``persistence_name`` in :data:`MENGPANEEL_CLIENT_CONFIG` if it is
+        there, else the token (mixpanel-persistence.js of mixpanel-browser 2.83.0).
+        """
+        name = self.client_config.get("persistence_name")
+        return f"mp_{name}" if name else f"mp_{self.token}_mixpanel"
+
+    @property
+    def opt_cookie_name(self) -> str:
+        """The name of the cookie in which the library keeps a visitor's opt-out."""
+        prefix = self.client_config.get("opt_out_tracking_cookie_prefix")
+        return f"{prefix or '__mp_opt_in_out_'}{self.token}"
+
+    @property
+    def cookie_persistence(self) -> bool:
+        """Whether the browser library keeps the visitor where the server can see."""
+        config = self.client_config
+        return config.get("persistence", "cookie") == "cookie" and not config.get(
+            "disable_persistence"
+        )
+
+    @classmethod
+    def from_app(cls, app: Flask, overrides: c.Mapping[str, t.Any]) -> Config:
+        """Read and check the ``MENGPANEEL_`` keys of an app.
+
+        :param overrides: constructor arguments of the extension; they win.
+        :raises ValueError: a wrong value or an unknown key; the message names the
+            key, the value and what is allowed.
+        """
+        given = {
+            key: value
+            for key, value in app.config.items()
+            if key.startswith("MENGPANEEL_")
+        }
+        given.update(
+            (f"MENGPANEEL_{name.upper()}", value) for name, value in overrides.items()
+        )
+        values: dict[str, t.Any] = {}
+
+        for key, value in given.items():
+            field = key.removeprefix("MENGPANEEL_").lower()
+
+            if field not in _CHECKS:
+                close = difflib.get_close_matches(key, KEYS, 1)
+                hint = f" Did you mean {close[0]}?" if close else ""
+                raise ValueError(f"{key} is not a setting of Flask-Mengpaneel.{hint}")
+
+            try:
+                values[field] = _CHECKS[field](value)
+            except Wrong as error:
+                raise ValueError(f"{key} is {value!r}; it must be {error}.") from None
+
+        config = cls(**values)
+
+        if config.enabled and config.token is None:
+            warnings.warn(
+                "MENGPANEEL_TOKEN is not set: nothing will be tracked. Set it to your"
+                " project's token, or MENGPANEEL_ENABLED to False.",
+                stacklevel=4,
+            )
+
+        return config
+
+    @property
+    def serverless(self) -> bool:
+        """Whether this process may be frozen once the response has left."""
+        return any(os.environ.get(name) for name in SERVERLESS)
+
+
+class Wrong(Exception):
+    """A value is not allowed; the message says what is."""
+
+
+Check = c.Callable[[t.Any], t.Any]
+
+
+def _boolean(value: t.Any) -> bool:
+    if not isinstance(value, bool):
+        raise Wrong("True or False")
+
+    return value
+
+
+def _number(least: float, unit: str) -> Check:
+    def check(value: t.Any) -> float:
+        # `not >=` and not `<`: NaN is refused as well.
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not value >= least
+            or value == float("inf")
+        ):
+            raise Wrong(f"a number of {unit}, {least} or more")
+
+        return value
+
+    return check
+
+
+def _choice(*allowed: str) -> Check:
+    def check(value: t.Any) -> str:
+        if value not in allowed:
+            raise Wrong(" or ".join(map(repr, allowed)))
+
+        return t.cast(str, value)
+
+    return check
+
+
+def _callable(meaning: str) -> Check:
+    def check(value: t.Any) -> t.Any:
+        if isinstance(value, str):
+            value = _imported(value, f"{meaning}, its dotted path or None")
+
+        if value is not None and not callable(value):
+            raise Wrong(f"{meaning}, its dotted path or None")
+
+        return value
+
+    return check
+
+
+def _imported(path: str, meaning: str) -> t.Any:
+    try:
+        return import_string(path)
+    except ImportError as error:
+        raise Wrong(f"{meaning} (importing it failed: {error})") from None
+
+
+def _token(value: t.Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise Wrong("your project's token as text, or None")
+
+    token = (value or "").strip()
+
+    # It becomes a part of a cookie's name.
+    if not all(char.isalnum() or char in "-_." for char in token):
+        raise Wrong("your project's token: letters, digits, '-', '_' and '.'")
+
+    return token or None
+
+
+def _host(value: t.Any) -> str:
+    allowed = "a URL with its scheme, such as 'https://api-eu.mixpanel.com'"
+
+    if not isinstance(value, str):
+        raise Wrong(allowed)
+
+    try:
+        parts = urlsplit(value)
+        # Raises for a port that isn't a number.
+        _ = parts.port
+    except ValueError:
+        raise Wrong(allowed) from None
+
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise Wrong(allowed)
+
+    if parts.query or parts.fragment:
+        raise Wrong(f"{allowed}, without a query")
+
+    return value.rstrip("/")
+
+
+def _client_config(value: t.Any) -> c.Mapping[str, Json]:
+    from .values import plain
+
+    if not isinstance(value, c.Mapping):
+        raise Wrong("a dict of the browser library's init options")
+
+    try:
+        return t.cast("dict[str, Json]", plain(value))
+    except (TypeError, ValueError) as error:
+        raise Wrong(f"a dict that JSON can hold ({error})") from None
+
+
+def _library_url(value: t.Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise Wrong("the URL of the browser library, or None if the page has its own")
+
+    return value
+
+
+def _strategies(value: t.Any) -> tuple[str, ...]:
+    allowed = f"a list of some of {', '.join(STRATEGIES)}, each once"
+
+    if (
+        not isinstance(value, list | tuple)
+        or not value
+        or any(name not in STRATEGIES for name in value)
+        or len(set(value)) != len(value)
+    ):
+        raise Wrong(allowed)
+
+    return tuple(value)
+
+
+def _transport(value: t.Any) -> t.Any:
+    from .transports import Transport
+
+    allowed = "'thread', 'inline', 'celery', a Transport or its dotted path"
+
+    if isinstance(value, str) and value not in TRANSPORTS:
+        if "." not in value and ":" not in value:
+            raise Wrong(allowed)
+
+        value = _imported(value, allowed)
+
+    if isinstance(value, type) and issubclass(value, Transport):
+        value = value()
+
+    if value not in TRANSPORTS and not isinstance(value, Transport):
+        raise Wrong(allowed)
+
+    return value
+
+
+def _spool(value: t.Any) -> Path | None:
+    if value is None:
+        return None
+
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise Wrong("the path of a file, or None")
+
+    return Path(value)
+
+
+def _properties(value: t.Any) -> t.Any:
+    if value is None or callable(value) or isinstance(value, c.Mapping):
+        return value
+
+    raise Wrong("a dict, a callable that returns one, or None")
+
+
+def _bytes(value: t.Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise Wrong("a whole number of bytes, 0 or more")
+
+    return value
+
+
+_CHECKS: dict[str, Check] = {
+    "token": _token,
+    "enabled": _boolean,
+    "api_host": _host,
+    "client_config": _client_config,
+    "library_url": _library_url,
+    "strategies": _strategies,
+    "transport": _transport,
+    "timeout": _number(0.001, "seconds"),
+    "spool": _spool,
+    "durable": _boolean,
+    "default_properties": _properties,
+    "consent": _callable("a callable without arguments"),
+    "respect_dnt": _boolean,
+    "fallback": _boolean,
+    "max_header": _bytes,
+    "delayed_max_age": _number(0, "seconds"),
+    "on_failure": _callable("a callable that takes a record and a reason"),
+    "shutdown_timeout": _number(0, "seconds"),
+    "id_merge": _choice("simplified", "original"),
+    "anonymize_ip": _boolean,
+    "bots": _choice("send", "drop"),
+    "csp_nonce": _callable("a callable without arguments"),
+    "inspector": _boolean,
+}
+
+#: The keys of ``app.config`` that are read.
+KEYS = tuple(f"MENGPANEEL_{name.upper()}" for name in _CHECKS)

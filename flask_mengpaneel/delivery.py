@@ -1,0 +1,782 @@
+"""Messages to Mixpanel, over HTTP: what is sent, what the answer means, what then."""
+
+from __future__ import annotations
+
+import base64
+import collections
+import collections.abc as c
+import dataclasses
+import enum
+import json
+import logging
+import random
+import time
+import typing as t
+import warnings
+import zlib
+from pathlib import Path
+
+from . import process
+from .calls import dumps
+
+if t.TYPE_CHECKING:
+    from .config import Config
+    from .ledger import Balance, Ledger
+    from .spool import Row, Spool
+    from .tracker import Batch, Message, Tracker
+
+log = logging.getLogger(__name__)
+
+#: The most records in a request, by Mixpanel's rules.
+MOST_RECORDS = 2000
+#: The most bytes in a request before compression: a margin below Mixpanel's 2 MB
+#: (2,097,152), which its documentation gives for some endpoints only.
+MOST_BYTES = 2_000_000
+#: Seconds that connecting and an answer may take.
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 10.0
+#: Seconds before the first retry, and at most between two.
+FIRST_BACKOFF = 0.25
+MOST_BACKOFF = 60.0
+#: Seconds of ``Retry-After`` that are believed.
+MOST_RETRY_AFTER = 300.0
+
+#: Why an operation is dropped that was on its way when its process died.
+UNCLEAR = "may have been taken: the process that sent it died"
+#: What waits in the spool without an endpoint, being a whole batch.
+BATCH = "batch"
+_PATHS = {
+    "events": "/import?strict=1",
+    "people": "/engage?ip=0&verbose=1",
+    "groups": "/groups?ip=0&verbose=1",
+}
+
+
+class Reply(t.NamedTuple):
+    """An HTTP response, as far as it matters here."""
+
+    status: int
+    headers: c.Mapping[str, str]
+    body: bytes
+
+
+class PostError(Exception):
+    """A request got no answer.
+
+    :param ambiguous: whether it may have been taken all the same.
+    """
+
+    def __init__(self, reason: str, *, ambiguous: bool) -> None:
+        super().__init__(reason)
+        self.ambiguous = ambiguous
+
+
+class Post(t.Protocol):
+    """Sends one HTTP request to Mixpanel."""
+
+    def __call__(
+        self,
+        path: str,
+        body: bytes,
+        headers: c.Mapping[str, str],
+        timeout: float,
+    ) -> Reply:
+        """Post and wait for the answer.
+
+        :raises PostError: there was none.
+        """
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Parcel:
+    """Messages for one endpoint, on their way together.
+
+    :param rows: which rows of the spool they are, if they are in the spool.
+    """
+
+    endpoint: str
+    messages: list[Message]
+    rows: list[int] = dataclasses.field(default_factory=list)
+
+    @property
+    def records(self) -> int:
+        """How many recorded operations it stands for."""
+        return sum(message.records for message in self.messages)
+
+    def pick(self, indexes: c.Iterable[int]) -> Parcel:
+        """A parcel of some of the messages."""
+        chosen = list(indexes)
+        return Parcel(
+            self.endpoint,
+            [self.messages[i] for i in chosen],
+            [self.rows[i] for i in chosen] if self.rows else [],
+        )
+
+    def without(self, indexes: c.Container[int]) -> Parcel:
+        """A parcel of the other messages."""
+        return self.pick(i for i in range(len(self.messages)) if i not in indexes)
+
+    def halves(self) -> list[Parcel]:
+        """The same in two parcels."""
+        middle = len(self.messages) // 2
+        return [
+            self.pick(range(middle)),
+            self.pick(range(middle, len(self.messages))),
+        ]
+
+
+def parcels(messages: c.Iterable[Message], rows: c.Sequence[int] = ()) -> list[Parcel]:
+    """Pack messages into parcels that Mixpanel takes, in order by endpoint.
+
+    :param rows: the rows of the spool they are in, if they are.
+    """
+    packed: list[Parcel] = []
+    last: dict[str, tuple[Parcel, int]] = {}
+
+    for index, message in enumerate(messages):
+        parcel, size = last.get(message.endpoint, (None, 0))
+        size += len(message.json) + 1
+
+        if (
+            parcel is None
+            or len(parcel.messages) == MOST_RECORDS
+            or size > MOST_BYTES - 2
+        ):
+            parcel, size = Parcel(message.endpoint, []), len(message.json) + 1
+            packed.append(parcel)
+
+        parcel.messages.append(message)
+
+        if rows:
+            parcel.rows.append(rows[index])
+
+        last[message.endpoint] = parcel, size
+
+    return packed
+
+
+def _parcels_of(rows: c.Iterable[Row]) -> list[Parcel]:
+    rows = list(rows)
+    return parcels((row.message for row in rows), [row.id for row in rows])
+
+
+def wrap(batch: Batch) -> Message:
+    """A batch as it waits in the spool: its messages aren't built yet."""
+    from .tracker import Message
+
+    return Message(BATCH, dumps(batch.to_json()), batch.records, repeatable=True)
+
+
+#: What was given up, and why.
+Dropped = tuple[Parcel, str]
+
+
+class Kind(enum.Enum):
+    """What an answer means for the messages of a request."""
+
+    TAKEN = enum.auto()
+    #: Some were refused, the others taken.
+    PARTLY = enum.auto()
+    #: Refused as a whole, nothing of it was taken: something in it is bad.
+    REFUSED = enum.auto()
+    TOO_LARGE = enum.auto()
+    #: Refused as a whole, for no fault of a single record.
+    FORBIDDEN = enum.auto()
+    #: Not taken; to be sent again.
+    NOT_NOW = enum.auto()
+    #: Nobody knows whether it was taken.
+    AMBIGUOUS = enum.auto()
+    #: Not sent: it isn't this process's any more.
+    LOST = enum.auto()
+
+
+@dataclasses.dataclass(slots=True)
+class Verdict:
+    """An answer, read."""
+
+    kind: Kind
+    reason: str = ""
+    #: What was refused: index -> Mixpanel's words.
+    refused: dict[int, str] = dataclasses.field(default_factory=dict)
+    #: Seconds that Mixpanel asks for.
+    retry_after: float | None = None
+
+
+def read(reply: Reply, parcel: Parcel) -> Verdict:
+    """Find out what an answer means."""
+    status = reply.status
+    answer = _json_object(reply.body)
+    reason = _words(status, answer)
+
+    if status == 200:
+        return _read_ok(answer, parcel, reason)
+
+    if status == 400:
+        refused = _refused(answer, parcel)
+        return Verdict(Kind.PARTLY if refused else Kind.REFUSED, reason, refused)
+
+    if status == 413:
+        return Verdict(Kind.TOO_LARGE, reason)
+
+    if status in {408, 429, 503}:
+        return Verdict(Kind.NOT_NOW, reason, retry_after=_retry_after(reply))
+
+    if status >= 500:
+        return Verdict(Kind.AMBIGUOUS, reason, retry_after=_retry_after(reply))
+
+    if 400 < status < 500 and answer:
+        return Verdict(Kind.FORBIDDEN, reason)
+
+    # A captive portal, a proxy's page: whoever it was, it wasn't Mixpanel.
+    return Verdict(Kind.AMBIGUOUS, reason, retry_after=_retry_after(reply))
+
+
+def _read_ok(answer: dict[str, t.Any], parcel: Parcel, reason: str) -> Verdict:
+    status = answer.get("status")
+
+    if status in (1, "OK", "ok") and not answer.get("failed_records"):
+        return Verdict(Kind.TAKEN)
+
+    if refused := _refused(answer, parcel):
+        return Verdict(Kind.PARTLY, reason, refused)
+
+    # The profile endpoints answer 200 to what they refuse.
+    if status == 0 and isinstance(status, int):
+        return Verdict(Kind.REFUSED, reason)
+
+    return Verdict(Kind.AMBIGUOUS, "the answer isn't Mixpanel's")
+
+
+def _json_object(body: bytes) -> dict[str, t.Any]:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+
+    return answer if isinstance(answer, dict) else {}
+
+
+def _words(status: int, answer: dict[str, t.Any]) -> str:
+    error = answer.get("error")
+    return f"HTTP {status}: {error}" if error else f"HTTP {status}"
+
+
+def _refused(answer: dict[str, t.Any], parcel: Parcel) -> dict[int, str]:
+    failed = answer.get("failed_records")
+    refused = {}
+
+    for record in failed if isinstance(failed, list) else []:
+        if not isinstance(record, dict):
+            continue
+
+        index = record.get("index")
+
+        if isinstance(index, int) and 0 <= index < len(parcel.messages):
+            field, message = record.get("field"), record.get("message", "refused")
+            refused[index] = f"{field}: {message}" if field else str(message)
+
+    return refused
+
+
+def _retry_after(reply: Reply) -> float | None:
+    value = reply.headers.get("Retry-After")
+
+    if value is None:
+        return None
+
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
+
+    try:
+        # Seconds or a date.
+        return max(Retry().parse_retry_after(value), 0.0)
+    except (InvalidHeader, OverflowError):
+        return None
+
+
+class Http:
+    """Posts to Mixpanel over kept connections.
+
+    With the library that the official one uses too, so that proxies and certificates
+    from the environment are the same for both.
+    """
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._session: t.Any = None
+
+    def forget(self) -> None:
+        """Leave the connections to the process that opened them."""
+        self._session = None
+
+    def _connect(self) -> t.Any:
+        import requests
+
+        session = requests.Session()
+        # Otherwise a machine in a `.netrc` would replace our own credentials.
+        session.auth = lambda request: request
+
+        return session
+
+    def __call__(
+        self, path: str, body: bytes, headers: c.Mapping[str, str], timeout: float
+    ) -> Reply:
+        """Post and wait for the answer."""
+        import requests
+
+        session = self._session = self._session or self._connect()
+
+        try:
+            response = session.post(
+                self._host + path,
+                data=body,
+                headers=dict(headers),
+                timeout=(min(CONNECT_TIMEOUT, timeout), timeout),
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise PostError(
+                _cause(error), ambiguous=not _never_connected(error)
+            ) from error
+
+        return Reply(response.status_code, response.headers, response.content)
+
+
+def _never_connected(error: Exception) -> bool:
+    import requests
+    from urllib3.exceptions import NewConnectionError
+
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(
+        error,
+        requests.ConnectTimeout
+        | requests.exceptions.SSLError
+        | requests.exceptions.ProxyError
+        | requests.exceptions.InvalidURL,
+    ) or isinstance(reason, NewConnectionError)
+
+
+def _cause(error: Exception) -> str:
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    text = str(reason or error)
+    # urllib3 puts the object in front of what happened.
+    return text.split(">: ")[-1][:200]
+
+
+@dataclasses.dataclass(slots=True)
+class Attempt:
+    """What came of sending a parcel once."""
+
+    #: To be sent again, in this order.
+    again: list[Parcel] = dataclasses.field(default_factory=list)
+    #: Given up, with the reason.
+    dropped: list[Dropped] = dataclasses.field(default_factory=list)
+    #: Whether Mixpanel is in trouble, so that it should get a break.
+    failed: bool = False
+    reason: str = ""
+    retry_after: float | None = None
+
+
+Report = c.Callable[[list[dict[str, t.Any]], str], None]
+
+
+class Delivery:
+    """Takes messages to Mixpanel and keeps the books on them.
+
+    :param report: is told of records that won't be delivered, and why.
+    :param post: sends the requests; over HTTP by default.
+    :param spool: keeps what can't be delivered now.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        tracker: Tracker,
+        ledger: Ledger,
+        report: Report,
+        *,
+        post: Post | None = None,
+        spool: Spool | None = None,
+    ) -> None:
+        self.config = config
+        self.tracker = tracker
+        self.ledger = ledger
+        self.spool = spool
+        self._report = report
+        self._post = post or Http(config.api_host)
+        self._headers = _headers(config.token or "")
+        #: What requests are delivering themselves at the moment.
+        self._inline: list[int] = []
+        ledger.add_place(self._count)
+
+        if spool is not None:
+            ledger.add_place(spool.count)
+
+        process.on_fork(self)
+
+    def _count(self, balance: Balance) -> None:
+        balance.waiting += sum(self._inline)
+
+    def after_fork(self) -> None:
+        """Start anew in a child process: what waits is the parent's to deliver."""
+        self.ledger.reset()
+        self._inline = []
+
+        if isinstance(self._post, Http):
+            self._post.forget()
+
+        if self.spool is not None:
+            self.spool.after_fork()
+
+    # What a batch becomes.
+
+    def pack(self, batch: Batch) -> tuple[list[Message], dict[str, int]]:
+        """Build the messages of a batch; also what isn't sent: reason -> records."""
+        try:
+            return self.tracker.messages(batch)
+        except Exception:
+            log.exception("Building the messages of a batch failed; it is dropped.")
+            return [], {"error": batch.records}
+
+    def count_dropped(self, dropped: c.Mapping[str, int]) -> None:
+        """Count what isn't sent of a batch."""
+        for reason, records in dropped.items():
+            self.ledger.drop(reason, records)
+
+    # One attempt.
+
+    def ask(self, parcel: Parcel, timeout: float = READ_TIMEOUT) -> Verdict:
+        """Send a parcel once, and read the answer."""
+        if parcel.rows and not self._hold(parcel):
+            return Verdict(Kind.LOST, "another process took it")
+
+        body, headers = self._body(parcel)
+
+        try:
+            reply = self._post(_PATHS[parcel.endpoint], body, headers, timeout)
+        except PostError as error:
+            kind = Kind.AMBIGUOUS if error.ambiguous else Kind.NOT_NOW
+            return Verdict(kind, str(error))
+        except Exception as error:
+            log.exception("Sending to Mixpanel failed in an unexpected way.")
+            return Verdict(Kind.AMBIGUOUS, repr(error))
+
+        return read(reply, parcel)
+
+    def _hold(self, parcel: Parcel) -> bool:
+        assert self.spool is not None
+        once = [
+            row
+            for row, message in zip(parcel.rows, parcel.messages, strict=True)
+            if not message.repeatable
+        ]
+        return self.spool.hold(parcel.rows, once)
+
+    def _body(self, parcel: Parcel) -> tuple[bytes, c.Mapping[str, str]]:
+        body = f"[{','.join(m.json for m in parcel.messages)}]".encode()
+
+        if parcel.endpoint != "events":
+            # The profile endpoints don't take compressed bodies.
+            return body, self._headers
+
+        # Level 1 takes a fifth of the time of the default.
+        compressor = zlib.compressobj(1, wbits=31)
+        compressed = compressor.compress(body) + compressor.flush()
+        return compressed, self._headers | {"Content-Encoding": "gzip"}
+
+    def settle(self, parcel: Parcel, verdict: Verdict) -> Attempt:
+        """Count what an answer settles; say what is left to do.
+
+        Inside :meth:`Ledger.moving`; call :meth:`tell` when that is over.
+        """
+        kind = verdict.kind
+
+        if kind is Kind.TAKEN:
+            self._delivered(parcel)
+            return Attempt()
+
+        if kind is Kind.LOST:
+            return Attempt()
+
+        if kind is Kind.PARTLY:
+            return self._settle_partly(parcel, verdict.refused)
+
+        if kind in {Kind.REFUSED, Kind.TOO_LARGE} and len(parcel.messages) > 1:
+            return Attempt(parcel.halves())
+
+        if kind in {Kind.REFUSED, Kind.TOO_LARGE, Kind.FORBIDDEN}:
+            return Attempt(dropped=self._dropped(parcel, verdict.reason))
+
+        dropped = []
+
+        if kind is Kind.AMBIGUOUS:
+            once = [i for i, m in enumerate(parcel.messages) if not m.repeatable]
+
+            if once:
+                reason = f"may have been taken: {verdict.reason}"
+                dropped = self._dropped(parcel.pick(once), reason)
+                parcel = parcel.without(once)
+
+        return Attempt(
+            [parcel] if parcel.messages else [],
+            dropped,
+            True,
+            verdict.reason,
+            verdict.retry_after,
+        )
+
+    def _settle_partly(self, parcel: Parcel, refused: dict[int, str]) -> Attempt:
+        self._delivered(parcel.without(refused))
+        attempt = Attempt()
+        by_reason: dict[str, list[int]] = {}
+
+        for index, reason in refused.items():
+            by_reason.setdefault(reason, []).append(index)
+
+        for reason, indexes in by_reason.items():
+            attempt.dropped += self._dropped(parcel.pick(indexes), reason)
+
+        return attempt
+
+    def drain(self, limit: int) -> list[Parcel]:
+        """Take what waits in the spool and is nobody's at the moment."""
+        if self.spool is None:
+            return []
+
+        rows = self.spool.lease(limit)
+        unclear = [row for row in rows if row.sent and not row.message.repeatable]
+        opened = [
+            (row.id, *self._unwrap(row.message))
+            for row in rows
+            if row.message.endpoint == BATCH
+        ]
+        unpacked = self.spool.unpack(opened) if opened else {}
+
+        if unclear:
+            parcel = Parcel("", [r.message for r in unclear], [r.id for r in unclear])
+            self.tell(self._dropped(parcel, UNCLEAR))
+
+        return _parcels_of(
+            ready
+            for row in rows
+            if not row.sent or row.message.repeatable
+            for ready in (
+                unpacked.get(row.id, []) if row.message.endpoint == BATCH else [row]
+            )
+        )
+
+    def unpack(
+        self, opened: c.Sequence[tuple[int, list[Message], dict[str, int]]]
+    ) -> list[Parcel]:
+        """Pack the messages of batches that are in the spool.
+
+        :param opened: row of the batch, and what :meth:`pack` made of it.
+        """
+        assert self.spool is not None
+        unpacked = self.spool.unpack(opened)
+        return _parcels_of(row for rows in unpacked.values() for row in rows)
+
+    def _unwrap(self, message: Message) -> tuple[list[Message], dict[str, int]]:
+        from .tracker import Batch
+
+        try:
+            return self.pack(Batch.from_json(json.loads(message.json)))
+        except (ValueError, LookupError, TypeError):
+            log.exception("A batch in the spool can't be read; it is dropped.")
+            return [], {"error": message.records}
+
+    # The end of a message's way.
+
+    def _delivered(self, parcel: Parcel) -> None:
+        if parcel.rows:
+            assert self.spool is not None
+            self.spool.settle(parcel.rows)
+        else:
+            self.ledger.deliver(parcel.records)
+
+    def _dropped(self, parcel: Parcel, reason: str) -> list[Dropped]:
+        if parcel.rows:
+            assert self.spool is not None
+            self.spool.settle(parcel.rows, reason)
+        else:
+            self.ledger.drop(reason, parcel.records)
+
+        return [(parcel, reason)]
+
+    def keep(self, parcel: Parcel, reason: str, pause: float = 0.0) -> list[Dropped]:
+        """Put a parcel into the spool; drop it if there is none that takes it.
+
+        Inside :meth:`Ledger.moving`; what it returns is for :meth:`tell`.
+
+        :param pause: seconds in which nobody is to send it.
+        """
+        if parcel.rows:
+            assert self.spool is not None
+            self.spool.release(parcel.rows, reason, pause=pause)
+            return []
+
+        if self.spool is None:
+            return self._dropped(parcel, reason)
+
+        if self.spool.put(parcel.messages, reason, pause=pause):
+            return []
+
+        return self._dropped(parcel, f"{reason}; the spool takes nothing")
+
+    def keep_batch(self, batch: Batch, reason: str, row: int = 0) -> list[Dropped]:
+        """Put a batch into the spool as it is; drop it if there is none to take it.
+
+        As with :meth:`keep`.
+
+        :param row: where it is in the spool already.
+        """
+        if self.spool is not None:
+            if row:
+                self.spool.release([row], reason)
+                return []
+
+            if self.spool.put([wrap(batch)], reason):
+                return []
+
+        messages, dropped = self.pack(batch)
+        self.count_dropped(dropped)
+
+        return [
+            told
+            for parcel in parcels(messages)
+            for told in self._dropped(parcel, reason)
+        ]
+
+    def tell(self, dropped: c.Iterable[Dropped]) -> None:
+        """Report what was dropped."""
+        for parcel, reason in dropped:
+            log.warning("%d records dropped: %s", parcel.records, reason)
+            self._report([json.loads(m.json) for m in parcel.messages], reason)
+
+    def close(self) -> None:
+        """Say what became of everything, at the end of the process."""
+        balance = self.ledger.snapshot()
+
+        if balance.dropped:
+            log.warning("%s", balance)
+        elif balance.recorded:
+            log.info("%s", balance)
+
+        if self.spool is not None:
+            self.spool.close()
+
+    # Now, in the request.
+
+    def deliver(self, batch: Batch) -> None:
+        """Deliver a batch within ``MENGPANEEL_TIMEOUT``; what misses it is kept."""
+        deadline = time.monotonic() + self.config.timeout
+        messages, dropped = self.pack(batch)
+
+        packed = parcels(messages)
+
+        with self.ledger.moving():
+            self.count_dropped(dropped)
+            self._inline += [parcel.records for parcel in packed]
+
+        for parcel in packed:
+            self._deliver(parcel, deadline)
+
+    def _deliver(self, parcel: Parcel, deadline: float) -> None:
+        pending = collections.deque([parcel])
+        failures = 0
+        reason = "no time was left"
+
+        while pending and (left := deadline - time.monotonic()) > 0:
+            parcel = pending.popleft()
+            verdict = self.ask(parcel, left)
+
+            with self.ledger.moving():
+                attempt = self.settle(parcel, verdict)
+                pending.extendleft(reversed(attempt.again))
+                self._inline.remove(parcel.records)
+                self._inline += [again.records for again in attempt.again]
+
+            self.tell(attempt.dropped)
+
+            if attempt.failed:
+                reason = attempt.reason
+                pause = backoff(failures, attempt.retry_after)
+                failures += 1
+
+                if time.monotonic() + pause >= deadline:
+                    break
+
+                time.sleep(pause)
+
+        self._give_up(pending, reason)
+
+    def _give_up(self, pending: c.Iterable[Parcel], reason: str) -> None:
+        dropped = []
+
+        with self.ledger.moving():
+            for parcel in pending:
+                self._inline.remove(parcel.records)
+                dropped += self.keep(parcel, reason)
+
+        self.tell(dropped)
+
+
+def open_spool(config: Config, folder: str) -> Spool | None:
+    """The spool of an app; its file isn't made before it is needed.
+
+    :param folder: the app's instance folder, where it is by default.
+    :raises ValueError: ``MENGPANEEL_SPOOL`` can't be used.
+    """
+    if config.spool is None:
+        return None
+
+    from .spool import Spool, SpoolError
+
+    if isinstance(config.spool, Path):
+        spool = Spool(config.spool)
+
+        try:
+            spool.check()
+        except SpoolError as error:
+            raise ValueError(
+                f"MENGPANEEL_SPOOL is {str(config.spool)!r}; it must be a file that can"
+                f" be written, or None ({error})."
+            ) from None
+
+        return spool
+
+    # What such a platform has on disk is gone before anybody could send it.
+    if config.serverless:
+        return None
+
+    spool = Spool(Path(folder) / "mengpaneel-spool.sqlite3")
+
+    try:
+        spool.check()
+    except SpoolError as error:
+        warnings.warn(
+            f"Events that can't be delivered won't survive this process: {error}. Set"
+            " MENGPANEEL_SPOOL to a file, or to None.",
+            stacklevel=2,
+        )
+        return None
+
+    return spool
+
+
+def _headers(token: str) -> dict[str, str]:
+    credentials = base64.b64encode(f"{token}:".encode()).decode()
+    return {
+        "Authorization": f"Basic {credentials}",
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+    }
+
+
+def backoff(failures: int, retry_after: float | None) -> float:
+    """Seconds to wait after an attempt failed, that many having failed before."""
+    pause = min(FIRST_BACKOFF * 2.0 ** min(failures, 16), MOST_BACKOFF)
+    # Spread, so that many processes don't come back all at once.
+    pause *= random.uniform(0.75, 1.25)
+
+    return max(pause, retry_after or 0.0)

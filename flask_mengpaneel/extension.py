@@ -1,0 +1,209 @@
+"""The extension: its place in an app, and the two hooks of a request."""
+
+from __future__ import annotations
+
+import typing as t
+import weakref
+from pathlib import Path
+
+from flask import Blueprint, Flask, Response, current_app, g, request
+
+from .config import Config
+from .delivery import Delivery
+from .flusher import Flusher
+from .ledger import Ledger
+from .manager import Manager, flusher_at_hand, leave, manager_at_hand
+from .recorder import Recorder
+from .tracker import Tracker
+from .transports import InlineTransport, make_transport
+
+if t.TYPE_CHECKING:
+    from .inspector import Inspector
+
+
+class Mengpaneel(Recorder):
+    """Calls Mixpanel from views, in the words of its browser library.
+
+    ::
+
+        mengpaneel = Mengpaneel()
+
+        def create_app():
+            app = Flask(__name__)
+            app.config["MENGPANEEL_TOKEN"] = "..."
+            mengpaneel.init_app(app)
+            return app
+
+        @app.post("/orders")
+        def place_order():
+            mengpaneel.track("Place Order", {"Items": 3})
+            return redirect(url_for("thanks"))
+
+    The calls of a request go the best way that its response offers: with the page, in
+    a header, over a redirect to the next page, or from the server.
+
+    :param app: call :meth:`init_app` with it.
+    :param settings: settings in lower case and without their prefix, such as
+        ``consent=``; they win over ``app.config``.
+    """
+
+    def __init__(self, app: Flask | None = None, **settings: t.Any) -> None:
+        self._settings = settings
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Read the ``MENGPANEEL_`` settings of an app and take part in its requests.
+
+        Settings are read once, now. The calls of functions that are registered with
+        ``after_request`` before this are sent from the server; Flask runs them last.
+
+        :raises ValueError: a setting is wrong or unknown.
+        :raises RuntimeError: the app has a Mengpaneel already.
+        """
+        if "mengpaneel" in app.extensions:
+            raise RuntimeError(
+                "This app has a Mengpaneel already. Import and use that one instead of"
+                " calling 'init_app' again."
+            )
+
+        config = Config.from_app(app, self._settings)
+        inspector = _inspector(app, config)
+        app.extensions["mengpaneel"] = _flusher(app, config, inspector)
+        app.register_blueprint(_blueprint())
+
+        if inspector is not None:
+            app.register_blueprint(inspector.blueprint)
+
+        if config.active:
+            app.after_request(_after_request)
+
+        app.teardown_request(_teardown_request)
+        self._apps.add(app)
+
+    def _manager(self) -> Manager:
+        return manager_at_hand()
+
+    @property
+    def strategy(self) -> str | None:
+        """Insist on a strategy, by name, for this request only.
+
+        It is asked first; if it declines, the calls are sent from the server.
+
+        :raises ValueError: there is no such strategy.
+        """
+        return self._manager().strategy
+
+    @strategy.setter
+    def strategy(self, name: str | None) -> None:
+        self._manager().strategy = name
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until the background transport of this process has nothing left.
+
+        :param timeout: seconds to wait at most.
+        :return: whether nothing is left.
+        """
+        background = self._flusher().background
+        return background is None or background.flush(timeout)
+
+    def ledger(self) -> Ledger:
+        """How many records this process has recorded, delivered, still waiting, and
+        dropped by reason.
+
+        One tracked event, one profile or group operation is one record.
+        """
+        return self._flusher().ledger
+
+    def _flusher(self) -> Flusher:
+        if not current_app and len(self._apps) == 1:
+            (app,) = self._apps
+            return t.cast(Flusher, app.extensions["mengpaneel"])
+
+        return flusher_at_hand()
+
+
+def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher:
+    ledger = Ledger()
+    reference = weakref.ref(app)
+
+    def report(records: list[dict[str, t.Any]], reason: str) -> None:
+        held = reference()
+
+        if held is not None:
+            held.extensions["mengpaneel"].report(records, reason)
+
+    delivery = Delivery(
+        config,
+        Tracker(config),
+        ledger,
+        report,
+        post=inspector.post if inspector else None,
+    )
+    return Flusher(
+        app,
+        config,
+        ledger,
+        make_transport(config, delivery),
+        InlineTransport(delivery),
+    )
+
+
+def _inspector(app: Flask, config: Config) -> Inspector | None:
+    if not config.inspector:
+        return None
+
+    from .inspector import Inspector
+
+    return Inspector(config, Path(app.instance_path) / "mengpaneel-inspector.sqlite3")
+
+
+def _after_request(response: Response) -> Response:
+    flusher: Flusher = current_app.extensions["mengpaneel"]
+    current = request._get_current_object()  # type: ignore[attr-defined]
+    manager: Manager | None = g.get("_mengpaneel")
+
+    if manager is not None and not manager.is_of(current):
+        manager = None
+
+    with flusher.guard("the calls could not be put into the response"):
+        flusher.respond(manager, current, response)
+
+    return response
+
+
+def _teardown_request(_error: BaseException | None) -> None:
+    """Send what was recorded when the response was gone already, or never came."""
+    manager: Manager | None = g.get("_mengpaneel")
+
+    if manager is None:
+        return
+
+    if not manager.is_of(request._get_current_object()):  # type: ignore[attr-defined]
+        return
+
+    flusher: Flusher = current_app.extensions["mengpaneel"]
+    leave(manager)
+
+    with flusher.guard("the calls left over could not be sent"):
+        manager.flush()
+
+
+def _blueprint() -> Blueprint:
+    return Blueprint(
+        "mengpaneel",
+        __name__,
+        url_prefix="/_mengpaneel",
+        static_folder=str(_static_folder()),
+        static_url_path="/static",
+        template_folder="templates",
+    )
+
+
+def _static_folder() -> Path:
+    """Built into the package, but beside it in a checkout."""
+    package = Path(__file__).parent
+    built = package / "static"
+    return built if built.is_dir() else package.parent / "static"

@@ -1,0 +1,334 @@
+"""The calls of a request or job, given to the first strategy that takes them."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import contextlib
+import logging
+import time
+import typing as t
+
+from . import injection, signals
+from .calls import Call, CallLog
+from .outcomes import Declined, Outcome
+from .strategies import (
+    AsyncServerSide,
+    CapableClientSide,
+    ClientSide,
+    Delayed,
+    Exchange,
+    ServerSide,
+    Strategy,
+    hold,
+)
+from .values import plain
+from .visitor import Visitor
+from .waiting import Entry, Waiting
+
+if t.TYPE_CHECKING:
+    from flask import Flask, Request, Response
+
+    from .calls import Json
+    from .config import Config
+    from .ledger import Ledger
+    from .manager import Manager
+    from .transports import Transport
+
+logger = logging.getLogger("flask_mengpaneel")
+
+
+class Flusher:
+    """What belongs to one app: its settings, its strategies, its ledger."""
+
+    def __init__(
+        self,
+        app: Flask,
+        config: Config,
+        ledger: Ledger,
+        background: Transport | None,
+        inline: Transport,
+    ) -> None:
+        self._app = app
+        self.config = config
+        self.ledger = ledger
+        self.background = background
+        self.inline = inline
+        self._client_side = ClientSide(config, app)
+        self._all: dict[str, Strategy] = {
+            strategy.name: strategy
+            for strategy in (
+                Delayed(config),
+                self._client_side,
+                CapableClientSide(config),
+                AsyncServerSide(background, ledger),
+                ServerSide(inline, ledger),
+            )
+        }
+        self._chain = [self._all[name] for name in config.strategies]
+        self._server_chain = [
+            strategy
+            for strategy in (self._all["AsyncServerSide"], self._all["ServerSide"])
+            if strategy in self._chain
+        ] or [self._all["ServerSide"]]
+        self._replaying = [
+            strategy
+            for strategy in self._chain
+            if isinstance(strategy, ClientSide | CapableClientSide)
+        ]
+        self._boots = "ClientSide" in config.strategies
+
+    # -- what every event gets
+
+    def default_properties(self) -> dict[str, Json]:
+        """The properties that the app adds to every event, as they are now."""
+        properties = self.config.default_properties
+
+        if properties is None:
+            return {}
+
+        try:
+            given = plain(properties() if callable(properties) else properties)
+
+            if not isinstance(given, dict):
+                raise TypeError(f"it gave {given!r}, which is no dict")
+        except Exception:
+            logger.exception(
+                "MENGPANEEL_DEFAULT_PROPERTIES failed: the event is without"
+            )
+            return {}
+
+        return given
+
+    def refuse(self, name: str, error: Exception) -> None:
+        """Drop a call that can't be sent."""
+        logger.error("mengpaneel.%s was not recorded: %s", name, error, exc_info=error)
+        self.ledger.record(1)
+        self.ledger.drop("refused when recorded", 1)
+
+    # -- the end of a request
+
+    def respond(
+        self, manager: Manager | None, request: Request, response: Response
+    ) -> None:
+        """Let a response carry the calls of its request, and those that wait for it.
+
+        :param manager: the request's, if it has one.
+        """
+        waiting = Waiting(request)
+
+        if manager is None and not waiting.entries:
+            self._boot(request, response)
+            return
+
+        visitor = manager.visitor if manager else Visitor(self.config, request)
+        exchange = Exchange(request, response, visitor, waiting)
+        calls = manager.take() if manager else CallLog()
+
+        if visitor.consents is None:
+            self._hold(calls, exchange)
+        else:
+            self._carry(calls, exchange, manager.strategy if manager else None)
+
+        if not exchange.shared_cache_may_keep:
+            visitor.remember(response, exchange.sent)
+
+    def _carry(self, calls: CallLog, exchange: Exchange, insisted: str | None) -> None:
+        visitor, waiting = exchange.visitor, exchange.waiting
+
+        if visitor.consents is False:
+            # What this request recorded it recorded before it opted out.
+            waiting.keep([])
+
+        ours, strays = self._sort(calls, exchange)
+        exchange.entries = [] if visitor.is_prefetch else ours
+
+        outcome = None
+
+        if calls:
+            outcome = self._ask(self._chain_for(insisted), calls, visitor, exchange)
+        elif exchange.entries:
+            outcome = self._ask(self._replaying, calls, visitor, exchange)
+
+        if outcome and not self._all[outcome.strategy].hands_over:
+            exchange.sent = outcome.calls
+
+        if not exchange.carries and visitor.consents:
+            self._boot(exchange.request, exchange.response)
+
+        for entry in strays:
+            self._send(entry, visitor)
+
+        if strays:
+            waiting.keep([entry for entry in waiting.entries if entry not in strays])
+
+    def _sort(
+        self, calls: CallLog, exchange: Exchange
+    ) -> tuple[list[Entry], list[Entry]]:
+        """Tell the calls that wait for this very visitor from those that can't wait:
+        they are too old, or another person's."""
+        ours: list[Entry] = []
+        strays: list[Entry] = []
+
+        if not exchange.waiting.entries:
+            return ours, strays
+
+        now = exchange.visitor.known
+        person = now.after([*calls.before_setup, *calls.setup])
+        identified = any(call.name == "identify" for call in calls.setup)
+        oldest = time.time() - self.config.delayed_max_age
+
+        for entry in exchange.waiting.entries:
+            stays = entry.at >= oldest and entry.is_of(person, now, identified)
+            (ours if stays else strays).append(entry)
+
+        return ours, strays
+
+    def _hold(self, calls: CallLog, exchange: Exchange) -> None:
+        """Keep the calls of a visitor who hasn't been asked for consent yet."""
+        if not calls.before_setup and not calls.tracking:
+            return
+
+        try:
+            hold(calls, exchange)
+        except Declined as reason:
+            records = count(calls)
+            self.ledger.record(records)
+            self.ledger.drop("no consent yet", records)
+            logger.debug("Calls without consent were dropped: %s", reason)
+
+    def _boot(self, request: Request, response: Response) -> None:
+        """Load the browser library on a page that has no calls of its own."""
+        if not self._boots or not injection.may_be_page(response):
+            return
+
+        visitor = Visitor(self.config, request)
+
+        if visitor.consents is not True:
+            return
+
+        with contextlib.suppress(Declined):
+            self._client_side.boot(
+                Exchange(request, response, visitor, Waiting.nothing())
+            )
+
+    def _send(self, entry: Entry, visitor: Visitor) -> None:
+        """Send calls that waited from the server, as of the person they are of."""
+        owner = visitor.as_person(entry.owner)
+        self._ask(self._server_chain, entry.calls, owner, None)
+
+    # -- the end of a job, or of what a request did after its response
+
+    def flush(self, manager: Manager) -> Outcome | None:
+        """Send the calls that no response can carry.
+
+        :return: which strategy took them, or ``None`` if there was nothing to send.
+        """
+        calls = manager.take()
+
+        if not calls:
+            return None
+
+        if manager.visitor.consents is None:
+            records = count(calls)
+            self.ledger.record(records)
+            self.ledger.drop("no consent yet", records)
+            return None
+
+        chain = self._chain_for(manager.strategy)
+        return self._ask(chain, calls, manager.visitor, None)
+
+    # -- the chain
+
+    def _chain_for(self, insisted: str | None) -> c.Sequence[Strategy]:
+        if insisted is None:
+            return self._chain
+
+        first = self._all[insisted]
+        return [first, *(one for one in self._server_chain if one is not first)]
+
+    def _ask(
+        self,
+        chain: c.Iterable[Strategy],
+        calls: CallLog,
+        visitor: Visitor,
+        exchange: Exchange | None,
+    ) -> Outcome | None:
+        """Offer the calls to one strategy after the other."""
+        declined: dict[str, str] = {} if exchange is None else exchange.declined
+
+        for strategy in chain:
+            try:
+                taken = strategy.flush(calls, visitor, exchange)
+            except Declined as reason:
+                declined[strategy.name] = str(reason)
+            except Exception as error:
+                # Strategies change something only when nothing can fail any more,
+                # so the next one may try.
+                self.trouble(f"{strategy.name} failed", error)
+                declined[strategy.name] = f"failed: {error!r}"
+            else:
+                return self._settle(strategy, calls, declined, taken)
+
+        return None
+
+    def _settle(
+        self,
+        strategy: Strategy,
+        calls: CallLog,
+        declined: dict[str, str],
+        taken: list[Call],
+    ) -> Outcome:
+        if strategy.hands_over:
+            own = {id(call) for call in calls}
+            records = sum(call.is_record for call in taken if id(call) in own)
+            self.ledger.record(records)
+            self.ledger.deliver(records)
+
+        outcome = Outcome(strategy.name, declined, taken)
+        logger.debug("%s took %d calls; %s", strategy.name, len(taken), declined)
+
+        if signals.flushed.receivers:
+            with self.guard("a receiver of the signal 'flushed' failed"):
+                signals.flushed.send(self._app, outcome=outcome)
+
+        return outcome
+
+    # -- trouble
+
+    def trouble(self, what: str, error: Exception) -> None:
+        """Log what went wrong in here; raise it in tests."""
+        logger.error("Flask-Mengpaneel: %s", what, exc_info=error)
+
+        if self._app.testing:
+            raise error
+
+    @contextlib.contextmanager
+    def guard(self, what: str) -> c.Iterator[None]:
+        """Keep trouble of ours away from the visitor, and show it in tests."""
+        try:
+            yield
+        except Exception as error:
+            self.trouble(what, error)
+
+    def report(self, records: list[dict[str, t.Any]], reason: str) -> None:
+        """Tell whoever wants to know what could not be delivered."""
+        logger.error("%d records were not delivered: %s", len(records), reason)
+
+        try:
+            signals.failed.send(self._app, records=records, reason=reason)
+        except Exception:
+            logger.exception("A receiver of the signal 'failed' failed")
+
+        if self.config.on_failure is None:
+            return
+
+        for record in records:
+            try:
+                self.config.on_failure(record, reason)
+            except Exception:
+                logger.exception("MENGPANEEL_ON_FAILURE failed")
+
+
+def count(calls: c.Iterable[Call]) -> int:
+    """How many records calls make."""
+    return sum(call.is_record for call in calls)

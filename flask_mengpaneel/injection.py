@@ -1,0 +1,260 @@
+"""Where to insert the script into a page, and what."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import re
+import typing as t
+
+from markupsafe import escape
+
+from .calls import dumps
+from .outcomes import REDIRECTS, Declined
+
+if t.TYPE_CHECKING:
+    from flask import Flask, Request, Response
+
+    from .config import Config
+
+HTML = frozenset({"text/html", "application/xhtml+xml"})
+
+_SCRIPT_SAFE = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
+
+# What hides a tag in HTML: comments, and elements whose content is text.
+# https://html.spec.whatwg.org/multipage/syntax.html#raw-text-elements
+_TOKEN = re.compile(
+    rb"<!--(?:>|->|.*?--!?>|.*\Z)"
+    rb"|<(script|style|title|textarea|noscript|template|xmp|iframe|noframes|svg)"
+    rb"(?=[\s/>]).*?(?:</\1(?=[\s/>])|\Z)"
+    rb"|<!\[CDATA\[.*?(?:\]\]>|\Z)"
+    rb"|(?P<head></head\s*>)|(?P<frameset><frameset[\s>])|(?P<body></body\s*>)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def may_be_page(response: Response) -> bool:
+    """Whether a look into the response is worth it."""
+    parts = response.response
+    return (
+        type(parts) is not list
+        or len(parts) != 1
+        or (len(parts[0]) > 13 and _is_html(response))
+    )
+
+
+def _is_html(response: Response) -> bool:
+    content_type = response.headers.get("Content-Type", "")
+    return content_type.startswith(("text/html", "application/xhtml"))
+
+
+def position(page: bytes) -> int | None:
+    """Find where in a page the script goes.
+
+    :return: the offset of ``</head>``, else of the last ``</body>``, or ``None``
+        if it has neither, or is a ``<frameset>``.
+    """
+    end = page.find(b"</head>")
+
+    # Nearly every page: a head in which nothing could hide a tag.
+    if end >= 0 and not _hides(page, end) and not _has_frameset(page, end):
+        return end
+
+    return _searched(page)
+
+
+def _hides(page: bytes, end: int) -> bool:
+    """Whether ``page[end:]`` may be within a comment or a script."""
+    if page.rfind(b"<!--", 0, end) > page.rfind(b"-->", 0, end):
+        return True
+
+    return _unclosed(page, b"<script", b"</script", end) or _unclosed(
+        page, b"<SCRIPT", b"</SCRIPT", end
+    )
+
+
+def _unclosed(page: bytes, start: bytes, close: bytes, end: int) -> bool:
+    return page.rfind(start, 0, end) > page.rfind(close, 0, end)
+
+
+def _has_frameset(page: bytes, end: int) -> bool:
+    # It follows the head at once.
+    return b"<frameset" in page[end : end + 2048].lower()
+
+
+def _searched(page: bytes) -> int | None:
+    head = body = None
+
+    for match in _TOKEN.finditer(page):
+        if match["frameset"]:
+            return None
+
+        if match["head"] and head is None and body is None:
+            head = match.start()
+        elif match["body"]:
+            body = match.start()
+
+    return body if head is None else head
+
+
+def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
+    """Put the snippet into the page, which is the body of the response."""
+    # Parts, since joining them would copy a large page once more.
+    response.response = [page[:at], snippet, page[at:]]
+
+    if "Content-Length" in response.headers:
+        response.headers["Content-Length"] = str(len(page) + len(snippet))
+
+
+def snippet(url: str, data: c.Mapping[str, t.Any], nonce: str | None) -> bytes:
+    """The two elements: a block of data and the script that reads it.
+
+    Nothing in the block can end it, and the script's own text is in a file of the
+    app, so that the strictest policy lets both through.
+    """
+    block = dumps(data).translate(_SCRIPT_SAFE)
+    nonce_attribute = f' nonce="{escape(nonce)}"' if nonce else ""
+    return (
+        f'<script type="application/json" id="mengpaneel">{block}</script>'
+        f'<script src="{escape(url)}"{nonce_attribute}></script>'
+    ).encode("ascii", "xmlcharrefreplace")
+
+
+def check(response: Response) -> None:
+    """Make sure that a response is a page that can be changed.
+
+    :raises Declined: it isn't.
+    """
+    if response.mimetype not in HTML:
+        raise Declined("not HTML")
+
+    status = response.status_code
+
+    if status in REDIRECTS or status in (204, 205, 206, 304) or status < 200:
+        raise Declined(f"browsers don't show what comes with {status}")
+
+    headers = response.headers
+
+    if "Content-Encoding" in headers:
+        raise Declined("the body is encoded")
+
+    if headers.get("Content-Disposition", "").lower().startswith("attachment"):
+        raise Declined("an attachment")
+
+    if response.direct_passthrough or not response.is_sequence:
+        raise Declined("the body is streamed")
+
+    if (
+        response.mimetype_params.get("charset", "")
+        .lower()
+        .startswith(("utf-16", "utf-32"))
+    ):
+        raise Declined("the body isn't in an encoding that has ASCII in it")
+
+
+def find(response: Response) -> tuple[bytes, int]:
+    """The page, and where in it the script goes.
+
+    :raises Declined: there is no place for it.
+    """
+    page = _body(response)
+    at = position(page)
+
+    if at is None:
+        raise Declined("no </head> or </body>, or a frameset")
+
+    return page, at
+
+
+def _body(response: Response) -> bytes:
+    parts = response.response
+
+    if isinstance(parts, list) and len(parts) == 1 and isinstance(parts[0], bytes):
+        return parts[0]
+
+    return response.get_data()
+
+
+def keep_private(response: Response) -> None:
+    """Say that the page is this visitor's, and of this moment."""
+    control = response.cache_control
+    control.private = True
+
+    if (
+        control.max_age is None
+        and not control.no_store
+        and "Expires" not in response.headers
+    ):
+        control.no_cache = True
+
+    # They are of the page without the calls: a browser that asks again with them
+    # would be told to show somebody else's.
+    del response.headers["ETag"]
+    del response.headers["Last-Modified"]
+
+
+class Script:
+    """The part of a page that loads the browser library."""
+
+    def __init__(self, config: Config, app: Flask) -> None:
+        self._config = config
+        self._app = app
+        self._boots: dict[str, bytes] = {}
+
+    def snippet(
+        self,
+        request: Request,
+        calls: list[t.Any] | None = None,
+        declined: c.Mapping[str, str] | None = None,
+    ) -> bytes:
+        """What is inserted into a page.
+
+        :param calls: hand-overs, for a page that has calls.
+        """
+        nonce = self._nonce()
+
+        if calls is None and not nonce and not self._app.debug:
+            return self._boot(request.environ.get("SCRIPT_NAME", ""))
+
+        data = self._data()
+
+        if calls is not None:
+            data["calls"] = calls
+
+        if self._app.debug:
+            data["debug"] = {"strategy": "ClientSide", "declined": dict(declined or {})}
+
+        return snippet(self._url(), data, nonce)
+
+    def _boot(self, root: str) -> bytes:
+        """The snippet of a page without calls, which is always the same one."""
+        boot = self._boots.get(root)
+
+        if boot is None:
+            # A proxy's header may decide on the root, and so may a visitor.
+            if len(self._boots) >= 16:
+                self._boots.clear()
+
+            boot = snippet(self._url(), self._data(), None)
+            self._boots[root] = boot
+
+        return boot
+
+    def _data(self) -> dict[str, t.Any]:
+        config = self._config
+        return {
+            "token": config.token,
+            "config": config.init_options,
+            "library": config.library_url,
+        }
+
+    def _url(self) -> str:
+        return self._app.url_for(
+            "mengpaneel.static", filename="mengpaneel.js", _external=False
+        )
+
+    def _nonce(self) -> str | None:
+        if self._config.csp_nonce is None:
+            return None
+
+        nonce = self._config.csp_nonce()
+        return str(nonce) if nonce else None

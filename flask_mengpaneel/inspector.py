@@ -1,0 +1,348 @@
+"""A stand-in for Mixpanel, for development and tests.
+
+It answers Mixpanel's ingestion endpoints by the rules in :mod:`.ingestion`, keeps
+what arrived and what became of each recorded call in :mod:`.arrivals`, and shows both
+on a page.
+"""
+
+from __future__ import annotations
+
+import collections.abc as c
+import logging
+import sqlite3
+import time
+import typing as t
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    has_request_context,
+    render_template,
+    request,
+)
+from werkzeug.datastructures import Headers
+
+from .arrivals import Arrival, Store, Waiting
+from .calls import dumps
+from .delivery import Reply
+from .ingestion import ENDPOINTS, Record, ingest
+from .signals import failed, flushed
+
+if t.TYPE_CHECKING:
+    from .config import Config
+
+URL_PREFIX = "/_mengpaneel/inspector"
+
+#: How many entries the page gets at once.
+SHOWN = 500
+
+logger = logging.getLogger("flask_mengpaneel")
+
+
+class Inspector:
+    """A stand-in for Mixpanel.
+
+    :param config: the app's settings.
+    :param path: the SQLite file in which it keeps what arrived.
+    """
+
+    def __init__(self, config: Config, path: Path) -> None:
+        self.store = Store(path, merge=config.id_merge == "simplified")
+        self.blueprint = _blueprint(self)
+        self.blueprint.record_once(lambda state: self._listen(state.app))
+
+    def _listen(self, app: t.Any) -> None:
+        flushed.connect(self._on_flushed, sender=app)
+        failed.connect(self._on_failed, sender=app)
+
+    def post(
+        self,
+        path: str,
+        body: bytes,
+        headers: c.Mapping[str, str],
+        timeout: float = 0.0,
+    ) -> Reply:
+        """Take a request from this process, without a network.
+
+        :param path: the endpoint, with its query: ``/import?strict=1``.
+        :param timeout: not needed, as nothing is waited for.
+        """
+        parts = urlsplit(path)
+        endpoint = parts.path.rstrip("/").rpartition("/")[2]
+
+        if endpoint not in ENDPOINTS:
+            return Reply(404, {"Content-Type": "text/plain"}, b"Not Found")
+
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        return self._take(endpoint, query, Headers(list(headers.items())), body)
+
+    def _take(
+        self,
+        endpoint: str,
+        query: c.Mapping[str, str],
+        headers: Headers,
+        body: bytes,
+    ) -> Reply:
+        found = {name.title(): value for name, value in headers}
+        answer = ingest(endpoint, query, found, body, time.time())
+        records = answer.records
+
+        if answer.problem:
+            text = body[:200].decode(errors="replace")
+            records = [Record({"request": text}, answer.problem)]
+
+        self.store.add(endpoint, records, found.get("User-Agent", ""))
+        return Reply(answer.status, {"Content-Type": answer.content_type}, answer.body)
+
+    def _on_flushed(self, sender: t.Any, outcome: t.Any, **extra: t.Any) -> None:
+        during = f"{request.method} {request.path}" if has_request_context() else ""
+
+        try:
+            self.store.flush(outcome.strategy, outcome.declined, outcome.calls, during)
+        except sqlite3.Error:
+            logger.warning("The inspector couldn't keep a flush.", exc_info=True)
+
+    def _on_failed(
+        self, sender: t.Any, records: list[t.Any], reason: str, **extra: t.Any
+    ) -> None:
+        ids = [
+            str(record["properties"]["$insert_id"])
+            for record in records
+            if isinstance(record, dict) and "$insert_id" in record.get("properties", ())
+        ]
+
+        try:
+            self.store.fail(ids, str(reason))
+        except sqlite3.Error:
+            logger.warning("The inspector couldn't keep a failure.", exc_info=True)
+
+    def arrivals(self) -> list[Arrival]:
+        """Everything that arrived, in order: refused and duplicate records too."""
+        return self.store.arrivals()
+
+    def events(self, name: str | None = None) -> list[dict[str, t.Any]]:
+        """The events that Mixpanel would have by now: each once, none that it would
+        refuse.
+
+        :param name: only events of this name.
+        """
+        return [
+            t.cast("dict[str, t.Any]", arrival.value)
+            for arrival in self._accepted()
+            if arrival.is_event
+            and name in {None, t.cast("dict[str, t.Any]", arrival.value)["event"]}
+        ]
+
+    def events_by_person(self) -> dict[str, list[dict[str, t.Any]]]:
+        """The same events by the person whose they are: what a device did before it
+        was seen with a user belongs to that user."""
+        people: dict[str, list[dict[str, t.Any]]] = {}
+
+        for arrival in self._accepted():
+            if arrival.is_event:
+                value = t.cast("dict[str, t.Any]", arrival.value)
+                people.setdefault(arrival.person, []).append(value)
+
+        return people
+
+    def updates(self) -> list[dict[str, t.Any]]:
+        """The profile and group updates that Mixpanel would have made by now."""
+        return [
+            t.cast("dict[str, t.Any]", arrival.value)
+            for arrival in self._accepted()
+            if not arrival.is_event
+        ]
+
+    def _accepted(self) -> list[Arrival]:
+        return [
+            arrival
+            for arrival in self.arrivals()
+            if not arrival.problem and arrival.duplicate_of is None
+        ]
+
+    def refused(self) -> list[Arrival]:
+        """What Mixpanel would refuse; ``problem`` says why."""
+        return [arrival for arrival in self.arrivals() if arrival.problem]
+
+    def duplicates(self) -> list[Arrival]:
+        """The events that arrived again, and that Mixpanel would count once."""
+        return [arrival for arrival in self.arrivals() if arrival.duplicate_of]
+
+    def waiting(self) -> list[Waiting]:
+        """The recorded calls that have been flushed and not arrived yet."""
+        return [call for call in self.store.calls() if not call.arrived]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.store.clear()
+
+    def wait_for(self, events: int = 0, updates: int = 0, timeout: float = 5.0) -> None:
+        """Wait until so many events and updates have arrived.
+
+        :raises TimeoutError: they haven't; the message says what has.
+        """
+        deadline = time.monotonic() + timeout
+
+        while True:
+            found = self.events(), self.updates()
+
+            if len(found[0]) >= events and len(found[1]) >= updates:
+                return
+
+            if time.monotonic() >= deadline:
+                names = [event["event"] for event in found[0]]
+                raise TimeoutError(
+                    f"{events} events and {updates} updates were expected within"
+                    f" {timeout} s; {len(names)} and {len(found[1])} arrived: {names}"
+                )
+
+            time.sleep(0.02)
+
+
+def _blueprint(inspector: Inspector) -> Blueprint:
+    blueprint = Blueprint(
+        "mengpaneel_inspector",
+        __name__,
+        template_folder="templates",
+        url_prefix=URL_PREFIX,
+    )
+    endpoints = ", ".join(ENDPOINTS)
+
+    @blueprint.get("/", strict_slashes=False)
+    def page() -> Response:
+        response = Response(render_template("mengpaneel/inspector.html"))
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'none'; script-src 'self'; style-src 'self';"
+            " connect-src 'self'; img-src 'self' data:; base-uri 'none';"
+            " form-action 'none'; frame-ancestors 'self'"
+        )
+        return response
+
+    @blueprint.get("/arrivals")
+    def arrivals() -> Response:
+        feed = _feed(inspector.store, request.args.get("after", 0, type=int))
+        # Properties in the order in which they arrived, whatever the app's own JSON
+        # settings are.
+        return Response(dumps(feed), content_type="application/json")
+
+    @blueprint.post("/clear")
+    def clear() -> tuple[str, int]:
+        # Other sites can send a form here, but not JSON.
+        if not request.is_json:
+            abort(415)
+
+        inspector.clear()
+        return "", 204
+
+    @blueprint.route(
+        f"/<any({endpoints}):endpoint>/",
+        methods=["GET", "POST", "OPTIONS"],
+        strict_slashes=False,
+        provide_automatic_options=False,
+    )
+    def take(endpoint: str) -> Response:
+        if request.method == "OPTIONS":
+            return _shared(Response(status=204))
+
+        reply = inspector._take(
+            endpoint, request.args, Headers(request.headers), request.get_data()
+        )
+        return _shared(Response(reply.body, reply.status, dict(reply.headers)))
+
+    return blueprint
+
+
+def _shared(response: Response) -> Response:
+    """Let pages of other origins send with their cookies, as Mixpanel does."""
+    origin = request.headers.get("Origin")
+
+    if origin is not None:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Allow-Credentials"] = "true"
+        response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+        response.headers["Access-Control-Allow-Headers"] = request.headers.get(
+            "Access-Control-Request-Headers", "*"
+        )
+        response.vary.add("Origin")
+
+    return response
+
+
+def _feed(store: Store, after: int) -> dict[str, t.Any]:
+    """What the page is to show, or to show differently, since it last asked."""
+    now, cleared = store.clock()
+
+    if after < cleared:
+        after = 0
+
+    return {
+        "after": now,
+        "cleared": cleared,
+        "arrivals": [_shown(arrival) for arrival in store.arrivals(after, SHOWN)],
+        "calls": [_shown_call(call) for call in store.calls(after, SHOWN)],
+    }
+
+
+def _shown(arrival: Arrival) -> dict[str, t.Any]:
+    return {
+        "id": arrival.id,
+        "at": arrival.at,
+        "endpoint": arrival.endpoint,
+        "record": arrival.value,
+        "problem": arrival.problem,
+        "remarks": arrival.remarks,
+        "duplicateOf": arrival.duplicate_of,
+        "person": arrival.person,
+        "ways": arrival.ways,
+        "agent": arrival.agent,
+    }
+
+
+def _shown_call(call: Waiting) -> dict[str, t.Any]:
+    return {
+        "id": call.id,
+        "at": call.at,
+        "name": call.call.name,
+        "wire": call.call.wire,
+        "person": call.person,
+        "ways": call.ways,
+        "arrived": call.arrived,
+        "failure": call.failure,
+    }
+
+
+def create_inspector_app(path: Path | None = None) -> Flask:
+    """An app that is nothing but an inspector: a server for an app's tests, or for
+    front ends and apps that run elsewhere.
+
+    ``flask --app "flask_mengpaneel.inspector:create_inspector_app()" run --port 5001``
+
+    :param path: the SQLite file; a file in the instance folder by default.
+    """
+    from .config import Config
+
+    app = Flask(__name__)
+    path = path or Path(app.instance_path) / "mengpaneel-inspector.sqlite3"
+    inspector = Inspector(Config(), path)
+    app.extensions["mengpaneel_inspector"] = inspector
+    app.register_blueprint(inspector.blueprint)
+    app.register_blueprint(
+        Blueprint(
+            "mengpaneel",
+            __name__,
+            static_folder=str(_static_folder()),
+            url_prefix="/_mengpaneel",
+        )
+    )
+    return app
+
+
+def _static_folder() -> Path:
+    """Built into the package, but beside it in a checkout."""
+    package = Path(__file__).parent
+    built = package / "static"
+    return built if built.is_dir() else package.parent / "static"

@@ -1,0 +1,149 @@
+"""The books of a process: what was recorded, and where it is now."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import contextlib
+import dataclasses
+import threading
+
+#: Seconds for which a reader waits until nothing moves. A move takes milliseconds; on
+#: a stuck disk a reader rather sees a number twice than waits for ever.
+MOST_PATIENCE = 2.0
+
+
+@dataclasses.dataclass(slots=True)
+class Balance:
+    """What a ledger says at one moment, in records.
+
+    One tracked event, one profile operation and one group operation is one record.
+    """
+
+    #: Recorded in this process.
+    recorded: int = 0
+    #: Taken by Mixpanel, or handed to the page, the header or the session.
+    delivered: int = 0
+    #: Counted where they wait: in memory, on their way, or in the spool.
+    waiting: int = 0
+    #: Not delivered and never will be, by reason.
+    dropped: dict[str, int] = dataclasses.field(default_factory=dict)
+    #: Delivered for another process; these are in that one's books.
+    forwarded: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        """Whether recorded = delivered + waiting + dropped."""
+        return self.recorded == self.delivered + self.waiting + sum(
+            self.dropped.values()
+        )
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in self.dropped.items())
+        return (
+            f"{self.recorded} recorded = {self.delivered} delivered"
+            f" + {self.waiting} waiting + {sum(self.dropped.values())} dropped"
+            + (f" ({reasons})" if reasons else "")
+        )
+
+
+class Ledger:
+    """Counts what this process recorded until it is delivered or dropped.
+
+    What is waiting isn't the difference of the others: it is counted in the places
+    where things wait, so that ``recorded = delivered + waiting + dropped`` is a check
+    that fails when something got lost.
+    """
+
+    def __init__(self) -> None:
+        self._places: list[c.Callable[[Balance], None]] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Start with nothing, as in a process that was just forked."""
+        self._still = threading.Condition()
+        self._moves = 0
+        self._recorded = 0
+        self._delivered = 0
+        self._dropped: dict[str, int] = {}
+
+    def add_place(self, place: c.Callable[[Balance], None]) -> None:
+        """Tell of a place in which records are.
+
+        :param place: adds what it holds to the balance that it is given.
+        """
+        self._places.append(place)
+
+    @contextlib.contextmanager
+    def moving(self) -> c.Iterator[None]:
+        """While records go from one place to another, the books aren't read.
+
+        Several may move at once; they don't wait for each other.
+        """
+        with self._still:
+            self._moves += 1
+
+        try:
+            yield
+        finally:
+            with self._still:
+                self._moves -= 1
+                self._still.notify_all()
+
+    def record(self, records: int = 1) -> None:
+        """Count what has been recorded, when it is flushed."""
+        with self._still:
+            self._recorded += records
+
+    def deliver(self, records: int = 1) -> None:
+        """Count what has reached Mixpanel, or was handed to the browser."""
+        with self._still:
+            self._delivered += records
+
+    def drop(self, reason: str, records: int = 1) -> None:
+        """Count what won't be delivered."""
+        if records:
+            with self._still:
+                self._dropped[reason] = self._dropped.get(reason, 0) + records
+
+    def snapshot(self) -> Balance:
+        """The books at this moment."""
+        with self._still:
+            self._still.wait_for(lambda: not self._moves, timeout=MOST_PATIENCE)
+            balance = Balance(
+                recorded=self._recorded,
+                delivered=self._delivered,
+                dropped=dict(self._dropped),
+            )
+
+            for place in self._places:
+                place(balance)
+
+        return balance
+
+    @property
+    def recorded(self) -> int:
+        """Recorded in this process."""
+        return self.snapshot().recorded
+
+    @property
+    def delivered(self) -> int:
+        """Taken by Mixpanel, or handed to the browser."""
+        return self.snapshot().delivered
+
+    @property
+    def waiting(self) -> int:
+        """In memory, on their way, or in the spool."""
+        return self.snapshot().waiting
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Not delivered, by reason."""
+        return self.snapshot().dropped
+
+    @property
+    def forwarded(self) -> int:
+        """Delivered for another process."""
+        return self.snapshot().forwarded
+
+    def __str__(self) -> str:
+        return str(self.snapshot())

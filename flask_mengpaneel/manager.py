@@ -1,0 +1,323 @@
+"""One unit of work, a request or a job, and the calls that were made in it."""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import os
+import time
+import typing as t
+
+from flask import current_app, g, has_request_context, request
+
+from .calls import Call, CallLog, Stage, dumps
+from .config import STRATEGIES
+from .recorder import Recorder
+from .visitor import Visitor
+
+if t.TYPE_CHECKING:
+    import collections.abc as c
+
+    from flask import Request
+
+    from .flusher import Flusher
+    from .outcomes import Outcome
+
+# https://docs.mixpanel.com/reference/track-event#limits
+_MAX_RECORD = 1_048_576
+
+
+class Manager(Recorder):
+    """Calls outside of a request: in a script, a CLI command, a job.
+
+    Use it inside an app context::
+
+        with Manager() as manager:
+            with manager.setup():
+                manager.identify(subscription.user_id)
+            manager.track("Renew Subscription")
+
+    The calls are flushed when the block is left, also by an exception. The methods of
+    the extension work in the block as well.
+
+    :param strategy: insist on one of the strategies: ``"ServerSide"`` delivers before
+        the block is left.
+    :raises RuntimeError: there is no app context, or its app has no Mengpaneel.
+    :raises ValueError: there is no such strategy.
+    """
+
+    def __init__(self, *, strategy: str | None = None) -> None:
+        self._flusher = flusher_at_hand()
+        self._visitor = Visitor(self._flusher.config, None)
+        self._request: Request | None = None
+        self.strategy = strategy
+        self._start()
+
+    @classmethod
+    def of_request(cls, flusher: Flusher, request: Request) -> Manager:
+        """The manager of a request, whose calls are the visitor's."""
+        manager = cls.__new__(cls)
+        manager._flusher = flusher
+        manager._visitor = Visitor(flusher.config, request)
+        manager._request = request
+        manager._strategy = None
+        manager._start()
+        return manager
+
+    def _start(self) -> None:
+        self.calls = CallLog()
+        self._stage = Stage.TRACKING
+        self._outer: list[Manager | None] = []
+        self._last_time = 0.0
+        self._timers: dict[str, float] = {}
+        self._recording: bool | None = None
+
+    def _manager(self) -> Manager:
+        return self
+
+    @property
+    def strategy(self) -> str | None:
+        """The strategy that is insisted on, by name, for this unit of work only."""
+        return self._strategy
+
+    @strategy.setter
+    def strategy(self, name: str | None) -> None:
+        if name is not None and name not in STRATEGIES:
+            raise ValueError(
+                f"There is no strategy {name!r}; there are {', '.join(STRATEGIES)}."
+            )
+
+        self._strategy = name
+
+    @property
+    def visitor(self) -> Visitor:
+        """Whom the calls are from."""
+        return self._visitor
+
+    def is_of(self, request: Request) -> bool:
+        """Whether this is the manager of a request."""
+        return self._request is request
+
+    # -- recording
+
+    @property
+    def recording(self) -> bool:
+        """Whether calls are kept: there is a token, and the visitor agrees."""
+        if self._recording is None:
+            self._recording = (
+                self._flusher.config.active and self._visitor.consents is not False
+            )
+
+        return self._recording
+
+    def record(self, wire: list[t.Any]) -> None:
+        """Add a call to the stage at hand."""
+        call = Call(wire)
+
+        if wire[0][0] == "opt_in_tracking" and self._flusher.config.active:
+            self._recording = self._visitor.opt_in()
+
+        if not self.recording:
+            return
+
+        if call.tracks:
+            self._stamp(call)
+        elif call.name == "time_event":
+            call.at = self._timers[call.event] = self._now()
+        elif call.name == "reset":
+            self._visitor.succeed()
+
+        if call.is_record and _size(wire) > _MAX_RECORD:
+            raise ValueError(
+                f"{call.name} has more than {_MAX_RECORD} bytes, which is what"
+                " Mixpanel takes"
+            )
+
+        self.calls.of(self._stage).append(call)
+
+        if wire[0][0] == "opt_out_tracking":
+            self._visitor.opt_out()
+            self._recording = False
+
+    def _stamp(self, call: Call) -> None:
+        properties = call.properties
+
+        for name, value in self._flusher.default_properties().items():
+            properties.setdefault(name, value)
+
+        if "time" not in properties:
+            properties["time"] = self._now()
+
+        if "$insert_id" not in properties:
+            properties["$insert_id"] = binascii.hexlify(os.urandom(16)).decode()
+
+        if call.event in self._timers:
+            self._stop_clock(call.event, properties)
+
+    def _stop_clock(self, event: str, properties: dict[str, t.Any]) -> None:
+        """Measure what began in this unit here, where it happens; the call that
+        started the clock has done its work then."""
+        seconds = self._now() - self._timers.pop(event)
+        properties.setdefault("$duration", round(seconds, 3))
+        started = Call([["time_event"], [event]])
+
+        for stage in Stage:
+            self.calls.of(stage)[:] = [
+                call for call in self.calls.of(stage) if call != started
+            ]
+
+    def _now(self) -> float:
+        """The time in seconds since the epoch, later than ever before in this unit."""
+        now = round(time.time(), 3)
+
+        # Mixpanel sorts by time, so two events of one millisecond, or of a clock that
+        # was set back a little, must not have the same.
+        if now <= self._last_time < now + 1:
+            now = round(self._last_time + 1e-6, 6)
+
+        self._last_time = now
+        return now
+
+    def refuse(self, name: str, error: Exception) -> None:
+        """Raise what is wrong with a call while debugging and testing, else drop it."""
+        if current_app.debug or current_app.testing:
+            raise error
+
+        self._flusher.refuse(name, error)
+
+    @contextlib.contextmanager
+    def stage(self, stage: Stage) -> c.Iterator[None]:
+        """Record calls in another stage for a while."""
+        outer = self._stage
+
+        if stage is Stage.SETUP and outer is not Stage.SETUP:
+            self.calls.setup.clear()
+            self.calls.set_up = True
+
+        self._stage = stage
+
+        try:
+            yield
+        finally:
+            self._stage = outer
+
+    # -- the unit at hand
+
+    def __enter__(self) -> Manager:
+        self._outer.append(g.get("_mengpaneel"))
+        self._request = _request_at_hand()
+        g._mengpaneel = self
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        outer = self._outer.pop()
+
+        if outer is None:
+            g.pop("_mengpaneel", None)
+        else:
+            g._mengpaneel = outer
+
+        self.flush()
+
+    def flush(self) -> Outcome | None:
+        """Send what was recorded until now.
+
+        :return: which strategy took the calls, or ``None`` if there were none.
+        """
+        return self._flusher.flush(self)
+
+    def take(self) -> CallLog:
+        """Hand over the calls; what is recorded from now on is of the next flush."""
+        calls, self.calls = self.calls, CallLog(set_up=self.calls.set_up)
+        return calls
+
+
+def flusher_at_hand() -> Flusher:
+    """The flusher of the app at hand.
+
+    :raises RuntimeError: there is no app context, or its app has no Mengpaneel.
+    """
+    try:
+        extensions = current_app.extensions
+    except RuntimeError:
+        raise RuntimeError(
+            "Mengpaneel works inside a request, or inside an app context with"
+            " 'with Manager():'. There is no app context here: use 'with"
+            " app.app_context():'."
+        ) from None
+
+    try:
+        return t.cast("Flusher", extensions["mengpaneel"])
+    except KeyError:
+        raise RuntimeError(
+            "This app has no Mengpaneel: call 'mengpaneel.init_app(app)'."
+        ) from None
+
+
+def manager_at_hand() -> Manager:
+    """The manager that calls made here belong to.
+
+    A request's is made when it is first needed.
+
+    :raises RuntimeError: this is neither a request nor a ``with Manager():`` block.
+    """
+    try:
+        manager: Manager | None = g.get("_mengpaneel")
+    except RuntimeError:
+        manager = None
+
+    current = _request_at_hand()
+
+    # An app context that was pushed by hand is shared by the requests inside of it,
+    # so what lies on `g` may be another unit's.
+    if manager is not None and manager._request is current:
+        return manager
+
+    flusher = flusher_at_hand()
+
+    if current is None:
+        raise RuntimeError(
+            "Mengpaneel was called outside of a request. Use 'with Manager():' in"
+            " scripts, commands and jobs."
+        )
+
+    outer = manager
+    manager = g._mengpaneel = Manager.of_request(flusher, current)
+    manager._outer.append(outer)
+    return manager
+
+
+def leave(manager: Manager) -> None:
+    """Take a request's manager off ``g``, which the next request may share."""
+    outer = manager._outer.pop()
+
+    if outer is None:
+        g.pop("_mengpaneel", None)
+    else:
+        g._mengpaneel = outer
+
+
+def _request_at_hand() -> Request | None:
+    if not has_request_context():
+        return None
+
+    return t.cast("Request", request._get_current_object())  # type: ignore[attr-defined]
+
+
+def _size(value: t.Any) -> int:
+    """About the bytes of a value, and exactly if they may be too many."""
+    size = _least_size(value)
+    return len(dumps(value)) if size > _MAX_RECORD // 12 else size
+
+
+def _least_size(value: t.Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+
+    if isinstance(value, dict):
+        return sum(len(key) + _least_size(item) for key, item in value.items())
+
+    if isinstance(value, list):
+        return sum(map(_least_size, value))
+
+    return 4

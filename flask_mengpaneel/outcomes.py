@@ -1,0 +1,31 @@
+"""How a flush ends: who took the calls, and why the others didn't."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import dataclasses
+import typing as t
+
+if t.TYPE_CHECKING:
+    from .calls import Call
+
+# 304 is no redirect, and 300 doesn't say where to.
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Declined(Exception):
+    """Raised by a strategy that can't take the calls; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of the calls of one flush.
+
+    :param strategy: the name of the strategy that took them.
+    :param declined: the reason of each strategy that was asked before, by name.
+    :param calls: the calls that were taken, in the order in which they are made.
+    """
+
+    strategy: str
+    declined: c.Mapping[str, str]
+    calls: c.Sequence[Call]

@@ -1,0 +1,336 @@
+"""What the browser library remembers of a visitor: its cookie, read and written."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import dataclasses
+import datetime as dt
+import json
+import typing as t
+from urllib.parse import quote, unquote
+
+from .calls import Call, Json, dumps
+from .origins import cookie_domain
+
+if t.TYPE_CHECKING:
+    from flask import Request, Response
+
+    from .config import Config
+
+# A browser refuses a cookie of more than 4 KB, and a larger one isn't the library's.
+# https://www.rfc-editor.org/rfc/rfc6265#section-6.1
+_MAX_COOKIE = 4096
+_MAX_ID = 255
+_DEVICE = "$device:"
+
+# What the library keeps for itself and sends with no event (mixpanel-persistence.js).
+_RESERVED = frozenset(
+    "distinct_id $device_id $user_id __mps __mpso __mpus __mpa __mpap __mpr __mpu"
+    " $people_distinct_id __alias __timers".split()
+)
+
+# What would make all events of a visitor the same one, or another project's.
+_NEVER = frozenset({"token", "time", "$insert_id"})
+
+#: The calls that change what is remembered.
+CHANGING = frozenset(
+    {
+        "identify",
+        "reset",
+        "register",
+        "register_once",
+        "unregister",
+        "set_group",
+        "add_group",
+        "remove_group",
+        "time_event",
+        "track",
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """The ids by which Mixpanel knows a person.
+
+    https://docs.mixpanel.com/docs/tracking-methods/id-management/identifying-users-simplified
+    """
+
+    device_id: str | None = None
+    user_id: str | None = None
+    #: The library's ``distinct_id``, where the other two don't tell it.
+    other_id: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.device_id or self.user_id or self.other_id)
+
+    @property
+    def distinct_id(self) -> str:
+        """The id that a message is sent under; ``""`` is nobody."""
+        anonymous = _DEVICE + self.device_id if self.device_id else ""
+        return self.user_id or self.other_id or anonymous
+
+    @property
+    def properties(self) -> dict[str, Json]:
+        """The ids as properties, in the library's names; what is unknown is absent."""
+        properties: dict[str, Json] = {}
+
+        if self:
+            properties["distinct_id"] = self.distinct_id
+
+        if self.device_id:
+            properties["$device_id"] = self.device_id
+
+        if self.user_id:
+            properties["$user_id"] = self.user_id
+
+        return properties
+
+    def after(self, calls: c.Iterable[Call]) -> Identity:
+        """The ids with which one goes on after these calls."""
+        identity = self
+
+        for call in calls:
+            if call.name == "identify":
+                identity = Identity(identity.device_id, call.arguments[0])
+            elif call.name == "reset":
+                identity = Identity()
+
+        return identity
+
+    def to_json(self) -> list[str | None]:
+        """The ids as plain JSON values."""
+        return [self.device_id, self.user_id, self.other_id]
+
+    @classmethod
+    def from_json(cls, value: t.Any) -> Identity:
+        """Read what :meth:`to_json` gave; what isn't an id is left out."""
+        if not isinstance(value, list) or len(value) != 3:
+            return cls()
+
+        return cls(*map(_id, value))
+
+    @classmethod
+    def from_cookie(cls, cookie: c.Mapping[str, Json]) -> Identity:
+        """Read the ids that the library keeps."""
+        device_id = _id(cookie.get("$device_id"))
+        user_id = _id(cookie.get("$user_id"))
+        distinct_id = _id(cookie.get("distinct_id"))
+
+        if distinct_id and distinct_id.startswith(_DEVICE):
+            device_id = device_id or _id(distinct_id.removeprefix(_DEVICE))
+            distinct_id = None
+
+        return cls(device_id, user_id, None if distinct_id == user_id else distinct_id)
+
+
+def _id(value: t.Any) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value) if abs(value) < 2**63 else None
+
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= _MAX_ID
+        or not value.isprintable()
+    ):
+        return None
+
+    return value
+
+
+class Persistence:
+    """What is remembered of a visitor while calls are made on the server.
+
+    The methods do what those of the library's ``MixpanelPersistence`` do.
+
+    :param cookie: what the library's cookie has in it.
+    :param identity: who the calls are of.
+    """
+
+    def __init__(self, cookie: c.Mapping[str, Json], identity: Identity) -> None:
+        self._kept = cookie
+        self.identity = identity
+        self.super_properties = {
+            name: value
+            for name, value in cookie.items()
+            if name not in _RESERVED and name not in _NEVER
+        }
+        self.timers = _timers(cookie.get("__timers"))
+
+    def make(self, call: Call, at: float, successor: Identity) -> None:
+        """Remember what a call says.
+
+        :param at: when it was recorded, in seconds.
+        :param successor: who there is after a ``reset()``.
+        """
+        name = call.name
+
+        if name in _REMEMBERED:
+            getattr(self, name)(*call.arguments)
+        elif name == "identify":
+            self.identity = self.identity.after([call])
+        elif name == "reset":
+            self.identity = successor
+            self._kept = {}
+            self.super_properties = {}
+            self.timers = {}
+        elif name == "time_event":
+            self.timers[call.event] = at
+        elif call.tracks:
+            self.timers.pop(call.event, None)
+
+    def register(self, properties: dict[str, Json], *_options: object) -> None:
+        """Add properties to every event."""
+        self.super_properties.update(properties)
+
+    def register_once(
+        self, properties: dict[str, Json], default: Json = None, *_options: object
+    ) -> None:
+        """Add properties to every event, unless they have a value."""
+        for name, value in properties.items():
+            # "None" is the library's own word for "no value".
+            if self.super_properties.get(name, "None") in ("None", default or "None"):
+                self.super_properties[name] = value
+
+    def unregister(self, name: str, *_options: object) -> None:
+        """Stop adding a property to every event."""
+        self.super_properties.pop(name, None)
+
+    def set_group(self, key: str, ids: list[str]) -> None:
+        """Add groups to every event."""
+        self.super_properties[key] = list(ids)
+
+    def add_group(self, key: str, id: str) -> None:
+        """Add one more group to every event."""
+        ids = self._groups(key)
+        self.super_properties[key] = ids if id in ids else [*ids, id]
+
+    def remove_group(self, key: str, id: str) -> None:
+        """Stop adding a group to every event, as the documentation says; the library
+        itself misses it."""
+        left = [one for one in self._groups(key) if one != id]
+
+        if left:
+            self.super_properties[key] = left
+        else:
+            self.super_properties.pop(key, None)
+
+    def _groups(self, key: str) -> list[Json]:
+        held = self.super_properties.get(key)
+        return held if isinstance(held, list) else []
+
+    def to_cookie(self) -> dict[str, Json]:
+        """What the library's cookie is to have in it."""
+        cookie: dict[str, Json] = dict(self.identity.properties)
+        cookie.update(
+            (name, value)
+            for name, value in self._kept.items()
+            if name in _RESERVED and name not in cookie and name != "$user_id"
+        )
+        cookie.update(self.super_properties)
+
+        if self.timers or "__timers" in cookie:
+            cookie["__timers"] = {
+                event: round(started * 1000) for event, started in self.timers.items()
+            }
+
+        return cookie
+
+
+_REMEMBERED = frozenset(
+    {
+        "register",
+        "register_once",
+        "unregister",
+        "set_group",
+        "add_group",
+        "remove_group",
+    }
+)
+
+
+def _timers(value: Json) -> dict[str, float]:
+    if not isinstance(value, dict):
+        return {}
+
+    return {
+        event: started / 1000
+        for event, started in value.items()
+        if isinstance(started, int | float) and not isinstance(started, bool)
+    }
+
+
+def read(value: str) -> dict[str, Json]:
+    """Read the library's cookie; whatever isn't one is empty."""
+    if not value or len(value) > 2 * _MAX_COOKIE:
+        return {}
+
+    try:
+        cookie = json.loads(unquote(value, errors="strict"), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return {}
+
+    return cookie if isinstance(cookie, dict) else {}
+
+
+def _refuse(constant: str) -> t.NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def write(
+    response: Response, request: Request, config: Config, cookie: dict[str, Json]
+) -> None:
+    """Set the library's cookie as the library would have written it."""
+    value = quote(dumps(cookie), safe="!'()*-._~")
+
+    if len(config.cookie_name) + len(value) < _MAX_COOKIE:
+        _set(response, request, config, config.cookie_name, value)
+
+
+def write_choice(
+    response: Response, request: Request, config: Config, opted_in: bool
+) -> None:
+    """Set the cookie in which the library keeps whether a visitor has opted out."""
+    _set(response, request, config, config.opt_cookie_name, "1" if opted_in else "0")
+
+
+def forget(response: Response, request: Request, config: Config) -> None:
+    """Delete the library's cookie."""
+    response.delete_cookie(
+        config.cookie_name, path="/", domain=_domain(request, config)
+    )
+
+
+def _set(
+    response: Response, request: Request, config: Config, name: str, value: str
+) -> None:
+    client = config.client_config
+    days = client.get("cookie_expiration", 365)
+    cross_site = bool(client.get("cross_site_cookie"))
+    response.set_cookie(
+        name,
+        value,
+        expires=(
+            dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+            if isinstance(days, int | float) and 0 < days < 36500
+            else None
+        ),
+        path="/",
+        domain=_domain(request, config),
+        secure=cross_site or bool(client.get("secure_cookie")),
+        # The library has to read it.
+        httponly=False,
+        samesite="None" if cross_site else None,
+    )
+
+
+def _domain(request: Request, config: Config) -> str | None:
+    explicit = config.client_config.get("cookie_domain")
+
+    if explicit:
+        return str(explicit)
+
+    if not config.client_config.get("cross_subdomain_cookie", True):
+        return None
+
+    return cookie_domain(request.host)

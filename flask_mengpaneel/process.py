@@ -1,0 +1,83 @@
+"""The life of a process: its forks, its end, and servers that allow no threads."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import sys
+import typing as t
+import weakref
+
+
+class Forked(t.Protocol):
+    """Something that starts anew in a child process."""
+
+    def after_fork(self) -> None:
+        """Leave to the parent what is the parent's."""
+
+
+class Closed(t.Protocol):
+    """Something that has to finish before the process ends."""
+
+    def close(self) -> None:
+        """Finish."""
+
+
+_forked: weakref.WeakSet[Forked] = weakref.WeakSet()
+_closed: weakref.WeakSet[Closed] = weakref.WeakSet()
+#: The processes (this one, or none) in which the end is looked after.
+_watched: set[int] = set()
+
+
+def on_fork(thing: Forked) -> None:
+    """Call ``after_fork`` of it in each child, unless it is gone by then."""
+    _forked.add(thing)
+
+
+def on_exit(thing: Closed) -> None:
+    """Call ``close`` of it at the end of this process, unless it is gone by then."""
+    _closed.add(thing)
+
+    if os.getpid() not in _watched:
+        _watched.add(os.getpid())
+        _watch_exit()
+
+
+def _watch_exit() -> None:
+    atexit.register(_close_all)
+
+    # The children of multiprocessing, and those of its fork billiard that are
+    # Celery's workers, end without atexit; they have finalizers instead.
+    for name in ("multiprocessing", "billiard"):
+        if f"{name}.util" in sys.modules:
+            finalize = sys.modules[f"{name}.util"].Finalize
+            finalize(None, _close_all, exitpriority=100)
+
+
+def _close_all() -> None:
+    for thing in list(_closed):
+        thing.close()
+
+
+def after_fork() -> None:
+    """Start anew in a child process. Python calls it, where it knows of the fork."""
+    _closed.clear()
+
+    for thing in list(_forked):
+        thing.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork)
+
+
+def threads_allowed() -> bool:
+    """Whether threads run here: uWSGI stops them unless it is told otherwise."""
+    try:
+        # Exists only inside of uWSGI.
+        options = importlib.import_module("uwsgi").opt
+    except ImportError:
+        return True
+
+    return bool(options.get("enable-threads") or options.get("threads"))

@@ -1,0 +1,570 @@
+"""What could not be delivered yet, on disk, shared by the processes of an app.
+
+One SQLite file. A process that sends rows of it leases them for a while first; the
+lease ends by itself if the process dies, and no lock is held while HTTP is done.
+"""
+
+from __future__ import annotations
+
+import collections.abc as c
+import contextlib
+import dataclasses
+import logging
+import os
+import sqlite3
+import threading
+import time
+import typing as t
+import uuid
+from pathlib import Path
+
+from .tracker import Message
+
+if t.TYPE_CHECKING:
+    from .ledger import Balance
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which rows belong to the process that took them.
+LEASE = 60.0
+#: Bytes that may wait; what comes then is refused. An ordinary event takes 1 KB.
+MOST_BYTES = 256 * 1024 * 1024
+#: Bytes that are leased at once, unless a single row has more.
+MOST_LEASED_BYTES = 4_000_000
+#: Seconds that a row's own pause may last.
+MOST_PAUSE = 86_400.0
+#: Seconds to wait for another process that writes.
+PATIENCE = 5.0
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    endpoint TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    repeatable INTEGER NOT NULL,
+    -- Whether it has been on its way, so that it may have been taken.
+    sent INTEGER NOT NULL DEFAULT 0,
+    -- The process in whose books it is.
+    origin TEXT NOT NULL,
+    leased_by TEXT NOT NULL,
+    leased_until REAL NOT NULL,
+    not_before REAL NOT NULL,
+    kept_at REAL NOT NULL,
+    reason TEXT NOT NULL,
+    -- Last, so that a search by the others doesn't read it.
+    json TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_origin ON messages (origin, records);
+CREATE INDEX IF NOT EXISTS updates ON messages (id) WHERE endpoint != 'events';
+CREATE TABLE IF NOT EXISTS tallies (
+    origin TEXT NOT NULL,
+    -- Why they were dropped; empty if they were delivered.
+    reason TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    PRIMARY KEY (origin, reason)
+) WITHOUT ROWID;
+"""
+_FREE = "NOT (leased_until BETWEEN :now AND :now + :lease) AND not_before <= :clock"
+
+_inherited: list[sqlite3.Connection] = []
+
+
+T = t.TypeVar("T")
+
+
+class SpoolError(Exception):
+    """The spool can't be used; the message says why."""
+
+
+class Row(t.NamedTuple):
+    """A message in the spool, leased by this process."""
+
+    id: int
+    message: Message
+    #: Whether a process had sent it when it died.
+    sent: bool
+
+
+@dataclasses.dataclass(slots=True)
+class Summary:
+    """What waits in a spool, and what became of the rest."""
+
+    #: (endpoint, reason) -> records, and when the oldest was put in.
+    waiting: dict[tuple[str, str], tuple[int, float]]
+    delivered: int
+    dropped: dict[str, int]
+    #: Bytes in use.
+    size: int
+
+    @property
+    def records(self) -> int:
+        """How many records wait."""
+        return sum(records for records, _ in self.waiting.values())
+
+
+class Spool:
+    """Keeps messages in a SQLite file. Nothing it does raises: what fails is logged.
+
+    The file is made when there is something to put into it.
+    """
+
+    def __init__(self, path: Path, most_bytes: int = MOST_BYTES) -> None:
+        self.path = path
+        self._most_bytes = most_bytes
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        #: Names this process in the file.
+        self._me = uuid.uuid4().hex
+        #: What is settled but not yet written down as that: a disk may be full.
+        self._owed: list[tuple[list[int], str]] = []
+        #: Whether records of this process are, or were, in it.
+        self._used = False
+        #: Delivered records that are in another process's books.
+        self._forwarded = 0
+        self._complained = False
+
+    def after_fork(self) -> None:
+        """Start anew in a child process."""
+        # SQLite's connections must not be used, and not even be closed, by a child.
+        if self._connection is not None:
+            _inherited.append(self._connection)
+
+        self._reset()
+
+    def check(self) -> None:
+        """Find out whether the file can be used, without making it.
+
+        :raises SpoolError: it can't.
+        """
+        if self.path.exists():
+            if not self.path.is_file():
+                raise SpoolError(f"{self.path} is not a file")
+
+            if not os.access(self.path, os.R_OK | os.W_OK):
+                raise SpoolError(f"{self.path} can't be written")
+
+        folder = next(
+            parent for parent in self.path.absolute().parents if parent.exists()
+        )
+
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise SpoolError(f"{folder} can't be written")
+
+    # Putting in.
+
+    def put(
+        self,
+        messages: c.Sequence[Message],
+        reason: str,
+        *,
+        leased: bool = False,
+        pause: float = 0.0,
+        patience: float = PATIENCE,
+    ) -> list[int]:
+        """Keep messages; the rows they are in now, none if they can't be kept.
+
+        :param leased: this process is going to send them.
+        :param pause: seconds in which nobody is to send them.
+        """
+
+        def insert(connection: sqlite3.Connection) -> list[int]:
+            if self._size(connection) > self._most_bytes:
+                self._complain("it is full")
+                return []
+
+            self._used = True
+            return self._insert(
+                connection, messages, self._me, reason, leased=leased, pause=pause
+            )
+
+        return self._write(insert, [], patience)
+
+    def _insert(
+        self,
+        connection: sqlite3.Connection,
+        messages: c.Sequence[Message],
+        origin: str,
+        reason: str,
+        *,
+        leased: bool,
+        pause: float = 0.0,
+    ) -> list[int]:
+        if not messages:
+            return []
+
+        now = time.time()
+        shared = (
+            origin,
+            self._me if leased else "",
+            time.monotonic() + LEASE if leased else 0.0,
+            now + min(pause, MOST_PAUSE) if pause else 0.0,
+            now,
+            reason,
+        )
+        connection.executemany(
+            "INSERT INTO messages (endpoint, records, repeatable, json, origin,"
+            " leased_by, leased_until, not_before, kept_at, reason)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(m.endpoint, m.records, m.repeatable, m.json, *shared) for m in messages],
+        )
+        # Nobody else writes meanwhile, so that the numbers follow each other.
+        (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+        return list(range(last - len(messages) + 1, last + 1))
+
+    def unpack(
+        self, opened: c.Sequence[tuple[int, c.Sequence[Message], c.Mapping[str, int]]]
+    ) -> dict[int, list[Row]]:
+        """Replace batches by their messages, which are leased like the batches were.
+
+        :param opened: row of the batch, its messages, and what isn't sent of it.
+        :return: the messages of each batch.
+        """
+
+        def replace(connection: sqlite3.Connection) -> dict[int, list[Row]]:
+            unpacked: dict[int, list[Row]] = {}
+
+            for row, messages, dropped in opened:
+                found = connection.execute(
+                    "DELETE FROM messages WHERE id = ? AND leased_by = ?"
+                    " RETURNING origin, reason",
+                    (row, self._me),
+                ).fetchall()
+
+                for origin, reason in found:
+                    rows = self._insert(
+                        connection, messages, origin, reason, leased=True
+                    )
+                    unpacked[row] = [
+                        Row(new, message, False)
+                        for new, message in zip(rows, messages, strict=True)
+                    ]
+
+                    for why, records in dropped.items():
+                        self._tally(connection, origin, why, records)
+
+            return unpacked
+
+        return self._write(replace, {})
+
+    # Sending.
+
+    def lease(self, limit: int) -> list[Row]:
+        """Take messages that nobody is sending; the updates of profiles first."""
+
+        def take(connection: sqlite3.Connection) -> list[Row]:
+            rows = self._free(connection, "endpoint != 'events'", limit)
+            rows += self._free(connection, "endpoint = 'events'", limit - len(rows))
+            connection.executemany(
+                "UPDATE messages SET leased_by = ?, leased_until = ? WHERE id = ?",
+                [(self._me, time.monotonic() + LEASE, row.id) for row in rows],
+            )
+            return rows
+
+        if not self.path.exists() or not self._read(self._any_free, False):
+            return []
+
+        return self._write(take, [])
+
+    def _now(self) -> dict[str, float]:
+        # Leases are measured by the clock that nobody sets, and which is the same for
+        # all processes of a machine. Rows wait by the one that survives a restart.
+        return {"now": time.monotonic(), "clock": time.time(), "lease": LEASE}
+
+    def _any_free(self, connection: sqlite3.Connection) -> bool:
+        found = connection.execute(
+            f"SELECT 1 FROM messages WHERE {_FREE} LIMIT 1", self._now()
+        )
+        return found.fetchone() is not None
+
+    def _free(
+        self, connection: sqlite3.Connection, which: str, limit: int
+    ) -> list[Row]:
+        found = connection.execute(
+            "SELECT id, endpoint, json, records, repeatable, sent FROM messages"
+            f" WHERE {which} AND {_FREE} ORDER BY id LIMIT :limit",
+            {**self._now(), "limit": limit},
+        )
+        rows: list[Row] = []
+        size = 0
+
+        for row, endpoint, json, records, repeatable, sent in found:
+            size += len(json)
+
+            if rows and size > MOST_LEASED_BYTES:
+                break
+
+            message = Message(endpoint, json, records, bool(repeatable))
+            rows.append(Row(row, message, bool(sent)))
+
+        found.close()
+        return rows
+
+    def hold(self, rows: c.Sequence[int], once: c.Sequence[int]) -> bool:
+        """Make sure, before sending, that rows are leased by this process.
+
+        :param once: those of them that must not be sent again if this process dies
+            before it knows whether they were taken.
+        """
+
+        def renew(connection: sqlite3.Connection) -> bool:
+            until = time.monotonic() + LEASE
+            held = connection.executemany(
+                "UPDATE messages SET leased_until = ? WHERE id = ? AND leased_by = ?",
+                [(until, row, self._me) for row in rows],
+            ).rowcount == len(rows)
+
+            if held:
+                connection.executemany(
+                    "UPDATE messages SET sent = 1 WHERE id = ?",
+                    [(row,) for row in once],
+                )
+
+            return held
+
+        return self._write(renew, False)
+
+    def settle(self, rows: c.Sequence[int], reason: str = "") -> None:
+        """Remove rows: delivered, or dropped for that reason."""
+        self._owed.append((list(rows), reason))
+        self._write(lambda connection: None, None)
+
+    def _pay(self, connection: sqlite3.Connection, count: int) -> int:
+        """Write down what is settled; how many records it delivered for others."""
+        forwarded = 0
+
+        for rows, reason in self._owed[:count]:
+            by_origin: dict[str, int] = {}
+
+            for row in rows:
+                for origin, records in connection.execute(
+                    "DELETE FROM messages WHERE id = ? AND leased_by = ?"
+                    " RETURNING origin, records",
+                    (row, self._me),
+                ).fetchall():
+                    by_origin[origin] = by_origin.get(origin, 0) + records
+
+            for origin, records in by_origin.items():
+                self._tally(connection, origin, reason, records)
+
+                if origin != self._me and not reason:
+                    forwarded += records
+
+        return forwarded
+
+    def release(
+        self, rows: c.Sequence[int], reason: str, *, pause: float = 0.0
+    ) -> None:
+        """Leave rows to whoever comes next; they were not taken."""
+        not_before = time.time() + min(pause, MOST_PAUSE) if pause else 0.0
+        self._write(
+            lambda connection: connection.executemany(
+                "UPDATE messages SET leased_by = '', leased_until = 0, sent = 0,"
+                " reason = ?, not_before = ? WHERE id = ? AND leased_by = ?",
+                [(reason, not_before, row, self._me) for row in rows],
+            ),
+            None,
+        )
+
+    @staticmethod
+    def _tally(
+        connection: sqlite3.Connection, origin: str, reason: str, records: int
+    ) -> None:
+        connection.execute(
+            "INSERT INTO tallies VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET records = records + excluded.records",
+            (origin, reason, records),
+        )
+
+    # Looking.
+
+    def count(self, balance: Balance) -> None:
+        """Add what the spool knows of the records of this process."""
+
+        def look(connection: sqlite3.Connection) -> None:
+            (waiting,) = connection.execute(
+                "SELECT total(records) FROM messages WHERE origin = ?", (self._me,)
+            ).fetchone()
+            balance.waiting += int(waiting)
+
+            for reason, records in connection.execute(
+                "SELECT reason, records FROM tallies WHERE origin = ?", (self._me,)
+            ):
+                if reason:
+                    balance.dropped[reason] = balance.dropped.get(reason, 0) + records
+                else:
+                    balance.delivered += records
+
+        balance.forwarded += self._forwarded
+
+        if self._used:
+            self._read(look, None)
+
+    def summary(self) -> Summary:
+        """What waits in the spool, of all processes."""
+
+        def look(connection: sqlite3.Connection) -> Summary:
+            waiting = {
+                (endpoint, reason): (records, since)
+                for endpoint, reason, records, since in connection.execute(
+                    "SELECT endpoint, reason, sum(records), min(kept_at)"
+                    " FROM messages GROUP BY endpoint, reason ORDER BY min(kept_at)"
+                )
+            }
+            tallies = dict(
+                connection.execute(
+                    "SELECT reason, sum(records) FROM tallies GROUP BY reason"
+                ).fetchall()
+            )
+            delivered = tallies.pop("", 0)
+            return Summary(waiting, delivered, tallies, self._size(connection))
+
+        nothing = Summary({}, 0, {}, 0)
+        return self._read(look, nothing) if self.path.exists() else nothing
+
+    @staticmethod
+    def _size(connection: sqlite3.Connection) -> int:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        return t.cast(int, (pages - free) * size)
+
+    # The file.
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _read(self, look: c.Callable[[sqlite3.Connection], T], failed: T) -> T:
+        return self._guarded(look, failed, PATIENCE)
+
+    def _write(
+        self,
+        work: c.Callable[[sqlite3.Connection], T],
+        failed: T,
+        patience: float = PATIENCE,
+    ) -> T:
+        def transaction(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+
+            try:
+                paid = len(self._owed)
+                forwarded = self._pay(connection, paid)
+                done = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+
+                raise
+
+            del self._owed[:paid]
+            self._forwarded += forwarded
+            return done
+
+        return self._guarded(transaction, failed, patience)
+
+    def _guarded(
+        self, work: c.Callable[[sqlite3.Connection], T], failed: T, patience: float
+    ) -> T:
+        if not self._lock.acquire(timeout=patience):
+            return failed
+
+        try:
+            return self._tried(work, patience)
+        except (sqlite3.Error, OSError) as error:
+            self._complain(str(error))
+            return failed
+        finally:
+            self._lock.release()
+
+    def _tried(self, work: c.Callable[[sqlite3.Connection], T], patience: float) -> T:
+        try:
+            done = work(self._connected(patience))
+        except sqlite3.DatabaseError as error:
+            if not _is_corrupt(error):
+                raise
+
+            self._disconnect()
+            self._set_aside(error)
+            done = work(self._connected(patience))
+
+        self._complained = False
+        return done
+
+    def _connected(self, patience: float) -> sqlite3.Connection:
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(
+                self.path,
+                timeout=PATIENCE,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+
+            self._connection = connection
+
+        self._connection.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+        return self._connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+
+        if version == _VERSION:
+            return
+
+        if version > _VERSION:
+            raise sqlite3.OperationalError("a newer Flask-Mengpaneel wrote it")
+
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT"
+        )
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        # Another process may have done it already; then the file is a good one.
+        with (
+            contextlib.suppress(sqlite3.DatabaseError),
+            contextlib.closing(sqlite3.connect(self.path)) as connection,
+        ):
+            if connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
+                return
+
+        aside = self.path.with_name(f"{self.path.name}.corrupt-{time.time_ns()}")
+        log.error(
+            "The spool %s is corrupt (%s); it is now %s.", self.path, error, aside
+        )
+
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+        with contextlib.suppress(FileNotFoundError):
+            self.path.rename(aside)
+
+    def _complain(self, reason: str) -> None:
+        if not self._complained:
+            log.error("The spool %s can't be used: %s", self.path, reason)
+
+        self._complained = True
+
+
+def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
+    # Extended codes have the kind of error in their lowest byte.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

@@ -1,0 +1,431 @@
+"""The five ways for the calls of a response, in the order in which they are asked."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import dataclasses
+import typing as t
+import uuid
+from abc import ABC, abstractmethod
+from urllib.parse import urlsplit
+
+from flask import current_app
+
+from . import injection, profiles, waiting
+from .calls import Call, CallLog, Json, dumps
+from .origins import page_properties
+from .outcomes import REDIRECTS, Declined
+from .persistence import Identity
+from .tracker import Batch
+from .visitor import Visitor, joined
+from .waiting import Entry, Waiting
+
+if t.TYPE_CHECKING:
+    from flask import Flask, Request, Response
+
+    from .config import Config
+    from .ledger import Ledger
+    from .transports import Transport
+
+REQUEST_HEADER = "X-Mengpaneel-Flush-Capable"
+RESPONSE_HEADER = "X-Mengpaneel-Calls"
+
+
+@dataclasses.dataclass
+class Exchange:
+    """A request, the response to it, and what is known of whoever sent it."""
+
+    request: Request
+    response: Response
+    visitor: Visitor
+    #: What waits in the session.
+    waiting: Waiting
+    #: What of it may be made with this response.
+    entries: list[Entry] = dataclasses.field(default_factory=list)
+    #: Why strategies declined until now.
+    declined: dict[str, str] = dataclasses.field(default_factory=dict)
+    #: Whether the response has calls in it.
+    carries: bool = False
+    #: The calls that the server sends itself.
+    sent: c.Sequence[Call] = ()
+
+    def made(self, calls: c.Iterable[Call]) -> list[Call]:
+        """The response has the calls now, and those of them that waited need not."""
+        self.carries = True
+
+        if self.entries:
+            self.waiting.keep(
+                [entry for entry in self.waiting.entries if entry not in self.entries]
+            )
+
+        return list(calls)
+
+    @property
+    def shared_cache_may_keep(self) -> bool:
+        """Whether the response may be given to other visitors.
+
+        https://www.rfc-editor.org/rfc/rfc9111#section-3.5
+        """
+        headers = self.response.headers
+
+        if "CDN-Cache-Control" in headers or "Surrogate-Control" in headers:
+            return True
+
+        if "Cache-Control" not in headers:
+            return False
+
+        control = self.response.cache_control
+        return bool(control.public) or control.s_maxage is not None
+
+
+class Strategy(ABC):
+    """One way for the calls of a response."""
+
+    #: Whether the calls are out of the server's hands then.
+    hands_over = True
+
+    @property
+    def name(self) -> str:
+        """The name in settings and outcomes."""
+        return type(self).__name__
+
+    @abstractmethod
+    def flush(
+        self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
+    ) -> list[Call]:
+        """Take the calls.
+
+        :param exchange: ``None`` where there is no response any more, or never was.
+        :return: the calls that were needed, in the order in which they are made.
+        :raises Declined: it can't take them, and has changed nothing.
+        """
+
+
+class Delayed(Strategy):
+    """Keep the calls in the session until the redirect is followed."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def flush(
+        self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
+    ) -> list[Call]:
+        if exchange is None:
+            raise Declined("not in a request")
+
+        request, response = exchange.request, exchange.response
+
+        if response.status_code not in REDIRECTS or "Location" not in response.headers:
+            raise Declined("not a redirect")
+
+        if not _same_site(response.headers["Location"], request):
+            raise Declined("a redirect to another site")
+
+        if not calls.before_setup and not calls.tracking:
+            raise Declined("nothing but set-up calls")
+
+        if visitor.successor and self._config.cookie_persistence:
+            # The response itself tells the browser.
+            raise Declined("the next page is another visitor's")
+
+        if not _comes_back(exchange):
+            raise Declined("the client won't come back with the session")
+
+        hold(calls, exchange)
+        return list(calls)
+
+
+def hold(calls: CallLog, exchange: Exchange) -> None:
+    """Keep calls in the session, after those that wait there already.
+
+    :raises Declined: it can't hold them.
+    """
+    visitor = exchange.visitor
+    owner = visitor.known.after(calls)
+    entry = Entry.of(_stamped(calls, visitor), owner, visitor.known)
+    entries = [*exchange.waiting.entries, entry]
+
+    try:
+        if not waiting.can_hold():
+            raise Declined("there is no session: SECRET_KEY is not set")
+
+        if not exchange.waiting.fits(entries):
+            raise Declined("the session can't hold so much")
+
+        exchange.waiting.keep(entries)
+    except Declined:
+        raise
+    except Exception as error:
+        raise Declined(f"the session fails: {error!r}") from error
+
+
+def _stamped(calls: CallLog, visitor: Visitor) -> CallLog:
+    """Name in each event the person whom it happened to, and where.
+
+    What the caller says of an event wins in the browser library, so the event stays
+    with this person, whoever uses the browser when it is sent.
+    """
+    identity = visitor.known.after([*calls.before_setup, *calls.setup])
+    page = _page_properties(visitor)
+    tracking = []
+
+    for call in calls.tracking:
+        identity = identity.after([call])
+        tracking.append(
+            call.with_defaults({**page, **identity.properties}) if call.tracks else call
+        )
+
+    return CallLog(calls.before_setup, calls.setup, tracking, calls.set_up)
+
+
+def _page_properties(visitor: Visitor) -> dict[str, Json]:
+    url, referrer = visitor.page
+    return dict(page_properties(joined(url), referrer)) if url else {}
+
+
+def _same_site(location: str, request: Request) -> bool:
+    # Browsers read a backslash as a slash, and leave out tabs and line ends.
+    if any(char in location for char in "\\\t\r\n"):
+        return False
+
+    try:
+        target = urlsplit(location)
+        here = urlsplit(request.host_url)
+
+        if target.scheme not in {"", "http", "https"}:
+            return False
+
+        if target.netloc and _host(target, here.scheme) != _host(here, here.scheme):
+            return False
+    except ValueError:
+        return False
+
+    return _in_cookie_path(target.path, bool(target.netloc), request)
+
+
+def _host(url: t.Any, default_scheme: str) -> tuple[str | None, int | None]:
+    """Host and port, where the default ports of http and https are the same."""
+    scheme = url.scheme or default_scheme
+    port = url.port if url.port != {"http": 80, "https": 443}[scheme] else None
+    return url.hostname, port
+
+
+def _in_cookie_path(path: str, absolute: bool, request: Request) -> bool:
+    """Whether the session's cookie goes along to a path."""
+    if not path.startswith("/") and not absolute:
+        return True
+
+    cookie_path = current_app.session_interface.get_cookie_path(current_app)
+    return (path or "/").startswith(cookie_path)
+
+
+def _comes_back(exchange: Exchange) -> bool:
+    name = current_app.session_interface.get_cookie_name(current_app)
+    return exchange.visitor.is_browser or name in exchange.request.cookies
+
+
+class ClientSide(Strategy):
+    """Put the calls into the page; the browser library makes them."""
+
+    def __init__(self, config: Config, app: Flask) -> None:
+        self._config = config
+        self._script = injection.Script(config, app)
+
+    def flush(
+        self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
+    ) -> list[Call]:
+        if exchange is None:
+            raise Declined("not in a request")
+
+        page, at = self._page(exchange)
+
+        if exchange.shared_cache_may_keep:
+            raise Declined("shared caches may keep the page")
+
+        injection.insert(
+            exchange.response,
+            page,
+            at,
+            self._script.snippet(
+                exchange.request,
+                calls=_hand_overs(calls, exchange.entries),
+                declined=exchange.declined,
+            ),
+        )
+        injection.keep_private(exchange.response)
+        return exchange.made(_merged_log(calls, exchange.entries))
+
+    def boot(self, exchange: Exchange) -> None:
+        """Load the browser library on a page that has no calls of its own.
+
+        :raises Declined: this isn't a page.
+        """
+        page, at = self._page(exchange)
+        injection.insert(
+            exchange.response, page, at, self._script.snippet(exchange.request)
+        )
+
+    def _page(self, exchange: Exchange) -> tuple[bytes, int]:
+        """The page, and where in it the script goes.
+
+        :raises Declined: this isn't a page that a browser will show.
+        """
+        injection.check(exchange.response)
+        _check_request(exchange)
+        return injection.find(exchange.response)
+
+
+def _check_request(exchange: Exchange) -> None:
+    if exchange.request.method == "HEAD":
+        raise Declined("a HEAD request")
+
+    if not exchange.visitor.is_browser:
+        raise Declined("the client is not a browser")
+
+    if not exchange.visitor.is_page_view:
+        raise Declined("fetched by a script, not shown as a page")
+
+
+def _merged_log(calls: CallLog, entries: c.Sequence[Entry]) -> CallLog:
+    """The calls that waited and those of this request, each in its stage."""
+    log = CallLog()
+
+    for one in [*(entry.calls for entry in entries), calls]:
+        log.before_setup += one.before_setup
+        log.tracking += one.tracking
+
+        if one.set_up:
+            log.setup = one.setup
+            log.set_up = True
+
+    return log
+
+
+def _hand_overs(calls: CallLog, entries: c.Sequence[Entry]) -> list[t.Any]:
+    """The calls in the order in which they are to be made, by what is made once.
+
+    A page that is shown again makes nothing but its set-up calls again.
+    """
+    parts = [(entry.id, entry.calls) for entry in entries]
+    parts.append((uuid.uuid4().hex[:12], calls))
+    setup = _merged_log(calls, entries).setup
+    hand_overs = [
+        *((f"{id}b", part.before_setup) for id, part in parts),
+        (None, setup),
+        *((id, part.tracking) for id, part in parts),
+    ]
+    return [
+        [once, [call.wire for call, _ in profiles.merge(made)]]
+        for once, made in hand_overs
+        if made
+    ]
+
+
+class CapableClientSide(Strategy):
+    """Hand the calls to a client that says it can make them."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def flush(
+        self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
+    ) -> list[Call]:
+        if exchange is None:
+            raise Declined("not in a request")
+
+        capable = exchange.request.headers.get(REQUEST_HEADER, "")
+
+        if capable.lower() not in {"true", "1"}:
+            raise Declined("the client doesn't say that it can")
+
+        self._check(exchange)
+        needed = _needed(_merged_log(calls, exchange.entries), visitor)
+
+        if not needed:
+            raise Declined("nothing but set-up calls")
+
+        header = dumps([call.wire for call, _ in profiles.merge(needed)])
+
+        if len(header) > self._config.max_header:
+            raise Declined(f"more than {self._config.max_header} bytes of header")
+
+        exchange.response.headers[RESPONSE_HEADER] = header
+        return exchange.made(needed)
+
+    def _check(self, exchange: Exchange) -> None:
+        response = exchange.response
+        status = response.status_code
+
+        if status in REDIRECTS or status == 304:
+            raise Declined(f"clients don't see the headers of {status}")
+
+        if exchange.shared_cache_may_keep:
+            raise Declined("shared caches may keep the response")
+
+        if exchange.request.method == "GET" and _client_may_keep(response):
+            raise Declined("the client may keep the response, and make its calls again")
+
+
+def _client_may_keep(response: Response) -> bool:
+    """Whether a later request may be answered with these very headers.
+
+    https://www.rfc-editor.org/rfc/rfc9111#section-4.2
+    """
+    headers = response.headers
+
+    if "Cache-Control" in headers and response.cache_control.no_store:
+        return False
+
+    return (
+        "ETag" in headers
+        or "Last-Modified" in headers
+        or "Expires" in headers
+        or ("Cache-Control" in headers and bool(response.cache_control.max_age))
+    )
+
+
+def _needed(calls: CallLog, visitor: Visitor) -> list[Call]:
+    """The calls that a client has to make to be as far as this request is."""
+    user_id = Identity().after(calls.setup).user_id
+    signs_in = visitor.known and user_id not in (None, visitor.known.user_id)
+
+    if calls.before_setup or signs_in:
+        return list(calls)
+
+    return calls.tracking
+
+
+class ServerStrategy(Strategy):
+    """Hand the calls to a transport, which sends them to Mixpanel."""
+
+    hands_over = False
+
+    def __init__(self, transport: Transport | None, ledger: Ledger) -> None:
+        self._transport = transport
+        self._ledger = ledger
+
+    def flush(
+        self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
+    ) -> list[Call]:
+        if self._transport is None:
+            raise Declined("there is no background transport")
+
+        if not calls.before_setup and not calls.tracking:
+            return []
+
+        batch = Batch.of(list(calls), visitor)
+        self._ledger.record(batch.records)
+
+        if not self._transport.send(batch):
+            self._ledger.record(-batch.records)
+            raise Declined("the background transport has no room")
+
+        return batch.calls
+
+
+class AsyncServerSide(ServerStrategy):
+    """Send the calls from the server, in the background."""
+
+
+class ServerSide(ServerStrategy):
+    """Send the calls from the server, now."""

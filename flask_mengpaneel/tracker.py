@@ -1,0 +1,397 @@
+"""Recorded calls turned into Mixpanel's messages, by the official library."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import dataclasses
+import json
+import logging
+import time
+import typing as t
+
+from mixpanel import Mixpanel
+
+from . import profiles
+from .calls import Call, Json
+from .devices import describe, is_bot
+from .origins import page_properties, pageview_properties
+from .persistence import CHANGING, Identity, Persistence
+from .visitor import joined
+
+if t.TYPE_CHECKING:
+    from .config import Config
+    from .visitor import Visitor
+
+logger = logging.getLogger("flask_mengpaneel")
+
+try:
+    import orjson
+except ImportError:
+    orjson = None  # type: ignore[assignment]
+
+
+@dataclasses.dataclass(slots=True)
+class Message:
+    """A record for Mixpanel, as the official library writes it.
+
+    :param endpoint: the library's name of where it goes: events, people or groups.
+    :param json: the record.
+    :param records: how many recorded calls it stands for.
+    :param repeatable: whether Mixpanel takes it for the same one if it comes twice.
+    """
+
+    endpoint: str
+    json: str
+    records: int = 1
+    repeatable: bool = True
+
+
+@dataclasses.dataclass(slots=True)
+class Batch:
+    """The calls of one flush and what has to be known of whoever they are from."""
+
+    calls: list[Call]
+    identity: Identity
+    #: The ids after ``reset()``.
+    successor: Identity
+    at: float
+    ip: str | None = None
+    user_agent: str = ""
+    #: The page: parts of its URL, as :func:`~flask_mengpaneel.visitor.joined` takes
+    #: them, and its referrer.
+    url: list[str] = dataclasses.field(default_factory=list)
+    referrer: str = ""
+    cookie: c.Mapping[str, Json] = dataclasses.field(default_factory=dict)
+    records: int = 0
+
+    @classmethod
+    def of(cls, calls: list[Call], visitor: Visitor) -> Batch:
+        """A batch for calls that are flushed now."""
+        url, referrer = visitor.page
+        return cls(
+            calls,
+            visitor.identity,
+            visitor.successor,
+            round(time.time(), 3),
+            visitor.ip,
+            visitor.user_agent,
+            url,
+            referrer,
+            visitor.cookie,
+            sum(call.is_record for call in calls),
+        )
+
+    def to_json(self) -> dict[str, t.Any]:
+        """The batch as plain JSON values."""
+        return {
+            "calls": [call.wire for call in self.calls],
+            "identity": self.identity.to_json(),
+            "successor": self.successor.to_json(),
+            "at": self.at,
+            "ip": self.ip,
+            "user_agent": self.user_agent,
+            "url": self.url,
+            "referrer": self.referrer,
+            "cookie": dict(self.cookie),
+        }
+
+    @classmethod
+    def from_json(cls, value: c.Mapping[str, t.Any]) -> Batch:
+        """Read what :meth:`to_json` gave."""
+        calls = [Call.from_json(wire) for wire in value["calls"]]
+        return cls(
+            calls,
+            Identity.from_json(value["identity"]),
+            Identity.from_json(value["successor"]),
+            value["at"],
+            value["ip"],
+            value["user_agent"],
+            value["url"],
+            value["referrer"],
+            value["cookie"],
+            sum(call.is_record for call in calls),
+        )
+
+
+class Tracker:
+    """Turns batches into messages, as the browser library would have sent them."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def messages(self, batch: Batch) -> tuple[list[Message], dict[str, int]]:
+        """The messages of a batch, and how many records are not sent, by reason."""
+        if self._config.bots == "drop":
+            if is_bot(batch.user_agent):
+                return [], {"bot": batch.records}
+
+        translation = _Translation(self._config, batch)
+
+        for call, records in profiles.merge(batch.calls):
+            translation.make(call, records)
+
+        return translation.messages, translation.dropped
+
+
+class _Dropped(Exception):
+    """A call makes no message; the message of the exception says why."""
+
+
+class _Translation:
+    """The browser library, while it makes the calls of one batch.
+
+    It is the consumer of the official library as well, whose messages it collects.
+    """
+
+    def __init__(self, config: Config, batch: Batch) -> None:
+        self._config = config
+        self._batch = batch
+        self._persistence = Persistence(batch.cookie, batch.identity)
+        self._origin = _origin(batch)
+        self._all_disabled = False
+        self._disabled: set[str] = set()
+        self._records = 0
+        self._mixpanel = Mixpanel(config.token, self, serializer=_Encoder)
+        self.messages: list[Message] = []
+        self.dropped: dict[str, int] = {}
+
+    def make(self, call: Call, records: int) -> None:
+        """Make a call, which stands for a number of records."""
+        self._records = records
+
+        try:
+            self._make(call)
+        except _Dropped as reason:
+            logger.debug("mengpaneel.%s is not sent: %s", call.name, reason)
+
+            if records:
+                dropped = self.dropped.get(str(reason), 0)
+                self.dropped[str(reason)] = dropped + records
+
+    def _make(self, call: Call) -> None:
+        name = call.name
+        before = self._persistence.identity
+        started = self._persistence.timers.get(call.event) if call.tracks else None
+        self._persistence.make(call, self._batch.at, self._batch.successor)
+
+        if name in _EVENTS:
+            getattr(self, name)(started, *call.arguments)
+        elif name in _PEOPLE:
+            self._people(name, *call.arguments)
+        elif name in _GROUP:
+            self._group(call.wire[2][0], *call.wire[1], *call.arguments)
+        elif name in _OTHERS:
+            getattr(self, name)(*call.arguments)
+        elif name == "identify":
+            self._identified(before)
+        elif name not in CHANGING:
+            raise _Dropped("only the browser library can make the call")
+
+    def send(self, endpoint: str, json_message: str, api_key: object = None) -> None:
+        """Take a message of the official library: its documented consumer seam."""
+        self.messages.append(Message(endpoint, json_message, self._records))
+
+    # -- events
+
+    def track(
+        self,
+        started: float | None,
+        event: str,
+        properties: dict[str, Json],
+        *_options: object,
+    ) -> None:
+        if self._all_disabled or event in self._disabled:
+            raise _Dropped("disabled")
+
+        if started is not None:
+            seconds = t.cast(float, properties["time"]) - started
+            properties = {"$duration": round(seconds, 3), **properties}
+
+        persistence = self._persistence
+        self._mixpanel.track(
+            persistence.identity.distinct_id,
+            event,
+            {
+                **self._origin,
+                **persistence.super_properties,
+                **persistence.identity.properties,
+                **properties,
+            },
+        )
+
+    def track_pageview(
+        self,
+        started: float | None,
+        properties: dict[str, Json],
+        options: dict[str, Json] | None = None,
+    ) -> None:
+        self.track(
+            started,
+            str((options or {}).get("event_name", "$mp_web_page_view")),
+            {**pageview_properties(joined(self._batch.url)), **properties},
+        )
+
+    def track_with_groups(
+        self,
+        started: float | None,
+        event: str,
+        properties: dict[str, Json],
+        groups: dict[str, Json],
+    ) -> None:
+        self.track(started, event, {**properties, **groups})
+
+    # -- who it is
+
+    def _identified(self, before: Identity) -> None:
+        """Link two ids, where the project needs to be told.
+
+        https://docs.mixpanel.com/reference/create-identity
+        """
+        now = self._persistence.identity
+
+        if (
+            self._config.id_merge == "original"
+            and before.device_id
+            and before.user_id != now.user_id
+        ):
+            self._records = 0
+            self._mixpanel.track(
+                now.distinct_id,
+                "$identify",
+                {
+                    **now.properties,
+                    "$identified_id": now.user_id,
+                    "$anon_id": before.device_id,
+                    "time": self._batch.at,
+                },
+            )
+
+    def alias(self, alias: str, original: str | None = None) -> None:
+        original = original or self._persistence.identity.distinct_id
+
+        if not original:
+            raise _Dropped("there is no id that could get an alias")
+
+        # The library's own `alias` sends at once, and to the default host.
+        self._mixpanel.track(
+            original, "$create_alias", {"alias": alias, "time": self._batch.at}
+        )
+
+    # -- what is tracked at all
+
+    def disable(self, events: list[str] | None = None) -> None:
+        if events is None:
+            self._all_disabled = True
+        else:
+            self._disabled.update(events)
+
+    def enable(self, events: list[str] | None = None) -> None:
+        if events is None:
+            self._all_disabled = False
+            self._disabled.clear()
+        else:
+            self._disabled.difference_update(events)
+
+    # -- groups
+
+    def set_group(self, key: str, ids: list[str]) -> None:
+        self._people("people.set", {key: ids})
+
+    def add_group(self, key: str, id: str) -> None:
+        self._people("people.union", {key: [id]})
+
+    def remove_group(self, key: str, id: str) -> None:
+        self._people("people.remove", {key: id})
+
+    # -- profiles
+
+    def _people(self, name: str, *arguments: t.Any) -> None:
+        person = self._persistence.identity.distinct_id
+
+        if not person:
+            raise _Dropped("there is nobody to update: nobody was identified")
+
+        method, repeatable = _PEOPLE[name]
+
+        if name == "people.set":
+            arguments = ({**self._device(), **arguments[0]},)
+
+        getattr(self._mixpanel, method)(person, *arguments, meta=self._meta())
+        self.messages[-1].repeatable = repeatable
+
+    def _group(self, operation: str, key: str, id: str, *arguments: t.Any) -> None:
+        method = getattr(self._mixpanel, f"group_{operation}")
+        method(key, id, *arguments, meta={"$time": self._batch.at})
+        self.messages[-1].repeatable = operation not in ("union", "remove")
+
+    def _meta(self) -> dict[str, Json]:
+        """What goes beside an operation; ``$ip`` tells where the person is."""
+        meta = {**self._persistence.identity.properties, "$time": self._batch.at}
+        del meta["distinct_id"]
+
+        if self._batch.ip:
+            meta["$ip"] = self._batch.ip
+
+        return meta
+
+    def _device(self) -> dict[str, Json]:
+        """What the browser library adds when it sets properties of a profile."""
+        names = ("$browser", "$browser_version", "$os")
+        return {name: self._origin[name] for name in names if name in self._origin}
+
+
+class _Encoder(json.JSONEncoder):
+    """Writes plain JSON values; faster where orjson is installed."""
+
+    def encode(self, o: t.Any) -> str:
+        if orjson is not None:
+            try:
+                return orjson.dumps(o).decode()
+            except TypeError:
+                # A number of more than 64 bits.
+                pass
+
+        return super().encode(o)
+
+
+def _origin(batch: Batch) -> dict[str, Json]:
+    """What the browser library knows of the page and the device."""
+    origin: dict[str, Json] = {}
+
+    if batch.user_agent:
+        origin.update(describe(batch.user_agent))
+
+    if batch.url:
+        origin.update(page_properties(joined(batch.url), batch.referrer))
+
+    if batch.ip:
+        origin["ip"] = batch.ip
+
+    return origin
+
+
+_EVENTS = frozenset({"track", "track_pageview", "track_with_groups"})
+
+_OTHERS = frozenset(
+    {"alias", "disable", "enable", "set_group", "add_group", "remove_group"}
+)
+
+# The method of the official library, and whether Mixpanel's profile is the same when
+# the operation is made twice.
+_PEOPLE = {
+    "people.set": ("people_set", True),
+    "people.set_once": ("people_set_once", True),
+    "people.unset": ("people_unset", True),
+    "people.increment": ("people_increment", False),
+    "people.append": ("people_append", False),
+    "people.union": ("people_union", False),
+    "people.remove": ("people_remove", False),
+    "people.track_charge": ("people_track_charge", False),
+    "people.clear_charges": ("people_clear_charges", True),
+    "people.delete_user": ("people_delete", True),
+}
+
+_GROUP = frozenset(
+    f"get_group.{operation}"
+    for operation in ("set", "set_once", "unset", "union", "remove", "delete")
+)

@@ -1,0 +1,605 @@
+"""How server-side calls leave: at once, or in the background."""
+
+from __future__ import annotations
+
+import collections
+import collections.abc as c
+import functools
+import logging
+import os
+import threading
+import time
+import typing as t
+import warnings
+from abc import ABC, abstractmethod
+
+from . import process
+from .delivery import (
+    MOST_RECORDS,
+    MOST_RETRY_AFTER,
+    READ_TIMEOUT,
+    Attempt,
+    Delivery,
+    Dropped,
+    Kind,
+    Parcel,
+    Verdict,
+    backoff,
+    parcels,
+    wrap,
+)
+
+if t.TYPE_CHECKING:
+    from .config import Config
+    from .ledger import Balance
+    from .tracker import Batch
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which the first of some events waits for company.
+LINGER = 0.2
+#: Records that may wait in memory: fewer if there is a spool to take the rest.
+MOST_WAITING = 100_000
+MOST_WAITING_WITH_SPOOL = 10_000
+#: Seconds between looks into the spool for what other processes left there.
+LOOK_EVERY = 30.0
+#: Seconds that a request waits for the spool.
+MOST_PATIENCE = 0.1
+#: While one thread waits for an answer the other builds messages.
+WORKERS = 2
+
+AT_EXIT = "the process ended"
+UNANSWERED = Verdict(Kind.AMBIGUOUS, "no answer before the process ended")
+
+
+class Transport(ABC):
+    """Takes batches of calls to Mixpanel. Derive from it to send them your way."""
+
+    @abstractmethod
+    def send(self, batch: Batch) -> bool:
+        """Take a batch; ``False`` if there is no room for it.
+
+        Called at the end of a request: be quick, and do the work elsewhere.
+        """
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until nothing is left to send; ``True`` if nothing is."""
+        return True
+
+    def close(self) -> None:
+        """Finish: the process ends."""
+        return None
+
+
+class InlineTransport(Transport):
+    """Delivers each batch at once, within ``MENGPANEEL_TIMEOUT``."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    def send(self, batch: Batch) -> bool:
+        """Deliver the batch; what can't be delivered in time is kept or reported."""
+        self._delivery.deliver(batch)
+        return True
+
+
+#: A batch, and its row in the spool or 0.
+Queued = tuple["Batch", int]
+
+
+class Lane:
+    """The parcels for one endpoint, in order.
+
+    :param width: how many may be on their way at once. Profile updates go one after
+        the other: what was set last has to arrive last.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.parcels: collections.deque[Parcel] = collections.deque()
+        self.width = width
+        self.on_way = 0
+        self.failures = 0
+        self.not_before = 0.0
+        #: Whether it was Mixpanel who asked for the pause.
+        self.asked = False
+
+    def ready(self, now: float) -> bool:
+        """Whether a parcel of it may be sent."""
+        return bool(
+            self.parcels and self.on_way < self.width and self.not_before <= now
+        )
+
+    def pause(self, attempt: Attempt, now: float) -> None:
+        """Send nothing for a while, as an attempt failed."""
+        pause = backoff(self.failures, attempt.retry_after)
+        self.asked = attempt.retry_after is not None
+        self.failures += 1
+        self.not_before = max(self.not_before, now + pause)
+
+    def hurry(self) -> None:
+        """Send at once, unless Mixpanel asked for the pause."""
+        if not self.asked:
+            self.not_before = 0.0
+
+
+class ThreadTransport(Transport):
+    """Delivers batches in the background, by threads of this process."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self._spool = delivery.spool
+        self._room = MOST_WAITING if self._spool is None else MOST_WAITING_WITH_SPOOL
+        self._reset()
+        delivery.ledger.add_place(self._count)
+        process.on_fork(self)
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        #: Something to do for a worker.
+        self._news = threading.Condition(self._lock)
+        #: Something was done, for those who wait for the end of it.
+        self._done = threading.Condition(self._lock)
+        self._workers = 0
+
+        #: What goes from here to the messages being built to the lanes.
+        self._queue: collections.deque[Queued] = collections.deque()
+        self._building: list[Queued] = []
+        self._lanes = {"events": Lane(WORKERS), "people": Lane(1), "groups": Lane(1)}
+        self._in_hand: set[Parcel] = set()
+        #: The weight of the queue, and since when its first batch waits.
+        self._queued = 0
+        self._first = 0.0
+        #: The weight at which a worker is to be woken.
+        self._wake_at = 1.0
+
+        #: Whether all goes through the spool until it is empty, since the queue was
+        #: full: what was set last has to arrive last.
+        self._overflows = False
+        self._storing = 0
+        self._stored = 0
+        self._draining = False
+        self._drained_last = False
+        self._look_at = 0.0
+
+        #: How many want that everything is sent without waiting for company.
+        self._hurried = 0
+        #: When this process ends, if it does.
+        self._deadline: float | None = None
+        self._closed = False
+
+    def after_fork(self) -> None:
+        """Start anew in a child process, without threads and with nothing to send."""
+        self._reset()
+
+    def _count(self, balance: Balance) -> None:
+        with self._lock:
+            balance.waiting += sum(
+                batch.records
+                for batch, row in (*self._queue, *self._building)
+                if not row
+            )
+            balance.waiting += sum(p.records for p in self._parcels() if not p.rows)
+
+    def _parcels(self) -> c.Iterator[Parcel]:
+        yield from self._in_hand
+
+        for lane in self._lanes.values():
+            yield from lane.parcels
+
+    # In the request.
+
+    def send(self, batch: Batch) -> bool:
+        """Take a batch, if there is room for it."""
+        # Some servers fork without telling Python.
+        if self._pid != os.getpid():
+            process.after_fork()
+
+        with self._lock:
+            if not self._started():
+                return False
+
+            fits = self._fits(batch)
+
+            if fits and not self._durable:
+                self._append(batch, 0)
+                return True
+
+            if self._spool is None:
+                return False
+
+            self._storing += 1
+            self._overflows |= not fits
+
+        return self._store(batch, fits)
+
+    @property
+    def _durable(self) -> bool:
+        return self._delivery.config.durable and self._spool is not None
+
+    def _started(self) -> bool:
+        return self._deadline is None and (self._workers > 0 or self._start())
+
+    def _fits(self, batch: Batch) -> bool:
+        return not self._overflows and (
+            not self._queue or self._queued + _weight(batch) <= self._room
+        )
+
+    def _append(self, batch: Batch, row: int) -> None:
+        if not self._queue:
+            self._first = time.monotonic()
+
+        self._queue.append((batch, row))
+        self._queued += _weight(batch)
+
+        if self._queued >= self._wake_at:
+            self._wake_at = float("inf")
+            self._news.notify()
+
+    def _store(self, batch: Batch, fits: bool) -> bool:
+        """Write a batch into the spool, and queue it if there is room."""
+        assert self._spool is not None
+        reason = "being sent" if fits else "the queue was full"
+        rows = self._spool.put(
+            [wrap(batch)], reason, leased=fits, patience=MOST_PATIENCE
+        )
+
+        with self._lock:
+            self._storing -= 1
+            self._stored += 1
+
+            # A disk that takes nothing is no reason to send nothing.
+            if fits:
+                self._append(batch, rows[0] if rows else 0)
+
+        return bool(fits or rows)
+
+    def look(self) -> None:
+        """Send what other processes left in the spool, if they did.
+
+        For the first request that a process serves.
+        """
+        if self._spool is not None and self._spool.path.exists():
+            with self._lock:
+                self._started()
+
+    def _start(self) -> bool:
+        helps = self._workers > 0
+        worker = threading.Thread(
+            target=self._work, args=(helps,), name="mengpaneel", daemon=True
+        )
+
+        try:
+            worker.start()
+        except RuntimeError:
+            # No more threads, as at the very end of a process.
+            return False
+
+        if not helps:
+            process.on_exit(self)
+
+        self._workers += 1
+        return True
+
+    # In the workers.
+
+    def _work(self, helps: bool) -> None:
+        while task := self._next(helps):
+            try:
+                task()
+            except Exception:
+                log.exception("Delivering failed in an unexpected way.")
+
+    def _next(self, helps: bool) -> c.Callable[[], None] | None:
+        with self._lock:
+            while not self._closed:
+                now = time.monotonic()
+
+                if task := self._task(now):
+                    return task
+
+                if helps:
+                    break
+
+                self._wait(now)
+
+            self._workers -= 1
+            return None
+
+    def _task(self, now: float) -> c.Callable[[], None] | None:
+        for lane in self._lanes.values():
+            if lane.ready(now):
+                parcel = lane.parcels.popleft()
+                lane.on_way += 1
+                self._in_hand.add(parcel)
+                return functools.partial(self._send, lane, parcel)
+
+        # One after the other, in order.
+        if self._building or self._draining or not self._may_build():
+            return None
+
+        if self._may_drain(now):
+            self._draining = True
+            return functools.partial(self._drain, self._stored)
+
+        if self._queue and self._lingered(now):
+            self._take()
+            return self._build
+
+        return None
+
+    def _may_build(self) -> bool:
+        built = sum(
+            len(p.messages) for lane in self._lanes.values() for p in lane.parcels
+        )
+        return built < 2 * MOST_RECORDS
+
+    def _may_drain(self, now: float) -> bool:
+        if (
+            self._spool is None
+            or self._deadline is not None
+            or now < self._look_at
+            or any(lane.failures for lane in self._lanes.values())
+        ):
+            return False
+
+        # What is in the queue is older if it overflows; else take turns.
+        return not self._queue or not (self._overflows or self._drained_last)
+
+    def _lingered(self, now: float) -> bool:
+        return (
+            self._hurried > 0
+            or self._queued >= MOST_RECORDS
+            or now >= self._first + LINGER
+        )
+
+    def _wait(self, now: float) -> None:
+        moments = [lane.not_before for lane in self._lanes.values() if lane.parcels]
+        self._wake_at = 1
+
+        if self._queue:
+            moments.append(self._first + LINGER)
+            self._wake_at = MOST_RECORDS
+
+        if self._spool is not None:
+            moments.append(self._look_at)
+
+        until = min((moment for moment in moments if moment > now), default=None)
+        self._news.wait(None if until is None else until - now)
+
+    def _take(self) -> None:
+        self._drained_last = False
+        taken = 0
+
+        while self._queue and taken < MOST_RECORDS:
+            self._building.append(self._queue.popleft())
+            taken += _weight(self._building[-1][0])
+
+        self._queued -= taken
+        self._first = time.monotonic()
+
+        if self._queued >= MOST_RECORDS and self._workers < WORKERS:
+            self._start()
+
+    def _build(self) -> None:
+        queued = list(self._building)
+        packed = [(row, *self._delivery.pack(batch)) for batch, row in queued]
+        stored = [some for some in packed if some[0]]
+        plain = [some for some in packed if not some[0]]
+        built = parcels(message for _, messages, _ in plain for message in messages)
+
+        with self._delivery.ledger.moving():
+            if stored:
+                built += self._delivery.unpack(stored)
+
+            with self._lock:
+                # The end of the process didn't wait for it.
+                if not self._building:
+                    return
+
+                self._building = []
+                self._sort(built)
+
+            for _, _, dropped in plain:
+                self._delivery.count_dropped(dropped)
+
+    def _sort(self, built: list[Parcel]) -> None:
+        for parcel in built:
+            self._lanes[parcel.endpoint].parcels.append(parcel)
+
+        self._news.notify_all()
+        self._done.notify_all()
+
+    def _drain(self, stored: int) -> None:
+        drained = self._delivery.drain(MOST_RECORDS)
+
+        with self._lock:
+            self._draining = False
+            self._drained_last = True
+            self._sort(drained)
+
+            if drained:
+                return
+
+            self._look_at = time.monotonic() + LOOK_EVERY
+
+            if not self._queue and not self._storing and self._stored == stored:
+                self._overflows = False
+
+            elif self._overflows:
+                self._look_at = 0.0
+
+    def _send(self, lane: Lane, parcel: Parcel) -> None:
+        verdict = self._delivery.ask(parcel, self._patience())
+
+        with self._delivery.ledger.moving():
+            with self._lock:
+                lane.on_way -= 1
+
+                # The end of the process didn't wait for the answer.
+                if parcel not in self._in_hand:
+                    return
+
+                self._in_hand.remove(parcel)
+
+            attempt = self._delivery.settle(parcel, verdict)
+            told = self._put_off(attempt)
+
+            with self._lock:
+                lane.parcels.extendleft(reversed(attempt.again))
+                self._react(lane, attempt)
+
+        self._delivery.tell(told)
+
+    def _patience(self) -> float:
+        if self._deadline is None:
+            return READ_TIMEOUT
+
+        return max(self._deadline - time.monotonic(), 0.05)
+
+    def _put_off(self, attempt: Attempt) -> list[Dropped]:
+        """Keep for later what Mixpanel wants to have much later."""
+        told = attempt.dropped
+        pause = attempt.retry_after or 0.0
+
+        if pause > MOST_RETRY_AFTER and self._spool is not None:
+            for parcel in attempt.again:
+                told += self._delivery.keep(parcel, attempt.reason, pause)
+
+            attempt.again = []
+
+        return told
+
+    def _react(self, lane: Lane, attempt: Attempt) -> None:
+        if attempt.failed:
+            if not lane.failures:
+                log.warning("Mixpanel can't be reached: %s", attempt.reason)
+
+            lane.pause(attempt, time.monotonic())
+        elif lane.failures:
+            log.info("Mixpanel can be reached again.")
+            lane.failures = 0
+            self._look_at = 0.0
+
+        self._news.notify_all()
+        self._done.notify_all()
+
+    # For those who wait.
+
+    def _empty(self) -> bool:
+        return not (
+            self._queue
+            or self._building
+            or self._draining
+            or self._overflows
+            or next(self._parcels(), None)
+        )
+
+    def flush(self, timeout: float) -> bool:
+        """Send what waits at once; ``True`` if in the end nothing does."""
+        with self._lock:
+            self._hurry()
+
+            try:
+                return self._done.wait_for(self._empty, timeout)
+            finally:
+                self._hurried -= 1
+
+    def _hurry(self) -> None:
+        self._hurried += 1
+
+        for lane in self._lanes.values():
+            lane.hurry()
+
+        self._news.notify_all()
+
+    def close(self) -> None:
+        """Deliver within ``MENGPANEEL_SHUTDOWN_TIMEOUT``, and keep the rest."""
+        timeout = self._delivery.config.shutdown_timeout
+
+        with self._lock:
+            if self._deadline is not None:
+                return
+
+            self._deadline = time.monotonic() + timeout
+            self._hurry()
+            self._done.wait_for(self._over, timeout)
+
+        self._keep_rest()
+        self._delivery.close()
+
+    def _over(self) -> bool:
+        if self._queue or self._building or self._in_hand or self._storing:
+            return False
+
+        # What has to pause until after the end isn't waited for.
+        return not any(
+            lane.parcels and lane.not_before < t.cast(float, self._deadline)
+            for lane in self._lanes.values()
+        )
+
+    def _keep_rest(self) -> None:
+        delivery = self._delivery
+        told: list[Dropped] = []
+
+        with delivery.ledger.moving():
+            with self._lock:
+                in_hand, waiting, queued = self._abandon()
+
+            for parcel in in_hand:
+                attempt = delivery.settle(parcel, UNANSWERED)
+                told += attempt.dropped
+                waiting = attempt.again + waiting
+
+            for parcel in waiting:
+                told += delivery.keep(parcel, AT_EXIT)
+
+            for batch, row in queued:
+                told += delivery.keep_batch(batch, AT_EXIT, row)
+
+        delivery.tell(told)
+
+    def _abandon(self) -> tuple[set[Parcel], list[Parcel], list[Queued]]:
+        """Take everything away from the workers."""
+        in_hand, self._in_hand = self._in_hand, set()
+        waiting = [parcel for lane in self._lanes.values() for parcel in lane.parcels]
+        queued = [*self._building, *self._queue]
+
+        for lane in self._lanes.values():
+            lane.parcels.clear()
+
+        self._building = []
+        self._queue.clear()
+        self._queued = 0
+        self._closed = True
+        self._news.notify_all()
+
+        return in_hand, waiting, queued
+
+
+def _weight(batch: Batch) -> int:
+    # Also a batch without a record takes room.
+    return batch.records + 1
+
+
+def make_transport(config: Config, delivery: Delivery) -> Transport | None:
+    """The background transport of an app; ``None`` if it delivers in the request."""
+    from .config import TRANSPORTS
+
+    kind = config.transport
+
+    if isinstance(kind, Transport):
+        return kind
+
+    if kind not in TRANSPORTS:
+        kind = "inline" if config.serverless else "thread"
+
+    if kind == "thread" and not process.threads_allowed():
+        warnings.warn(
+            "uWSGI runs without threads, so that events are delivered in the request."
+            " Set 'enable-threads = true' in its configuration.",
+            stacklevel=2,
+        )
+        return None
+
+    return ThreadTransport(delivery) if kind == "thread" else None

@@ -1,0 +1,308 @@
+"""Who is asking: with which ids, from where, with which device, and may we track it."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import copy
+import functools
+import ipaddress
+import logging
+import time
+import typing as t
+import uuid
+from urllib.parse import quote
+
+from . import persistence
+from .calls import Call, Json
+from .persistence import Identity, Persistence
+
+if t.TYPE_CHECKING:
+    from flask import Request, Response
+
+    from .config import Config
+
+logger = logging.getLogger("flask_mengpaneel")
+
+# https://fetch.spec.whatwg.org/#concept-request-destination
+_PAGES = frozenset({"document", "iframe", "frame", "embed", "object", "fencedframe"})
+
+# What every browser calls itself; the last is Flask's test client.
+_BROWSERS = ("Mozilla/", "Opera/", "Werkzeug/")
+
+# The last three are Turbo's and those of older browsers.
+_PREFETCH = ("HTTP_SEC_PURPOSE", "HTTP_X_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
+
+_URL = (
+    "wsgi.url_scheme",
+    "HTTP_HOST",
+    "SCRIPT_NAME",
+    "PATH_INFO",
+    "QUERY_STRING",
+)
+
+
+class Visitor:
+    """Whoever sent the request.
+
+    What a browser says of its visitor is untrusted: ids and super properties of sane
+    size are believed, nothing else.
+
+    :param request: ``None`` for a job, which has no visitor.
+    """
+
+    def __init__(self, config: Config, request: Request | None) -> None:
+        self._config = config
+        self._request = request
+        self._environ: dict[str, t.Any] = request.environ if request else {}
+        #: What the visitor has chosen in this request: to be tracked, or not to be.
+        self.opted: bool | None = None
+        #: The new visitor with the same browser, after this one has signed out.
+        self.successor = Identity()
+
+    # -- with what
+
+    @functools.cached_property
+    def is_browser(self) -> bool:
+        """Whether the client is a browser, and not a program.
+
+        Every browser names itself; what goes without a name, or with another, is a
+        webhook, a command-line client or an app.
+        """
+        agent = self.user_agent
+        return (
+            any(name in agent for name in _BROWSERS)
+            or self._environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
+        )
+
+    @functools.cached_property
+    def is_page_view(self) -> bool:
+        """Whether the client is going to show the response as a page.
+
+        https://www.w3.org/TR/fetch-metadata/ where the browser sends it.
+        """
+        environ = self._environ
+        destination = environ.get("HTTP_SEC_FETCH_DEST")
+
+        if destination is not None:
+            return destination in _PAGES
+
+        mode = environ.get("HTTP_SEC_FETCH_MODE")
+
+        if mode is not None:
+            return bool(mode == "navigate")
+
+        if (
+            environ.get("HTTP_X_REQUESTED_WITH", "").lower() == "xmlhttprequest"
+            or "HTTP_HX_REQUEST" in environ
+            or "HTTP_TURBO_FRAME" in environ
+        ):
+            return False
+
+        # A browser that asks for a page names HTML; a script asks for anything.
+        accept = environ.get("HTTP_ACCEPT")
+        return not accept or "text/html" in accept or "application/xhtml" in accept
+
+    @property
+    def is_prefetch(self) -> bool:
+        """Whether the response may never be shown."""
+        return any(
+            self._environ.get(name, "").startswith("prefetch") for name in _PREFETCH
+        )
+
+    @property
+    def user_agent(self) -> str:
+        """The ``User-Agent`` header."""
+        return t.cast(str, self._environ.get("HTTP_USER_AGENT", ""))
+
+    # -- from where
+
+    @property
+    def ip(self) -> str | None:
+        """The address that the request came from, shortened if so configured.
+
+        Behind a proxy it is right when the app uses Werkzeug's ``ProxyFix``.
+        """
+        address: str | None = self._environ.get("REMOTE_ADDR")
+
+        if not address or not self._config.anonymize_ip:
+            return address
+
+        return _shortened(address)
+
+    @property
+    def page(self) -> tuple[list[str], str]:
+        """Parts of the URL of the page that the visitor is on, and its referrer.
+
+        See :func:`joined`. On a fetch the page is what the browser calls the referrer,
+        and who referred to that isn't known.
+        """
+        referrer = self._environ.get("HTTP_REFERER", "")
+
+        if not self._environ:
+            return [], ""
+
+        if self.is_page_view and self.is_browser:
+            return [self._environ.get(name, "") for name in _URL], referrer
+
+        return [referrer] if referrer else [], ""
+
+    # -- who
+
+    @functools.cached_property
+    def cookie(self) -> c.Mapping[str, Json]:
+        """What the browser library keeps in its cookie; empty if there is none."""
+        name = self._config.cookie_name
+
+        if self._request is None or name not in self._environ.get("HTTP_COOKIE", ""):
+            return {}
+
+        return persistence.read(self._request.cookies.get(name, ""))
+
+    @functools.cached_property
+    def known(self) -> Identity:
+        """The ids that the browser library has for this visitor."""
+        return Identity.from_cookie(self.cookie)
+
+    @functools.cached_property
+    def identity(self) -> Identity:
+        """The ids for what the server sends: the known ones, else a new device's."""
+        if self.known or self._request is None:
+            return self.known
+
+        return Identity(device_id=str(uuid.uuid4()))
+
+    def as_person(self, owner: Identity) -> Visitor:
+        """The same browser, when somebody else sat in front of it."""
+        if not owner or owner == self.known:
+            return self
+
+        visitor = copy.copy(self)
+        visitor.known = visitor.identity = owner
+        visitor.cookie = {}
+        visitor.successor = Identity()
+        return visitor
+
+    def succeed(self) -> None:
+        """Make place for a new visitor with the same browser: this one signs out."""
+        self.successor = Identity(device_id=str(uuid.uuid4()))
+
+    # -- may we
+
+    @functools.cached_property
+    def consents(self) -> bool | None:
+        """Whether the visitor may be tracked; ``None``: not asked yet.
+
+        ``DNT`` is of https://www.w3.org/TR/tracking-dnt/, ``Sec-GPC`` of
+        https://www.w3.org/TR/gpc/.
+        """
+        if self._request is None:
+            return True
+
+        answer = self._asked()
+
+        if answer is not True and self._signals_no():
+            return False
+
+        if self._opted_out():
+            return False
+
+        return answer if self._config.consent else True
+
+    def _signals_no(self) -> bool:
+        environ = self._environ
+        return self._config.respect_dnt and (
+            environ.get("HTTP_DNT") == "1" or environ.get("HTTP_SEC_GPC") == "1"
+        )
+
+    def _asked(self) -> bool | None:
+        if self._config.consent is None:
+            return None
+
+        try:
+            answer = self._config.consent()
+        except Exception:
+            logger.exception("MENGPANEEL_CONSENT failed, which counts as no")
+            return False
+
+        return None if answer is None else bool(answer)
+
+    def _opted_out(self) -> bool:
+        """Whether the library's own cookies say so (gdpr-utils.js)."""
+        if self._request is None or "HTTP_COOKIE" not in self._environ:
+            return False
+
+        cookies = self._request.cookies
+        return cookies.get(self._config.opt_cookie_name) == "0" or bool(
+            cookies.get("mp_optout")
+        )
+
+    def opt_out(self) -> None:
+        """Don't track this visitor any more."""
+        self.opted = self.consents = False
+
+    def opt_in(self) -> bool:
+        """Track this visitor from now on, unless the app or the browser says no.
+
+        :return: whether calls may be recorded from now on.
+        """
+        answer = self._asked()
+
+        if answer is True or (answer is None and not self._signals_no()):
+            self.opted = self.consents = True
+
+        return bool(self.opted)
+
+    # -- what the browser has to know
+
+    def remember(self, response: Response, sent: c.Sequence[Call]) -> None:
+        """Tell the browser library what it would know if it had made the calls itself.
+
+        :param sent: the calls that the server has sent for it.
+        """
+        request, config = self._request, self._config
+
+        if request is None or not config.cookie_persistence:
+            return
+
+        if self.opted is not None:
+            persistence.write_choice(response, request, config, self.opted)
+
+        if self.opted is False:
+            persistence.forget(response, request, config)
+        elif sent and self.comes_back:
+            kept = Persistence(self.cookie, self.identity)
+
+            for call in sent:
+                kept.make(call, call.at or time.time(), self.successor)
+
+            cookie = kept.to_cookie()
+
+            if cookie != self.cookie:
+                persistence.write(response, request, config, cookie)
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether the client keeps cookies, as far as one can tell."""
+        return self.is_browser or "HTTP_COOKIE" in self._environ
+
+
+def joined(url: c.Sequence[str]) -> str:
+    """Put the parts of a URL together, encoded as a browser shows it to scripts."""
+    if len(url) < len(_URL):
+        return "".join(url)
+
+    scheme, host, root, path, query = url
+    # WSGI has the bytes of a path in a text (PEP 3333).
+    path = quote((root + path).encode("latin-1", "replace"), safe="/!$&'()*+,:;=@%~|")
+    return f"{scheme}://{host}{path}{'?' if query else ''}{query}"
+
+
+def _shortened(address: str) -> str | None:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+
+    prefix = 24 if parsed.version == 4 else 48
+    network = ipaddress.ip_network((parsed, prefix), strict=False)
+    return str(network.network_address)

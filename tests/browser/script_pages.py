@@ -1,0 +1,267 @@
+"""A small site on loopback with pages as the extension writes them, and a stand-in
+for Mixpanel's API beside it, on another port.
+
+The site knows nothing of the extension: what a test wants in a page or in a header is
+what is in there.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections.abc as c
+import dataclasses
+import json
+import os
+import pathlib
+import threading
+import time
+import typing as t
+from urllib.parse import parse_qs
+
+from flask import Flask, Response, redirect, request, send_file
+from werkzeug.serving import make_server
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+PACKAGES = pathlib.Path(
+    os.environ.get("MENGPANEEL_NODE_MODULES", ROOT / "node_modules")
+)
+LIBRARY = "/npm/mixpanel-browser/dist/mixpanel.min.js"
+TOKEN = "TOKEN"
+
+Json = t.Any
+
+
+def track(event: str, number: int = 0, **properties: Json) -> list[Json]:
+    """A tracked event as the server records it."""
+    stamp = {"time": 1700000000.0 + number / 1000, "$insert_id": f"{event}-{number}"}
+    return [["track"], [event, {**properties, **stamp}]]
+
+
+def wait_until(condition: c.Callable[[], t.Any], seconds: float = 10) -> t.Any:
+    """Wait for a condition, and return its value; the last one after the deadline."""
+    deadline = time.monotonic() + seconds
+
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    return value
+
+
+class Server:
+    """A WSGI app, served by threads."""
+
+    def __init__(self) -> None:
+        self.app = Flask(__name__, static_folder=None)
+        self._server = make_server("127.0.0.1", 0, self.app, threaded=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@dataclasses.dataclass
+class Record:
+    """One record that arrived at Mixpanel."""
+
+    endpoint: str
+    message: dict[str, t.Any]
+
+    @property
+    def label(self) -> str:
+        """The event's name, or what is done to the profile."""
+        event = self.message.get("event")
+        return event or next(key for key in self.message if key in OPERATIONS)
+
+
+OPERATIONS = {
+    "$set",
+    "$set_once",
+    "$unset",
+    "$add",
+    "$append",
+    "$union",
+    "$remove",
+    "$delete",
+}
+
+
+class Api(Server):
+    """What the browser library takes for Mixpanel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[Record] = []
+        self.delay = 0.0
+        self.status = 200
+        self.answer: str | None = None
+        self.requests = 0
+        self.app.add_url_rule("/<endpoint>/", view_func=self._take, methods=["POST"])
+
+    def _take(self, endpoint: str) -> Response:
+        self.requests += 1
+        form = parse_qs(request.get_data(as_text=True))["data"][0]
+        text = form if form[0] in "[{" else base64.b64decode(form).decode()
+        found = json.loads(text)
+
+        if self.status == 200 and self.answer is None:
+            self.records += [
+                Record(endpoint, message)
+                for message in (found if isinstance(found, list) else [found])
+            ]
+
+        time.sleep(self.delay)
+        body = self.answer or '{"status": 1, "error": null}'
+        response = Response(body, self.status, content_type="application/json")
+        response.headers["Access-Control-Allow-Origin"] = request.origin or "*"
+        response.headers["Access-Control-Allow-Credentials"] = "true"
+        return response
+
+    @property
+    def events(self) -> list[str]:
+        """The events that arrived, without those that the library makes itself."""
+        return [
+            record.label
+            for record in self.records
+            if record.endpoint == "track" and record.label[0] != "$"
+        ]
+
+    @property
+    def updates(self) -> list[dict[str, t.Any]]:
+        """The profile updates that arrived, without the library's own referrers."""
+        return [
+            {key: value for key, value in record.message.items() if key in OPERATIONS}
+            for record in self.records
+            if record.endpoint == "engage"
+            and not any("$initial" in str(v) for v in record.message.values())
+        ]
+
+    def named(self, event: str) -> dict[str, t.Any]:
+        """The properties of the first event of that name."""
+        return next(
+            record.message["properties"]
+            for record in self.records
+            if record.message.get("event") == event
+        )
+
+
+@dataclasses.dataclass
+class Page:
+    """What a URL of the site answers."""
+
+    body: str = ""
+    data: dict[str, t.Any] | None = None
+    head: str = ""
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+    script: str = '<script src="/mengpaneel.js"></script>'
+    type: str = "text/html"
+    signature: str | None = None
+
+    def render(self) -> str:
+        block = ""
+
+        if self.data is not None:
+            text = json.dumps(self.data).replace("<", "\\u003c")
+            signed = f' data-signature="{self.signature}"' if self.signature else ""
+            block = (
+                f'<script type="application/json" id="mengpaneel"{signed}>'
+                f"{text}</script>"
+            )
+
+        return (
+            f"<!doctype html><html><head><title>page</title>{self.head}{block}"
+            f"{self.script}</head><body>{self.body}</body></html>"
+        )
+
+
+class Site(Server):
+    """The app whose pages have the script."""
+
+    def __init__(self, api: Api) -> None:
+        super().__init__()
+        self.api = api
+        self.pages: dict[str, Page] = {}
+        self.calls: dict[str, list[Json]] = {}
+        self.handed_back: list[dict[str, t.Any]] = []
+        self.fallback_status = 204
+        self.seen: list[tuple[str, str, str | None]] = []
+        self.library_delay = 0.0
+        add = self.app.add_url_rule
+        add("/<any('mengpaneel.js', 'mengpaneel.mjs'):name>", view_func=self._static)
+        add("/npm/<path:name>", view_func=self._package)
+        add("/calls", view_func=self._fallback, methods=["POST"])
+        methods = ["GET", "POST", "PUT", "HEAD", "OPTIONS"]
+        add("/api/<path:name>", view_func=self._api, methods=methods)
+        add("/redirect", view_func=self._redirect)
+        add("/elsewhere", view_func=self._elsewhere, methods=methods)
+        add("/<path:name>", view_func=self._page)
+
+    def data(self, *handovers: list[Json], **more: Json) -> dict[str, t.Any]:
+        """The data of a page; each hand-over is ``[once, [call, ...]]``."""
+        return {
+            "token": TOKEN,
+            "config": {"api_host": self.api.url},
+            "library": LIBRARY,
+            "calls": list(handovers),
+            **more,
+        }
+
+    def capable(self, name: str) -> bool:
+        """Whether the latest request for ``/api/<name>`` announced the script."""
+        return [seen for seen in self.seen if seen[0] == name][-1][2] == "true"
+
+    def _static(self, name: str) -> Response:
+        return send_file(ROOT / "static" / name, mimetype="text/javascript")
+
+    def _package(self, name: str) -> Response:
+        if "mixpanel" in name:
+            time.sleep(self.library_delay)
+
+        return send_file(PACKAGES / name, mimetype="text/javascript", max_age=60)
+
+    def _redirect(self) -> t.Any:
+        return redirect(request.args["to"])
+
+    def _fallback(self) -> Response:
+        if self.fallback_status < 300:
+            self.handed_back.append(request.get_json(force=True))
+
+        return Response(status=self.fallback_status)
+
+    def _api(self, name: str) -> Response:
+        body = request.get_data(as_text=True)
+        self.seen.append((name, body, request.headers.get("X-Mengpaneel-Flush-Capable")))
+        response = Response(body or f"answer {name}", content_type="text/plain")
+        response.headers["Cache-Control"] = "no-store"
+
+        if request.headers.get("X-Mengpaneel-Flush-Capable") and name in self.calls:
+            response.headers["X-Mengpaneel-Calls"] = json.dumps(self.calls[name])
+            response.headers["X-Mengpaneel-Signature"] = f"signed-{name}"
+
+        return response
+
+    def _elsewhere(self) -> Response:
+        response = Response("elsewhere")
+        response.headers["Access-Control-Allow-Origin"] = request.origin or "*"
+
+        if request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Headers"] = "*"
+
+        response.headers["X-Mengpaneel-Calls"] = json.dumps([track("Foreign")])
+        response.headers["Access-Control-Expose-Headers"] = "X-Mengpaneel-Calls"
+        return response
+
+    def _page(self, name: str) -> Response:
+        page = self.pages.get(f"/{name}")
+
+        if page is None:
+            return Response(status=404)
+
+        response = Response(page.render(), headers=page.headers)
+        response.content_type = page.type
+        return response

@@ -1,0 +1,54 @@
+"""The page's calls, and those that responses carry, with the real library."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page as Tab
+from script_pages import Page, Site, track, wait_until
+
+
+def test_the_pages_calls_are_made_in_order(site: Site, page: Tab) -> None:
+    calls = [
+        [["identify"], ["7"]],
+        [["people", "set"], [{"Plan": "pro"}]],
+        track("First", 1),
+        [["get_group"], ["company", "acme"], ["set"], [{"Seats": 12}]],
+        [["no_such_method"], [1]],
+        track("Second", 2, Name="Zoë 🎉 </script>"),
+    ]
+    site.pages["/"] = Page(data=site.data(["a", calls]))
+    site.pages["/home"] = site.pages["/"]
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 2)
+    assert site.api.events == ["First", "Second"]
+    assert wait_until(lambda: site.api.updates)
+    assert site.api.updates[0]["$set"]["Plan"] == "pro"
+    assert wait_until(lambda: [r for r in site.api.records if r.endpoint == "groups"])
+    second = site.api.named("Second")
+    assert second["Name"] == "Zoë 🎉 </script>"
+    assert second["distinct_id"] == "7"
+    assert second["$insert_id"] == "Second-2"
+
+
+def test_calls_of_a_fetch_are_made(site: Site, page: Tab) -> None:
+    site.pages["/home"] = Page(data=site.data())
+    site.calls["cart"] = [track("Add To Cart", 1)]
+    page.goto(site.url + "/home")
+    page.wait_for_function("window.mixpanel.__loaded")
+    assert page.evaluate("fetch('/api/cart').then(r => r.text())") == "answer cart"
+    assert wait_until(lambda: site.api.events) == ["Add To Cart"]
+
+
+def test_calls_of_an_xmlhttprequest_are_made(site: Site, page: Tab) -> None:
+    site.pages["/home"] = Page(data=site.data())
+    site.calls["cart"] = [track("Add To Cart", 1)]
+    page.goto(site.url + "/home")
+    page.wait_for_function("window.mixpanel.__loaded")
+    page.evaluate(
+        """() => new Promise(done => {
+            const xhr = new XMLHttpRequest();
+            xhr.open("GET", "/api/cart");
+            xhr.onload = () => done(xhr.responseText);
+            xhr.send();
+        })"""
+    )
+    assert wait_until(lambda: site.api.events) == ["Add To Cart"]

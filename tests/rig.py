@@ -1,0 +1,118 @@
+"""Delivery alone, without an app: batches of plain events go in, a sink takes them."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import contextlib
+import dataclasses
+import itertools
+import json
+import typing as t
+
+from flask_mengpaneel.config import Config
+from flask_mengpaneel.delivery import Delivery
+from flask_mengpaneel.ledger import Ledger
+from flask_mengpaneel.tracker import Message
+from flask_mengpaneel.transports import InlineTransport, ThreadTransport
+
+_ids = itertools.count()
+
+
+@dataclasses.dataclass
+class PlainBatch:
+    """A batch whose messages are built already."""
+
+    messages: list[Message]
+
+    @property
+    def records(self) -> int:
+        return sum(message.records for message in self.messages)
+
+    def to_json(self) -> dict[str, t.Any]:
+        return {"messages": [dataclasses.astuple(m) for m in self.messages]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, t.Any]) -> PlainBatch:
+        return cls([Message(*message) for message in value["messages"]])
+
+
+class PlainTracker:
+    def messages(self, batch: PlainBatch) -> tuple[list[Message], dict[str, int]]:
+        return batch.messages, {}
+
+
+def event(name: str = "Visit", **properties: t.Any) -> Message:
+    number = next(_ids)
+    record = {
+        "event": name,
+        "properties": {
+            "time": 1_700_000_000 + number / 1000,
+            "distinct_id": "ann",
+            "$insert_id": f"id-{number}",
+            "token": "t",
+            **properties,
+        },
+    }
+    return Message("events", json.dumps(record), 1, True)
+
+
+def update(operation: str, properties: t.Any, repeatable: bool = True) -> Message:
+    record = {"$token": "t", "$distinct_id": "ann", operation: properties}
+    return Message("people", json.dumps(record), 1, repeatable)
+
+
+def events(count: int) -> PlainBatch:
+    return PlainBatch([event() for _ in range(count)])
+
+
+class Rig:
+    """Delivery to a sink, and what it told of."""
+
+    def __init__(self, url: str, *, spool: t.Any = None, **config: t.Any) -> None:
+        self.config = Config(token="t", api_host=url, **config)
+        self.ledger = Ledger()
+        self.reports: list[tuple[list[dict[str, t.Any]], str]] = []
+        self.delivery = Delivery(
+            self.config,
+            t.cast(t.Any, PlainTracker()),
+            self.ledger,
+            lambda records, reason: self.reports.append((records, reason)),
+            spool=spool,
+        )
+        self.inline = InlineTransport(self.delivery)
+        self.thread = ThreadTransport(self.delivery)
+
+    def send(self, batch: PlainBatch) -> bool:
+        self.ledger.record(batch.records)
+        return self.thread.send(t.cast(t.Any, batch))
+
+    def send_inline(self, batch: PlainBatch) -> None:
+        self.ledger.record(batch.records)
+        self.inline.send(t.cast(t.Any, batch))
+
+    @property
+    def reported(self) -> dict[str, str]:
+        """What was reported: ``$insert_id`` -> reason."""
+        return {
+            record["properties"]["$insert_id"]: reason
+            for records, reason in self.reports
+            for record in records
+        }
+
+    def check(self, **expected: t.Any) -> None:
+        """The books balance, and say this."""
+        balance = self.ledger.snapshot()
+        assert balance.balanced, balance
+
+        for name, value in expected.items():
+            assert getattr(balance, name) == value, (name, balance)
+
+
+@contextlib.contextmanager
+def rig(url: str, **options: t.Any) -> c.Iterator[Rig]:
+    made = Rig(url, **options)
+
+    try:
+        yield made
+    finally:
+        made.thread.close()

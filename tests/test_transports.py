@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import threading
+
+from rig import events, rig
+from sink import Sink
+
+
+def test_inline_delivers_before_send_returns() -> None:
+    with Sink() as sink, rig(sink.url) as r:
+        r.send_inline(events(3))
+
+        assert sink.count() == 3
+        r.check(recorded=3, delivered=3, waiting=0, dropped={})
+
+
+def test_thread_delivers_within_a_second() -> None:
+    with Sink() as sink, rig(sink.url) as r:
+        assert r.send(events(3))
+        assert sink.wait_for(3)
+        assert r.thread.flush(5)
+        r.check(recorded=3, delivered=3)
+
+
+def test_close_delivers_what_waits() -> None:
+    with Sink() as sink, rig(sink.url) as r:
+        for _ in range(100):
+            r.send(events(10))
+
+        r.thread.close()
+
+        assert len(sink.ids) == 1000
+        assert sink.copies == 0
+        r.check(recorded=1000, delivered=1000)
+
+
+def test_eight_threads_lose_and_double_nothing() -> None:
+    with Sink() as sink, rig(sink.url) as r:
+
+        def produce() -> None:
+            for _ in range(1000):
+                assert r.send(events(1))
+
+        threads = [threading.Thread(target=produce) for _ in range(8)]
+
+        for thread in threads:
+            thread.start()
+
+        for thread in threads:
+            thread.join()
+
+        assert r.thread.flush(10)
+        assert len(sink.ids) == 8000
+        assert sink.copies == 0
+        r.check(recorded=8000, delivered=8000)
+
+
+def test_threads_start_when_there_is_something_to_send() -> None:
+    with Sink() as sink, rig(sink.url) as r:
+        before = threading.active_count()
+        assert not [t for t in threading.enumerate() if t.name == "mengpaneel"]
+        r.thread.flush(1)
+        assert threading.active_count() == before
