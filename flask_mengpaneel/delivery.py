@@ -651,7 +651,11 @@ class Delivery:
         """Report what was dropped."""
         for parcel, reason in dropped:
             log.warning("%d records dropped: %s", parcel.records, reason)
-            self._report([json.loads(m.json) for m in parcel.messages], reason)
+
+            try:
+                self._report([json.loads(m.json) for m in parcel.messages], reason)
+            except Exception:
+                log.exception("Reporting what was dropped failed.")
 
     def close(self) -> None:
         """Say what became of everything, at the end of the process."""

@@ -6,19 +6,22 @@ import typing as t
 import weakref
 from pathlib import Path
 
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Blueprint, Flask, current_app, request
 
-from .config import Config
+from .config import Config, Unset
 from .delivery import Delivery
-from .flusher import Flusher
+from .fallback import Fallback, Signer
+from .flusher import PREFIX, Flusher
+from .injection import static_folder
 from .ledger import Ledger
-from .manager import Manager, flusher_at_hand, leave, manager_at_hand
+from .manager import Manager, flusher_at_hand, manager_at_hand
 from .recorder import Recorder
 from .tracker import Tracker
 from .transports import InlineTransport, make_transport
 
 if t.TYPE_CHECKING:
     from .inspector import Inspector
+    from .spool import Spool
 
 
 class Mengpaneel(Recorder):
@@ -71,16 +74,16 @@ class Mengpaneel(Recorder):
 
         config = Config.from_app(app, self._settings)
         inspector = _inspector(app, config)
-        app.extensions["mengpaneel"] = _flusher(app, config, inspector)
-        app.register_blueprint(_blueprint())
+        flusher = app.extensions["mengpaneel"] = _flusher(app, config, inspector)
+        app.register_blueprint(_blueprint(flusher if config.active else None))
 
         if inspector is not None:
             app.register_blueprint(inspector.blueprint)
 
         if config.active:
-            app.after_request(_after_request)
+            app.after_request(flusher.after_request)
 
-        app.teardown_request(_teardown_request)
+        app.teardown_request(flusher.teardown_request)
         self._apps.add(app)
 
     def _manager(self) -> Manager:
@@ -141,6 +144,7 @@ def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher
         ledger,
         report,
         post=inspector.post if inspector else None,
+        spool=_spool(app, config),
     )
     return Flusher(
         app,
@@ -148,7 +152,30 @@ def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher
         ledger,
         make_transport(config, delivery),
         InlineTransport(delivery),
+        Signer(app) if config.fallback else None,
     )
+
+
+def _spool(app: Flask, config: Config) -> Spool | None:
+    from .spool import Spool, SpoolError
+
+    if config.spool is None or not config.active:
+        return None
+
+    if isinstance(config.spool, Unset):
+        return Spool(Path(app.instance_path) / "mengpaneel-spool.sqlite3")
+
+    spool = Spool(config.spool)
+
+    try:
+        spool.check()
+    except SpoolError as error:
+        raise ValueError(
+            f"MENGPANEEL_SPOOL is {str(config.spool)!r}; it must be the path of a file"
+            f" that can be written: {error}."
+        ) from None
+
+    return spool
 
 
 def _inspector(app: Flask, config: Config) -> Inspector | None:
@@ -160,50 +187,29 @@ def _inspector(app: Flask, config: Config) -> Inspector | None:
     return Inspector(config, Path(app.instance_path) / "mengpaneel-inspector.sqlite3")
 
 
-def _after_request(response: Response) -> Response:
-    flusher: Flusher = current_app.extensions["mengpaneel"]
-    current = request._get_current_object()  # type: ignore[attr-defined]
-    manager: Manager | None = g.get("_mengpaneel")
+class _Blueprint(Blueprint):
+    """The extension's files, and the place where browsers hand calls back."""
 
-    if manager is not None and not manager.is_of(current):
-        manager = None
-
-    with flusher.guard("the calls could not be put into the response"):
-        flusher.respond(manager, current, response)
-
-    return response
+    def get_send_file_max_age(self, filename: str | None) -> int | None:
+        # The page names the script by its hash.
+        hashed = "v" in request.args and not current_app.debug
+        return 31_536_000 if hashed else None
 
 
-def _teardown_request(_error: BaseException | None) -> None:
-    """Send what was recorded when the response was gone already, or never came."""
-    manager: Manager | None = g.get("_mengpaneel")
-
-    if manager is None:
-        return
-
-    if not manager.is_of(request._get_current_object()):  # type: ignore[attr-defined]
-        return
-
-    flusher: Flusher = current_app.extensions["mengpaneel"]
-    leave(manager)
-
-    with flusher.guard("the calls left over could not be sent"):
-        manager.flush()
-
-
-def _blueprint() -> Blueprint:
-    return Blueprint(
+def _blueprint(flusher: Flusher | None = None) -> Blueprint:
+    blueprint = _Blueprint(
         "mengpaneel",
         __name__,
-        url_prefix="/_mengpaneel",
-        static_folder=str(_static_folder()),
+        url_prefix=PREFIX,
+        static_folder=str(static_folder()),
         static_url_path="/static",
         template_folder="templates",
     )
 
+    if flusher is not None and flusher.signer is not None:
+        fallback = Fallback(flusher, flusher.signer)
+        blueprint.add_url_rule(
+            "/calls", "calls", lambda: fallback.take(request), methods=["POST"]
+        )
 
-def _static_folder() -> Path:
-    """Built into the package, but beside it in a checkout."""
-    package = Path(__file__).parent
-    built = package / "static"
-    return built if built.is_dir() else package.parent / "static"
+    return blueprint

@@ -10,6 +10,7 @@ import typing as t
 
 from . import injection, signals
 from .calls import Call, CallLog
+from .manager import Manager, leave, manager_of, request_at_hand
 from .outcomes import Declined, Outcome
 from .strategies import (
     AsyncServerSide,
@@ -30,11 +31,14 @@ if t.TYPE_CHECKING:
 
     from .calls import Json
     from .config import Config
+    from .fallback import Signer
     from .ledger import Ledger
-    from .manager import Manager
     from .transports import Transport
 
 logger = logging.getLogger("flask_mengpaneel")
+
+#: Where the extension's own files and pages are.
+PREFIX = "/_mengpaneel"
 
 
 class Flusher:
@@ -47,19 +51,21 @@ class Flusher:
         ledger: Ledger,
         background: Transport | None,
         inline: Transport,
+        signer: Signer | None,
     ) -> None:
         self._app = app
         self.config = config
         self.ledger = ledger
         self.background = background
+        self.signer = signer
         self.inline = inline
-        self._client_side = ClientSide(config, app)
+        self._client_side = ClientSide(config, app, signer)
         self._all: dict[str, Strategy] = {
             strategy.name: strategy
             for strategy in (
                 Delayed(config),
                 self._client_side,
-                CapableClientSide(config),
+                CapableClientSide(config, signer),
                 AsyncServerSide(background, ledger),
                 ServerSide(inline, ledger),
             )
@@ -107,14 +113,43 @@ class Flusher:
 
     # -- the end of a request
 
-    def respond(
+    def after_request(self, response: Response) -> Response:
+        """Let a response carry the calls of its request, and those that wait for it."""
+        request = request_at_hand()
+        assert request is not None, "Flask calls this in a request"
+
+        # The inspector is no page of the app's: it must not use up what waits.
+        if request.environ["PATH_INFO"].startswith(PREFIX):
+            return response
+
+        try:
+            self._respond(manager_of(request), request, response)
+        except Exception as error:
+            self.trouble("the response was left as it was", error)
+
+        return response
+
+    def teardown_request(self, _error: BaseException | None) -> None:
+        """Send what was recorded when the response was gone, or when there was none."""
+        request = request_at_hand()
+        manager = manager_of(request) if request is not None else None
+
+        if manager is None:
+            return
+
+        leave(manager)
+
+        try:
+            self.flush(manager)
+        except Exception as error:
+            self.trouble("what was left could not be sent", error)
+
+    def _respond(
         self, manager: Manager | None, request: Request, response: Response
     ) -> None:
-        """Let a response carry the calls of its request, and those that wait for it.
-
-        :param manager: the request's, if it has one.
-        """
-        waiting = Waiting(request)
+        # Most requests have neither calls nor a cookie: they pay for nothing else.
+        cookies = "HTTP_COOKIE" in request.environ
+        waiting = Waiting(request) if cookies else Waiting.nothing()
 
         if manager is None and not waiting.entries:
             self._boot(request, response)
@@ -216,6 +251,14 @@ class Flusher:
         owner = visitor.as_person(entry.owner)
         self._ask(self._server_chain, entry.calls, owner, None)
 
+    def take_back(self, calls: CallLog, request: Request, response: Response) -> None:
+        """Send calls from the server that a browser couldn't make."""
+        visitor = Visitor(self.config, request)
+
+        if visitor.consents and calls:
+            outcome = self._ask(self._server_chain, calls, visitor, None)
+            visitor.remember(response, outcome.calls if outcome else ())
+
     # -- the end of a job, or of what a request did after its response
 
     def flush(self, manager: Manager) -> Outcome | None:
@@ -288,8 +331,10 @@ class Flusher:
         logger.debug("%s took %d calls; %s", strategy.name, len(taken), declined)
 
         if signals.flushed.receivers:
-            with self.guard("a receiver of the signal 'flushed' failed"):
+            try:
                 signals.flushed.send(self._app, outcome=outcome)
+            except Exception as error:
+                self.trouble("a receiver of the signal 'flushed' failed", error)
 
         return outcome
 
@@ -301,14 +346,6 @@ class Flusher:
 
         if self._app.testing:
             raise error
-
-    @contextlib.contextmanager
-    def guard(self, what: str) -> c.Iterator[None]:
-        """Keep trouble of ours away from the visitor, and show it in tests."""
-        try:
-            yield
-        except Exception as error:
-            self.trouble(what, error)
 
     def report(self, records: list[dict[str, t.Any]], reason: str) -> None:
         """Tell whoever wants to know what could not be delivered."""

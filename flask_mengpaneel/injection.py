@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import collections.abc as c
+import hashlib
 import re
 import typing as t
+from pathlib import Path
 
 from markupsafe import escape
+from werkzeug.utils import cached_property
 
 from .calls import dumps
 from .outcomes import REDIRECTS, Declined
@@ -15,8 +18,9 @@ if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
 
     from .config import Config
+    from .fallback import Signer
 
-HTML = frozenset({"text/html", "application/xhtml+xml"})
+HTML = ("text/html", "application/xhtml+xml")
 
 _SCRIPT_SAFE = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
 
@@ -33,18 +37,14 @@ _TOKEN = re.compile(
 
 
 def may_be_page(response: Response) -> bool:
-    """Whether a look into the response is worth it."""
+    """Whether a closer look is worth it: this is asked for every response."""
     parts = response.response
-    return (
-        type(parts) is not list
-        or len(parts) != 1
-        or (len(parts[0]) > 13 and _is_html(response))
-    )
 
+    if type(parts) is list and len(parts) == 1 and len(parts[0]) < len("</body>"):
+        return False
 
-def _is_html(response: Response) -> bool:
     content_type = response.headers.get("Content-Type", "")
-    return content_type.startswith(("text/html", "application/xhtml"))
+    return content_type.startswith(HTML)
 
 
 def position(page: bytes) -> int | None:
@@ -105,16 +105,27 @@ def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
         response.headers["Content-Length"] = str(len(page) + len(snippet))
 
 
-def snippet(url: str, data: c.Mapping[str, t.Any], nonce: str | None) -> bytes:
+def snippet(
+    url: str,
+    data: c.Mapping[str, t.Any],
+    nonce: str | None = None,
+    sign: c.Callable[[str], str | None] | None = None,
+) -> bytes:
     """The two elements: a block of data and the script that reads it.
 
     Nothing in the block can end it, and the script's own text is in a file of the
     app, so that the strictest policy lets both through.
+
+    :param url: of the script.
+    :param nonce: of this response, where its policy wants one.
+    :param sign: gives the signature with which the app will know the data again.
     """
     block = dumps(data).translate(_SCRIPT_SAFE)
     nonce_attribute = f' nonce="{escape(nonce)}"' if nonce else ""
+    signature = sign(block) if sign else None
+    signed = f' data-signature="{signature}"' if signature else ""
     return (
-        f'<script type="application/json" id="mengpaneel">{block}</script>'
+        f'<script type="application/json" id="mengpaneel"{signed}>{block}</script>'
         f'<script src="{escape(url)}"{nonce_attribute}></script>'
     ).encode("ascii", "xmlcharrefreplace")
 
@@ -124,30 +135,26 @@ def check(response: Response) -> None:
 
     :raises Declined: it isn't.
     """
-    if response.mimetype not in HTML:
-        raise Declined("not HTML")
-
+    headers = {name.lower(): value for name, value in response.headers}
+    content_type = headers.get("content-type", "").lower()
     status = response.status_code
+
+    if not content_type.startswith(HTML):
+        raise Declined("not HTML")
 
     if status in REDIRECTS or status in (204, 205, 206, 304) or status < 200:
         raise Declined(f"browsers don't show what comes with {status}")
 
-    headers = response.headers
-
-    if "Content-Encoding" in headers:
+    if "content-encoding" in headers:
         raise Declined("the body is encoded")
 
-    if headers.get("Content-Disposition", "").lower().startswith("attachment"):
+    if headers.get("content-disposition", "").lower().startswith("attachment"):
         raise Declined("an attachment")
 
     if response.direct_passthrough or not response.is_sequence:
         raise Declined("the body is streamed")
 
-    if (
-        response.mimetype_params.get("charset", "")
-        .lower()
-        .startswith(("utf-16", "utf-32"))
-    ):
+    if "utf-16" in content_type or "utf-32" in content_type:
         raise Declined("the body isn't in an encoding that has ASCII in it")
 
 
@@ -195,9 +202,10 @@ def keep_private(response: Response) -> None:
 class Script:
     """The part of a page that loads the browser library."""
 
-    def __init__(self, config: Config, app: Flask) -> None:
+    def __init__(self, config: Config, app: Flask, signer: Signer | None) -> None:
         self._config = config
         self._app = app
+        self._signer = signer
         self._boots: dict[str, bytes] = {}
 
     def snippet(
@@ -212,18 +220,21 @@ class Script:
         """
         nonce = self._nonce()
 
-        if calls is None and not nonce and not self._app.debug:
+        if calls is None and nonce is None:
             return self._boot(request.environ.get("SCRIPT_NAME", ""))
 
         data = self._data()
 
-        if calls is not None:
-            data["calls"] = calls
+        if calls is None:
+            return snippet(self._url(), data, nonce)
+
+        data["calls"] = calls
 
         if self._app.debug:
             data["debug"] = {"strategy": "ClientSide", "declined": dict(declined or {})}
 
-        return snippet(self._url(), data, nonce)
+        sign = self._signer.sign if self._signer else None
+        return snippet(self._url(), data, nonce, sign)
 
     def _boot(self, root: str) -> bytes:
         """The snippet of a page without calls, which is always the same one."""
@@ -234,23 +245,37 @@ class Script:
             if len(self._boots) >= 16:
                 self._boots.clear()
 
-            boot = snippet(self._url(), self._data(), None)
+            boot = snippet(self._url(), self._data())
             self._boots[root] = boot
 
         return boot
 
     def _data(self) -> dict[str, t.Any]:
         config = self._config
-        return {
+        data = {
             "token": config.token,
             "config": config.init_options,
             "library": config.library_url,
         }
 
+        if self._signer:
+            data["fallback"] = self._app.url_for("mengpaneel.calls", _external=False)
+
+        return data
+
     def _url(self) -> str:
         return self._app.url_for(
-            "mengpaneel.static", filename="mengpaneel.js", _external=False
+            "mengpaneel.static",
+            filename="mengpaneel.js",
+            v=self._version,
+            _external=False,
         )
+
+    @cached_property
+    def _version(self) -> str:
+        """The hash of the script, so that browsers may keep it for ever."""
+        text = (static_folder() / "mengpaneel.js").read_bytes()
+        return hashlib.sha256(text).hexdigest()[:12]
 
     def _nonce(self) -> str | None:
         if self._config.csp_nonce is None:
@@ -258,3 +283,10 @@ class Script:
 
         nonce = self._config.csp_nonce()
         return str(nonce) if nonce else None
+
+
+def static_folder() -> Path:
+    """Where the script is: built into the package, but beside it in a checkout."""
+    package = Path(__file__).parent
+    built = package / "static"
+    return built if built.is_dir() else package.parent / "static"

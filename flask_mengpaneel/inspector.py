@@ -33,6 +33,8 @@ from .ingestion import ENDPOINTS, Record, ingest
 from .signals import failed, flushed
 
 if t.TYPE_CHECKING:
+    from flask.sansio.app import App
+
     from .config import Config
 
 URL_PREFIX = "/_mengpaneel/inspector"
@@ -55,7 +57,8 @@ class Inspector:
         self.blueprint = _blueprint(self)
         self.blueprint.record_once(lambda state: self._listen(state.app))
 
-    def _listen(self, app: t.Any) -> None:
+    def _listen(self, app: App) -> None:
+        app.extensions["mengpaneel_inspector"] = self
         flushed.connect(self._on_flushed, sender=app)
         failed.connect(self._on_failed, sender=app)
 
@@ -324,25 +327,18 @@ def create_inspector_app(path: Path | None = None) -> Flask:
     :param path: the SQLite file; a file in the instance folder by default.
     """
     from .config import Config
+    from .injection import static_folder
 
     app = Flask(__name__)
     path = path or Path(app.instance_path) / "mengpaneel-inspector.sqlite3"
     inspector = Inspector(Config(), path)
-    app.extensions["mengpaneel_inspector"] = inspector
     app.register_blueprint(inspector.blueprint)
     app.register_blueprint(
         Blueprint(
             "mengpaneel",
             __name__,
-            static_folder=str(_static_folder()),
+            static_folder=str(static_folder()),
             url_prefix="/_mengpaneel",
         )
     )
     return app
-
-
-def _static_folder() -> Path:
-    """Built into the package, but beside it in a checkout."""
-    package = Path(__file__).parent
-    built = package / "static"
-    return built if built.is_dir() else package.parent / "static"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc as c
-import dataclasses
 import typing as t
 
 if t.TYPE_CHECKING:
@@ -17,8 +16,7 @@ class Declined(Exception):
     """Raised by a strategy that can't take the calls; the message says why."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
+class Outcome(t.NamedTuple):
     """What became of the calls of one flush.
 
     :param strategy: the name of the strategy that took them.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import collections.abc as c
 import dataclasses
-import datetime as dt
 import json
+import time
 import typing as t
 from urllib.parse import quote, unquote
 
+from werkzeug.http import http_date
+
 from .calls import Call, Json, dumps
-from .origins import cookie_domain
+from .origins import cookie_domain, initial_referrer, search_properties
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -44,7 +46,6 @@ CHANGING = frozenset(
         "add_group",
         "remove_group",
         "time_event",
-        "track",
     }
 )
 
@@ -145,10 +146,18 @@ class Persistence:
 
     :param cookie: what the library's cookie has in it.
     :param identity: who the calls are of.
+    :param referrer: of the page that is viewed; ``None`` if no page is, or who
+        referred to it isn't known.
     """
 
-    def __init__(self, cookie: c.Mapping[str, Json], identity: Identity) -> None:
+    def __init__(
+        self,
+        cookie: c.Mapping[str, Json],
+        identity: Identity,
+        referrer: str | None = None,
+    ) -> None:
         self._kept = cookie
+        self._referrer = referrer
         self.identity = identity
         self.super_properties = {
             name: value
@@ -178,6 +187,13 @@ class Persistence:
             self.timers[call.event] = at
         elif call.tracks:
             self.timers.pop(call.event, None)
+            self._refer()
+
+    def _refer(self) -> None:
+        """Remember what led the visitor here, as the library does when it tracks."""
+        if self._referrer is not None:
+            self.register_once(dict(initial_referrer(self._referrer)))
+            self.register(dict(search_properties(self._referrer)))
 
     def register(self, properties: dict[str, Json], *_options: object) -> None:
         """Add properties to every event."""
@@ -296,41 +312,49 @@ def write_choice(
 
 def forget(response: Response, request: Request, config: Config) -> None:
     """Delete the library's cookie."""
-    response.delete_cookie(
-        config.cookie_name, path="/", domain=_domain(request, config)
-    )
+    _set(response, request, config, config.cookie_name, "", days=-1)
 
 
 def _set(
-    response: Response, request: Request, config: Config, name: str, value: str
+    response: Response,
+    request: Request,
+    config: Config,
+    name: str,
+    value: str,
+    days: Json = None,
 ) -> None:
+    """Set a cookie with the attributes of the library's (utils.js), which has to be
+    able to read it: it is not HttpOnly."""
     client = config.client_config
-    days = client.get("cookie_expiration", 365)
-    cross_site = bool(client.get("cross_site_cookie"))
-    response.set_cookie(
-        name,
-        value,
-        expires=(
-            dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
-            if isinstance(days, int | float) and 0 < days < 36500
-            else None
-        ),
-        path="/",
-        domain=_domain(request, config),
-        secure=cross_site or bool(client.get("secure_cookie")),
-        # The library has to read it.
-        httponly=False,
-        samesite="None" if cross_site else None,
-    )
+    cookie = [f"{name}={value}"]
+    days = client.get("cookie_expiration", 365) if days is None else days
+
+    # 0 days are until the browser is closed.
+    if isinstance(days, int | float) and days and abs(days) < 36500:
+        cookie.append(f"expires={http_date(time.time() + days * 86400)}")
+
+    cookie.append("path=/")
+    domain = _domain(request, config)
+
+    if domain:
+        cookie.append(f"domain={domain}")
+
+    if client.get("cross_site_cookie"):
+        cookie.append("SameSite=None")
+
+    if client.get("cross_site_cookie") or client.get("secure_cookie"):
+        cookie.append("secure")
+
+    response.headers.add("Set-Cookie", "; ".join(cookie))
 
 
 def _domain(request: Request, config: Config) -> str | None:
     explicit = config.client_config.get("cookie_domain")
 
-    if explicit:
-        return str(explicit)
+    if isinstance(explicit, str) and explicit:
+        return explicit
 
     if not config.client_config.get("cross_subdomain_cookie", True):
         return None
 
-    return cookie_domain(request.host)
+    return cookie_domain(request.environ.get("HTTP_HOST", ""))

@@ -13,6 +13,7 @@ from flask import current_app
 
 from . import injection, profiles, waiting
 from .calls import Call, CallLog, Json, dumps
+from .fallback import SIGNATURE_HEADER
 from .origins import page_properties
 from .outcomes import REDIRECTS, Declined
 from .persistence import Identity
@@ -24,11 +25,14 @@ if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
 
     from .config import Config
+    from .fallback import Signer
     from .ledger import Ledger
     from .transports import Transport
 
 REQUEST_HEADER = "X-Mengpaneel-Flush-Capable"
 RESPONSE_HEADER = "X-Mengpaneel-Calls"
+
+_CAPABLE = "HTTP_" + REQUEST_HEADER.upper().replace("-", "_")
 
 
 @dataclasses.dataclass
@@ -61,17 +65,22 @@ class Exchange:
         return list(calls)
 
     @property
+    def header_names(self) -> set[str]:
+        """The names of the response's headers, in lower case."""
+        return {name.lower() for name, _ in self.response.headers}
+
+    @property
     def shared_cache_may_keep(self) -> bool:
         """Whether the response may be given to other visitors.
 
         https://www.rfc-editor.org/rfc/rfc9111#section-3.5
         """
-        headers = self.response.headers
+        names = self.header_names
 
-        if "CDN-Cache-Control" in headers or "Surrogate-Control" in headers:
+        if "cdn-cache-control" in names or "surrogate-control" in names:
             return True
 
-        if "Cache-Control" not in headers:
+        if "cache-control" not in names:
             return False
 
         control = self.response.cache_control
@@ -227,9 +236,8 @@ def _comes_back(exchange: Exchange) -> bool:
 class ClientSide(Strategy):
     """Put the calls into the page; the browser library makes them."""
 
-    def __init__(self, config: Config, app: Flask) -> None:
-        self._config = config
-        self._script = injection.Script(config, app)
+    def __init__(self, config: Config, app: Flask, signer: Signer | None) -> None:
+        self._script = injection.Script(config, app, signer)
 
     def flush(
         self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
@@ -282,6 +290,9 @@ def _check_request(exchange: Exchange) -> None:
     if not exchange.visitor.is_browser:
         raise Declined("the client is not a browser")
 
+    if exchange.visitor.is_blocked:
+        raise Declined("the browser library is blocked in this browser")
+
     if not exchange.visitor.is_page_view:
         raise Declined("fetched by a script, not shown as a page")
 
@@ -324,8 +335,9 @@ def _hand_overs(calls: CallLog, entries: c.Sequence[Entry]) -> list[t.Any]:
 class CapableClientSide(Strategy):
     """Hand the calls to a client that says it can make them."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, signer: Signer | None) -> None:
         self._config = config
+        self._signer = signer
 
     def flush(
         self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
@@ -333,9 +345,9 @@ class CapableClientSide(Strategy):
         if exchange is None:
             raise Declined("not in a request")
 
-        capable = exchange.request.headers.get(REQUEST_HEADER, "")
+        capable = exchange.request.environ.get(_CAPABLE, "")
 
-        if capable.lower() not in {"true", "1"}:
+        if capable.strip().lower() not in {"true", "1"}:
             raise Declined("the client doesn't say that it can")
 
         self._check(exchange)
@@ -349,7 +361,12 @@ class CapableClientSide(Strategy):
         if len(header) > self._config.max_header:
             raise Declined(f"more than {self._config.max_header} bytes of header")
 
+        signature = self._signer.sign(header) if self._signer else None
         exchange.response.headers[RESPONSE_HEADER] = header
+
+        if signature and visitor.is_browser:
+            exchange.response.headers[SIGNATURE_HEADER] = signature
+
         return exchange.made(needed)
 
     def _check(self, exchange: Exchange) -> None:

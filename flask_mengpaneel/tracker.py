@@ -16,7 +16,7 @@ from .calls import Call, Json
 from .devices import describe, is_bot
 from .origins import page_properties, pageview_properties
 from .persistence import CHANGING, Identity, Persistence
-from .visitor import joined
+from .visitor import is_whole, joined
 
 if t.TYPE_CHECKING:
     from .config import Config
@@ -146,7 +146,11 @@ class _Translation:
     def __init__(self, config: Config, batch: Batch) -> None:
         self._config = config
         self._batch = batch
-        self._persistence = Persistence(batch.cookie, batch.identity)
+        self._persistence = Persistence(
+            batch.cookie,
+            batch.identity,
+            batch.referrer if is_whole(batch.url) else None,
+        )
         self._origin = _origin(batch)
         self._all_disabled = False
         self._disabled: set[str] = set()

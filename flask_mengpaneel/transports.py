@@ -147,6 +147,8 @@ class ThreadTransport(Transport):
         self._building: list[Queued] = []
         self._lanes = {"events": Lane(WORKERS), "people": Lane(1), "groups": Lane(1)}
         self._in_hand: set[Parcel] = set()
+        #: How many workers report what was dropped.
+        self._telling = 0
         #: The weight of the queue, and since when its first batch waits.
         self._queued = 0
         self._first = 0.0
@@ -448,8 +450,13 @@ class ThreadTransport(Transport):
             with self._lock:
                 lane.parcels.extendleft(reversed(attempt.again))
                 self._react(lane, attempt)
+                self._telling += 1
 
         self._delivery.tell(told)
+
+        with self._lock:
+            self._telling -= 1
+            self._done.notify_all()
 
     def _patience(self) -> float:
         if self._deadline is None:
@@ -492,6 +499,7 @@ class ThreadTransport(Transport):
             or self._building
             or self._draining
             or self._overflows
+            or self._busy
             or next(self._parcels(), None)
         )
 
@@ -528,8 +536,12 @@ class ThreadTransport(Transport):
         self._keep_rest()
         self._delivery.close()
 
+    @property
+    def _busy(self) -> bool:
+        return self._storing > 0 or self._telling > 0
+
     def _over(self) -> bool:
-        if self._queue or self._building or self._in_hand or self._storing:
+        if self._queue or self._building or self._in_hand or self._busy:
             return False
 
         # What has to pause until after the end isn't waited for.

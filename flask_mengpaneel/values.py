@@ -64,7 +64,8 @@ def _converted(value: t.Any) -> Json:
         return _plain(value.value)
 
     if isinstance(value, str):
-        return _text(str.__str__(value))
+        # Also a proxy of a text is an instance of one.
+        return _text("".join(map(str, [value])))
 
     if isinstance(value, dt.datetime):
         if value.tzinfo is not None:
@@ -153,7 +154,8 @@ def identifier(value: t.Any, what: str) -> str:
     :raises TypeError: the value is not an id: ``None``, a bool, a list.
     :raises ValueError: the id is empty.
     """
-    text = plain(value)
+    # As some databases give them; a float would write 42 as 42.0.
+    text = str(value) if isinstance(value, decimal.Decimal) else plain(value)
 
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise TypeError(f"{what} must be a text or a number, not {value!r}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections.abc as c
 import copy
-import functools
 import ipaddress
 import logging
 import time
@@ -12,8 +11,11 @@ import typing as t
 import uuid
 from urllib.parse import quote
 
+from werkzeug.utils import cached_property
+
 from . import persistence
 from .calls import Call, Json
+from .fallback import BLOCKED_COOKIE
 from .persistence import Identity, Persistence
 
 if t.TYPE_CHECKING:
@@ -61,7 +63,7 @@ class Visitor:
 
     # -- with what
 
-    @functools.cached_property
+    @property
     def is_browser(self) -> bool:
         """Whether the client is a browser, and not a program.
 
@@ -74,7 +76,7 @@ class Visitor:
             or self._environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
         )
 
-    @functools.cached_property
+    @property
     def is_page_view(self) -> bool:
         """Whether the client is going to show the response as a page.
 
@@ -107,6 +109,14 @@ class Visitor:
         """Whether the response may never be shown."""
         return any(
             self._environ.get(name, "").startswith("prefetch") for name in _PREFETCH
+        )
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the browser library was found blocked in this browser."""
+        header = self._environ.get("HTTP_COOKIE", "")
+        return self._request is not None and (
+            BLOCKED_COOKIE in header and BLOCKED_COOKIE in self._request.cookies
         )
 
     @property
@@ -148,7 +158,7 @@ class Visitor:
 
     # -- who
 
-    @functools.cached_property
+    @cached_property
     def cookie(self) -> c.Mapping[str, Json]:
         """What the browser library keeps in its cookie; empty if there is none."""
         name = self._config.cookie_name
@@ -158,12 +168,12 @@ class Visitor:
 
         return persistence.read(self._request.cookies.get(name, ""))
 
-    @functools.cached_property
+    @cached_property
     def known(self) -> Identity:
         """The ids that the browser library has for this visitor."""
         return Identity.from_cookie(self.cookie)
 
-    @functools.cached_property
+    @cached_property
     def identity(self) -> Identity:
         """The ids for what the server sends: the known ones, else a new device's."""
         if self.known or self._request is None:
@@ -188,7 +198,7 @@ class Visitor:
 
     # -- may we
 
-    @functools.cached_property
+    @cached_property
     def consents(self) -> bool | None:
         """Whether the visitor may be tracked; ``None``: not asked yet.
 
@@ -269,16 +279,19 @@ class Visitor:
 
         if self.opted is False:
             persistence.forget(response, request, config)
-        elif sent and self.comes_back:
-            kept = Persistence(self.cookie, self.identity)
+        elif sent and self.comes_back and (not self.known or _changing(sent)):
+            persistence.write(response, request, config, self._after(sent))
 
-            for call in sent:
-                kept.make(call, call.at or time.time(), self.successor)
+    def _after(self, sent: c.Sequence[Call]) -> dict[str, Json]:
+        url, referrer = self.page
+        kept = Persistence(
+            self.cookie, self.identity, referrer if is_whole(url) else None
+        )
 
-            cookie = kept.to_cookie()
+        for call in sent:
+            kept.make(call, call.at or time.time(), self.successor)
 
-            if cookie != self.cookie:
-                persistence.write(response, request, config, cookie)
+        return kept.to_cookie()
 
     @property
     def comes_back(self) -> bool:
@@ -286,9 +299,18 @@ class Visitor:
         return self.is_browser or "HTTP_COOKIE" in self._environ
 
 
+def _changing(calls: c.Iterable[Call]) -> bool:
+    return any(call.wire[0][0] in persistence.CHANGING for call in calls)
+
+
+def is_whole(url: c.Sequence[str]) -> bool:
+    """Whether these are the parts of the URL of a page that is viewed."""
+    return len(url) == len(_URL)
+
+
 def joined(url: c.Sequence[str]) -> str:
     """Put the parts of a URL together, encoded as a browser shows it to scripts."""
-    if len(url) < len(_URL):
+    if not is_whole(url):
         return "".join(url)
 
     scheme, host, root, path, query = url

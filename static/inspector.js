@@ -581,8 +581,9 @@
 
   function take(feed) {
     const first = after === 0;
+    const wiped = feed.cleared !== cleared;
 
-    if (feed.cleared !== cleared) {
+    if (wiped) {
       for (const key of [...rows.keys()]) forget(key);
       cleared = feed.cleared;
     }
@@ -602,7 +603,7 @@
 
     while (rows.size > MAX_ROWS) forget(rows.keys().next().value);
 
-    if (feed.calls.length || feed.arrivals.length || first) {
+    if (feed.calls.length || feed.arrivals.length || wiped) {
       drawPeople();
       filter();
     }

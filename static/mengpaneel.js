@@ -1,18 +1,18 @@
-/*! Flask-Mengpaneel, MIT licence. How and why: docs/front-ends.md */
+/*! Flask-Mengpaneel, MIT licence; the reasons are in docs/front-ends.md */
 ((w, d) => {
 "use strict";
 
 if (w.Mengpaneel) return;
 
 const { fetch, navigator } = w;
-const me = (d && d.currentScript) || { dataset: {} };
+const { dataset, nonce } = (d && d.currentScript) || { dataset: {} };
 const capable = "X-Mengpaneel-Flush-Capable";
 const routes = { people: "engage", groups: "groups", events: "track" };
 const outbox = { people: [], groups: [], events: [] };
 const busy = {};
-let debug = "debug" in me.dataset;
-let queue = [];
-let page, main, twin, entry, blocked, leaving;
+const queue = [];
+let debug = "debug" in dataset;
+let page, main, twin, current, blocked, leaving;
 
 const quietly = (action) => {
   try {
@@ -25,22 +25,21 @@ const quietly = (action) => {
 const load = (key) => quietly(() => JSON.parse(localStorage[key])) || [];
 const save = (key, list) => quietly(() => (localStorage[key] = JSON.stringify(list.slice(-200))));
 
-// Nothing private, and nothing that every object has.
-const get = (object, name) => (name in {} || name[0] == "_" ? null : object[name]);
+// Nothing private, nothing that every object has.
+const get = (target, name) => (name in {} || name[0] == "_" ? 0 : target[name]);
 
 const make = (target, call) => {
   for (let i = 0; call[i]; i += 2) {
-    const names = call[i].slice();
+    const names = [...call[i]];
     const last = names.pop();
     const owner = names.reduce(get, target);
     target = get(owner, last).apply(owner, call[i + 1]);
   }
 };
 
-const take = (text, signature, only) => {
+const take = ({ text, signature, calls: only }) => {
   const data = JSON.parse(text);
-  const from = { text, signature, entries: [] };
-  let index = 0;
+  const batch = { text, signature, calls: [] };
 
   for (const [once, calls] of data.token ? data.calls || [] : [[0, data]]) {
     const made = load("mengpaneel_made");
@@ -48,20 +47,18 @@ const take = (text, signature, only) => {
 
     if (once && !again) save("mengpaneel_made", [...made, once]);
 
-    for (const call of calls) {
-      if (only ? only.includes(index) : !again) from.entries.push({ call, index, from });
-      index++;
-    }
+    for (const call of calls)
+      batch.calls.push({ call, batch, done: only ? !only.includes(batch.calls.length) : again });
   }
 
-  queue.push(...from.entries);
+  queue.push(batch);
   flush();
 };
 
-// The library holds messages back for seconds and loses them with the page. A twin
-// of its instance, which doesn't batch, writes them; they leave at once.
-const live = (instance) => {
-  main = instance;
+// The library keeps messages for seconds, and loses them with the page. A twin of it
+// that doesn't batch writes them, and they are sent at once.
+const live = (mixpanel) => {
+  main = mixpanel;
   blocked = false;
   quietly(() => {
     const { people, config } = main;
@@ -70,27 +67,27 @@ const live = (instance) => {
       config: { value: Object.assign(Object.create(config), { api_transport: "sendBeacon" }) },
     });
 
-    // Their names differ from build to build.
+    // Builds rename what is private.
     for (const key in main) if (main[key] === true) twin[key] = false;
     for (const key in people) if (people[key] == main) twin.people[key] = twin;
 
     for (const kind in routes)
       main.add_hook("before_send_" + kind, (message) => {
-        if (!entry) return message;
-        entry.done = outbox[kind].push([message, entry]);
+        if (!current) return message;
+        current.done = outbox[kind].push([message, current]);
         return null;
       });
   });
   flush();
 };
 
-const perform = ({ call }) => {
+const perform = (call) => {
   const name = call[0][0];
   const people = /^people$|_group$/.test(name);
 
   if (debug) console.debug("Mengpaneel", JSON.stringify(call), debug);
 
-  // Even a known visitor's updates wait for an identify on this page.
+  // Without an identify on this page, updates wait.
   if (people && main.get_property("$user_id")) twin.identify(main.get_distinct_id());
 
   make(people || /^(alias|identify|track(_[pw].*)?)$/.test(name) ? twin : main, call);
@@ -98,8 +95,9 @@ const perform = ({ call }) => {
 
 const flush = () => {
   if (main) {
-    for (entry of queue.splice(0)) quietly(() => perform(entry));
-    entry = 0;
+    for (const batch of queue.splice(0))
+      for (current of batch.calls) if (!current.done) quietly(() => perform(current.call));
+    current = 0;
     send();
   } else if (blocked) back(queue.splice(0));
 };
@@ -109,50 +107,50 @@ const send = () => {
     while (outbox[kind][0] && (leaving || !busy[kind])) post(kind, outbox[kind].splice(0, 20));
 };
 
-const post = (kind, batch) => {
-  const { config } = main;
-  const query = new URLSearchParams({ verbose: 1, ip: +config.ip, ...config.api_extra_query_params });
-  const url = `${main.get_api_host(kind)}/${config.api_routes[routes[kind]]}?${query}`;
-  const body = new URLSearchParams({ data: JSON.stringify(batch.map((item) => item[0])) });
-  const failed = () => back(batch.map((item) => item[1]));
-  const request = (keepalive) =>
-    fetch(url, { method: "POST", body, keepalive, credentials: "include", headers: config.xhr_headers });
+const post = (kind, messages) => {
+  const { api_extra_query_params, api_routes, ip, xhr_headers: headers } = main.config;
+  const query = new URLSearchParams({ verbose: 1, ip: +ip, ...api_extra_query_params });
+  const url = `${main.get_api_host(kind)}/${api_routes[routes[kind]]}?${query}`;
+  const body = new URLSearchParams({ data: JSON.stringify(messages.map(([message]) => message)) });
+  const request = (keepalive) => fetch(url, { method: "POST", body, keepalive, headers, credentials: "include" });
+  const failed = () => back(messages.map(([, call]) => ((call.done = 0), call.batch)));
 
-  // This says at once whether there is room for it to outlive the page.
+  // This says at once whether it may outlive the page.
   if (leaving) return navigator.sendBeacon(url, body) || failed();
 
   busy[kind] = true;
   request(true)
-    .catch(() => request())
-    .then(
-      (response) => response.json().catch(() => 0),
-      () => (blocked = navigator.onLine)
-    )
+    .catch(() => leaving || request().catch(() => (blocked = navigator.onLine)))
+    .then((response) => response.json())
+    .catch(() => 0)
     .then((answer) => {
-      if (leaving) return;
       busy[kind] = false;
+      if (leaving) return;
       if (answer !== 1 && answer.status !== 1) failed();
       send();
     });
 };
 
 // What can't be made goes back to the app, else to the next page.
-const back = (entries) => {
-  for (const item of entries) item.done = 0;
-
-  for (const { text, signature, entries: all } of new Set(entries.map((item) => item.from))) {
-    const calls = all.filter((item) => !item.done).map((item) => ((item.done = 1), item.index));
-    const body = JSON.stringify({ text, signature, calls, blocked: !!blocked });
+const back = (batches) => {
+  for (const { text, signature, calls: all } of new Set(batches)) {
+    const calls = all.reduce((list, call, i) => (call.done ? list : (call.done = [...list, i])), []);
+    const left = { text, signature, calls, blocked: !!blocked };
+    const body = JSON.stringify(left);
     const url = signature && page.fallback;
-    const keep = () => save("mengpaneel_left", [...load("mengpaneel_left"), body]);
+    const keep = () => save("mengpaneel_left", [...load("mengpaneel_left"), left]);
 
-    if (url && !leaving) fetch(url, { method: "POST", body }).then((response) => response.ok || keep(), keep);
+    if (!calls[0] && calls[0] !== 0) continue;
+    if (url && !leaving)
+      fetch(url, { method: "POST", body, keepalive: true }).then(
+        (response) => response.ok || keep(),
+        () => leaving || keep()
+      );
     else (url && navigator.sendBeacon(url, body)) || keep();
   }
 };
 
 const adopt = () => {
-  // Called in its turn, and at once when the library is there.
   if (w.mixpanel && !main)
     w.mixpanel.push(function () {
       if (!main) live(this);
@@ -186,26 +184,25 @@ const instance = () => {
   return root;
 };
 
-const boot = () => {
-  const config = { ...page.config };
+const boot = ({ token, library, ...data }) => {
+  const config = { ...data.config };
   const root = (w.mixpanel = instance());
   const script = d.createElement("script");
   root.__SV = 1.2;
-  root._i = [[page.token, config, "mixpanel"]];
+  root._i = [[token, config, "mixpanel"]];
   root.init = (token, options, name) => {
     if (!name) return void Object.assign(config, options);
     root[name] = instance();
     root._i.push([token, options, name]);
   };
-  script.nonce = me.nonce;
+  script.nonce = nonce;
   script.onload = script.onerror = check;
 
   try {
-    script.src = page.library;
+    script.src = library;
   } catch (error) {
-    script.src = w.trustedTypes
-      .createPolicy("mengpaneel", { createScriptURL: (url) => url })
-      .createScriptURL(page.library);
+    const policy = { createScriptURL: () => library };
+    script.src = w.trustedTypes.createPolicy("mengpaneel", policy).createScriptURL();
   }
 
   d.head.append(script);
@@ -221,15 +218,14 @@ const scan = () => {
       debug = page.debug || debug;
 
       if (first) {
-        if (page.library && !w.mixpanel) boot();
-
+        if (page.library && !w.mixpanel) boot(page);
         adopt();
         const left = load("mengpaneel_left");
         save("mengpaneel_left", []);
-        left.map((body) => JSON.parse(body)).map((body) => take(body.text, body.signature, body.calls));
+        left.map(take);
       }
 
-      take(text, element.dataset.signature);
+      take({ text, signature: element.dataset.signature });
     });
   }
 };
@@ -251,37 +247,33 @@ const announces = (url) =>
     return (
       ours(href) &&
       !href.startsWith(main.config.api_host) &&
-      !(me.dataset.exclude || "").split(" ").some((prefix) => prefix && pathname.startsWith(prefix))
+      !(dataset.exclude || "").split(" ").some((prefix) => prefix && pathname.startsWith(prefix))
     );
   });
 
-const receive = (url, header) =>
+const receive = (url, get) =>
   quietly(() => {
-    const text = ours(url) && header("X-Mengpaneel-Calls");
+    const text = ours(url) && get("X-Mengpaneel-Calls");
 
-    if (text) take(text, header("X-Mengpaneel-Signature"));
+    if (text) take({ text, signature: get("X-Mengpaneel-Signature") });
   });
 
 w.fetch = function (input, init) {
   const request = input instanceof Request;
-
-  if (!announces(request ? input.url : input)) return fetch.apply(this, arguments);
-
-  const given = (init || {}).headers;
-  const plain = request && !given;
-  const headers = plain ? input.headers : new Headers(given);
-  const args = [...arguments];
+  const headers =
+    announces(request ? input.url : input) &&
+    quietly(() => (request ? input.headers : new Headers((init || {}).headers)));
 
   // What Turbo fetches in advance is shown later, or never.
-  if (!headers.has("X-Sec-Purpose")) headers.set(capable, "true");
+  if (!headers || headers.has("X-Sec-Purpose")) return fetch.apply(this, arguments);
 
-  // A second argument would reset more of a Request than its headers.
-  if (!plain)
-    args[1] = new Proxy(init || {}, {
-      get: (target, name) => (name == "headers" ? headers : target[name]),
-    });
-
-  const answer = fetch.apply(this, args);
+  headers.set(capable, "true");
+  // With a second argument, a Request loses more than its headers.
+  const answer = fetch.call(
+    this,
+    input,
+    request ? init : new Proxy(init || {}, { get: (init, name) => (name == "headers" ? headers : init[name]) })
+  );
   headers.delete(capable);
   return answer.then((response) => {
     receive(response.url, (name) => response.headers.get(name));
@@ -315,8 +307,8 @@ prototype.send = function () {
 
 const begin = () => {
   scan();
-  d.addEventListener("DOMContentLoaded", scan);
-  d.addEventListener("turbo:load", scan);
+  w.addEventListener("DOMContentLoaded", scan);
+  w.addEventListener("turbo:load", scan);
   w.addEventListener("load", check);
 };
 

@@ -84,7 +84,8 @@ class Silent(Fault):
     takes: bool = False
 
     def answer(self, request: Request, connection: socket.socket, sink: Sink) -> None:
-        sink.closing.wait()
+        sink.freed.wait()
+        raise ConnectionError("never answered")
 
 
 @dataclasses.dataclass
@@ -157,6 +158,8 @@ class Sink:
         #: Batches with more records than this get a 413.
         self.most: int | None = None
         self.closing = threading.Event()
+        #: Set when those that were never answered are hung up on.
+        self.freed = threading.Event()
         self._script: collections.deque[Fault] = collections.deque()
         self._changed = threading.Condition()
         self._connections: set[socket.socket] = set()
@@ -178,11 +181,18 @@ class Sink:
     def close(self) -> None:
         """Refuse connections from now on, and break off those there are."""
         self.closing.set()
+        self.freed.set()
         # Unlike `close`, this also wakes the thread that waits in `accept`.
         self._shut(self._listener)
 
         for connection in list(self._connections):
             self._shut(connection)
+
+    def recover(self) -> None:
+        """Misbehave no more, and hang up on those that were not answered."""
+        self.always = None
+        self._script.clear()
+        self.freed.set()
 
     @staticmethod
     def _shut(socket_: socket.socket) -> None:
@@ -248,7 +258,8 @@ class Sink:
             with connection, connection.makefile("rb") as stream:
                 while request := _read(stream):
                     self._answer(request, connection)
-        except (OSError, ValueError):
+        except (OSError, ValueError, IndexError):
+            # Gone, or not speaking HTTP.
             pass
         finally:
             self._connections.discard(connection)

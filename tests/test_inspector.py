@@ -20,6 +20,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
+from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.arrivals import KEPT, Arrival, stands_for
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.config import Config
@@ -396,7 +397,11 @@ def test_an_update_stands_for_no_other_call(call: Call) -> None:
 
 
 def test_a_group_update_stands_for_calls_of_that_group() -> None:
-    value = {"$group_key": "company", "$group_id": "12", "$set": {"Seats": 1}}
+    value: dict[str, t.Any] = {
+        "$group_key": "company",
+        "$group_id": "12",
+        "$set": {"Seats": 1},
+    }
 
     def group(name: t.Any) -> Call:
         return Call([["get_group"], ["company", name], ["set"], ["Seats", 1]])
@@ -514,6 +519,42 @@ def test_the_page_has_no_inline_code_and_a_strict_policy(
 def test_the_page_finds_its_files(client: FlaskClient, name: str) -> None:
     with client.get(f"/_mengpaneel/static/{name}") as response:
         assert response.status_code == 200
+
+
+def test_an_app_tracks_everything_to_its_inspector(tmp_path: Path) -> None:
+    app = Flask(__name__, instance_path=str(tmp_path))
+    app.secret_key = "secret"
+    app.config.update(MENGPANEEL_TOKEN="token", MENGPANEEL_INSPECTOR=True)
+    mengpaneel = Mengpaneel(app)
+
+    @app.get("/api")
+    def api() -> dict[str, str]:
+        mengpaneel.track("Ask")
+        mengpaneel.people.set({"Plan": "pro"})
+        return {}
+
+    client = app.test_client()
+    client.get("/api")
+
+    with app.app_context():
+        assert mengpaneel.flush()
+
+    feed = client.get(f"{URL_PREFIX}/arrivals").get_json()
+    ways = [arrival["ways"][0] for arrival in feed["arrivals"]]
+
+    assert [arrival["problem"] for arrival in feed["arrivals"]] == ["", ""]
+    assert [way["strategy"] for way in ways] == ["AsyncServerSide"] * 2
+    assert [way["during"] for way in ways] == ["GET /api"] * 2
+    assert all(call["arrived"] for call in feed["calls"])
+
+
+def test_an_apps_own_script_stays_out_of_the_page(tmp_path: Path) -> None:
+    app = Flask(__name__, instance_path=str(tmp_path))
+    Mengpaneel(app, token="token", inspector=True)
+    page = app.test_client().get(URL_PREFIX).get_data(as_text=True)
+
+    assert "Inspector" in page
+    assert "mengpaneel.js" not in page
 
 
 def test_only_the_newest_are_kept(inspector: Inspector) -> None:

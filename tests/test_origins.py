@@ -102,7 +102,12 @@ def test_the_cookie_has_the_domain_that_the_browser_library_gives_it(
 
 
 def _only(names: set[str], properties: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in properties.items() if name in names}
+    # The library cuts through an emoji and sends half of it; nothing here does.
+    return {
+        name: value.encode("utf-8", "ignore").decode()
+        for name, value in properties.items()
+        if name in names
+    }
 
 
 @pytest.mark.parametrize(

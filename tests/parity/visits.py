@@ -33,7 +33,7 @@ def sent_by_library(visits: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
         [needs.need("node"), str(BROWSER), str(needs.need_npm("mixpanel-browser"))],
         input=json.dumps(visits),
         stdout=subprocess.PIPE,
-        encoding="ascii",
+        encoding="utf-8",
         check=True,
     )
     return t.cast("list[dict[str, t.Any]]", json.loads(done.stdout))

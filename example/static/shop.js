@@ -1,0 +1,62 @@
+"use strict";
+
+const root = document.documentElement;
+const wide = matchMedia("(min-width: 1000px)");
+
+// Before the page is drawn, so that the dock doesn't jump.
+root.dataset.dock = wide.matches ? (localStorage.getItem("dock") ?? "open") : "closed";
+
+function setDock(state) {
+  root.dataset.dock = state;
+
+  if (wide.matches) localStorage.setItem("dock", state);
+}
+
+async function send(form, button) {
+  const response = await fetch(form.action, {
+    method: "POST",
+    body: new FormData(form, button),
+    headers: { Accept: "application/json" },
+  });
+  return response.json();
+}
+
+async function addToCart(event) {
+  event.preventDefault();
+  const button = event.submitter;
+  const label = button.textContent;
+  const { count } = await send(event.target, button);
+  document.getElementById("count").textContent = count;
+  button.textContent = "Added";
+  button.classList.add("done");
+  setTimeout(() => {
+    button.textContent = label;
+    button.classList.remove("done");
+  }, 1200);
+}
+
+async function happenOutside(event) {
+  event.preventDefault();
+  const button = event.submitter;
+  button.disabled = true;
+  const { news } = await send(event.target, button);
+  button.disabled = false;
+  document.getElementById("news").textContent = news;
+}
+
+addEventListener("DOMContentLoaded", () => {
+  for (const form of document.querySelectorAll("form.add"))
+    form.addEventListener("submit", addToCart);
+
+  for (const form of document.querySelectorAll("form.outside"))
+    form.addEventListener("submit", happenOutside);
+
+  document.getElementById("open-dock").onclick = () => setDock("open");
+  document.getElementById("close-dock").onclick = () => setDock("closed");
+});
+
+addEventListener("load", () => {
+  const notice = document.getElementById("no-library");
+
+  if (notice) notice.hidden = Boolean(window.mixpanel?.__loaded);
+});

@@ -1,0 +1,359 @@
+"""The inspector's page, and the real browser library sending to it."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import json
+import threading
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+from flask import Response, send_file
+from playwright.sync_api import Browser, Page, expect
+from werkzeug.serving import make_server
+
+from flask_mengpaneel.calls import Call
+from flask_mengpaneel.inspector import URL_PREFIX, Inspector, create_inspector_app
+from needs import need_npm
+
+STUB = """
+window.mixpanel = [];
+mixpanel.__SV = 1.2;
+mixpanel.people = [];
+mixpanel._i = [["token", JSON.parse(document.body.dataset.config), "mixpanel"]];
+mixpanel.push(function () {
+  this.track("Place Order", {Total: 42});
+  this.identify("ada");
+  this.people.set("Plan", "pro");
+});
+"""
+
+LOW_CONTRAST = """
+(selector) => {
+  const canvas = document.createElement("canvas").getContext("2d");
+  const luminance = (color) => {
+    canvas.fillStyle = color;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((part) => {
+      const value = part / 255;
+      return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const back = (node) => {
+    const color = getComputedStyle(node).backgroundColor;
+    return color.endsWith(", 0)") ? back(node.parentElement) : color;
+  };
+  const contrast = (node) => {
+    const [a, b] = [getComputedStyle(node).color, back(node)].map(luminance);
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  };
+  return [...document.querySelectorAll(selector)]
+    .filter((node) => node.innerText && contrast(node) < 4.5)
+    .map((node) => `${node.className} ${node.innerText} ${contrast(node)}`);
+}
+"""
+
+
+class Stand:
+    """An inspector, served, with a page beside it that tracks."""
+
+    def __init__(self, path: Path) -> None:
+        app = create_inspector_app(path)
+        self.inspector: Inspector = app.extensions["mengpaneel_inspector"]
+        self.config: dict[str, t.Any] = {}
+
+        @app.get("/shop")
+        def shop() -> str:
+            config = json.dumps(self.config)
+            return (
+                f"<!doctype html><body data-config='{config}'>"
+                "<script src=/stub.js></script><script src=/library.js></script>"
+            )
+
+        @app.get("/stub.js")
+        def stub() -> Response:
+            return Response(STUB, content_type="text/javascript")
+
+        @app.get("/library.js")
+        def library() -> Response:
+            return send_file(need_npm("mixpanel-browser") / "dist/mixpanel.min.js")
+
+        self._server = make_server("127.0.0.1", 0, app, threaded=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    @property
+    def page_url(self) -> str:
+        return f"{self.url}{URL_PREFIX}/"
+
+    def send(self, endpoint: str, *records: t.Any) -> None:
+        self.inspector.post(f"/{endpoint}", json.dumps(records).encode(), {})
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> c.Iterator[Stand]:
+    stand = Stand(tmp_path / "inspector.sqlite3")
+    yield stand
+    stand.close()
+
+
+@pytest.fixture
+def board(page: Page, stand: Stand) -> c.Iterator[Page]:
+    """The inspector's page, open; nothing in it may break its policy or fail."""
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(stand.page_url)
+    expect(page.locator("#state")).to_have_text("Live")
+    yield page
+    assert complaints == []
+
+
+def event(name: str = "Place Order", **properties: t.Any) -> dict[str, t.Any]:
+    found = {
+        "token": "token",
+        "time": round(time.time(), 3),
+        "distinct_id": "ada",
+        "$insert_id": name.replace(" ", "").encode().hex()[-36:],
+        **properties,
+    }
+    return {"event": name, "properties": found}
+
+
+def track(value: dict[str, t.Any]) -> Call:
+    return Call([["track"], [value["event"], dict(value["properties"])]])
+
+
+def row(board: Page, text: str) -> t.Any:
+    return board.locator("#list > li", has_text=text)
+
+
+@pytest.mark.parametrize("host", ["", "http://127.0.0.1", "http://localhost"])
+@pytest.mark.parametrize("batched", [True, False])
+def test_the_real_library_sends_here(
+    page: Page, stand: Stand, host: str, batched: bool
+) -> None:
+    """As a path, as a URL of the same origin, and as one of another."""
+    port = stand.url.rpartition(":")[2]
+    stand.config = {
+        "api_host": f"{host and f'{host}:{port}'}{URL_PREFIX}",
+        "batch_requests": batched,
+        "batch_flush_interval_ms": 200,
+    }
+    page.goto(f"{stand.url}/shop")
+    # Of its own accord the library keeps where a visitor first came from.
+    stand.inspector.wait_for(events=2, updates=2)
+
+    assert {value["event"] for value in stand.inspector.events()} == {
+        "Place Order",
+        "$identify",
+    }
+    plans = [value.get("$set", {}).get("Plan") for value in stand.inspector.updates()]
+    assert sorted(plans, key=str) == [None, "pro"]
+    assert stand.inspector.refused() == []
+    assert list(stand.inspector.events_by_person()) == ["ada"]
+
+
+def test_an_empty_page_says_what_to_do(board: Page, stand: Stand) -> None:
+    expect(board.locator("#empty")).to_be_visible()
+    expect(board.locator("#empty")).to_contain_text(f"{stand.url}{URL_PREFIX}")
+
+
+def test_events_are_shown_as_they_arrive(board: Page, stand: Stand) -> None:
+    value = event(Total=42)
+    stand.inspector.store.flush(
+        "ClientSide", {"Delayed": "not a redirect"}, [track(value)], "GET /thanks"
+    )
+    expect(row(board, "Place Order")).to_contain_text("not arrived yet")
+
+    stand.send("track", value)
+    expect(row(board, "Place Order")).not_to_contain_text("not arrived yet")
+    expect(row(board, "Place Order")).to_have_count(1)
+    expect(row(board, "Place Order").locator(".chip")).to_have_text("ClientSide")
+    expect(board.locator("#empty")).to_be_hidden()
+    expect(board.get_by_role("status")).to_have_text("1 arrived: Place Order")
+
+    row(board, "Place Order").locator("summary").click()
+    inside = row(board, "Place Order").locator(".inside")
+    expect(inside).to_contain_text("GET /thanks")
+    expect(inside).to_contain_text("not a redirect")
+    expect(inside.locator("tr", has_text="Total").locator("td")).to_have_text("42")
+
+
+def test_the_newest_is_on_top_and_what_is_open_stays_open(
+    board: Page, stand: Stand
+) -> None:
+    first = event("First")
+    stand.send("track", first)
+    row(board, "First").locator("summary").click()
+    stand.send("track", event("Second"))
+    stand.inspector.store.flush("AsyncServerSide", {}, [track(first)])
+
+    expect(row(board, "First").locator(".chip")).to_have_text("AsyncServerSide")
+    expect(board.locator("#list .name")).to_have_text(["Second", "First"])
+    expect(row(board, "First").locator(".inside")).to_be_visible()
+
+
+def test_what_mixpanel_would_do_is_marked(board: Page, stand: Stand) -> None:
+    long = event("Long", Note="x" * 255 + "gone")
+    stand.send("track", long, long, event("Nobody", distinct_id="undefined"))
+
+    expect(row(board, "Nobody").locator(".mark")).to_have_text("refused")
+    expect(row(board, "Long").first.locator(".mark")).to_have_text(["duplicate", "cut"])
+
+    row(board, "Nobody").locator("summary").click()
+    expect(row(board, "Nobody").locator(".notice")).to_contain_text("nobody's id")
+    row(board, "Long").last.locator("summary").click()
+    expect(row(board, "Long").last.locator("del")).to_have_text("gone")
+
+
+def test_what_arrives_is_text_and_never_markup(board: Page, stand: Stand) -> None:
+    evil = "<img src=x onerror='window.hacked = 1'></script><script>hacked = 1</script>"
+    stand.send(
+        "track",
+        event(evil, distinct_id=evil, **{evil: evil, "list": [evil], "$browser": evil}),
+    )
+    stand.send("engage", {"$token": evil, "$distinct_id": evil, "$set": {evil: evil}})
+    stand.inspector.store.flush(evil, {evil: evil}, [track(event("Waits"))], evil)
+    expect(board.locator("#list > li")).to_have_count(3)
+
+    for index in range(3):
+        board.locator("summary").nth(index).click()
+
+    expect(board.locator(".inside")).to_have_count(3)
+    assert board.locator("#list img, #list script").count() == 0
+    assert board.evaluate("typeof hacked") == "undefined"
+
+
+def test_records_of_any_shape_are_shown(board: Page, stand: Stand) -> None:
+    shapes = [None, 1, "text", [], {}, {"event": {}, "properties": []}]
+
+    for endpoint in ("track", "engage", "groups"):
+        stand.send(endpoint, *shapes)
+
+    expect(board.locator("#list > li")).to_have_count(18)
+    assert board.locator(".mark.bad").count() == 18
+
+
+def test_filters_narrow_the_list_down(board: Page, stand: Stand) -> None:
+    stand.inspector.store.flush("ClientSide", {}, [track(event("Paged"))])
+    stand.send(
+        "track", event("Paged"), event("Hidden", distinct_id="bob", Colour="red")
+    )
+    stand.send(
+        "engage", {"$token": "t", "$distinct_id": "ada", "$set": {"Plan": "pro"}}
+    )
+    names = board.locator("#list > li:visible .name")
+    expect(names).to_have_count(3)
+
+    board.get_by_role("button", name="ClientSide 1", exact=True).click()
+    expect(names).to_have_text(["Paged"])
+    board.get_by_role("button", name="All 3", exact=True).click()
+
+    board.get_by_label("Kind").select_option("update")
+    expect(names).to_have_text(["people.set"])
+    board.get_by_label("Kind").select_option("")
+
+    board.get_by_label("Person").select_option("bob")
+    expect(names).to_have_text(["Hidden"])
+    board.get_by_label("Person").select_option("")
+
+    board.keyboard.press("Escape")
+    board.locator("h1").click()
+    board.keyboard.press("/")
+    board.keyboard.type("RED")
+    expect(names).to_have_text(["Hidden"])
+
+    board.keyboard.type(" or nothing")
+    board.get_by_role("button", name="Show everything").click()
+    expect(names).to_have_count(3)
+
+
+def test_clear_empties_every_open_page(
+    board: Page, stand: Stand, chromium: Browser
+) -> None:
+    stand.send("track", event())
+    other = chromium.new_page()
+    other.goto(stand.page_url)
+    expect(row(other, "Place Order")).to_have_count(1)
+
+    board.get_by_role("button", name="Clear").click()
+    expect(board.locator("#empty")).to_be_visible()
+    expect(other.locator("#empty")).to_be_visible()
+    other.close()
+
+    assert stand.inspector.arrivals() == []
+
+
+def test_pause_holds_the_list_and_resume_catches_up(board: Page, stand: Stand) -> None:
+    board.get_by_role("button", name="Pause").click()
+    expect(board.locator("#state")).to_have_text("Paused")
+    stand.send("track", event())
+
+    # As long as a poll would have taken, and half as long again.
+    board.wait_for_timeout(1500)
+    expect(row(board, "Place Order")).to_have_count(0)
+
+    board.get_by_role("button", name="Resume").click()
+    expect(row(board, "Place Order")).to_have_count(1)
+
+
+def test_the_keyboard_opens_a_row(board: Page, stand: Stand) -> None:
+    stand.send("track", event())
+    row(board, "Place Order").locator("summary").focus()
+    board.keyboard.press("Enter")
+
+    expect(row(board, "Place Order").locator(".inside")).to_be_visible()
+
+
+def test_a_person_has_the_same_colour_everywhere(board: Page, stand: Stand) -> None:
+    stand.send(
+        "track",
+        event("A"),
+        event("B", distinct_id="bob"),
+        event("C", distinct_id="ada"),
+    )
+    expect(board.locator("#list > li")).to_have_count(3)
+    newest_first = [
+        dot.get_attribute("style") for dot in board.locator("#list .dot").all()
+    ]
+    first, second, third = newest_first
+
+    assert first == third != second
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read_at_any_width_and_in_both_schemes(
+    chromium: Browser, stand: Stand, width: int, scheme: t.Any
+) -> None:
+    for name in ("Delayed", "ClientSide", "CapableClientSide", "AsyncServerSide"):
+        stand.inspector.store.flush(name, {"X": "no"}, [track(event(name))], "GET /")
+
+    stand.send("track", event("Delayed"), event("ClientSide", Note="x" * 999))
+    stand.send("track", event("Undefined" * 20, distinct_id="null"), event("Delayed"))
+    page = chromium.new_page(
+        viewport={"width": width, "height": 800}, color_scheme=scheme
+    )
+    page.goto(stand.page_url)
+    expect(page.locator("#list > li")).to_have_count(6)
+
+    for index in range(6):
+        page.locator("summary").nth(index).click()
+
+    expect(page.locator(".inside")).to_have_count(6)
+    # What comes in and goes out of the light is not measured half-way.
+    page.wait_for_function("document.getAnimations().length === 0")
+
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    texts = "summary span, summary time, .inside p, .inside span, th, td, dd, .label"
+    assert page.evaluate(LOW_CONTRAST, texts) == []
+    page.close()

@@ -1,0 +1,96 @@
+"""Every call arrives once and in order, however soon its page is left."""
+
+from __future__ import annotations
+
+import itertools
+import typing as t
+
+import pytest
+from playwright.sync_api import BrowserContext
+from playwright.sync_api import Page as Tab
+from script_pages import Page, Site, track, wait_until
+
+RUNS = 20
+SIZES = [1, 4, 8, 20]
+LEAVE = {
+    "link": "document.querySelector('a').click()",
+    "redirect": "location.href = '/redirect?to=/next'",
+    "close": "",
+}
+
+
+def calls(run: int, size: int) -> list[t.Any]:
+    """As many calls, every other one a profile update."""
+    return [
+        [["people", "append"], [{"Step": f"{run}-{number}"}]]
+        if number % 2
+        else track(f"{run}-{number}", number)
+        for number in range(size)
+    ]
+
+
+def prepare(site: Site, wait: int, way: str, **more: t.Any) -> list[str]:
+    """Make a page for each run; return what is to arrive."""
+    due = []
+
+    for run, size in zip(range(RUNS), itertools.cycle(SIZES), strict=False):
+        data = site.data(
+            [None, [[["identify"], ["7"]]]], [f"run-{run}", calls(run, size)], **more
+        )
+        leave = f"<script>setTimeout(() => {{ {LEAVE[way]} }}, {wait})</script>"
+        site.pages[f"/{run}"] = Page(
+            data=data, body=f'<a href="/next">next</a>{leave}', signature=f"signed-{run}"
+        )
+        due += [f"{run}-{number}" for number in range(size)]
+
+    site.pages["/next"] = Page(data=site.data(**more))
+    return due
+
+
+def visit(site: Site, context: BrowserContext, wait: int, way: str) -> None:
+    tab = context.new_page()
+
+    for run in range(RUNS):
+        tab.goto(f"{site.url}/{run}", wait_until="commit")
+
+        if way == "close":
+            tab.wait_for_selector("a", state="attached")
+            tab.wait_for_timeout(wait)
+            tab.close()
+            tab = context.new_page()
+        else:
+            tab.wait_for_url("**/next")
+
+    tab.goto(site.url + "/next")
+    tab.wait_for_function("window.mixpanel.__loaded")
+
+
+def arrived(site: Site) -> list[str]:
+    """Events and updates in the order in which they arrived, each kind by itself."""
+    steps = [
+        update["$append"]["Step"] for update in site.api.updates if "$append" in update
+    ]
+    return site.api.events + steps
+
+
+def in_order(found: list[str]) -> bool:
+    """Whether the calls of each run are in order, events and updates apart."""
+    numbers = [tuple(map(int, name.split("-"))) for name in found]
+    return all(
+        kept == sorted(kept)
+        for run in range(RUNS)
+        for odd in (0, 1)
+        if (kept := [n for r, n in numbers if r == run and n % 2 == odd])
+    )
+
+
+@pytest.mark.parametrize("way", LEAVE)
+@pytest.mark.parametrize("wait", [0, 50, 200, 600])
+def test_nothing_is_lost_between_pages(
+    site: Site, context: BrowserContext, way: str, wait: int
+) -> None:
+    due = prepare(site, wait, way)
+    visit(site, context, wait, way)
+    wait_until(lambda: len(arrived(site)) >= len(due), 5)
+    assert sorted(arrived(site)) == sorted(due)
+    assert in_order(arrived(site))

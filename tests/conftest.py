@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import collections.abc as c
+import typing as t
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from flask_mengpaneel import Mengpaneel
+from flask_mengpaneel.testing import RecordingTransport
+
+CreateApp = c.Callable[..., Flask]
+
+
+@pytest.fixture
+def mengpaneel() -> Mengpaneel:
+    """The extension, which is in every app of a test."""
+    return Mengpaneel()
+
+
+@pytest.fixture
+def transport() -> RecordingTransport:
+    """What the apps of a test send from the server comes to it."""
+    return RecordingTransport()
+
+
+@pytest.fixture
+def create_app(mengpaneel: Mengpaneel, transport: RecordingTransport) -> CreateApp:
+    """Makes an app with the extension; settings go without their prefix if they are
+    the extension's."""
+
+    def create(
+        *, testing: bool = True, debug: bool = False, **settings: t.Any
+    ) -> Flask:
+        app = Flask("shop")
+        app.testing = testing
+        app.debug = debug
+        app.secret_key = "secret"
+        app.config.update(
+            MENGPANEEL_TOKEN="token",
+            MENGPANEEL_SPOOL=None,
+            MENGPANEEL_TRANSPORT=transport,
+        )
+        app.config.update(
+            (name if name.isupper() else f"MENGPANEEL_{name.upper()}", value)
+            for name, value in settings.items()
+        )
+        mengpaneel.init_app(app)
+        return app
+
+    return create
+
+
+@pytest.fixture
+def app(create_app: CreateApp) -> Flask:
+    """An app with the extension, in testing."""
+    return create_app()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()

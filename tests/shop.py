@@ -1,0 +1,205 @@
+"""An app in a process of its own, for tests of what becomes of its events.
+
+``run`` starts a script that has ``app``, ``visit`` and ``mengpaneel``; at the end of the
+process the script's ledger is written to a file beside it. ``create_app`` is for servers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections.abc as c
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+from flask import Flask
+
+from flask_mengpaneel import Mengpaneel
+
+TESTS = Path(__file__).parent
+FOLDER = "MENGPANEEL_TEST_FOLDER"
+SETTINGS = "MENGPANEEL_TEST_SETTINGS"
+
+mengpaneel = Mengpaneel()
+#: Seconds that each request took.
+durations: list[float] = []
+
+
+def _hook(app):
+
+    import flask_mengpaneel.extension as e
+    from flask_mengpaneel.delivery import Delivery, open_spool
+
+    def D(config, *a, **k):
+        k.setdefault("spool", open_spool(config, app.instance_path))
+        return Delivery(config, *a, **k)
+
+    e.Delivery = D
+
+
+def create_app() -> Flask:
+    """The app under test; its settings come from the environment."""
+    folder = Path(os.environ[FOLDER])
+    atexit.register(write_ledger, os.getpid())
+    app = Flask(__name__, instance_path=str(folder / "instance"))
+    app.config.from_mapping(json.loads(os.environ[SETTINGS]))
+    _hook(app)
+    mengpaneel.init_app(app)
+
+    @app.get("/visit")
+    def visit() -> dict[str, int]:
+        mengpaneel.track("Visit")
+        return {"pid": os.getpid()}
+
+    @app.get("/visits/<int:count>")
+    def visits(count: int) -> dict[str, int]:
+        for _ in range(count):
+            mengpaneel.track("Visit")
+
+        return {"pid": os.getpid()}
+
+    return app
+
+
+def visit(app: Flask, count: int = 1) -> None:
+    """Make requests that track one event each."""
+    client = app.test_client()
+
+    for _ in range(count):
+        started = time.perf_counter()
+        client.get("/visit")
+        durations.append(time.perf_counter() - started)
+
+
+def write_ledger(pid: int) -> None:
+    """Write down what the process ended with. A child writes its own."""
+    balance = mengpaneel.ledger().snapshot()
+    slow = sorted(durations)[int(len(durations) * 0.99) - 1] if durations else 0.0
+    path = Path(os.environ[FOLDER]) / f"ledger-{os.getpid()}.json"
+    path.write_text(
+        json.dumps(dataclasses.asdict(balance) | {"slow": slow, "forked": pid})
+    )
+
+
+@dataclasses.dataclass
+class Ended:
+    """What a process left behind."""
+
+    recorded: int
+    delivered: int
+    waiting: int
+    dropped: dict[str, int]
+    forwarded: int
+    #: The 99th percentile of the durations of its requests.
+    slow: float
+    forked: int
+
+    @property
+    def balanced(self) -> bool:
+        return self.recorded == self.delivered + self.waiting + sum(
+            self.dropped.values()
+        )
+
+
+class Process:
+    """A script or server in a process of its own."""
+
+    def __init__(
+        self, folder: Path, command: list[str], settings: dict[str, t.Any]
+    ) -> None:
+        self.folder = folder
+        self.log = folder / f"log-{time.time_ns()}"
+        environment = os.environ | {
+            FOLDER: str(folder),
+            SETTINGS: json.dumps(settings),
+            "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, cwd=folder
+            )
+
+    def wait(self, timeout: float = 30) -> int:
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(self.output) from None
+
+    def terminate(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, text: str, timeout: float = 20) -> None:
+        """Wait until it has said something."""
+        deadline = time.monotonic() + timeout
+
+        while text not in self.output:
+            assert time.monotonic() < deadline, self.output
+            assert self.process.poll() is None or text in self.output, self.output
+            time.sleep(0.01)
+
+
+def ledgers(folder: Path) -> list[Ended]:
+    """What the processes that ended left behind."""
+    return [
+        Ended(**json.loads(path.read_text())) for path in folder.glob("ledger-*.json")
+    ]
+
+
+@contextlib.contextmanager
+def started(
+    folder: Path, script: str, url: str, **settings: t.Any
+) -> c.Iterator[Process]:
+    """A script that runs while the block does."""
+    path = folder / f"script_{time.time_ns()}.py"
+    path.write_text(
+        "from shop import create_app, visit, mengpaneel\n"
+        "if __name__ == '__main__':\n    app = create_app()\n" + script
+    )
+    process = Process(
+        folder, [sys.executable, str(path)], settings_for(url, **settings)
+    )
+
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def settings_for(url: str, **settings: t.Any) -> dict[str, t.Any]:
+    named = {f"MENGPANEEL_{name.upper()}": value for name, value in settings.items()}
+    return {"MENGPANEEL_TOKEN": "t", "MENGPANEEL_API_HOST": url} | named
+
+
+def run(
+    folder: Path, script: str, url: str, *, code: int = 0, **settings: t.Any
+) -> Ended:
+    """Run a script to its end; what its process left behind."""
+    known = set(folder.glob("ledger-*.json"))
+
+    with started(folder, script, url, **settings) as process:
+        assert process.wait() == code, process.output
+
+    (path,) = set(folder.glob(f"ledger-{process.process.pid}.json")) - known
+    ended = Ended(**json.loads(path.read_text()))
+    assert ended.balanced, ended
+    assert "Traceback" not in process.output, process.output
+    return ended

@@ -1,0 +1,197 @@
+"""Small apps, and what the calls in their responses are: for tests of choosing."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import html.parser
+import json
+import typing as t
+from urllib.parse import quote
+
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from flask_mengpaneel import Batch, Mengpaneel, Outcome, flushed
+from flask_mengpaneel.config import Config
+from flask_mengpaneel.testing import RecordingTransport
+from flask_mengpaneel.tracker import Tracker
+
+TOKEN = "token"
+COOKIE = f"mp_{TOKEN}_mixpanel"
+CHROME = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/143.0.0.0 Safari/537.36"
+)
+PAGE = "<!doctype html><html><head><title>x</title></head><body><p>Hi</p></body></html>"
+CAPABLE = {"X-Mengpaneel-Flush-Capable": "true", "Accept": "*/*"}
+
+
+class Kept(RecordingTransport):
+    """A background transport that may have no room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_room = True
+
+    def send(self, batch: Batch) -> bool:
+        if self.has_room:
+            # What can't be written down could not be sent either.
+            self.batches.append(
+                Batch.from_json(json.loads(json.dumps(batch.to_json())))
+            )
+
+        return self.has_room
+
+
+class Site:
+    """An app with the extension in it, and what became of its calls."""
+
+    def __init__(self, *, testing: bool = True, **settings: t.Any) -> None:
+        self.app = Flask(__name__)
+        self.app.testing = testing
+        self.app.secret_key = "secret"
+        self.kept = Kept()
+        self.outcomes: list[Outcome] = []
+        self.mengpaneel = Mengpaneel(
+            **{
+                "token": TOKEN,
+                "transport": self.kept,
+                "spool": None,
+                # Nobody listens: what goes here by mistake fails at once.
+                "api_host": "http://127.0.0.1:9",
+                **settings,
+            }
+        )
+        self.mengpaneel.init_app(self.app)
+        flushed.connect(self._flushed, self.app)
+
+    def _flushed(self, _app: Flask, *, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The only outcome until now."""
+        (outcome,) = self.outcomes
+        return outcome
+
+    def client(self, user_agent: str | None = CHROME) -> FlaskClient:
+        """A client with cookies of its own; ``None``: Werkzeug's name."""
+        client = self.app.test_client()
+
+        if user_agent is not None:
+            client.environ_base["HTTP_USER_AGENT"] = user_agent
+
+        return client
+
+    def visitor(self, **ids: t.Any) -> FlaskClient:
+        """A browser in which Mixpanel's library has run already."""
+        client = self.client()
+        set_library_cookie(client, **ids)
+        return client
+
+    def view(self, path: str, view: c.Callable[[], t.Any], **options: t.Any) -> None:
+        """Add a view."""
+        self.app.add_url_rule(path, path, view, **options)
+
+    @property
+    def messages(self) -> list[dict[str, t.Any]]:
+        """What the background transport would send to Mixpanel."""
+        tracker = Tracker(Config(token=TOKEN))
+        return [
+            json.loads(message.json)
+            for batch in self.kept.batches
+            for message in tracker.messages(batch)[0]
+        ]
+
+
+def set_library_cookie(client: FlaskClient, **cookie: t.Any) -> None:
+    """Let the library have been here."""
+    client.set_cookie(COOKIE, quote(json.dumps(cookie)))
+
+
+class _Scripts(html.parser.HTMLParser):
+    """What a browser finds in a page: its scripts, and in which element they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.seen: list[str] = []
+        self._inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self._inside = tag == "script"
+
+        if self._inside:
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.seen.append(f"/{tag}")
+        self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = (attributes, text + data)
+
+
+def scripts(page: str) -> list[tuple[dict[str, str | None], str]]:
+    """The scripts of a page: attributes and text."""
+    parser = _Scripts()
+    parser.feed(page)
+    parser.close()
+    return parser.scripts
+
+
+def tags(page: str) -> list[str]:
+    """The tags of a page in their order, end tags with a slash."""
+    parser = _Scripts()
+    parser.feed(page)
+    parser.close()
+    return parser.seen
+
+
+def block(response: TestResponse) -> dict[str, t.Any] | None:
+    """The data that a page has for ``mengpaneel.js``."""
+    found = [
+        text
+        for attributes, text in scripts(response.get_data(as_text=True))
+        if attributes.get("id") == "mengpaneel"
+    ]
+
+    if not found:
+        return None
+
+    (text,) = found
+    data: dict[str, t.Any] = json.loads(text)
+    return data
+
+
+def hand_overs(response: TestResponse) -> list[t.Any]:
+    """The hand-overs of a page, in order."""
+    data = block(response)
+    return [] if data is None else data.get("calls", [])
+
+
+def page_calls(response: TestResponse) -> list[t.Any]:
+    """The calls of a page, in order."""
+    return [call for _, calls in hand_overs(response) for call in calls]
+
+
+def header_calls(response: TestResponse) -> list[t.Any]:
+    """The calls in a response's header."""
+    header = response.headers.get("X-Mengpaneel-Calls")
+    return [] if header is None else json.loads(header)
+
+
+def names(calls: c.Iterable[t.Any]) -> list[str]:
+    """What calls are, in few words: ``track Sign In``, ``people.set``."""
+    found = []
+
+    for call in calls:
+        method = ".".join(call[0])
+        subject = call[1][0] if call[1] and isinstance(call[1][0], str) else ""
+        found.append(f"{method} {subject}".strip())
+
+    return found

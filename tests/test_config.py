@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import typing as t
+import warnings
+
+import pytest
+from flask import Flask
+
+from flask_mengpaneel import Mengpaneel
+from flask_mengpaneel.config import KEYS, SERVERLESS, STRATEGIES, Config
+from flask_mengpaneel.testing import RecordingTransport
+
+
+def read(_overrides: dict[str, t.Any] | None = None, **settings: t.Any) -> Config:
+    app = Flask("shop")
+    app.config["MENGPANEEL_TOKEN"] = "token"
+    app.config.update((f"MENGPANEEL_{k.upper()}", v) for k, v in settings.items())
+    return Config.from_app(app, _overrides or {})
+
+
+def allow() -> bool:
+    return True
+
+
+transport = RecordingTransport()
+
+
+def test_the_defaults_are_those_that_are_documented() -> None:
+    config = read()
+
+    assert config.token == "token"
+    assert config.enabled is True
+    assert config.api_host == "https://api.mixpanel.com"
+    assert config.client_config == {}
+    assert config.library_url is not None
+    assert config.library_url.startswith("https://cdn.mxpnl.com/")
+    assert config.strategies == STRATEGIES
+    assert config.timeout == 3.0
+    assert config.durable is False
+    assert config.default_properties is None
+    assert config.consent is None
+    assert config.respect_dnt is True
+    assert config.fallback is True
+    assert config.max_header == 4096
+    assert config.delayed_max_age == 600
+    assert config.on_failure is None
+    assert config.shutdown_timeout == 2.0
+    assert config.id_merge == "simplified"
+    assert config.anonymize_ip is False
+    assert config.bots == "send"
+    assert config.csp_nonce is None
+    assert config.inspector is False
+
+
+def test_there_is_a_key_for_each_field() -> None:
+    fields = {f"MENGPANEEL_{f.name.upper()}" for f in dataclasses.fields(Config)}
+    assert set(KEYS) == fields
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("token", " abc ", "abc"),
+        ("token", "", None),
+        ("token", "  ", None),
+        ("token", None, None),
+        ("api_host", "https://api-eu.mixpanel.com/", "https://api-eu.mixpanel.com"),
+        ("api_host", "http://127.0.0.1:5001", "http://127.0.0.1:5001"),
+        ("api_host", "https://proxy.test/mixpanel", "https://proxy.test/mixpanel"),
+        ("client_config", {"persistence": "cookie"}, {"persistence": "cookie"}),
+        ("library_url", None, None),
+        ("library_url", "/static/mixpanel.js", "/static/mixpanel.js"),
+        ("strategies", ["ServerSide"], ("ServerSide",)),
+        ("strategies", ("ServerSide", "Delayed"), ("ServerSide", "Delayed")),
+        ("transport", "thread", "thread"),
+        ("transport", "inline", "inline"),
+        ("transport", "celery", "celery"),
+        ("transport", transport, transport),
+        ("transport", "test_config.transport", transport),
+        ("transport", "test_config:transport", transport),
+        ("timeout", 1, 1),
+        ("spool", None, None),
+        ("spool", "waiting.sqlite3", pathlib.Path("waiting.sqlite3")),
+        ("spool", pathlib.Path("events.sqlite3"), pathlib.Path("events.sqlite3")),
+        ("default_properties", {"Release": "1"}, {"Release": "1"}),
+        ("default_properties", allow, allow),
+        ("consent", allow, allow),
+        ("consent", "test_config.allow", allow),
+        ("consent", None, None),
+        ("max_header", 0, 0),
+        ("delayed_max_age", 0, 0),
+        ("shutdown_timeout", 0, 0),
+        ("id_merge", "original", "original"),
+        ("bots", "drop", "drop"),
+        ("csp_nonce", "test_config.allow", allow),
+        ("on_failure", print, print),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:MENGPANEEL_TOKEN is not set")
+def test_what_is_allowed_is_read(key: str, value: t.Any, expected: t.Any) -> None:
+    assert getattr(read(**{key: value}), key) == expected
+
+
+def test_a_transport_class_is_made_an_object() -> None:
+    assert isinstance(read(transport=RecordingTransport).transport, RecordingTransport)
+    assert isinstance(
+        read(transport="flask_mengpaneel.testing.RecordingTransport").transport,
+        RecordingTransport,
+    )
+
+
+class Unprintable:
+    """A value of no use."""
+
+
+WRONG = [
+    ("token", 42, "text"),
+    ("token", b"abc", "text"),
+    ("token", "abc;def", "letters"),
+    ("token", "a b", "letters"),
+    ("token", "schlüssel", "letters"),
+    ("enabled", "false", "True or False"),
+    ("enabled", 1, "True or False"),
+    ("enabled", None, "True or False"),
+    ("api_host", "api-eu.mixpanel.com", "https://"),
+    ("api_host", "ftp://api.mixpanel.com", "https://"),
+    ("api_host", "https://", "https://"),
+    ("api_host", "http://127.0.0.1:port", "https://"),
+    ("api_host", "http://127.0.0.1:99999", "https://"),
+    ("api_host", "https://[::1", "https://"),
+    ("api_host", "https://api.mixpanel.com?x=1", "query"),
+    ("api_host", "https://api mixpanel.com", "https://"),
+    ("api_host", "https://api.mixpanel.com/\r\nX: y", "https://"),
+    ("api_host", None, "https://"),
+    ("client_config", [], "dict"),
+    ("client_config", "{}", "dict"),
+    ("client_config", {"a": object()}, "JSON"),
+    ("client_config", {"a": float("nan")}, "JSON"),
+    ("library_url", "", "URL"),
+    ("library_url", 1, "URL"),
+    ("strategies", [], "ServerSide"),
+    ("strategies", "ServerSide", "list"),
+    ("strategies", ["serverside"], "ServerSide"),
+    ("strategies", ["ServerSide", "ServerSide"], "once"),
+    ("strategies", [["ServerSide"]], "ServerSide"),
+    ("strategies", {"ServerSide"}, "list"),
+    ("transport", "threads", "'thread'"),
+    ("transport", "nowhere.transport", "'thread'"),
+    ("transport", "test_config.missing", "'thread'"),
+    ("transport", "test_config.allow", "'thread'"),
+    ("transport", None, "'thread'"),
+    ("transport", object, "'thread'"),
+    ("transport", ["thread"], "'thread'"),
+    ("timeout", "3", "number"),
+    ("timeout", True, "number"),
+    ("timeout", 0, "number"),
+    ("timeout", -1, "number"),
+    ("timeout", float("nan"), "number"),
+    ("timeout", float("inf"), "number"),
+    ("spool", "", "path"),
+    ("spool", 1, "path"),
+    ("durable", "yes", "True or False"),
+    ("default_properties", "Release", "dict"),
+    ("default_properties", [("a", 1)], "dict"),
+    ("default_properties", {"Release": object()}, "dict"),
+    ("default_properties", {"Release": float("nan")}, "dict"),
+    ("consent", True, "callable"),
+    ("consent", "nowhere.allow", "callable"),
+    ("consent", "allow", "callable"),
+    ("consent", "test_config.transport", "callable"),
+    ("respect_dnt", 0, "True or False"),
+    ("fallback", "no", "True or False"),
+    ("max_header", "4096", "bytes"),
+    ("max_header", 4096.0, "bytes"),
+    ("max_header", -1, "bytes"),
+    ("max_header", True, "bytes"),
+    ("delayed_max_age", "600", "seconds"),
+    ("delayed_max_age", -1, "seconds"),
+    ("on_failure", "x", "callable"),
+    ("on_failure", 1, "callable"),
+    ("shutdown_timeout", None, "seconds"),
+    ("id_merge", "simple", "'original'"),
+    ("id_merge", ["original"], "'original'"),
+    ("anonymize_ip", "False", "True or False"),
+    ("bots", True, "'drop'"),
+    ("csp_nonce", "abc", "callable"),
+    ("inspector", "1", "True or False"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), WRONG, ids=ascii)
+def test_a_wrong_value_is_an_error_with_key_value_and_what_is_allowed(
+    key: str, value: t.Any, allowed: str
+) -> None:
+    app = Flask("shop")
+    app.config["MENGPANEEL_TOKEN"] = "token"
+    app.config["MENGPANEEL_SPOOL"] = None
+    app.config[f"MENGPANEEL_{key.upper()}"] = value
+
+    with pytest.raises(ValueError) as info:
+        Mengpaneel(app)
+
+    message = str(info.value)
+    assert f"MENGPANEEL_{key.upper()}" in message
+    assert repr(value) in message
+    assert allowed in message
+
+
+def test_an_unknown_key_is_an_error_that_names_the_one_that_was_meant() -> None:
+    with pytest.raises(ValueError, match="MENGPANEEL_TOKN.*MENGPANEEL_TOKEN"):
+        read(tokn="abc")
+
+
+def test_an_unknown_constructor_argument_is_an_error() -> None:
+    with pytest.raises(ValueError, match="MENGPANEEL_CONSNT.*MENGPANEEL_CONSENT"):
+        read({"consnt": allow})
+
+
+def test_constructor_arguments_win_over_the_config() -> None:
+    assert read({"token": "other", "consent": allow}).token == "other"
+
+
+def test_other_keys_of_the_app_are_none_of_ours() -> None:
+    app = Flask("shop")
+    app.config.update(MENGPANEEL_TOKEN="token", MIXPANEL_TOKEN="x", mengpaneel_x=1)
+    assert Config.from_app(app, {}).token == "token"
+
+
+def test_after_a_wrong_value_init_app_can_be_called_again() -> None:
+    app = Flask("shop")
+    app.config.update(MENGPANEEL_TOKEN=1, MENGPANEEL_SPOOL=None)
+    mengpaneel = Mengpaneel()
+
+    with pytest.raises(ValueError):
+        mengpaneel.init_app(app)
+
+    app.config["MENGPANEEL_TOKEN"] = "token"
+    mengpaneel.init_app(app)
+    assert "mengpaneel" in app.extensions
+
+
+@pytest.mark.parametrize("token", [None, "", " "])
+def test_without_a_token_there_is_one_warning(token: str | None) -> None:
+    with pytest.warns(UserWarning, match="MENGPANEEL_TOKEN is not set") as caught:
+        assert not read(token=token).active
+
+    assert len(caught) == 1
+
+
+def test_the_warning_points_to_the_call_of_init_app() -> None:
+    app = Flask("shop")
+    app.config["MENGPANEEL_SPOOL"] = None
+
+    with pytest.warns(UserWarning) as caught:
+        Mengpaneel().init_app(app)
+
+    assert [pathlib.Path(one.filename).name for one in caught] == ["test_config.py"]
+
+    with pytest.warns(UserWarning) as caught:
+        Mengpaneel(Flask("other"), spool=None)
+
+    assert [pathlib.Path(one.filename).name for one in caught] == ["test_config.py"]
+
+
+def test_what_is_disabled_needs_no_token_and_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not read(token=None, enabled=False).active
+
+
+def test_what_is_disabled_is_checked_all_the_same() -> None:
+    with pytest.raises(ValueError, match="MENGPANEEL_TIMEOUT"):
+        read(enabled=False, timeout="3")
+
+
+def test_settings_are_read_once() -> None:
+    app = Flask("shop")
+    app.config.update(MENGPANEEL_TOKEN="token", MENGPANEEL_SPOOL=None)
+    Mengpaneel(app)
+    app.config["MENGPANEEL_TOKEN"] = "other"
+
+    assert app.extensions["mengpaneel"].config.token == "token"
+
+
+def test_the_client_config_is_a_copy() -> None:
+    given = {"api_hosts": {"events": "https://a.test"}}
+    config = read(client_config=given)
+    given["api_hosts"]["events"] = "https://b.test"
+
+    assert config.client_config == {"api_hosts": {"events": "https://a.test"}}
+
+
+@pytest.mark.parametrize("variable", SERVERLESS)
+def test_serverless_platforms_are_recognised(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SERVERLESS:
+        monkeypatch.delenv(name, raising=False)
+
+    assert not read().serverless
+    monkeypatch.setenv(variable, "1")
+    assert read().serverless
+
+
+def test_the_names_of_the_library_s_cookies() -> None:
+    assert read().cookie_name == "mp_token_mixpanel"
+    assert read(client_config={"persistence_name": "me"}).cookie_name == "mp_me"
+    assert read().opt_cookie_name == "__mp_opt_in_out_token"
+    assert (
+        read(client_config={"opt_out_tracking_cookie_prefix": "p_"}).opt_cookie_name
+        == "p_token"
+    )
+
+
+def test_the_page_keeps_an_opt_out_where_the_server_sees_it() -> None:
+    options = read(client_config={"debug": True}).init_options
+    assert options == {"debug": True, "opt_out_tracking_persistence_type": "cookie"}
+
+
+def test_the_app_s_own_client_config_wins() -> None:
+    given = {"opt_out_tracking_persistence_type": "localStorage"}
+    assert read(client_config=given).init_options == given

@@ -1,0 +1,611 @@
+"""Each fault, in a process of its own, over real sockets: what arrived, what was lost,
+what came twice, and whether the books say so."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import threading
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from flask_mengpaneel import transports
+from flask_mengpaneel.spool import Spool
+from rig import events, rig
+from shop import Process, ledgers, run, settings_for, started
+from sink import Late, Silent, Sink, Status
+
+#: Seconds, at the 99th percentile, that a request may take with everything in it.
+QUICK = 0.005
+
+
+def spool_of(folder: Path) -> Spool:
+    return Spool(folder / "instance" / "mengpaneel-spool.sqlite3")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return t.cast(int, server.getsockname()[1])
+
+
+# The life of a process.
+
+
+def test_normal_exit(tmp_path: Path) -> None:
+    with Sink() as sink:
+        ended = run(tmp_path, "visit(app, 1000)", sink.url)
+
+    assert (len(sink.ids), sink.copies) == (1000, 0)
+    assert (ended.recorded, ended.delivered, ended.waiting) == (1000, 1000, 0)
+    assert ended.slow < QUICK
+
+
+def test_an_exception_that_ends_the_process(tmp_path: Path) -> None:
+    with (
+        Sink() as sink,
+        started(tmp_path, "visit(app, 20)\nraise SystemExit(3)", sink.url) as process,
+    ):
+        assert process.wait() == 3
+
+    assert (len(sink.ids), sink.copies) == (20, 0)
+
+
+def test_sigkill_loses_only_what_was_not_durable(tmp_path: Path) -> None:
+    script = """
+import os, signal
+visit(app, 20)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+    with Sink() as sink:
+        sink.always = Silent()
+
+        with started(tmp_path, script, sink.url) as process:
+            assert process.wait() == -signal.SIGKILL
+
+        assert not spool_of(tmp_path).path.exists()
+
+        with started(tmp_path, script, sink.url, durable=True) as process:
+            assert process.wait() == -signal.SIGKILL
+
+        assert spool_of(tmp_path).summary().records == 20
+
+
+def test_what_was_durable_is_sent_by_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = "import os, signal; visit(app, 20); os.kill(os.getpid(), signal.SIGKILL)"
+    after = """
+import flask_mengpaneel.spool as spool
+# Without waiting for the end of the dead process's lease.
+spool.LEASE = 0.0
+visit(app)
+assert mengpaneel.flush(10)
+"""
+
+    with Sink() as sink:
+        sink.script(Silent())
+
+        with started(tmp_path, killed, sink.url, durable=True) as process:
+            process.wait()
+
+        ended = run(tmp_path, after, sink.url)
+        assert (len(sink.ids), sink.copies) == (21, 0)
+        assert (ended.recorded, ended.delivered, ended.forwarded) == (1, 1, 20)
+
+
+@pytest.mark.parametrize("before", [0, 5], ids=["before-use", "after-use"])
+def test_fork(tmp_path: Path, before: int) -> None:
+    script = f"""
+import os, sys
+visit(app, {before})
+pid = os.fork()
+visit(app, 10)
+if pid:
+    os.waitpid(pid, 0)
+"""
+
+    with Sink() as sink:
+        run(tmp_path, script, sink.url)
+        assert (len(sink.ids), sink.copies) == (20 + before, 0)
+
+    both = sorted(ledgers(tmp_path), key=lambda ended: ended.recorded)
+    assert [ended.recorded for ended in both] == [10, 10 + before]
+    assert all(ended.balanced and not ended.waiting for ended in both)
+
+
+def test_fork_while_events_wait(tmp_path: Path) -> None:
+    script = """
+import os
+visit(app, 50)
+pid = os.fork()
+visit(app, 10)
+if pid:
+    os.waitpid(pid, 0)
+"""
+
+    with Sink(latency=0.3) as sink:
+        run(tmp_path, script, sink.url)
+        assert (len(sink.ids), sink.copies) == (70, 0)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_of_multiprocessing(tmp_path: Path, method: str) -> None:
+    script = f"""
+import multiprocessing
+
+def work():
+    visit(app_of(), 10)
+
+def app_of():
+    return globals().get("app") or create_app()
+
+if __name__ == "__main__":
+    visit(app, 3)
+    context = multiprocessing.get_context("{method}")
+    children = [context.Process(target=work) for _ in range(2)]
+    for child in children: child.start()
+    for child in children: child.join()
+    assert all(child.exitcode == 0 for child in children)
+"""
+
+    with Sink() as sink:
+        run(tmp_path, script, sink.url)
+        assert (len(sink.ids), sink.copies) == (23, 0)
+
+
+def test_a_thread_that_outlives_its_request(tmp_path: Path) -> None:
+    script = """
+import threading, time
+from flask_mengpaneel import Manager
+
+def later():
+    time.sleep(0.3)
+    with app.app_context(), Manager() as manager:
+        manager.track("Later")
+
+threading.Thread(target=later).start()
+visit(app)
+"""
+
+    with Sink() as sink:
+        ended = run(tmp_path, script, sink.url)
+        assert len(sink.ids) == 2
+        assert ended.delivered == 2
+
+
+def test_an_event_of_another_exit_handler(tmp_path: Path) -> None:
+    script = """
+import atexit
+visit(app)
+assert mengpaneel.flush(5)
+atexit.register(visit, app, 3)
+"""
+
+    with Sink() as sink:
+        run(tmp_path, script, sink.url)
+        assert len(sink.ids) == 4
+
+
+# Mixpanel is in trouble.
+
+
+def test_two_503s_and_exit(tmp_path: Path) -> None:
+    with Sink() as sink:
+        sink.script(Status(503), Status(503))
+        ended = run(tmp_path, "visit(app, 20)", sink.url)
+
+    assert (len(sink.ids), sink.copies) == (20, 0)
+    assert (ended.delivered, ended.waiting) == (20, 0)
+
+
+def test_503_for_ten_seconds(tmp_path: Path) -> None:
+    script = """
+import time
+end = time.monotonic() + 11
+while time.monotonic() < end:
+    visit(app, 5)
+    time.sleep(0.05)
+assert mengpaneel.flush(20)
+"""
+
+    with Sink() as sink:
+        sink.always = Status(503)
+        threading.Timer(10, setattr, (sink, "always", None)).start()
+        ended = run(tmp_path, script, sink.url)
+
+    assert len(sink.ids) == ended.recorded == ended.delivered
+    assert sink.copies == 0
+    assert ended.slow < QUICK
+    # It didn't hammer.
+    assert len(sink.requests) < 40
+
+
+def test_refused_connections_for_ten_seconds(tmp_path: Path) -> None:
+    script = """
+import time
+end = time.monotonic() + 11
+while time.monotonic() < end:
+    visit(app, 5)
+    time.sleep(0.05)
+assert mengpaneel.flush(20)
+"""
+    port = free_port()
+
+    with started(tmp_path, script, f"http://127.0.0.1:{port}") as process:
+        time.sleep(10)
+
+        with Sink(port) as sink:
+            assert process.wait() == 0, process.output
+            (ended,) = ledgers(tmp_path)
+            assert len(sink.ids) == ended.recorded == ended.delivered
+            assert sink.copies == 0
+            assert ended.balanced
+            assert ended.slow < QUICK
+
+
+def test_an_outage_that_outlasts_the_process(tmp_path: Path) -> None:
+    with Sink() as sink:
+        sink.always = Status(503)
+        started_at = time.monotonic()
+        ended = run(tmp_path, "visit(app, 20)", sink.url)
+        assert time.monotonic() - started_at < 10
+        assert (ended.recorded, ended.waiting, ended.dropped) == (20, 20, {})
+
+        sink.always = None
+        ended = run(tmp_path, "visit(app); assert mengpaneel.flush(10)", sink.url)
+        assert (len(sink.ids), sink.copies) == (21, 0)
+        assert (ended.recorded, ended.delivered, ended.forwarded) == (1, 1, 20)
+
+
+def test_without_a_spool_the_end_of_an_outage_is_not_awaited_and_said(
+    tmp_path: Path,
+) -> None:
+    with Sink() as sink:
+        sink.always = Status(503)
+
+        with started(tmp_path, "visit(app, 20)", sink.url, spool=None) as process:
+            assert process.wait() == 0
+
+        assert "20 records dropped: the process ended" in process.output
+        (ended,) = ledgers(tmp_path)
+        assert ended.balanced
+        assert ended.dropped == {"the process ended": 20}
+
+
+def test_a_sink_that_never_answers(tmp_path: Path) -> None:
+    with Sink() as sink:
+        sink.always = Silent()
+        started_at = time.monotonic()
+        ended = run(tmp_path, "visit(app, 300)", sink.url)
+        assert time.monotonic() - started_at < 10
+        assert ended.slow < QUICK
+        assert (ended.recorded, ended.waiting) == (300, 300)
+
+        sink.always = None
+        run(tmp_path, "visit(app); assert mengpaneel.flush(10)", sink.url)
+        assert (len(sink.ids), sink.copies) == (301, 0)
+
+
+def test_an_answer_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transports, "READ_TIMEOUT", 0.5)
+
+    with Sink() as sink, rig(sink.url) as r:
+        sink.script(Late(1.5))
+        r.send(events(20))
+        assert r.thread.flush(10)
+
+        # Twice on the wire, once by id.
+        assert (len(sink.ids), sink.copies) == (20, 20)
+        r.check(recorded=20, delivered=20, waiting=0)
+
+
+def test_a_name_that_is_not_found(tmp_path: Path) -> None:
+    ended = run(tmp_path, "visit(app, 20)", "http://mixpanel.invalid")
+    assert (ended.recorded, ended.waiting) == (20, 20)
+    assert ended.slow < QUICK
+
+
+def test_a_server_without_tls(tmp_path: Path) -> None:
+    with Sink() as sink:
+        url = sink.url.replace("http:", "https:")
+        ended = run(tmp_path, "visit(app, 20)", url)
+        assert (ended.recorded, ended.waiting, sink.count()) == (20, 20, 0)
+
+        run(tmp_path, "visit(app); assert mengpaneel.flush(10)", sink.url)
+        assert (len(sink.ids), sink.copies) == (21, 0)
+
+
+def test_clock_jumps(tmp_path: Path) -> None:
+    script = """
+import time
+real = time.time
+for jump in (0, 86400, -86400, 10 * 86400, 0):
+    time.time = lambda jump=jump: real() + jump
+    visit(app, 20)
+    time.sleep(0.3)
+assert mengpaneel.flush(10)
+"""
+
+    with Sink() as sink:
+        sink.script(Status(503))
+        ended = run(tmp_path, script, sink.url, durable=True)
+        assert (len(sink.ids), sink.copies) == (100, 0)
+        assert (ended.delivered, ended.waiting) == (100, 0)
+
+
+# The disk is in trouble.
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_disk_that_is_full(tmp_path: Path, durable: bool) -> None:
+    script = """
+import resource
+# From here on no file grows beyond this.
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+visit(app, 300)
+"""
+
+    with Sink() as sink:
+        sink.always = Status(503)
+
+        with started(tmp_path, script, sink.url, durable=durable) as process:
+            assert process.wait() == 0, process.output
+
+        (ended,) = ledgers(tmp_path)
+        assert ended.balanced, ended
+        assert ended.recorded == 300
+        assert ended.waiting == spool_of(tmp_path).summary().records
+        assert sum(ended.dropped.values()) == 300 - ended.waiting > 0
+        assert "can't be used" in process.output
+
+
+def test_a_full_disk_holds_up_nothing_while_mixpanel_is_there(tmp_path: Path) -> None:
+    script = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+visit(app, 300)
+"""
+
+    with Sink() as sink, started(tmp_path, script, sink.url, durable=True) as process:
+        assert process.wait() == 0, process.output
+        (ended,) = ledgers(tmp_path)
+        assert len(sink.ids) == 300
+        assert ended.balanced, ended
+        assert ended.slow < QUICK
+
+
+def test_two_processes_drain_one_spool_while_one_is_killed(tmp_path: Path) -> None:
+    drain = """
+import flask_mengpaneel.spool as spool
+spool.LEASE = 2.0
+visit(app)
+assert mengpaneel.flush(30)
+"""
+
+    with Sink(latency=0.05) as sink:
+        sink.always = Status(503)
+        run(
+            tmp_path,
+            "import itertools; app.test_client().get('/visits/9000')",
+            sink.url,
+        )
+        assert spool_of(tmp_path).summary().records == 9000
+        sink.always = None
+
+        with started(tmp_path, drain, sink.url) as killed:
+            assert sink.wait_for(1000)
+            killed.kill()
+            taken = len(sink.ids)
+            run(tmp_path, "import time; time.sleep(2.1)\n" + drain, sink.url)
+
+        summary = spool_of(tmp_path).summary()
+        assert summary.records == 0
+        assert taken < 9000
+        # What the killed one had under way may be there twice, under one id.
+        assert len(sink.ids) in {9001, 9002}
+        assert sink.copies <= 4000
+
+
+# There is too much.
+
+
+def test_eight_threads(tmp_path: Path) -> None:
+    script = """
+import threading
+threads = [threading.Thread(target=visit, args=(app, 1000)) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+    with Sink() as sink:
+        ended = run(tmp_path, script, sink.url)
+        assert (len(sink.ids), sink.copies) == (8000, 0)
+        assert (ended.recorded, ended.delivered) == (8000, 8000)
+
+
+def test_a_queue_that_is_full_for_ten_seconds(tmp_path: Path) -> None:
+    script = """
+import time
+app.extensions["mengpaneel"].background._room = 100
+end = time.monotonic() + 10
+while time.monotonic() < end:
+    visit(app, 20)
+    time.sleep(0.02)
+assert mengpaneel.flush(20)
+"""
+
+    with Sink() as sink:
+        sink.always = Silent()
+        threading.Timer(9, sink.recover).start()
+        ended = run(tmp_path, script, sink.url)
+        assert len(sink.ids) == ended.recorded == ended.delivered > 1000
+        assert ended.slow < QUICK
+
+
+# Servers.
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def get(port: int, count: int) -> set[int]:
+    """Make requests, once somebody answers; the processes that did."""
+    import json
+    from urllib.request import urlopen
+
+    pids = set()
+
+    for _ in range(count):
+        deadline = time.monotonic() + 20
+
+        while True:
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/visit", timeout=10) as answer:
+                    pids.add(json.load(answer)["pid"])
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    return pids
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--preload", "--workers=2"],
+        ["--threads=4"],
+        ["--max-requests=10"],
+        ["--worker-class=gevent"],
+    ],
+    ids=" ".join,
+)
+def test_gunicorn(tmp_path: Path, port: int, options: list[str]) -> None:
+    command = [sys.executable, "-m", "gunicorn", f"--bind=127.0.0.1:{port}"]
+
+    with Sink() as sink:
+        server = Process(
+            tmp_path, [*command, *options, "shop:create_app()"], settings_for(sink.url)
+        )
+
+        try:
+            pids = get(port, 45)
+            assert server.terminate() == 0, server.output
+        finally:
+            server.kill()
+
+        assert (len(sink.ids), sink.copies) == (45, 0), server.output
+
+    served = [ended for ended in ledgers(tmp_path) if ended.recorded]
+    assert sum(ended.recorded for ended in served) == 45
+    assert all(ended.balanced and not ended.waiting for ended in served)
+    assert len(served) == len(pids)
+
+
+def test_waitress(tmp_path: Path, port: int) -> None:
+    with Sink() as sink:
+        server = Process(
+            tmp_path,
+            [
+                sys.executable,
+                "-c",
+                "import signal, sys, waitress, shop\n"
+                "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+                f"waitress.serve(shop.create_app(), port={port}, host='127.0.0.1')",
+            ],
+            settings_for(sink.url),
+        )
+
+        try:
+            get(port, 20)
+            server.terminate()
+        finally:
+            server.kill()
+
+        assert (len(sink.ids), sink.copies) == (20, 0), server.output
+
+
+@pytest.mark.parametrize("threads", [True, False], ids=["threads", "no-threads"])
+def test_uwsgi(tmp_path: Path, port: int, threads: bool) -> None:
+    uwsgi = Path(sys.executable).with_name("uwsgi")
+    command = [str(uwsgi), f"--http-socket=127.0.0.1:{port}", "--master"]
+    command += ["--workers=2", "--die-on-term", "--module=shop:create_app()"]
+    command += [f"--pythonpath={path}" for path in sys.path if path]
+
+    with Sink() as sink:
+        server = Process(
+            tmp_path,
+            [*command, *(["--enable-threads"] if threads else [])],
+            settings_for(sink.url),
+        )
+
+        try:
+            get(port, 20)
+            server.terminate()
+        finally:
+            server.kill()
+
+        assert (len(sink.ids), sink.copies) == (20, 0), server.output
+        assert ("enable-threads = true" in server.output) is not threads
+
+
+def test_the_reloader(tmp_path: Path, port: int) -> None:
+    module = tmp_path / "reloaded.py"
+    module.write_text("from shop import create_app\napp = create_app()\n")
+
+    with Sink() as sink:
+        server = Process(
+            tmp_path,
+            [
+                sys.executable,
+                "-m",
+                "flask",
+                "--app=reloaded",
+                "--debug",
+                "run",
+                f"--port={port}",
+            ],
+            settings_for(sink.url),
+        )
+
+        try:
+            get(port, 5)
+            module.touch()
+            server.wait_for("Detected change")
+            get(port, 5)
+            assert sink.wait_for(10), server.output
+        finally:
+            server.terminate()
+
+        assert (len(sink.ids), sink.copies) == (10, 0)
+
+
+def test_gevent(tmp_path: Path) -> None:
+    script = tmp_path / "patched.py"
+    script.write_text(
+        "from gevent import monkey; monkey.patch_all()\n"
+        "import gevent\n"
+        "from shop import create_app, visit\n"
+        "app = create_app()\n"
+        "gevent.joinall([gevent.spawn(visit, app, 10) for _ in range(20)])\n"
+    )
+
+    with Sink() as sink:
+        process = Process(
+            tmp_path, [sys.executable, str(script)], settings_for(sink.url)
+        )
+        assert process.wait() == 0, process.output
+
+        assert (len(sink.ids), sink.copies) == (200, 0), process.output
+
+    (ended,) = ledgers(tmp_path)
+    assert ended.balanced
+    assert ended.delivered == 200

@@ -1,0 +1,483 @@
+from __future__ import annotations
+
+import collections.abc as c
+import datetime as dt
+import logging
+import typing as t
+import uuid
+
+import pytest
+from flask import Flask
+
+from conftest import CreateApp
+from flask_mengpaneel import Manager, Mengpaneel
+from flask_mengpaneel.calls import Call
+from flask_mengpaneel.recorder import FORBIDDEN_IDS, Recorder
+from flask_mengpaneel.testing import RecordingTransport
+
+Make = c.Callable[[t.Any], t.Any]
+ID = uuid.UUID("12345678-1234-5678-1234-567812345678")
+
+
+@pytest.fixture
+def record(app: Flask, transport: RecordingTransport) -> c.Callable[[Make], list[Call]]:
+    """Makes calls in a job, and gives what was recorded."""
+
+    def make(calls: Make) -> list[Call]:
+        transport.batches.clear()
+
+        with app.app_context(), Manager() as manager:
+            calls(manager)
+
+        return transport.calls
+
+    return make
+
+
+# Each method in each form, and what it is on the wire.
+METHODS: list[tuple[Make, list[t.Any]]] = [
+    (lambda m: m.time_event("A"), [["time_event"], ["A"]]),
+    (lambda m: m.identify("ann"), [["identify"], ["ann"]]),
+    (lambda m: m.identify(unique_id="ann"), [["identify"], ["ann"]]),
+    (lambda m: m.identify(42), [["identify"], ["42"]]),
+    (lambda m: m.identify(ID), [["identify"], [str(ID)]]),
+    (lambda m: m.alias("ann"), [["alias"], ["ann"]]),
+    (lambda m: m.alias(42), [["alias"], ["42"]]),
+    (lambda m: m.alias("ann", "bob"), [["alias"], ["ann", "bob"]]),
+    (lambda m: m.alias(1, original=2), [["alias"], ["1", "2"]]),
+    (lambda m: m.reset(), [["reset"], []]),
+    (lambda m: m.register({"a": 1}), [["register"], [{"a": 1}]]),
+    (lambda m: m.register({"a": 1}, 7), [["register"], [{"a": 1}, 7]]),
+    (
+        lambda m: m.register({"a": 1}, {"persistent": False}),
+        [["register"], [{"a": 1}, {"persistent": False}]],
+    ),
+    (lambda m: m.register_once({"a": 1}), [["register_once"], [{"a": 1}]]),
+    (lambda m: m.register_once({"a": 1}, "x"), [["register_once"], [{"a": 1}, "x"]]),
+    (
+        lambda m: m.register_once({"a": 1}, options={"days": 7}),
+        [["register_once"], [{"a": 1}, None, {"days": 7}]],
+    ),
+    (lambda m: m.unregister("a"), [["unregister"], ["a"]]),
+    (
+        lambda m: m.unregister("a", {"persistent": False}),
+        [["unregister"], ["a", {"persistent": False}]],
+    ),
+    (lambda m: m.set_group("company", "acme"), [["set_group"], ["company", ["acme"]]]),
+    (lambda m: m.set_group("company", 7), [["set_group"], ["company", ["7"]]]),
+    (
+        lambda m: m.set_group("company", ["acme", 7]),
+        [["set_group"], ["company", ["acme", "7"]]],
+    ),
+    (lambda m: m.add_group("company", 7), [["add_group"], ["company", "7"]]),
+    (lambda m: m.remove_group("company", "a"), [["remove_group"], ["company", "a"]]),
+    (lambda m: m.disable(), [["disable"], []]),
+    (lambda m: m.disable(["A", "B"]), [["disable"], [["A", "B"]]]),
+    (lambda m: m.enable(), [["enable"], []]),
+    (lambda m: m.enable(["A"]), [["enable"], [["A"]]]),
+    (lambda m: m.set_config({"debug": True}), [["set_config"], [{"debug": True}]]),
+    (lambda m: m.opt_in_tracking(), [["opt_in_tracking"], []]),
+    (
+        lambda m: m.opt_in_tracking({"track": None}),
+        [["opt_in_tracking"], [{"track": None}]],
+    ),
+    (lambda m: m.opt_out_tracking(), [["opt_out_tracking"], []]),
+    (
+        lambda m: m.opt_out_tracking({"delete_user": False}),
+        [["opt_out_tracking"], [{"delete_user": False}]],
+    ),
+    (lambda m: m.people.set("a", 1), [["people", "set"], [{"a": 1}]]),
+    (lambda m: m.people.set("a", None), [["people", "set"], [{"a": None}]]),
+    (lambda m: m.people.set({"a": 1}), [["people", "set"], [{"a": 1}]]),
+    (
+        lambda m: m.people.set("a", dt.date(2026, 1, 2)),
+        [["people", "set"], [{"a": "2026-01-02"}]],
+    ),
+    (lambda m: m.people.set_once("a", 1), [["people", "set_once"], [{"a": 1}]]),
+    (lambda m: m.people.set_once({"a": 1}), [["people", "set_once"], [{"a": 1}]]),
+    (lambda m: m.people.unset("a"), [["people", "unset"], [["a"]]]),
+    (lambda m: m.people.unset(["a", "b"]), [["people", "unset"], [["a", "b"]]]),
+    (lambda m: m.people.unset(("a",)), [["people", "unset"], [["a"]]]),
+    (lambda m: m.people.increment("a"), [["people", "increment"], [{"a": 1}]]),
+    (lambda m: m.people.increment("a", -2.5), [["people", "increment"], [{"a": -2.5}]]),
+    (
+        lambda m: m.people.increment({"a": 1, "b": 2}),
+        [["people", "increment"], [{"a": 1, "b": 2}]],
+    ),
+    (lambda m: m.people.append("a", 1), [["people", "append"], [{"a": 1}]]),
+    (lambda m: m.people.append({"a": 1}), [["people", "append"], [{"a": 1}]]),
+    (lambda m: m.people.union("a", 1), [["people", "union"], [{"a": [1]}]]),
+    (lambda m: m.people.union("a", [1, 2]), [["people", "union"], [{"a": [1, 2]}]]),
+    (lambda m: m.people.union({"a": "x"}), [["people", "union"], [{"a": ["x"]}]]),
+    (lambda m: m.people.remove("a", 1), [["people", "remove"], [{"a": 1}]]),
+    (lambda m: m.people.remove({"a": 1}), [["people", "remove"], [{"a": 1}]]),
+    (lambda m: m.people.track_charge(5), [["people", "track_charge"], [5, {}]]),
+    (
+        lambda m: m.people.track_charge(5.5, {"sku": 1}),
+        [["people", "track_charge"], [5.5, {"sku": 1}]],
+    ),
+    (lambda m: m.people.clear_charges(), [["people", "clear_charges"], []]),
+    (lambda m: m.people.delete_user(), [["people", "delete_user"], []]),
+    (
+        lambda m: m.get_group("company", 7).set("a", 1),
+        [["get_group"], ["company", "7"], ["set"], [{"a": 1}]],
+    ),
+    (
+        lambda m: m.get_group("company", "acme").set({"a": 1}),
+        [["get_group"], ["company", "acme"], ["set"], [{"a": 1}]],
+    ),
+    (
+        lambda m: m.get_group("company", "acme").set_once("a", 1),
+        [["get_group"], ["company", "acme"], ["set_once"], [{"a": 1}]],
+    ),
+    (
+        lambda m: m.get_group("company", "acme").unset("a"),
+        [["get_group"], ["company", "acme"], ["unset"], [["a"]]],
+    ),
+    (
+        lambda m: m.get_group("company", "acme").union("a", 1),
+        [["get_group"], ["company", "acme"], ["union"], [{"a": [1]}]],
+    ),
+    (
+        lambda m: m.get_group("company", "acme").remove({"a": 1}),
+        [["get_group"], ["company", "acme"], ["remove"], [{"a": 1}]],
+    ),
+    (
+        lambda m: m.get_group("company", "acme").delete(),
+        [["get_group"], ["company", "acme"], ["delete"], []],
+    ),
+    (
+        lambda m: m.call("people.brand_new", {"a": dt.date(2026, 1, 2)}, 1),
+        [["people", "brand_new"], [{"a": "2026-01-02"}, 1]],
+    ),
+    (lambda m: m.call("brand_new"), [["brand_new"], []]),
+    (lambda m: m.call("identify", 42), [["identify"], ["42"]]),
+    (lambda m: m.call("people.set", "a", 1), [["people", "set"], [{"a": 1}]]),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "wire"),
+    METHODS,
+    ids=[f"{number}-{wire[0][-1]}" for number, (_, wire) in enumerate(METHODS)],
+)
+def test_each_method_has_its_form_on_the_wire(
+    record: c.Callable[[Make], list[Call]], make: Make, wire: list[t.Any]
+) -> None:
+    (call,) = record(make)
+
+    assert call.wire == wire
+
+
+EVENTS: list[tuple[Make, list[t.Any]]] = [
+    (lambda m: m.track("A"), [["track"], ["A", {}]]),
+    (lambda m: m.track(" A "), [["track"], [" A ", {}]]),
+    (lambda m: m.track("A", {"x": 1}), [["track"], ["A", {"x": 1}]]),
+    (lambda m: m.track("A", properties={"x": 1}), [["track"], ["A", {"x": 1}]]),
+    (lambda m: m.track_pageview(), [["track_pageview"], [{}]]),
+    (lambda m: m.track_pageview({"x": 1}), [["track_pageview"], [{"x": 1}]]),
+    (
+        lambda m: m.track_pageview({"x": 1}, {"event_name": "Page"}),
+        [["track_pageview"], [{"x": 1}, {"event_name": "Page"}]],
+    ),
+    (
+        lambda m: m.track_with_groups("A", {"x": 1}, {"company": 7}),
+        [["track_with_groups"], ["A", {"x": 1}, {"company": ["7"]}]],
+    ),
+    (
+        lambda m: m.track_with_groups("A", {}, {"company": ["acme", 7]}),
+        [["track_with_groups"], ["A", {}, {"company": ["acme", "7"]}]],
+    ),
+    (lambda m: m.call("track", "A", {"x": 1}), [["track"], ["A", {"x": 1}]]),
+    (lambda m: m.call("track_pageview"), [["track_pageview"], [{}]]),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "wire"),
+    EVENTS,
+    ids=[f"{number}-{wire[0][-1]}" for number, (_, wire) in enumerate(EVENTS)],
+)
+def test_each_event_has_its_form_on_the_wire_with_time_and_id(
+    record: c.Callable[[Make], list[Call]], make: Make, wire: list[t.Any]
+) -> None:
+    (call,) = record(make)
+
+    assert isinstance(call.properties.pop("time"), float)
+    assert isinstance(call.properties.pop("$insert_id"), str)
+    assert call.wire == wire
+
+
+# Each with the exception and a word of its message.
+MISTAKES: list[tuple[Make, type[Exception], str]] = [
+    (lambda m: m.track(), TypeError, "event_name"),
+    (lambda m: m.track(""), ValueError, "event name"),
+    (lambda m: m.track("  "), ValueError, "event name"),
+    (lambda m: m.track(None), TypeError, "event name"),
+    (lambda m: m.track(42), TypeError, "event name"),
+    (lambda m: m.track(b"A"), TypeError, "bytes"),
+    (lambda m: m.track("A", "x"), TypeError, "properties"),
+    (lambda m: m.track("A", [("x", 1)]), TypeError, "properties"),
+    (lambda m: m.track("A", {"x": object()}), TypeError, "object"),
+    (lambda m: m.track("A", {"x": b"x"}), TypeError, "bytes"),
+    (lambda m: m.track("A", {"x": float("nan")}), ValueError, "nan"),
+    (lambda m: m.track("A", x=1), TypeError, "x"),
+    (lambda m: m.track("A", {"$insert_id": "a b"}), ValueError, "insert_id"),
+    (lambda m: m.track("A", {"$insert_id": "x" * 37}), ValueError, "insert_id"),
+    (lambda m: m.track("A", {"$insert_id": 1}), ValueError, "insert_id"),
+    (lambda m: m.track("A", {"time": "yesterday"}), (TypeError, ValueError), "time"),
+    (lambda m: m.track("A", {"time": None}), (TypeError, ValueError), "time"),
+    (lambda m: m.track("A", {"x": "y" * 1_100_000}), ValueError, "bytes"),
+    (lambda m: m.track_pageview("x"), TypeError, "properties"),
+    (lambda m: m.track_pageview({}, "Page"), TypeError, "options"),
+    (lambda m: m.track_pageview({}, {"event_name": ""}), ValueError, "event name"),
+    (lambda m: m.track_pageview({}, {"event_name": 1}), TypeError, "event name"),
+    (lambda m: m.track_with_groups("A", {}, None), TypeError, "groups"),
+    (lambda m: m.track_with_groups("A", {}, "acme"), TypeError, "groups"),
+    (lambda m: m.track_with_groups("A", {}, {"c": None}), TypeError, "group"),
+    (lambda m: m.time_event(""), ValueError, "event name"),
+    (lambda m: m.identify(None), TypeError, "id"),
+    (lambda m: m.identify(""), ValueError, "empty"),
+    (lambda m: m.identify(True), TypeError, "id"),
+    (lambda m: m.identify({}), TypeError, "id"),
+    (lambda m: m.identify("$device:x"), ValueError, "device"),
+    (lambda m: m.identify(0), ValueError, "0"),
+    (lambda m: m.identify("Anonymous"), ValueError, "Anonymous"),
+    (lambda m: m.alias(None), TypeError, "id"),
+    (lambda m: m.alias("null"), ValueError, "null"),
+    (lambda m: m.alias("ann", []), TypeError, "id"),
+    (lambda m: m.register("a"), TypeError, "properties"),
+    (lambda m: m.register(None), TypeError, "properties"),
+    (lambda m: m.register_once(["a"]), TypeError, "properties"),
+    (lambda m: m.unregister(""), ValueError, "property name"),
+    (lambda m: m.unregister(1), TypeError, "property name"),
+    (lambda m: m.set_group("", "acme"), ValueError, "group key"),
+    (lambda m: m.set_group("company", None), TypeError, "group"),
+    (lambda m: m.set_group("company", [None]), TypeError, "group"),
+    (lambda m: m.add_group("company", ["acme"]), TypeError, "group"),
+    (lambda m: m.remove_group(1, "acme"), TypeError, "group key"),
+    (lambda m: m.disable([1]), TypeError, "name"),
+    (lambda m: m.disable(5), TypeError, "names"),
+    (lambda m: m.enable(""), ValueError, "name"),
+    (lambda m: m.set_config("debug"), TypeError, "dict"),
+    (lambda m: m.people.set("a"), TypeError, "value"),
+    (lambda m: m.people.set({"a": 1}, 2), TypeError, "dict"),
+    (lambda m: m.people.set(None), TypeError, ""),
+    (lambda m: m.people.set("", 1), ValueError, "property name"),
+    (lambda m: m.people.set({"a": object()}), TypeError, "object"),
+    (lambda m: m.people.set_once(1, 2), TypeError, "property name"),
+    (lambda m: m.people.unset(None), TypeError, "name"),
+    (lambda m: m.people.unset([1]), TypeError, "name"),
+    (lambda m: m.people.increment("a", "1"), TypeError, "number"),
+    (lambda m: m.people.increment({"a": True}), TypeError, "number"),
+    (lambda m: m.people.append("a"), TypeError, "value"),
+    (lambda m: m.people.union(["a"], 1), TypeError, "property name"),
+    (lambda m: m.people.remove("a"), TypeError, "value"),
+    (lambda m: m.people.track_charge("5"), TypeError, "amount"),
+    (lambda m: m.people.track_charge(float("inf")), ValueError, "inf"),
+    (lambda m: m.people.delete_user(1), TypeError, ""),
+    (lambda m: m.get_group("", "acme").set("a", 1), ValueError, "group key"),
+    (lambda m: m.get_group("company", None).delete(), TypeError, "group"),
+    (lambda m: m.get_group("company", "acme").set("a"), TypeError, "value"),
+    (lambda m: m.get_group("company", "acme").union(1, 2), TypeError, "property"),
+    (lambda m: m.call(""), ValueError, "method"),
+    (lambda m: m.call("a..b"), ValueError, "name"),
+    (lambda m: m.call("people set"), ValueError, "name"),
+    (lambda m: m.call("eval('x')"), ValueError, "name"),
+    (lambda m: m.call("track"), TypeError, "event_name"),
+    (lambda m: m.call("time_event"), TypeError, ""),
+    (lambda m: m.call("identify"), TypeError, ""),
+    (lambda m: m.call("people.increment", "a", "x"), TypeError, "number"),
+    (lambda m: m.call("x", object()), TypeError, "object"),
+]
+
+
+def ids(mistakes: list[tuple[t.Any, ...]]) -> list[str]:
+    return [f"{n}-{'-'.join(m[0].__code__.co_names)}" for n, m in enumerate(mistakes)]
+
+
+@pytest.mark.parametrize(("make", "error", "word"), MISTAKES, ids=ids(MISTAKES))
+@pytest.mark.parametrize("mode", ["testing", "debug"])
+def test_a_mistake_is_raised_in_testing_and_debug(
+    create_app: CreateApp,
+    mengpaneel: Mengpaneel,
+    mode: str,
+    make: Make,
+    error: type[Exception],
+    word: str,
+) -> None:
+    app = create_app(testing=mode == "testing", debug=mode == "debug")
+
+    with app.app_context(), Manager(), pytest.raises(error, match=word):
+        make(mengpaneel)
+
+    ledger = mengpaneel.ledger()
+    assert (ledger.recorded, ledger.dropped) == (0, {})
+
+
+@pytest.mark.parametrize(("make", "error", "word"), MISTAKES, ids=ids(MISTAKES))
+def test_a_mistake_is_logged_dropped_and_counted_in_production(
+    create_app: CreateApp,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    caplog: pytest.LogCaptureFixture,
+    make: Make,
+    error: type[Exception],
+    word: str,
+) -> None:
+    app = create_app(testing=False)
+
+    with app.app_context(), Manager():
+        make(mengpaneel)
+        mengpaneel.track("After")
+
+    assert [call.event for call in transport.calls] == ["After"]
+    (message,) = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert message.name.startswith("flask_mengpaneel")
+    assert "was not recorded" in message.message
+    ledger = mengpaneel.ledger()
+    assert sum(ledger.dropped.values()) == 1
+    assert ledger.recorded == 2
+
+
+@pytest.mark.parametrize("setting", [{"token": None}, {"enabled": False}], ids=str)
+@pytest.mark.filterwarnings("ignore:MENGPANEEL_TOKEN is not set")
+def test_a_mistake_is_raised_where_nothing_is_tracked_as_well(
+    create_app: CreateApp, mengpaneel: Mengpaneel, setting: dict[str, t.Any]
+) -> None:
+    app = create_app(**setting)
+
+    with app.test_request_context(), pytest.raises(ValueError, match="event name"):
+        mengpaneel.track("")
+
+
+@pytest.mark.parametrize("id", sorted(FORBIDDEN_IDS))
+def test_ids_that_mixpanel_refuses_are_refused_at_once(
+    app: Flask, mengpaneel: Mengpaneel, id: str
+) -> None:
+    with app.app_context(), Manager(), pytest.raises(ValueError, match="id"):
+        mengpaneel.identify(id.upper())
+
+
+@pytest.mark.parametrize("name", ["trakc", "people_set", "track_links", "get_property"])
+def test_a_misspelt_name_fails_at_once(mengpaneel: Mengpaneel, name: str) -> None:
+    with pytest.raises(AttributeError, match=name):
+        getattr(mengpaneel, name)
+
+    with pytest.raises(AttributeError):
+        mengpaneel.people.incremnt("a")  # type: ignore[attr-defined]
+
+    with pytest.raises(AttributeError):
+        mengpaneel.strateg = "ServerSide"  # type: ignore[attr-defined]
+
+
+OUTSIDE: list[Make] = [
+    lambda m: m.track("A"),
+    lambda m: m.identify("ann"),
+    lambda m: m.people.set("a", 1),
+    lambda m: m.get_group("c", "a").set("a", 1),
+    lambda m: m.call("x"),
+    lambda m: m.call("track", "A"),
+    lambda m: m.setup().__enter__(),
+    lambda m: m.before_setup().__enter__(),
+    lambda m: m.tracking().__enter__(),
+    lambda m: m.strategy,
+    lambda m: setattr(m, "strategy", "ServerSide"),
+]
+
+
+@pytest.mark.parametrize("make", OUTSIDE, ids=range(len(OUTSIDE)))
+@pytest.mark.parametrize("testing", [True, False])
+def test_a_call_outside_of_any_unit_of_work_says_what_to_do(
+    create_app: CreateApp, mengpaneel: Mengpaneel, testing: bool, make: Make
+) -> None:
+    with pytest.raises(RuntimeError, match="app context"):
+        make(mengpaneel)
+
+    with create_app(testing=testing).app_context():
+        with pytest.raises(RuntimeError, match=r"with Manager\(\)"):
+            make(mengpaneel)
+
+
+def test_changing_a_value_later_changes_nothing(
+    record: c.Callable[[Make], list[Call]],
+) -> None:
+    inner = [1]
+    properties = {"inner": inner}
+    groups = {"company": ["acme"]}
+    names = ["a"]
+
+    def make(manager: Manager) -> None:
+        manager.track_with_groups("A", properties, groups)
+        manager.people.set(properties)
+        manager.people.unset(names)
+        inner.append(2)
+        groups["company"].append("other")
+        names.append("b")
+
+    event, update, removal = record(make)
+    assert event.properties["inner"] == [1]
+    assert event.wire[1][2] == {"company": ["acme"]}
+    assert update.arguments == [{"inner": [1]}]
+    assert removal.arguments == [["a"]]
+
+
+def test_recording_doesn_t_change_the_values_of_the_caller(
+    record: c.Callable[[Make], list[Call]],
+) -> None:
+    properties = {"x": (1, 2)}
+    record(lambda m: m.track("A", properties))
+
+    assert properties == {"x": (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        (1_700_000_000, 1_700_000_000),
+        (1_700_000_000.5, 1_700_000_000.5),
+        (dt.datetime(2023, 11, 14, 22, 13, 20, tzinfo=dt.UTC), 1_700_000_000),
+        (dt.datetime(2023, 11, 14, 22, 13, 20), 1_700_000_000),
+    ],
+    ids=["int", "float", "aware", "naive"],
+)
+def test_the_caller_s_own_time_and_id_win(
+    record: c.Callable[[Make], list[Call]], time: t.Any, expected: float
+) -> None:
+    (call,) = record(lambda m: m.track("A", {"time": time, "$insert_id": "order-1"}))
+
+    assert call.properties == {"time": expected, "$insert_id": "order-1"}
+
+
+def test_methods_give_nothing_back(app: Flask, mengpaneel: Mengpaneel) -> None:
+    with app.app_context(), Manager():
+        results = [make(mengpaneel) for make, _ in [*METHODS, *EVENTS]]
+
+    assert results == [None] * len(results)
+
+
+def test_every_method_says_what_it_does() -> None:
+    recorders = [Recorder, type(Recorder.people.func(t.cast(t.Any, None)))]
+    undocumented = [
+        name
+        for recorder in recorders
+        for name in dir(recorder)
+        if not name.startswith("_") and not getattr(recorder, name).__doc__
+    ]
+
+    assert undocumented == []
+
+
+def test_part_of_a_group_may_be_kept_and_used_again(
+    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    company = mengpaneel.get_group("company", "acme")
+
+    for seats in (1, 2):
+        with app.app_context(), Manager():
+            company.set("Seats", seats)
+
+    assert [call.arguments for call in transport.calls] == [
+        [{"Seats": 1}],
+        [{"Seats": 2}],
+    ]

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from flask_mengpaneel import spool as spools
+from flask_mengpaneel.config import Config
+from flask_mengpaneel.delivery import open_spool
+from flask_mengpaneel.ledger import Balance
+from flask_mengpaneel.spool import Spool, SpoolError
+from rig import PlainBatch, event, events, rig, update
+from sink import Sink, Status
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool.sqlite3"
+
+
+def ids(count: int) -> list[t.Any]:
+    return [event() for _ in range(count)]
+
+
+def test_what_is_put_in_is_leased_in_order_by_one(path: Path) -> None:
+    ours, theirs = Spool(path), Spool(path)
+    messages = ids(5)
+    assert ours.put(messages, "down")
+
+    rows = theirs.lease(10)
+    assert [row.message.json for row in rows] == [m.json for m in messages]
+    assert ours.lease(10) == []
+
+    theirs.settle([row.id for row in rows])
+    assert theirs.lease(10) == []
+    assert ours.summary().records == 0
+    assert ours.summary().delivered == 5
+
+
+def test_updates_of_profiles_come_before_events(path: Path) -> None:
+    spool = Spool(path)
+    spool.put([event(), update("$set", {"a": 1}), event()], "down")
+
+    assert [r.message.endpoint for r in spool.lease(10)] == [
+        "people",
+        "events",
+        "events",
+    ]
+
+
+def test_no_file_is_made_to_look(path: Path) -> None:
+    spool = Spool(path)
+    spool.check()
+
+    assert spool.lease(10) == []
+    assert spool.summary().records == 0
+    assert not path.exists()
+
+
+def test_a_lease_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = Spool(path), Spool(path)
+    ours.put(ids(3), "down")
+    rows = [row.id for row in ours.lease(10)]
+    monkeypatch.setattr(spools, "LEASE", 0.0)
+
+    assert [row.id for row in theirs.lease(10)] == rows
+    assert not ours.hold(rows, [])
+
+    # What isn't ours any more is not settled by us.
+    ours.settle(rows)
+    assert theirs.summary().records == 3
+
+
+def test_a_lease_from_before_a_restart_of_the_machine_is_over(path: Path) -> None:
+    ours, theirs = Spool(path), Spool(path)
+    ours.put(ids(3), "down")
+    ours.lease(10)
+
+    with sqlite3.connect(path) as connection:
+        # As by a machine that had been running for longer than this one.
+        connection.execute("UPDATE messages SET leased_until = leased_until + 1e6")
+
+    connection.close()
+    assert len(theirs.lease(10)) == 3
+
+
+def test_rows_wait_while_they_pause(path: Path) -> None:
+    spool = Spool(path)
+    spool.put(ids(3), "HTTP 429", pause=1000)
+    assert spool.lease(10) == []
+    assert spool.summary().records == 3
+
+
+def test_the_books_follow_what_another_process_does(path: Path) -> None:
+    ours, theirs = Spool(path), Spool(path)
+    ours.put(ids(10), "down")
+    rows = [row.id for row in theirs.lease(10)]
+    theirs.settle(rows[:6])
+    theirs.settle(rows[6:8], "no")
+
+    balance = Balance(recorded=10)
+    ours.count(balance)
+    assert balance.balanced
+    assert (balance.delivered, balance.waiting) == (6, 2)
+    assert balance.dropped == {"no": 2}
+
+    balance = Balance()
+    theirs.count(balance)
+    assert balance.forwarded == 6
+    assert balance.balanced
+
+
+def test_a_full_spool_refuses_what_comes(path: Path) -> None:
+    spool = Spool(path, most_bytes=200_000)
+
+    while spool.put(ids(50), "down"):
+        kept = spool.summary().records
+
+    assert kept > 50
+    assert spool.summary().records == kept
+    # It takes again when there is room.
+    spool.settle([row.id for row in spool.lease(2000)])
+    assert spool.put(ids(50), "down")
+
+
+def test_a_hundred_thousand_ordinary_events_fit(path: Path) -> None:
+    spool = Spool(path)
+    properties = {f"Property {n}": "some value of it" for n in range(20)}
+
+    for _ in range(50):
+        assert spool.put([event(**properties) for _ in range(2000)], "down")
+
+    assert spool.summary().records == 100_000
+
+
+@pytest.mark.parametrize("damage", ["garbage", "middle"])
+def test_a_corrupt_file_is_set_aside(
+    path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if damage == "garbage":
+        path.write_bytes(os.urandom(20_000))
+    else:
+        spool = Spool(path)
+        spool.put(ids(500), "down")
+        spool.close()
+        content = bytearray(path.read_bytes())
+        content[4096 : len(content) - 4096] = os.urandom(len(content) - 8192)
+        path.write_bytes(content)
+
+    spool = Spool(path)
+    spool.check()
+
+    for _ in range(3):
+        spool.lease(1000)
+        spool.put(ids(500), "down")
+
+    assert spool.put(ids(3), "down")
+    assert list(path.parent.glob("*.corrupt-*"))
+    assert "corrupt" in caplog.text
+
+
+def test_a_path_that_cannot_be_used_is_found_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SpoolError, match="not a file"):
+        Spool(tmp_path).check()
+
+    (tmp_path / "file").touch()
+
+    with pytest.raises(SpoolError, match="can't be written"):
+        Spool(tmp_path / "file" / "spool").check()
+
+    with pytest.raises(ValueError, match="MENGPANEEL_SPOOL is"):
+        open_spool(Config(spool=tmp_path), str(tmp_path))
+
+
+def test_the_default_place_is_the_instance_folder(tmp_path: Path) -> None:
+    spool = open_spool(Config(), str(tmp_path / "instance"))
+
+    assert spool is not None
+    assert spool.path == tmp_path / "instance" / "mengpaneel-spool.sqlite3"
+    assert not (tmp_path / "instance").exists()
+
+
+def test_a_default_place_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "instance").touch()
+
+    with pytest.warns(UserWarning, match="won't survive"):
+        assert open_spool(Config(), str(tmp_path / "instance")) is None
+
+
+def test_none_is_no_spool(tmp_path: Path) -> None:
+    assert open_spool(Config(spool=None), str(tmp_path)) is None
+
+
+def test_what_cannot_be_delivered_is_spooled_at_exit_and_sent_later(
+    path: Path,
+) -> None:
+    batch = PlainBatch([event() for _ in range(20)] + [update("$set", {"a": 1})])
+
+    with rig("http://127.0.0.1:9", spool=Spool(path), shutdown_timeout=0.2) as first:
+        first.send(batch)
+        first.thread.close()
+        first.check(recorded=21, delivered=0, waiting=21, dropped={})
+
+    with Sink() as sink, rig(sink.url, spool=Spool(path)) as second:
+        second.thread.look()
+        assert sink.wait_for(21)
+        assert second.thread.flush(5)
+        second.check(recorded=0, forwarded=21)
+        first.check(recorded=21, delivered=21, waiting=0)
+
+
+def test_operations_that_were_on_their_way_in_a_dead_process_are_not_sent_again(
+    path: Path,
+) -> None:
+    dead = Spool(path)
+    dead.put(
+        [update("$add", {"n": 1}, repeatable=False), update("$set", {"a": 1})], "down"
+    )
+    rows = dead.lease(10)
+    dead.hold([row.id for row in rows], [rows[0].id])
+
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE messages SET leased_until = 0")
+
+    connection.close()
+
+    with Sink() as sink, rig(sink.url, spool=Spool(path)) as r:
+        r.thread.look()
+        assert sink.wait_for(1)
+        assert r.thread.flush(5)
+
+    assert [u for u in sink.updates if "$add" in u] == []
+    assert len(r.reports) == 1
+    summary = dead.summary()
+    assert (summary.records, summary.delivered) == (0, 1)
+
+
+def test_a_durable_batch_is_in_the_spool_when_it_is_taken(path: Path) -> None:
+    with (
+        Sink() as sink,
+        rig(sink.url, spool=Spool(path), durable=True) as r,
+    ):
+        sink.script(Status(503))
+        r.send(events(3))
+        assert Spool(path).summary().records == 3
+        r.check(recorded=3, waiting=3)
+        assert r.thread.flush(10)
+        assert len(sink.ids) == 3
+        assert sink.copies == 0
+        r.check(recorded=3, delivered=3, waiting=0, forwarded=0)
+
+
+def test_a_disk_that_takes_nothing_does_not_stop_delivery(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_bytes(b"")
+    path.parent.joinpath("folder").mkdir()
+    broken = Spool(path.parent / "folder")
+
+    with Sink() as sink, rig(sink.url, spool=broken, durable=True) as r:
+        for _ in range(5):
+            assert r.send(events(2))
+
+        assert r.thread.flush(10)
+        assert len(sink.ids) == 10
+        r.check(recorded=10, delivered=10)
+
+    assert "can't be used" in caplog.text
+
+
+def test_two_threads_that_share_a_file_lose_and_double_nothing(path: Path) -> None:
+    Spool(path).put(ids(3000), "down")
+    taken: list[int] = []
+
+    def drain() -> None:
+        spool = Spool(path)
+
+        while rows := spool.lease(100):
+            taken.extend(row.id for row in rows)
+            spool.settle([row.id for row in rows])
+
+    threads = [threading.Thread(target=drain) for _ in range(4)]
+
+    for thread in threads:
+        thread.start()
+
+    for thread in threads:
+        thread.join()
+
+    assert sorted(taken) == sorted(set(taken))
+    assert len(taken) == 3000

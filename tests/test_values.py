@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import fractions
+import json
+import math
+import typing as t
+import uuid
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup
+from werkzeug.datastructures import MultiDict
+from werkzeug.local import LocalProxy
+
+from flask_mengpaneel.calls import dumps
+from flask_mengpaneel.values import identifier, plain
+
+
+class Plan(enum.Enum):
+    PRO = "pro"
+    LIMITS = (1, 2)
+
+
+class Size(enum.IntEnum):
+    LARGE = 3
+
+
+class Color(enum.StrEnum):
+    RED = "red"
+
+
+@dataclasses.dataclass
+class Address:
+    city: str
+    since: dt.date
+
+
+@dataclasses.dataclass
+class User:
+    name: str
+    address: Address
+
+
+class LazyText:
+    """What a translation library gives: a text that is made when it is asked for."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __getattr__(self, name: str) -> t.Any:
+        return getattr(self._text, name)
+
+
+class Html:
+    def __html__(self) -> str:
+        return "<b>bold</b>"
+
+    def __str__(self) -> str:
+        return "bold"
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (True, True),
+        (0, 0),
+        (-(2**70), -(2**70)),
+        (1.5, 1.5),
+        ("Grüße", "Grüße"),
+        ([1, [2]], [1, [2]]),
+        ((1, "a"), [1, "a"]),
+        ({"a": {"b": 1}}, {"a": {"b": 1}}),
+        ({1: "a", None: "b", Plan.PRO: "c"}, {"1": "a", "None": "b", "pro": "c"}),
+        ({2, 1, 3}, [1, 2, 3]),
+        (frozenset({"b", "a"}), ["a", "b"]),
+        (collections.deque([1, 2]), [1, 2]),
+        (range(3), [0, 1, 2]),
+        (collections.OrderedDict(a=1), {"a": 1}),
+        (MultiDict([("a", "1")]), {"a": "1"}),
+        (dt.datetime(2026, 11, 21, 9, 30), "2026-11-21T09:30:00"),
+        (dt.datetime(2026, 11, 21, 9, 30, 0, 999999), "2026-11-21T09:30:00"),
+        (dt.datetime(2026, 11, 21, 9, 30, tzinfo=BERLIN), "2026-11-21T08:30:00"),
+        (dt.datetime(2026, 11, 21, 9, 30, tzinfo=dt.UTC), "2026-11-21T09:30:00"),
+        (dt.datetime(812, 1, 2, 3, 4, 5), "0812-01-02T03:04:05"),
+        (dt.date(2026, 11, 21), "2026-11-21"),
+        (decimal.Decimal("19.90"), 19.9),
+        (fractions.Fraction(1, 4), 0.25),
+        (
+            uuid.UUID("12345678-1234-5678-1234-567812345678"),
+            "12345678-1234-5678-1234-567812345678",
+        ),
+        (Plan.PRO, "pro"),
+        (Plan.LIMITS, [1, 2]),
+        (Size.LARGE, 3),
+        (Color.RED, "red"),
+        (Markup("<b>bold</b>"), "<b>bold</b>"),
+        (Html(), "bold"),
+        (LazyText("Hallo"), "Hallo"),
+        (LocalProxy(lambda: "Hallo"), "Hallo"),
+        (LocalProxy(lambda: 42), 42),
+        (
+            User("Ann", Address("Rome", dt.date(2020, 1, 1))),
+            {"name": "Ann", "address": {"city": "Rome", "since": "2020-01-01"}},
+        ),
+    ],
+    ids=repr,
+)
+def test_values_become_plain_json(value: t.Any, expected: t.Any) -> None:
+    result = plain(value)
+
+    assert result == expected
+    assert type(result) is type(expected)
+
+
+@pytest.mark.parametrize("value", [Color.RED, Markup("text"), LazyText("text")])
+def test_texts_of_other_types_become_plain_texts(value: t.Any) -> None:
+    assert type(plain(value)) is str
+
+
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, math.inf, -math.inf, decimal.Decimal("NaN"), [1, {"a": math.nan}]],
+)
+def test_what_is_no_number_is_refused(value: t.Any) -> None:
+    with pytest.raises(ValueError, match="nan|inf"):
+        plain(value)
+
+
+def test_a_decimal_that_is_too_large_for_a_float_is_refused() -> None:
+    with pytest.raises(ValueError):
+        plain(decimal.Decimal("1e400"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"bytes", bytearray(b"x"), memoryview(b"x"), object(), 1j, User, len, iter([])],
+    ids=repr,
+)
+def test_what_cannot_be_sent_is_refused_with_its_type(value: t.Any) -> None:
+    with pytest.raises(TypeError, match=type(value).__name__):
+        plain({"a": [value]})
+
+
+def test_a_value_that_contains_itself_is_refused() -> None:
+    value: list[t.Any] = []
+    value.append(value)
+
+    with pytest.raises(ValueError, match="contains itself"):
+        plain(value)
+
+
+def test_a_value_that_is_nested_too_deeply_is_refused() -> None:
+    value: t.Any = 1
+
+    for _ in range(10_000):
+        value = [value]
+
+    with pytest.raises(ValueError, match="nested too deeply"):
+        plain(value)
+
+
+def test_the_result_is_a_copy() -> None:
+    inner = {"a": 1}
+    value = {"inner": inner, "list": [inner]}
+    result = plain(value)
+    inner["a"] = 2
+
+    assert result == {"inner": {"a": 1}, "list": [{"a": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\ud800b", "a\ufffdb"),
+        ("\udc00", "\ufffd"),
+        ("\ud83d\ude00", "😀"),
+        ("😀", "😀"),
+        ("\u2028</script><!--", "\u2028</script><!--"),
+        ("\0", "\0"),
+    ],
+    ids=ascii,
+)
+def test_every_text_has_an_encoding_afterwards(text: str, expected: str) -> None:
+    assert plain(text) == expected
+    assert plain({text: [text]}) == {expected: [expected]}
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda values: st.lists(values) | st.dictionaries(st.text(), values),
+)
+
+
+@given(json_values)
+def test_json_values_stay_as_they_are(value: t.Any) -> None:
+    assert plain(value) == value
+
+
+anything = st.recursive(
+    st.none()
+    | st.floats()
+    | st.integers()
+    | st.text(st.characters())
+    | st.binary()
+    | st.decimals()
+    | st.datetimes()
+    | st.datetimes(timezones=st.timezones())
+    | st.dates()
+    | st.uuids()
+    | st.fractions()
+    | st.complex_numbers()
+    | st.timedeltas()
+    | st.sampled_from(Plan),
+    lambda values: (
+        st.lists(values)
+        | st.tuples(values, values)
+        | st.dictionaries(st.text() | st.integers() | st.none(), values)
+        | st.frozensets(st.integers() | st.text())
+    ),
+)
+
+
+@given(anything)
+def test_every_value_is_plain_json_or_refused(value: t.Any) -> None:
+    try:
+        result = plain(value)
+    except (TypeError, ValueError):
+        return
+
+    written = dumps(result)
+    assert written.isascii()
+    assert json.loads(written, parse_constant=pytest.fail) == result
+    assert plain(result) == result
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("ann", "ann"),
+        (42, "42"),
+        (42.5, "42.5"),
+        (Size.LARGE, "3"),
+        (Color.RED, "red"),
+        (
+            uuid.UUID("12345678-1234-5678-1234-567812345678"),
+            "12345678-1234-5678-1234-567812345678",
+        ),
+        (LazyText("ann"), "ann"),
+        (LocalProxy(lambda: 42), "42"),
+    ],
+    ids=lambda value: type(value).__name__ + repr(value)[:8],
+)
+def test_ids_become_texts(value: t.Any, expected: str) -> None:
+    assert identifier(value, "an id") == expected
+
+
+def test_an_id_of_the_database_s_own_number_type_is_the_integer_s_text() -> None:
+    # Oracle and others give all numbers as Decimal; 42 and 42.0 would be two people.
+    assert identifier(decimal.Decimal("42"), "an id") == "42"
+    assert identifier(decimal.Decimal("9007199254740993"), "an id") == (
+        "9007199254740993"
+    )
+
+
+@pytest.mark.parametrize("value", [None, True, [], {}, object(), b"ann"], ids=repr)
+def test_what_is_no_id_is_refused(value: t.Any) -> None:
+    with pytest.raises(TypeError):
+        identifier(value, "an id")
+
+
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+def test_an_empty_id_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="an id is empty"):
+        identifier(value, "an id")
