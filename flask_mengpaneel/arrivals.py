@@ -360,7 +360,11 @@ def _trim(db: sqlite3.Connection, table: str) -> None:
 
 
 def _id(value: Json) -> str | None:
-    return None if value is None or value == "" else str(value)
+    if value is None or value == "":
+        return None
+
+    # SQLite takes no half surrogate pairs, which refused records may have.
+    return str(value).encode(errors="replace").decode()
 
 
 def _insert(
@@ -445,7 +449,7 @@ def _whose(endpoint: str, record: Record) -> str | None:
         return None
 
     if endpoint == "groups":
-        return f"{value.get('$group_key')}: {value.get('$group_id')}"
+        return _id(f"{value.get('$group_key')}: {value.get('$group_id')}")
 
     if endpoint == "engage":
         return _id(value.get("$distinct_id"))
@@ -466,7 +470,7 @@ def _arrived(db: sqlite3.Connection, now: int, call: int, id: int, ways: str) ->
 def _identified(calls: c.Sequence[Call]) -> str | None:
     """Whom a flush says that it is for, if it does."""
     names = [call for call in calls if call.name == "identify" and call.arguments]
-    return str(names[-1].arguments[0]) if names else None
+    return _id(names[-1].arguments[0]) if names else None
 
 
 def _keep_call(

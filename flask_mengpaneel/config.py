@@ -6,12 +6,14 @@ import collections.abc as c
 import dataclasses
 import difflib
 import os
+import re
 import typing as t
-import warnings
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from werkzeug.utils import import_string
+
+from .values import plain
 
 if t.TYPE_CHECKING:
     from flask import Flask
@@ -154,16 +156,7 @@ class Config:
             except Wrong as error:
                 raise ValueError(f"{key} is {value!r}; it must be {error}.") from None
 
-        config = cls(**values)
-
-        if config.enabled and config.token is None:
-            warnings.warn(
-                "MENGPANEEL_TOKEN is not set: nothing will be tracked. Set it to your"
-                " project's token, or MENGPANEEL_ENABLED to False.",
-                stacklevel=4,
-            )
-
-        return config
+        return cls(**values)
 
     @property
     def serverless(self) -> bool:
@@ -238,7 +231,7 @@ def _token(value: t.Any) -> str | None:
     token = (value or "").strip()
 
     # It becomes a part of a cookie's name.
-    if not all(char.isalnum() or char in "-_." for char in token):
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", token):
         raise Wrong("your project's token: letters, digits, '-', '_' and '.'")
 
     return token or None
@@ -247,7 +240,8 @@ def _token(value: t.Any) -> str | None:
 def _host(value: t.Any) -> str:
     allowed = "a URL with its scheme, such as 'https://api-eu.mixpanel.com'"
 
-    if not isinstance(value, str):
+    # `urlsplit` overlooks line ends.
+    if not isinstance(value, str) or re.search(r"[\s\x00-\x20\\]", value):
         raise Wrong(allowed)
 
     try:
@@ -267,8 +261,6 @@ def _host(value: t.Any) -> str:
 
 
 def _client_config(value: t.Any) -> c.Mapping[str, Json]:
-    from .values import plain
-
     if not isinstance(value, c.Mapping):
         raise Wrong("a dict of the browser library's init options")
 
@@ -330,10 +322,18 @@ def _spool(value: t.Any) -> Path | None:
 
 
 def _properties(value: t.Any) -> t.Any:
-    if value is None or callable(value) or isinstance(value, c.Mapping):
+    allowed = "a dict, a callable that returns one, or None"
+
+    if value is None or callable(value):
         return value
 
-    raise Wrong("a dict, a callable that returns one, or None")
+    if not isinstance(value, c.Mapping):
+        raise Wrong(allowed)
+
+    try:
+        return plain(value)
+    except (TypeError, ValueError) as error:
+        raise Wrong(f"{allowed} ({error})") from None
 
 
 def _bytes(value: t.Any) -> int:

@@ -470,7 +470,10 @@ class Delivery:
             for row, message in zip(parcel.rows, parcel.messages, strict=True)
             if not message.repeatable
         ]
-        return self.spool.hold(parcel.rows, once)
+        held = self.spool.hold(parcel.rows, once)
+
+        # On a disk in trouble: an event may go twice, under one id.
+        return not once if held is None else held
 
     def _body(self, parcel: Parcel) -> tuple[bytes, c.Mapping[str, str]]:
         body = f"[{','.join(m.json for m in parcel.messages)}]".encode()

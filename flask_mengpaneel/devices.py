@@ -137,6 +137,10 @@ ROBOTS = (
     "yandex",
 )
 
+#: What programs in these languages call themselves, unless they are told otherwise.
+#: The ``user-agents`` package takes them for robots.
+_LANGUAGES = ("Java/", "Python-urllib/")
+
 
 def describe(user_agent: str) -> c.Mapping[str, str | float]:
     """Tell what Mixpanel's browser library would say about a user agent.
@@ -243,7 +247,15 @@ def _is_bot(user_agent: str) -> bool:
     if any(robot in folded for robot in ROBOTS):
         return True
 
-    return bool(user_agent) and bool(_parsed(user_agent).is_bot)
+    # No browser has an address in its name. Robots that pretend to be one have: that
+    # of the page that says what they are for.
+    if folded.startswith("mozilla/") and "://" in folded:
+        return True
+
+    if not user_agent or user_agent.startswith(_LANGUAGES):
+        return False
+
+    return bool(_parsed(user_agent).is_bot)
 
 
 def _parsed(user_agent: str) -> t.Any:

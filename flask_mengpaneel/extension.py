@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+import warnings
 import weakref
 from pathlib import Path
 
@@ -50,12 +51,14 @@ class Mengpaneel(Recorder):
         ``consent=``; they win over ``app.config``.
     """
 
+    __slots__ = ("__weakref__", "_apps", "_settings")
+
     def __init__(self, app: Flask | None = None, **settings: t.Any) -> None:
         self._settings = settings
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
 
         if app is not None:
-            self.init_app(app)
+            self._init_app(app)
 
     def init_app(self, app: Flask) -> None:
         """Read the ``MENGPANEEL_`` settings of an app and take part in its requests.
@@ -66,6 +69,9 @@ class Mengpaneel(Recorder):
         :raises ValueError: a setting is wrong or unknown.
         :raises RuntimeError: the app has a Mengpaneel already.
         """
+        self._init_app(app)
+
+    def _init_app(self, app: Flask) -> None:
         if "mengpaneel" in app.extensions:
             raise RuntimeError(
                 "This app has a Mengpaneel already. Import and use that one instead of"
@@ -73,6 +79,14 @@ class Mengpaneel(Recorder):
             )
 
         config = Config.from_app(app, self._settings)
+
+        if config.enabled and config.token is None:
+            warnings.warn(
+                "MENGPANEEL_TOKEN is not set: nothing will be tracked. Set it to your"
+                " project's token, or MENGPANEEL_ENABLED to False.",
+                stacklevel=3,
+            )
+
         inspector = _inspector(app, config)
         flusher = app.extensions["mengpaneel"] = _flusher(app, config, inspector)
         app.register_blueprint(_blueprint(flusher if config.active else None))

@@ -13,6 +13,7 @@ from .calls import Call, CallLog
 from .manager import Manager, leave, manager_of, request_at_hand
 from .outcomes import Declined, Outcome
 from .strategies import (
+    REPLAYING,
     AsyncServerSide,
     CapableClientSide,
     ClientSide,
@@ -76,11 +77,7 @@ class Flusher:
             for strategy in (self._all["AsyncServerSide"], self._all["ServerSide"])
             if strategy in self._chain
         ] or [self._all["ServerSide"]]
-        self._replaying = [
-            strategy
-            for strategy in self._chain
-            if isinstance(strategy, ClientSide | CapableClientSide)
-        ]
+        self._replaying = [one for one in self._chain if one.name in REPLAYING]
         self._boots = "ClientSide" in config.strategies
 
     # -- what every event gets
@@ -312,7 +309,17 @@ class Flusher:
             else:
                 return self._settle(strategy, calls, declined, taken)
 
+        self._lose(calls, declined)
         return None
+
+    def _lose(self, calls: CallLog, declined: c.Mapping[str, str]) -> None:
+        """Say that nobody took the calls of this request itself."""
+        records = count(calls)
+
+        if calls.before_setup or calls.tracking:
+            logger.warning("No strategy took %d calls: %s", len(calls), dict(declined))
+            self.ledger.record(records)
+            self.ledger.drop("no strategy takes it", records)
 
     def _settle(
         self,

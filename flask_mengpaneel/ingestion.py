@@ -16,6 +16,7 @@ import binascii
 import collections.abc as c
 import dataclasses
 import json
+import math
 import re
 import typing as t
 import zlib
@@ -244,7 +245,14 @@ def _loads(text: str) -> Json:
     def constant(name: str) -> t.NoReturn:
         raise ValueError(f"{name} isn't JSON")
 
-    return t.cast("Json", json.loads(text, parse_constant=constant))
+    def number(text: str) -> float:
+        # 1e999 is valid JSON, and becomes what isn't.
+        if math.isinf(value := float(text)):
+            raise ValueError(f"{text[:40]} is too large a number")
+
+        return value
+
+    return t.cast("Json", json.loads(text, parse_constant=constant, parse_float=number))
 
 
 def _too_large() -> Refused:
@@ -414,7 +422,10 @@ def seconds(time: Json) -> float | None:
     if isinstance(time, bool) or not isinstance(time, int | float):
         return None
 
-    return time / 1000 if abs(time) > 1e11 else float(time)
+    try:
+        return time / 1000 if abs(time) > 1e11 else float(time)
+    except OverflowError:
+        return None
 
 
 def _check_shape(field: str, value: Json, depth: int = 1) -> None:

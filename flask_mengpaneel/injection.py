@@ -44,7 +44,7 @@ def may_be_page(response: Response) -> bool:
         return False
 
     content_type = response.headers.get("Content-Type", "")
-    return content_type.startswith(HTML)
+    return content_type.partition(";")[0].strip().lower() in HTML
 
 
 def position(page: bytes) -> int | None:
@@ -139,7 +139,7 @@ def check(response: Response) -> None:
     content_type = headers.get("content-type", "").lower()
     status = response.status_code
 
-    if not content_type.startswith(HTML):
+    if content_type.partition(";")[0].strip() not in HTML:
         raise Declined("not HTML")
 
     if status in REDIRECTS or status in (204, 205, 206, 304) or status < 200:

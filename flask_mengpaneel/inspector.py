@@ -21,6 +21,7 @@ from flask import (
     Response,
     abort,
     has_request_context,
+    redirect,
     render_template,
     request,
 )
@@ -98,7 +99,12 @@ class Inspector:
             text = body[:200].decode(errors="replace")
             records = [Record({"request": text}, answer.problem)]
 
-        self.store.add(endpoint, records, found.get("User-Agent", ""))
+        try:
+            self.store.add(endpoint, records, found.get("User-Agent", ""))
+        except sqlite3.Error as error:
+            logger.warning("The inspector couldn't keep what arrived.", exc_info=True)
+            return Reply(503, {"Content-Type": "text/plain"}, str(error).encode())
+
         return Reply(answer.status, {"Content-Type": answer.content_type}, answer.body)
 
     def _on_flushed(self, sender: t.Any, outcome: t.Any, **extra: t.Any) -> None:
@@ -230,7 +236,9 @@ def _blueprint(inspector: Inspector) -> Blueprint:
         feed = _feed(inspector.store, request.args.get("after", 0, type=int))
         # Properties in the order in which they arrived, whatever the app's own JSON
         # settings are.
-        return Response(dumps(feed), content_type="application/json")
+        response = Response(dumps(feed), content_type="application/json")
+        response.cache_control.no_store = True
+        return response
 
     @blueprint.post("/clear")
     def clear() -> tuple[str, int]:
@@ -341,4 +349,5 @@ def create_inspector_app(path: Path | None = None) -> Flask:
             url_prefix="/_mengpaneel",
         )
     )
+    app.add_url_rule("/", view_func=lambda: redirect(f"{URL_PREFIX}/"), endpoint="home")
     return app

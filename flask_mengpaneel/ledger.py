@@ -5,7 +5,10 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import dataclasses
+import os
 import threading
+
+from . import process
 
 #: Seconds for which a reader waits until nothing moves. A move takes milliseconds; on
 #: a stuck disk a reader rather sees a number twice than waits for ever.
@@ -60,6 +63,7 @@ class Ledger:
 
     def reset(self) -> None:
         """Start with nothing, as in a process that was just forked."""
+        self._pid = os.getpid()
         self._still = threading.Condition()
         self._moves = 0
         self._recorded = 0
@@ -91,6 +95,10 @@ class Ledger:
 
     def record(self, records: int = 1) -> None:
         """Count what has been recorded, when it is flushed."""
+        # Some servers fork without telling Python; this is what a child does first.
+        if self._pid != os.getpid():
+            process.after_fork()
+
         with self._still:
             self._recorded += records
 

@@ -47,6 +47,20 @@ class Manager(Recorder):
     :raises ValueError: there is no such strategy.
     """
 
+    __slots__ = (
+        "_flusher",
+        "_last_time",
+        "_outer",
+        "_recording",
+        "_request",
+        "_stage",
+        "_strategy",
+        "_taken",
+        "_timers",
+        "_visitor",
+        "calls",
+    )
+
     def __init__(self, *, strategy: str | None = None) -> None:
         self._flusher = flusher_at_hand()
         self._visitor = Visitor(self._flusher.config, None)
@@ -69,6 +83,7 @@ class Manager(Recorder):
         self.calls = CallLog()
         self._stage = Stage.TRACKING
         self._outer: list[Manager | None] = []
+        self._taken: list[Call] = []
         self._last_time = 0.0
         self._timers: dict[str, float] = {}
         self._recording: bool | None = None
@@ -225,7 +240,13 @@ class Manager(Recorder):
 
     def take(self) -> CallLog:
         """Hand over the calls; what is recorded from now on is of the next flush."""
-        calls, self.calls = self.calls, CallLog(set_up=self.calls.set_up)
+        calls, self.calls = self.calls, CallLog()
+
+        if calls:
+            # The calls before these have said who it is.
+            self._visitor.learn(self._taken)
+            self._taken = [*calls]
+
         return calls
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
+import signal
 import sys
+import threading
 import typing as t
 import weakref
 
@@ -81,3 +83,13 @@ def threads_allowed() -> bool:
         return True
 
     return bool(options.get("enable-threads") or options.get("threads"))
+
+
+def leave_signals_to(native_id: int) -> None:
+    """Let no signal arrive in this thread, unless it is that one.
+
+    uWSGI ends a worker in whichever thread its signal arrives, and gets stuck in one
+    of ours. A thread of gevent is no thread of its own, and must go on to get them.
+    """
+    if hasattr(signal, "pthread_sigmask") and threading.get_native_id() != native_id:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

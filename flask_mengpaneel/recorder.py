@@ -10,7 +10,7 @@ import re
 import typing as t
 from abc import ABC, abstractmethod
 
-from .calls import TRACKING, Stage
+from .calls import Stage
 from .values import identifier, plain
 
 if t.TYPE_CHECKING:
@@ -67,6 +67,9 @@ def recorded(
 class Unit(ABC):
     """Whatever knows the manager that its calls go to."""
 
+    # Without a dict, so that also a misspelt attribute fails at once.
+    __slots__ = ()
+
     @abstractmethod
     def _manager(self) -> Manager: ...
 
@@ -76,6 +79,8 @@ class People(Unit):
 
     https://docs.mixpanel.com/docs/tracking-methods/sdks/javascript#storing-user-profiles
     """
+
+    __slots__ = ("_unit",)
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
@@ -153,6 +158,8 @@ class Group(Unit):
     https://docs.mixpanel.com/docs/data-structure/group-analytics
     """
 
+    __slots__ = ("_id", "_key", "_unit")
+
     def __init__(self, unit: Unit, key: str, id: Id) -> None:
         self._unit = unit
         self._key = key
@@ -213,7 +220,9 @@ class Recorder(Unit):
     https://docs.mixpanel.com/docs/tracking-methods/sdks/javascript
     """
 
-    @functools.cached_property
+    __slots__ = ()
+
+    @property
     def people(self) -> People:
         """Operations on the profile of the person whom the calls are about."""
         return People(self)
@@ -246,14 +255,21 @@ class Recorder(Unit):
         :param options: ``{"event_name": ...}`` to name the event otherwise than
             ``$mp_web_page_view``.
         """
-        return [
-            ["track_pageview"],
-            [_event_properties(properties), *_options(options)],
-        ]
+        arguments = [_event_properties(properties)]
+
+        if options is not None:
+            checked = _given(options, "options")
+
+            if "event_name" in checked:
+                _event(checked["event_name"])
+
+            arguments.append(checked)
+
+        return [["track_pageview"], arguments]
 
     @recorded
     def track_with_groups(
-        self, event_name: str, properties: Properties, groups: Properties
+        self, event_name: str, properties: Properties | None, groups: Properties
     ) -> list[t.Any]:
         """Track an event of one or more groups: ``{"company": "acme"}``."""
         return [
@@ -263,7 +279,7 @@ class Recorder(Unit):
                 _event_properties(properties),
                 {
                     _text(key, "a group key"): _group_ids(ids)
-                    for key, ids in groups.items()
+                    for key, ids in _given(groups, "groups").items()
                 },
             ],
         ]
@@ -310,7 +326,7 @@ class Recorder(Unit):
         :param options: days after which they are forgotten, or
             ``{"persistent": False}``.
         """
-        return [["register"], [_properties(properties), *_options(options)]]
+        return [["register"], [_given(properties), *_options(options)]]
 
     @recorded
     def register_once(
@@ -323,7 +339,7 @@ class Recorder(Unit):
 
         :param default_value: a value that counts as not being there.
         """
-        arguments: list[t.Any] = [_properties(properties)]
+        arguments: list[t.Any] = [_given(properties)]
 
         if default_value is not None or options is not None:
             arguments += [plain(default_value), *_options(options)]
@@ -378,7 +394,7 @@ class Recorder(Unit):
     @recorded
     def set_config(self, config: Properties) -> list[t.Any]:
         """Change settings of the browser library on this page."""
-        return [["set_config"], [_properties(config)]]
+        return [["set_config"], [_given(config, "the configuration")]]
 
     @recorded
     def opt_in_tracking(self, options: Properties | None = None) -> list[t.Any]:
@@ -395,11 +411,27 @@ class Recorder(Unit):
 
         :param name: with dots where JavaScript has them: ``"people.brand_new"``.
         """
+        known = self._known(name)
+
         # What has rules of its own (event names, ids, time) keeps them.
-        if name in TRACKING:
-            getattr(self, name)(*arguments)
+        if known is not None:
+            known(*arguments)
         else:
             self._call(name, *arguments)
+
+    def _known(self, name: t.Any) -> c.Callable[..., None] | None:
+        """The method of this name, where this class has it."""
+        owner: Unit = self
+
+        if isinstance(name, str) and name.startswith("people."):
+            owner, name = self.people, name.removeprefix("people.")
+
+        if not isinstance(name, str) or not name.isidentifier() or name[0] == "_":
+            return None
+
+        method = getattr(owner, name, None)
+        # Those that are `recorded` wrap what makes the call.
+        return method if hasattr(method, "__wrapped__") else None
 
     @recorded
     def _call(self, name: str, /, *arguments: Value) -> list[t.Any]:
@@ -482,23 +514,23 @@ def _group_ids(value: Id | c.Sequence[Id]) -> list[str]:
 
 
 def _properties(value: t.Any) -> dict[str, t.Any]:
-    properties = plain({} if value is None else value)
+    return {} if value is None else _given(value)
 
-    if not isinstance(properties, dict):
-        raise TypeError(f"properties must be a dict, not {value!r}")
 
-    return properties
+def _given(value: t.Any, what: str = "properties") -> dict[str, t.Any]:
+    given = plain(value)
+
+    if not isinstance(given, dict):
+        raise TypeError(f"{what} must be a dict, not {value!r}")
+
+    return given
 
 
 def _event_properties(value: t.Any) -> dict[str, t.Any]:
     properties = _properties(value)
 
-    if "time" in properties and isinstance(value["time"], dt.datetime):
-        moment = value["time"]
-        # Mixpanel wants an event's own time as a number.
-        properties["time"] = (
-            moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-        ).timestamp()
+    if "time" in properties:
+        properties["time"] = _moment(value["time"])
 
     if "$insert_id" in properties and not (
         isinstance(properties["$insert_id"], str)
@@ -513,6 +545,15 @@ def _event_properties(value: t.Any) -> dict[str, t.Any]:
     return properties
 
 
+def _moment(value: t.Any) -> float:
+    """An event's own time as Mixpanel wants it: seconds since the epoch."""
+    if isinstance(value, dt.datetime):
+        value = value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+        return float(value.timestamp())
+
+    return float(_number(value, "the time of an event"))
+
+
 def _options(value: t.Any) -> list[t.Any]:
     return [] if value is None else [plain(value)]
 
@@ -522,7 +563,7 @@ def _pairs(prop: str | Properties, value: Value) -> dict[str, t.Any]:
         if value is not _MISSING:
             raise TypeError("a dict of properties goes alone, without a value")
 
-        return _properties(prop)
+        return _given(prop)
 
     if value is _MISSING:
         raise TypeError(f"the value of {prop!r} is missing")

@@ -303,14 +303,15 @@ class Spool:
         found.close()
         return rows
 
-    def hold(self, rows: c.Sequence[int], once: c.Sequence[int]) -> bool:
-        """Make sure, before sending, that rows are leased by this process.
+    def hold(self, rows: c.Sequence[int], once: c.Sequence[int]) -> bool | None:
+        """Make sure, before sending, that rows are leased by this process; ``None`` if
+        that can't be found out.
 
         :param once: those of them that must not be sent again if this process dies
             before it knows whether they were taken.
         """
 
-        def renew(connection: sqlite3.Connection) -> bool:
+        def renew(connection: sqlite3.Connection) -> bool | None:
             until = time.monotonic() + LEASE
             held = connection.executemany(
                 "UPDATE messages SET leased_until = ? WHERE id = ? AND leased_by = ?",
@@ -325,7 +326,7 @@ class Spool:
 
             return held
 
-        return self._write(renew, False)
+        return self._write(renew, None)
 
     def settle(self, rows: c.Sequence[int], reason: str = "") -> None:
         """Remove rows: delivered, or dropped for that reason."""

@@ -32,6 +32,9 @@ if t.TYPE_CHECKING:
 REQUEST_HEADER = "X-Mengpaneel-Flush-Capable"
 RESPONSE_HEADER = "X-Mengpaneel-Calls"
 
+#: The strategies that take calls out of the session.
+REPLAYING = frozenset({"ClientSide", "CapableClientSide"})
+
 _CAPABLE = "HTTP_" + REQUEST_HEADER.upper().replace("-", "_")
 
 
@@ -139,6 +142,9 @@ class Delayed(Strategy):
 
         if not _comes_back(exchange):
             raise Declined("the client won't come back with the session")
+
+        if REPLAYING.isdisjoint(self._config.strategies):
+            raise Declined("no other strategy would take the calls up again")
 
         hold(calls, exchange)
         return list(calls)
@@ -431,11 +437,21 @@ class ServerStrategy(Strategy):
             return []
 
         batch = Batch.of(list(calls), visitor)
+        taken = False
+        # Before, since it may be delivered before `send` is back.
         self._ledger.record(batch.records)
 
-        if not self._transport.send(batch):
-            self._ledger.record(-batch.records)
+        try:
+            taken = self._transport.send(batch)
+        finally:
+            if not taken:
+                self._ledger.record(-batch.records)
+
+        if not taken:
             raise Declined("the background transport has no room")
+
+        if not self._transport.keeps_books:
+            self._ledger.deliver(batch.records)
 
         return batch.calls
 

@@ -167,10 +167,14 @@ class _Translation:
             self._make(call)
         except _Dropped as reason:
             logger.debug("mengpaneel.%s is not sent: %s", call.name, reason)
+            self._drop(records, str(reason))
+        except Exception:
+            logger.exception("mengpaneel.%s can't be sent", call.name)
+            self._drop(records, "error")
 
-            if records:
-                dropped = self.dropped.get(str(reason), 0)
-                self.dropped[str(reason)] = dropped + records
+    def _drop(self, records: int, reason: str) -> None:
+        if records:
+            self.dropped[reason] = self.dropped.get(reason, 0) + records
 
     def _make(self, call: Call) -> None:
         name = call.name

@@ -6,7 +6,6 @@ import collections
 import collections.abc as c
 import functools
 import logging
-import os
 import threading
 import time
 import typing as t
@@ -32,7 +31,7 @@ from .delivery import (
 if t.TYPE_CHECKING:
     from .config import Config
     from .ledger import Balance
-    from .tracker import Batch
+    from .tracker import Batch, Message
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +44,8 @@ MOST_WAITING_WITH_SPOOL = 10_000
 LOOK_EVERY = 30.0
 #: Seconds that a request waits for the spool.
 MOST_PATIENCE = 0.1
+#: Seconds for which a worker computes before it lets others.
+SLICE = 0.0005
 #: While one thread waits for an answer the other builds messages.
 WORKERS = 2
 
@@ -54,6 +55,10 @@ UNANSWERED = Verdict(Kind.AMBIGUOUS, "no answer before the process ended")
 
 class Transport(ABC):
     """Takes batches of calls to Mixpanel. Derive from it to send them your way."""
+
+    #: Whether it tells the ledger what became of a batch; else what it takes counts
+    #: as delivered.
+    keeps_books = False
 
     @abstractmethod
     def send(self, batch: Batch) -> bool:
@@ -74,6 +79,8 @@ class Transport(ABC):
 class InlineTransport(Transport):
     """Delivers each batch at once, within ``MENGPANEEL_TIMEOUT``."""
 
+    keeps_books = True
+
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
 
@@ -85,6 +92,8 @@ class InlineTransport(Transport):
 
 #: A batch, and its row in the spool or 0.
 Queued = tuple["Batch", int]
+#: The row of a batch, its messages, and what isn't sent of it.
+Packed = tuple[int, list["Message"], dict[str, int]]
 
 
 class Lane:
@@ -125,6 +134,8 @@ class Lane:
 class ThreadTransport(Transport):
     """Delivers batches in the background, by threads of this process."""
 
+    keeps_books = True
+
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self._spool = delivery.spool
@@ -134,7 +145,6 @@ class ThreadTransport(Transport):
         process.on_fork(self)
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         #: Something to do for a worker.
         self._news = threading.Condition(self._lock)
@@ -193,10 +203,6 @@ class ThreadTransport(Transport):
 
     def send(self, batch: Batch) -> bool:
         """Take a batch, if there is room for it."""
-        # Some servers fork without telling Python.
-        if self._pid != os.getpid():
-            process.after_fork()
-
         with self._lock:
             if not self._started():
                 return False
@@ -268,7 +274,10 @@ class ThreadTransport(Transport):
     def _start(self) -> bool:
         helps = self._workers > 0
         worker = threading.Thread(
-            target=self._work, args=(helps,), name="mengpaneel", daemon=True
+            target=self._work,
+            args=(helps, threading.get_native_id()),
+            name="mengpaneel",
+            daemon=True,
         )
 
         try:
@@ -285,7 +294,9 @@ class ThreadTransport(Transport):
 
     # In the workers.
 
-    def _work(self, helps: bool) -> None:
+    def _work(self, helps: bool, started_by: int) -> None:
+        process.leave_signals_to(started_by)
+
         while task := self._next(helps):
             try:
                 task()
@@ -384,8 +395,7 @@ class ThreadTransport(Transport):
             self._start()
 
     def _build(self) -> None:
-        queued = list(self._building)
-        packed = [(row, *self._delivery.pack(batch)) for batch, row in queued]
+        packed = self._packed(list(self._building))
         stored = [some for some in packed if some[0]]
         plain = [some for some in packed if not some[0]]
         built = parcels(message for _, messages, _ in plain for message in messages)
@@ -404,6 +414,21 @@ class ThreadTransport(Transport):
 
             for _, _, dropped in plain:
                 self._delivery.count_dropped(dropped)
+
+    def _packed(self, queued: list[Queued]) -> list[Packed]:
+        packed = []
+        until = time.perf_counter() + SLICE
+
+        for batch, row in queued:
+            packed.append((row, *self._delivery.pack(batch)))
+
+            # Without this a request that wants the interpreter waits for the 5 ms
+            # after which Python takes it away from a thread.
+            if time.perf_counter() > until:
+                time.sleep(0)
+                until = time.perf_counter() + SLICE
+
+        return packed
 
     def _sort(self, built: list[Parcel]) -> None:
         for parcel in built:

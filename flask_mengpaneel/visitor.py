@@ -192,6 +192,13 @@ class Visitor:
         visitor.successor = Identity()
         return visitor
 
+    def learn(self, made: c.Sequence[Call]) -> None:
+        """Know what calls have said of this visitor."""
+        if made:
+            self.cookie = self._after(made)
+            self.known = self.identity = Identity.from_cookie(self.cookie)
+            self.successor = Identity()
+
     def succeed(self) -> None:
         """Make place for a new visitor with the same browser: this one signs out."""
         self.successor = Identity(device_id=str(uuid.uuid4()))

@@ -231,6 +231,9 @@ def _session() -> SessionMixin:
     if kept is None:
         from flask.globals import request_ctx
 
-        kept = getattr(request_ctx, "_session", None) or request_ctx.session
+        kept = getattr(request_ctx, "_session", None)
+
+        if kept is None:
+            kept = request_ctx.session
 
     return t.cast(SessionMixin, kept)

@@ -308,7 +308,7 @@
   function drawPerson(person, otherwise) {
     const dot = element("span", { class: person ? "dot" : "dot nobody" });
     dot.style.setProperty("--hue", hue(person));
-    return element("span", { class: "person", title: person }, dot, shortPerson(person) || otherwise);
+    return element("span", { class: "person", title: person }, dot, element("span", { class: "who" }, shortPerson(person) || otherwise));
   }
 
   // The last way by name; the earlier ones, which it came through, as marks.

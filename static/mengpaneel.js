@@ -143,7 +143,7 @@ const back = (batches) => {
     if (!calls[0] && calls[0] !== 0) continue;
     if (url && !leaving)
       fetch(url, { method: "POST", body, keepalive: true }).then(
-        (response) => response.ok || keep(),
+        (response) => response.status > 428 && keep(),
         () => leaving || keep()
       );
     else (url && navigator.sendBeacon(url, body)) || keep();

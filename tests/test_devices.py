@@ -97,6 +97,7 @@ def test_a_client_that_is_no_browser_is_named_as_the_user_agents_package_does() 
     [
         "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
         "Mozilla/5.0 (compatible; SemrushBot/7~bl; +http://www.semrush.com/bot.html)",
+        "Mozilla/5.0 (compatible; Newcomer/1.0; +https://robots.example.com/)",
         "facebookexternalhit/1.1",
     ],
 )
@@ -111,6 +112,8 @@ def test_a_robot_is_a_bot(user_agent: str) -> None:
         "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
         "Shop/3.1 (com.example.shop; build:7; iOS 18.1.0) Alamofire/5.10.0",
         "okhttp/4.12.0",
+        "Java/17.0.2",
+        "Python-urllib/3.13",
     ],
 )
 def test_a_browser_a_webhook_and_an_app_are_no_bots(user_agent: str) -> None:

@@ -653,13 +653,14 @@ def test_a_file_that_vanished_is_made_again(inspector: Inspector, path: Path) ->
     assert len(inspector.events()) == 1
 
 
-def test_a_flush_that_cannot_be_kept_breaks_nothing(
+def test_what_cannot_be_kept_breaks_nothing(
     app: Flask, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.write_bytes(b"x" * 4096)
     flush(app, "ClientSide", track(event()))
     failed.send(app, records=[event()], reason="gone")
 
+    assert send(app.extensions["mengpaneel_inspector"], "track", event()) == 503
     assert "couldn't keep a flush" in caplog.text
     assert "couldn't keep a failure" in caplog.text
 
@@ -670,10 +671,12 @@ def test_records_of_any_shape_are_kept_and_shown(
     for endpoint in ("track", "engage", "groups"):
         send(inspector, endpoint, None, 1, "a", [], {}, {"event": {}, "properties": 1})
 
-    send(inspector, "track", event("\ud83d"), event("</script>"))
+    half = "\ud83d"
+    send(inspector, "track", event(half), event(distinct_id=half), event("</script>"))
+    send(inspector, "groups", {"$group_key": half, "$group_id": half, half: half})
     feed = client.get(f"{URL_PREFIX}/arrivals").get_json()
 
-    assert len(feed["arrivals"]) == 20
+    assert len(feed["arrivals"]) == 22
 
 
 @pytest.fixture

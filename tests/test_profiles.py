@@ -208,7 +208,7 @@ def group(id: str, method: str, *arguments: t.Any) -> Call:
     return Call([["get_group"], ["company", id], [method], list(arguments)])
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.lists(people_calls, max_size=8), profiles, mixpanels)
 def test_the_merged_updates_end_as_the_operations_one_after_the_other(
     calls: list[Call], profile: Profile, mixpanel: Mixpanel
@@ -219,7 +219,7 @@ def test_the_merged_updates_end_as_the_operations_one_after_the_other(
     assert canonical(mixpanel.apply(profile, merged)) == canonical(one_by_one)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(group_calls, max_size=10), profiles, mixpanels)
 def test_groups_end_as_they_would_and_do_not_mix(
     calls: list[Call], profile: Profile, mixpanel: Mixpanel
@@ -234,7 +234,7 @@ def test_groups_end_as_they_would_and_do_not_mix(
         assert canonical(mixpanel.apply(profile, after)) == canonical(one_by_one)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(people_calls | group_calls | other_calls, max_size=15))
 def test_other_calls_keep_their_order_and_no_operation_goes_uncounted(
     calls: list[Call],
@@ -254,7 +254,7 @@ def test_other_calls_keep_their_order_and_no_operation_goes_uncounted(
     assert all(Call.from_json(call.wire) == call for call, _ in merged)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(people_calls, max_size=6), st.lists(people_calls, max_size=6))
 def test_nothing_is_merged_across_a_call_that_says_whose_profile_it_is(
     first: list[Call], second: list[Call]
@@ -268,7 +268,7 @@ def test_nothing_is_merged_across_a_call_that_says_whose_profile_it_is(
     ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(people_calls, max_size=5), profiles, mixpanels)
 def test_updates_of_different_properties_may_arrive_in_any_order(
     calls: list[Call], profile: Profile, mixpanel: Mixpanel
@@ -295,7 +295,7 @@ def touches(call: Call) -> list[str]:
     return list(call.arguments[0])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(people_calls, max_size=8))
 def test_what_is_merged_stays_as_it_is_when_merged_again(calls: list[Call]) -> None:
     merged = [call for call, _ in merge(calls)]

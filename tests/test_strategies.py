@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import io
+import random
 import typing as t
 
 import pytest
@@ -73,8 +74,13 @@ def json_with_etag() -> Response:
     return response
 
 
+def noise(length: int) -> str:
+    """A text that can't be compressed."""
+    return "".join(map(chr, random.Random(0).choices(range(40, 127), k=length)))
+
+
 def crowded_session() -> Response:
-    session["basket"] = "".join(chr(33 + i * 7919 % 90) for i in range(2700))
+    session["basket"] = noise(3600)
     return redirect("/next")
 
 
@@ -146,13 +152,17 @@ DECLINED = [
     delayed(
         "the session can't hold so much",
         located(302, "/next"),
-        properties={"Text": "".join(chr(33 + i * 7919 % 90) for i in range(4000))},
+        properties={"Text": noise(5000)},
     ),
     delayed("the session can't hold so much", crowded_session),
+    delayed(
+        "no other strategy would take the calls up again",
+        located(302, "/next"),
+        settings={"MENGPANEEL_STRATEGIES": ["Delayed", "AsyncServerSide"]},
+    ),
     client_side("not HTML", some_json),
     client_side("not HTML", typed("text/plain")),
     client_side("not HTML", typed("text/html-sandboxed")),
-    client_side("not HTML", typed("")),
     client_side("the body is encoded", with_header("Content-Encoding", "gzip")),
     *(
         client_side("an attachment", with_header("Content-Disposition", value))
@@ -240,7 +250,10 @@ DECLINED = [
 
 
 def ask(row: Row, *, track: bool) -> tuple[Site, t.Any, str | None]:
-    site = Site(strategies=[row.strategy, "AsyncServerSide"], **_ours(row.settings))
+    # The last is never asked; without it, nobody could take up what is delayed.
+    others = ["AsyncServerSide", "ClientSide"][: 1 + (row.strategy == "Delayed")]
+    ours = {"strategies": [row.strategy, *others], **_ours(row.settings)}
+    site = Site(**ours)
     site.app.config.update(
         {k: v for k, v in row.settings.items() if not k.startswith("MENGPANEEL_")}
     )

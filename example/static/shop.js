@@ -37,11 +37,22 @@ async function addToCart(event) {
 
 async function happenOutside(event) {
   event.preventDefault();
+  const form = event.target;
   const button = event.submitter;
   button.disabled = true;
-  const { news } = await send(event.target, button);
+  const { news } = await send(form, button);
   button.disabled = false;
-  document.getElementById("news").textContent = news;
+  tell(news);
+
+  // What is paid can't be paid again.
+  if (form.closest("main")) form.remove();
+}
+
+function tell(news) {
+  const element = document.getElementById("news");
+  element.textContent = news;
+  clearTimeout(tell.timer);
+  tell.timer = setTimeout(() => (element.textContent = ""), 6000);
 }
 
 addEventListener("DOMContentLoaded", () => {

@@ -211,6 +211,18 @@ class Site(Server):
             **more,
         }
 
+    def calls_handed_back(self) -> list[Json]:
+        """The calls that a browser gave back, in order."""
+        found = []
+
+        for body in self.handed_back:
+            data = json.loads(body["text"])
+            hand_overs = data["calls"] if isinstance(data, dict) else [[None, data]]
+            calls = [call for _, calls in hand_overs for call in calls]
+            found += [calls[position] for position in body["calls"]]
+
+        return found
+
     def capable(self, name: str) -> bool:
         """Whether the latest request for ``/api/<name>`` announced the script."""
         return [seen for seen in self.seen if seen[0] == name][-1][2] == "true"

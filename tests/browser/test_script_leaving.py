@@ -94,3 +94,68 @@ def test_nothing_is_lost_between_pages(
     wait_until(lambda: len(arrived(site)) >= len(due), 5)
     assert sorted(arrived(site)) == sorted(due)
     assert in_order(arrived(site))
+
+
+def handed_back(site: Site) -> list[str]:
+    """The names of the calls that the app was given back."""
+    return [name(call) for call in site.calls_handed_back()]
+
+
+def name(call: list[t.Any]) -> str:
+    argument = call[1][0]
+    return argument["Step"] if call[0] == ["people", "append"] else argument
+
+
+def test_calls_of_a_page_left_before_the_library_came_go_back_to_the_app(
+    site: Site, page: Tab
+) -> None:
+    due = prepare(site, 0, "link", fallback="/calls")
+    site.library_delay = 3
+    page.goto(site.url + "/3", wait_until="commit")
+    page.wait_for_url("**/next")
+    assert wait_until(lambda: site.handed_back)
+    assert handed_back(site) == ["7", *(step for step in due if step[:2] == "3-")]
+    assert site.handed_back[0]["signature"] == "signed-3"
+    assert not site.handed_back[0]["blocked"]
+    site.library_delay = 0
+    page.wait_for_function("window.mixpanel.__loaded")
+    assert arrived(site) == []
+
+
+def test_without_the_fallback_the_next_page_makes_them(site: Site, page: Tab) -> None:
+    due = prepare(site, 0, "link")
+    site.library_delay = 2
+    page.goto(site.url + "/2", wait_until="commit")
+    page.wait_for_url("**/next")
+    site.library_delay = 0
+    page.goto(site.url + "/next")
+    mine = [step for step in due if step[:2] == "2-"]
+    wait_until(lambda: len(arrived(site)) >= len(mine))
+    page.goto(site.url + "/next")
+    page.wait_for_function("window.mixpanel.__loaded")
+    assert sorted(arrived(site)) == mine
+    assert in_order(arrived(site))
+
+
+@pytest.mark.parametrize("wait", [0, 300])
+def test_more_than_may_outlive_a_page_is_not_lost(
+    site: Site, context: BrowserContext, wait: int
+) -> None:
+    site.api.delay = 1
+    large = [track(f"0-{number}", number, Text=["x" * 200] * 10) for number in range(80)]
+    leave = f"""<script>
+        const timer = setInterval(() => {{
+            if (!window.mixpanel.__loaded) return;
+            clearInterval(timer);
+            setTimeout(() => {{ location.href = "/next" }}, {wait});
+        }}, 5);
+    </script>"""
+    site.pages["/0"] = Page(data=site.data(["large", large]), body=leave)
+    site.pages["/next"] = Page(data=site.data())
+    tab = context.new_page()
+    tab.goto(site.url + "/0", wait_until="commit")
+    tab.wait_for_url("**/next")
+    due = [f"0-{number}" for number in range(80)]
+    wait_until(lambda: len(arrived(site)) >= len(due), 20)
+    assert sorted(arrived(site)) == sorted(due)
+    assert in_order(arrived(site))

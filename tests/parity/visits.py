@@ -79,7 +79,7 @@ def _recorded() -> t.Iterator[Agent]:
 def _matomo() -> t.Iterator[Agent]:
     # Found without importing it: only its lists are wanted.
     spec = importlib.util.find_spec("device_detector")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None and spec.origin is not None, "install device-detector"
     lists = pathlib.Path(spec.origin).parent / "tests" / "fixtures" / "upstream"
     files = [file for file in lists.rglob("*.yml") if file.stem != "bots"]
     lines = re.findall(

@@ -1,0 +1,156 @@
+"""When the library or Mixpanel is blocked, calls go back to the app, each once."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from playwright.sync_api import Page as Tab
+from script_pages import LIBRARY, Page, Site, track, wait_until
+
+CALLS = [
+    [["identify"], ["7"]],
+    track("First", 1),
+    [["people", "append"], [{"Seen": "a"}]],
+    track("Second", 2),
+]
+EVENTS = ["First", "Second"]
+
+
+def prepare(site: Site) -> None:
+    data = site.data([None, CALLS[:1]], ["once", CALLS[1:]], fallback="/calls")
+    site.pages["/home"] = Page(data=data, signature="signed")
+    site.calls["cart"] = [track("Add To Cart", 3)]
+
+
+def announced_after(site: Site, page: Tab) -> bool:
+    page.evaluate("fetch('/api/cart').then(r => r.text())")
+    return site.capable("cart")
+
+
+@pytest.mark.parametrize("how", ["error", "empty", "policy"])
+def test_calls_go_back_when_the_library_is_blocked(
+    site: Site, page: Tab, how: str
+) -> None:
+    prepare(site)
+
+    if how == "error":
+        page.route("**" + LIBRARY, lambda route: route.abort())
+    elif how == "empty":
+        page.route("**" + LIBRARY, lambda route: route.fulfill(body=""))
+    else:
+        site.pages["/home"].data["library"] = site.api.url + "/library.js"
+        site.pages["/home"].headers["Content-Security-Policy"] = "script-src 'self'"
+
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: site.handed_back)
+    assert site.calls_handed_back() == CALLS
+    assert site.handed_back[0]["blocked"]
+    assert site.handed_back[0]["signature"] == "signed"
+    assert not announced_after(site, page)
+
+
+def test_calls_go_back_when_mixpanel_is_blocked(site: Site, page: Tab) -> None:
+    prepare(site)
+    page.route(site.api.url + "/**", lambda route: route.abort("blockedbyclient"))
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.calls_handed_back()) >= len(CALLS))
+    assert sorted(map(str, site.calls_handed_back())) == sorted(map(str, CALLS))
+    assert all(body["blocked"] for body in site.handed_back)
+    assert not announced_after(site, page)
+
+
+def test_calls_of_a_response_go_back_with_its_signature(site: Site, page: Tab) -> None:
+    prepare(site)
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 2)
+    page.route(site.api.url + "/**", lambda route: route.abort("blockedbyclient"))
+    assert announced_after(site, page)
+    assert wait_until(lambda: site.handed_back)
+    assert site.calls_handed_back() == site.calls["cart"]
+    assert site.handed_back[0]["signature"] == "signed-cart"
+
+
+@pytest.mark.parametrize("status", [400, 429, 503])
+def test_what_mixpanel_does_not_take_goes_back_without_a_word_of_blocking(
+    site: Site, page: Tab, status: int
+) -> None:
+    prepare(site)
+    site.api.status = status
+    site.api.answer = '{"status": 0, "error": "no"}'
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.calls_handed_back()) >= len(CALLS))
+    assert not any(body["blocked"] for body in site.handed_back)
+    assert announced_after(site, page)
+
+
+def test_an_answer_that_is_not_mixpanels_counts_as_not_taken(
+    site: Site, page: Tab
+) -> None:
+    prepare(site)
+    site.api.answer = "<html>Please log in to the WiFi</html>"
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.calls_handed_back()) >= len(CALLS))
+
+
+def test_calls_wait_for_the_next_page_when_the_app_is_out_of_reach_too(
+    site: Site, page: Tab
+) -> None:
+    prepare(site)
+    site.fallback_status = 503
+    page.route("**" + LIBRARY, lambda route: route.abort())
+    page.goto(site.url + "/home")
+    wait_until(lambda: page.evaluate("localStorage.mengpaneel_left"))
+    page.unroute("**" + LIBRARY)
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 2)
+    assert site.api.events == EVENTS
+    assert site.handed_back == []
+    page.goto(site.url + "/home")
+    page.wait_for_function("window.mixpanel.__loaded")
+    assert len(site.api.events) == 2
+
+
+def test_nothing_is_handed_back_without_the_fallback(site: Site, page: Tab) -> None:
+    prepare(site)
+    del site.pages["/home"].data["fallback"]
+    page.route("**" + LIBRARY, lambda route: route.abort())
+    page.goto(site.url + "/home", wait_until="load")
+    assert wait_until(lambda: page.evaluate("localStorage.mengpaneel_left"))
+    assert site.handed_back == []
+
+
+def test_no_journey_loses_or_doubles_a_call_when_a_blocker_comes_and_goes(
+    site: Site, page: Tab
+) -> None:
+    numbers = itertools.count()
+    chance = random.Random(7)
+    due = []
+
+    for journey in range(50):
+        page.unroute_all()
+        change = chance.randrange(4)
+
+        for step in range(4):
+            if step == change:
+                what = chance.choice(["**" + LIBRARY, site.api.url + "/**", "both"])
+
+                for url in ["**" + LIBRARY, site.api.url + "/**"]:
+                    if what in (url, "both"):
+                        page.route(url, lambda route: route.abort("blockedbyclient"))
+
+            number = next(numbers)
+            event = f"{journey}-{step}"
+            due.append(event)
+            site.pages["/step"] = Page(
+                data=site.data([event, [track(event, number)]], fallback="/calls"),
+                signature="signed",
+            )
+            page.goto(site.url + "/step")
+
+    def found() -> list[str]:
+        return site.api.events + [call[1][0] for call in site.calls_handed_back()]
+
+    wait_until(lambda: len(found()) >= len(due))
+    assert sorted(found()) == sorted(due)

@@ -1,0 +1,609 @@
+from __future__ import annotations
+
+import re
+import threading
+import time
+import typing as t
+
+import click
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from conftest import CreateApp
+from flask_mengpaneel import Manager, Mengpaneel
+from flask_mengpaneel.testing import RecordingTransport, record_flushes
+
+
+def names(transport: RecordingTransport) -> list[str]:
+    """The methods that were sent, and the names of events."""
+    return [call.event if call.tracks else call.name for call in transport.calls]
+
+
+# -- stages
+
+
+def test_stages_reach_mixpanel_in_order_whatever_the_order_of_recording(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as manager:
+        manager.track("A")
+
+        with manager.setup():
+            manager.identify("ann")
+            manager.people.set("Plan", "pro")
+
+        manager.track("B")
+
+        with manager.before_setup():
+            manager.alias("ann")
+
+    assert names(transport) == ["alias", "identify", "people.set", "A", "B"]
+
+
+def test_setup_replaces_what_was_set_up_before(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as manager:
+        with manager.setup():
+            manager.identify("ann")
+            manager.people.set("Plan", "pro")
+
+        with manager.setup():
+            manager.identify("bob")
+
+        manager.track("A")
+
+    assert names(transport) == ["identify", "A"]
+    assert transport.calls[0].arguments == ["bob"]
+
+
+def test_before_setup_and_tracking_replace_nothing(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as manager:
+        for event in "AB":
+            with manager.before_setup():
+                manager.alias(event)
+
+            with manager.tracking():
+                manager.track(event)
+
+    assert names(transport) == ["alias", "alias", "A", "B"]
+
+
+def test_tracking_within_setup_is_tracking(
+    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as manager:
+        with manager.setup():
+            manager.identify("ann")
+
+            with mengpaneel.tracking():
+                manager.track("A")
+
+            manager.people.set("Plan", "pro")
+
+    assert names(transport) == ["identify", "people.set", "A"]
+
+
+def test_what_was_set_up_before_a_nested_stage_is_kept(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as manager:
+        with manager.setup():
+            manager.identify("ann")
+
+            with manager.before_setup():
+                manager.alias("ann")
+
+            with manager.setup():
+                manager.people.set("Plan", "pro")
+
+        manager.track("A")
+
+    assert names(transport) == ["alias", "identify", "people.set", "A"]
+
+
+@pytest.mark.parametrize("stage", ["before_setup", "setup", "tracking"])
+def test_a_stage_that_is_left_by_an_exception_is_over(
+    app: Flask, transport: RecordingTransport, stage: str
+) -> None:
+    with app.app_context(), Manager() as manager:
+        with pytest.raises(ZeroDivisionError):
+            with getattr(manager, stage)():
+                raise ZeroDivisionError
+
+        manager.track("A")
+
+        with manager.before_setup():
+            manager.alias("ann")
+
+    assert names(transport) == ["alias", "A"]
+
+
+@pytest.mark.parametrize("stage", ["before_setup", "setup", "tracking"])
+def test_a_stage_gives_the_recorder(
+    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport, stage: str
+) -> None:
+    with app.app_context(), Manager():
+        with getattr(mengpaneel, stage)() as mixpanel:
+            mixpanel.alias("ann")
+
+        mengpaneel.track("A")
+
+    assert names(transport) == ["alias", "A"]
+
+
+def test_nothing_but_setup_is_not_sent(
+    app: Flask, transport: RecordingTransport, mengpaneel: Mengpaneel
+) -> None:
+    with app.app_context(), Manager() as manager, manager.setup():
+        manager.identify("ann")
+        manager.people.set("Plan", "pro")
+
+    assert transport.batches == []
+    assert mengpaneel.ledger().recorded == 0
+
+
+def test_an_alias_before_setup_is_sent_although_nothing_was_tracked(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as manager, manager.before_setup():
+        manager.alias("ann", "visitor")
+
+    assert names(transport) == ["alias"]
+
+
+# -- time, id, duration
+
+
+def test_times_are_strictly_increasing_and_those_of_recording(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    start = time.time()
+
+    with app.app_context(), Manager() as manager:
+        for _ in range(500):
+            manager.track("A")
+
+    times = [t.cast(float, call.properties["time"]) for call in transport.calls]
+    assert all(a < b for a, b in zip(times, times[1:], strict=False))
+    assert start - 0.001 <= times[0]
+    assert times[-1] <= time.time() + 0.01
+    assert all(isinstance(moment, float) for moment in times)
+
+
+def test_times_have_milliseconds(app: Flask, transport: RecordingTransport) -> None:
+    with app.app_context(), Manager() as manager:
+        manager.track("A")
+
+    moment = t.cast(float, transport.calls[0].properties["time"])
+    assert moment == round(moment, 3)
+
+
+def test_a_clock_that_is_set_back_doesn_t_turn_the_order(
+    app: Flask, transport: RecordingTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([1_800_000_000.0, 1_799_999_999.9, 1_799_999_999.95])
+
+    with app.app_context(), Manager() as manager:
+        with monkeypatch.context() as patch:
+            patch.setattr("flask_mengpaneel.manager.time.time", lambda: next(clock))
+
+            for _ in range(3):
+                manager.track("A")
+
+    times = [t.cast(float, call.properties["time"]) for call in transport.calls]
+    assert times[0] < times[1] < times[2] < times[0] + 0.001
+
+
+def test_each_event_has_an_id_that_mixpanel_takes(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as manager:
+        for _ in range(100):
+            manager.track("A")
+
+    ids = {str(call.properties["$insert_id"]) for call in transport.calls}
+    assert len(ids) == 100
+    assert all(re.fullmatch(r"[A-Za-z0-9-]{1,36}", id) for id in ids)
+
+
+def test_a_timed_event_gets_its_duration(
+    app: Flask, transport: RecordingTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([1_800_000_000.0, 1_800_000_001.0, 1_800_000_002.5, 1_800_000_003.0])
+
+    with app.app_context(), Manager() as manager:
+        with monkeypatch.context() as patch:
+            patch.setattr("flask_mengpaneel.manager.time.time", lambda: next(clock))
+            manager.time_event("A")
+            manager.track("B")
+            manager.track("A", {"time": 1_800_000_002.5})
+            manager.track("A")
+
+    durations = [call.properties.get("$duration") for call in transport.calls]
+    assert durations == [None, 2.5, None]
+
+
+def test_a_clock_that_was_not_stopped_is_kept_with_the_time_of_its_start(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    before = time.time()
+
+    with app.app_context(), Manager() as manager:
+        manager.time_event("A")
+        manager.track("B")
+
+    timer, _ = transport.calls
+    assert timer.name == "time_event"
+    assert timer.at is not None
+    assert before - 0.001 <= timer.at <= time.time()
+
+
+def test_each_kind_of_event_can_be_timed(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as manager:
+        for event in ("A", "$mp_web_page_view", "Page"):
+            manager.time_event(event)
+
+        manager.track_with_groups("A", {}, {})
+        manager.track_pageview()
+        manager.track_pageview({}, {"event_name": "Page"})
+
+    assert ["$duration" in call.properties for call in transport.calls] == [True] * 3
+
+
+# -- jobs
+
+
+def test_a_manager_needs_an_app_context() -> None:
+    with pytest.raises(RuntimeError, match="app_context"):
+        Manager()
+
+
+def test_a_manager_needs_the_extension_in_the_app() -> None:
+    with Flask("bare").app_context(), pytest.raises(RuntimeError, match="init_app"):
+        Manager()
+
+
+def test_the_extension_works_within_a_manager(
+    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    with app.app_context():
+        with Manager():
+            with mengpaneel.setup():
+                mengpaneel.identify("ann")
+
+            mengpaneel.track("A")
+
+        with pytest.raises(RuntimeError):
+            mengpaneel.track("B")
+
+    assert names(transport) == ["identify", "A"]
+
+
+def test_a_manager_works_in_a_command(
+    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    @app.cli.command("renew")
+    def renew() -> None:
+        with Manager() as manager:
+            with manager.setup():
+                manager.identify("ann")
+
+            mengpaneel.track("Renew Subscription")
+
+        click.echo("done")
+
+    result = app.test_cli_runner().invoke(args=["renew"])
+    assert result.output == "done\n"
+    assert names(transport) == ["identify", "Renew Subscription"]
+
+
+def test_a_manager_works_in_threads(
+    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    inside = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        with app.app_context(), Manager() as manager:
+            inside.wait(10)
+            mengpaneel.track("A", {"number": number})
+            manager.track("B", {"number": number})
+            inside.wait(10)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+
+    for thread in threads:
+        thread.start()
+
+    for thread in threads:
+        thread.join(10)
+
+    numbers = [
+        [call.properties["number"] for call in batch.calls]
+        for batch in transport.batches
+    ]
+    assert sorted(numbers) == [[n, n] for n in range(4)]
+
+
+def test_leaving_a_manager_by_an_exception_sends(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    with app.app_context(), pytest.raises(ZeroDivisionError):
+        with Manager() as manager:
+            manager.track("A")
+            raise ZeroDivisionError
+
+    assert names(transport) == ["A"]
+
+
+def test_managers_can_be_nested(
+    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as outer:
+        outer.identify("ann")
+
+        with Manager() as inner, inner.setup():
+            mengpaneel.identify("bob")
+
+            with mengpaneel.tracking():
+                mengpaneel.track("Inner")
+                outer.track("Outer")
+
+        mengpaneel.track("After")
+
+    assert [[c.event if c.tracks else c.arguments[0] for c in batch.calls]
+            for batch in transport.batches] == [
+        ["bob", "Inner"],
+        ["ann", "Outer", "After"],
+    ]  # fmt: skip
+
+
+def test_a_manager_can_be_entered_again(
+    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    with app.app_context():
+        manager = Manager()
+
+        with manager:
+            with manager:
+                mengpaneel.track("A")
+
+            mengpaneel.track("B")
+
+        with manager:
+            mengpaneel.track("C")
+
+        with pytest.raises(RuntimeError):
+            mengpaneel.track("D")
+
+    assert names(transport) == ["A", "B", "C"]
+
+
+def test_a_manager_may_be_flushed_in_between(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as manager:
+        with manager.setup():
+            manager.identify("ann")
+
+        manager.track("A")
+        outcome = manager.flush()
+        assert outcome is not None
+        assert outcome.strategy == "AsyncServerSide"
+        assert [call.name for call in outcome.calls] == ["identify", "track"]
+        assert names(transport) == ["identify", "A"]
+        assert manager.flush() is None
+
+    assert len(transport.batches) == 1
+
+
+def test_who_it_is_holds_after_a_flush(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as manager:
+        with manager.setup():
+            manager.identify("ann")
+
+        manager.track("A")
+        manager.flush()
+        manager.track("B")
+
+    assert names(transport) == ["identify", "A", "identify", "B"]
+
+
+def test_the_outcome_names_why_the_others_declined(app: Flask) -> None:
+    with app.app_context(), record_flushes(app) as outcomes, Manager() as manager:
+        manager.track("A")
+
+    (outcome,) = outcomes
+    assert list(outcome.declined) == ["Delayed", "ClientSide", "CapableClientSide"]
+    assert set(outcome.declined.values()) == {"not in a request"}
+
+
+@pytest.mark.parametrize("strategy", ["Delayed", "ClientSide", "AsyncServerSide"])
+def test_a_strategy_is_asked_first_and_then_the_server_side_ones(
+    app: Flask, strategy: str, transport: RecordingTransport
+) -> None:
+    with app.app_context(), record_flushes(app) as outcomes:
+        with Manager(strategy=strategy) as manager:
+            assert manager.strategy == strategy
+            manager.track("A")
+
+        with Manager() as manager:
+            assert manager.strategy is None
+            manager.strategy = strategy
+            manager.track("B")
+
+    assert names(transport) == ["A", "B"]
+
+    for outcome in outcomes:
+        assert outcome.strategy == "AsyncServerSide"
+        assert set(outcome.declined) <= {strategy}
+
+
+def test_a_strategy_that_doesn_t_exist_is_an_error_always(
+    create_app: CreateApp, mengpaneel: Mengpaneel
+) -> None:
+    with create_app(testing=False).app_context():
+        with pytest.raises(ValueError, match="Serverside.*ServerSide"):
+            Manager(strategy="Serverside")
+
+        with Manager() as manager:
+            with pytest.raises(ValueError, match="nope"):
+                manager.strategy = "nope"
+
+            with pytest.raises(ValueError, match="nope"):
+                mengpaneel.strategy = "nope"
+
+            assert manager.strategy is None
+
+
+# -- a job inside a request
+
+
+def test_a_manager_in_a_request_is_a_unit_of_its_own(
+    app: Flask,
+    client: FlaskClient,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+) -> None:
+    @app.post("/")
+    def view() -> dict[str, t.Any]:
+        mengpaneel.strategy = "AsyncServerSide"
+        mengpaneel.track("Before")
+
+        with Manager() as manager:
+            assert mengpaneel.strategy is None
+            manager.identify("bob")
+            mengpaneel.track("Job")
+
+        mengpaneel.track("After")
+        assert mengpaneel.strategy == "AsyncServerSide"
+        return {}
+
+    client.set_cookie("mp_token_mixpanel", '{"$user_id":"ann","distinct_id":"ann"}')
+    client.post("/")
+    job, request = transport.batches
+    assert [call.name for call in job.calls] == ["identify", "track"]
+    assert [call.event for call in request.calls] == ["Before", "After"]
+    assert request.identity.user_id == "ann"
+    assert job.identity.distinct_id == ""
+    assert job.ip is None
+    assert job.user_agent == ""
+
+
+def test_a_manager_before_the_first_call_of_a_request(
+    app: Flask,
+    client: FlaskClient,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+) -> None:
+    @app.post("/")
+    def view() -> dict[str, t.Any]:
+        with Manager():
+            mengpaneel.track("Job")
+
+        mengpaneel.track("Request")
+        return {}
+
+    client.post("/")
+    assert [[call.event for call in b.calls] for b in transport.batches] == [
+        ["Job"],
+        ["Request"],
+    ]
+
+
+def test_an_error_in_a_manager_in_a_request_leaves_the_request_s_calls(
+    app: Flask,
+    client: FlaskClient,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+) -> None:
+    @app.post("/")
+    def view() -> dict[str, t.Any]:
+        mengpaneel.track("Before")
+
+        with pytest.raises(ZeroDivisionError), Manager() as manager:
+            manager.track("Job")
+            raise ZeroDivisionError
+
+        mengpaneel.track("After")
+        return {}
+
+    client.post("/")
+    assert [[call.event for call in b.calls] for b in transport.batches] == [
+        ["Job"],
+        ["Before", "After"],
+    ]
+
+
+def test_a_request_within_a_manager_is_a_unit_of_its_own(
+    app: Flask,
+    client: FlaskClient,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+) -> None:
+    @app.post("/")
+    def view() -> dict[str, t.Any]:
+        mengpaneel.track("Request")
+        return {}
+
+    with app.app_context(), Manager() as manager:
+        mengpaneel.track("Before")
+        client.post("/")
+        mengpaneel.track("After")
+        assert len(manager.calls) == 2
+
+    assert [[call.event for call in b.calls] for b in transport.batches] == [
+        ["Request"],
+        ["Before", "After"],
+    ]
+
+
+def test_an_anonymous_job_is_nobody_s(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as manager:
+        manager.track("A")
+
+    assert transport.batches[0].identity.distinct_id == ""
+
+
+def test_a_job_asks_nobody_for_consent(
+    create_app: CreateApp, transport: RecordingTransport
+) -> None:
+    app = create_app(consent=lambda: False)
+
+    with app.app_context(), Manager() as manager:
+        manager.track("A")
+
+    assert names(transport) == ["A"]
+
+
+def test_a_record_that_is_too_large_takes_no_other_with_it(
+    create_app: CreateApp, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    with create_app(testing=False).app_context(), Manager() as manager:
+        manager.track("Small")
+        manager.track("Large", {"text": "x" * 1_048_576})
+        manager.track("Umlauts", {"text": "ä" * 200_000})
+        manager.people.set("text", "x" * 1_048_576)
+
+    assert names(transport) == ["Small"]
+    assert sum(mengpaneel.ledger().dropped.values()) == 3
+
+
+def test_hundreds_of_events_in_one_job_are_all_sent(
+    app: Flask, transport: RecordingTransport
+) -> None:
+    with app.app_context(), Manager() as manager:
+        for number in range(1_000):
+            manager.track("A", {"number": number})
+
+    numbers = [call.properties["number"] for call in transport.calls]
+    assert numbers == list(range(1_000))
