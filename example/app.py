@@ -45,6 +45,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; frame-src 'self'; form-action 'self'"
 )
+POLICY_WITHOUT_NPM = POLICY.replace("'self';", "'self' https://cdn.mxpnl.com;", 1)
 
 mengpaneel = Mengpaneel()
 shop = Blueprint("shop", __name__, cli_group=None)
@@ -67,13 +68,16 @@ def create_app(instance_path: str | None = None, **config: t.Any) -> Flask:
         MENGPANEEL_INSPECTOR=True,
         LIBRARY=NPM_PACKAGES / "mixpanel-browser/dist/mixpanel.min.js",
         PAYMENT_KEY="the payment provider knows it too",
+        POLICY=POLICY,
         BENCH_PAUSE=0.7,
     )
     app.config.update(config)
 
-    # Without it, the page would load Mixpanel's library from the internet.
     if app.config["LIBRARY"].is_file():
         app.config["MENGPANEEL_LIBRARY_URL"] = "/library/mixpanel.min.js"
+    else:
+        # The page loads it from Mixpanel.
+        app.config["POLICY"] = POLICY_WITHOUT_NPM
 
     mengpaneel.init_app(app)
     app.extensions["books"] = Books()
@@ -118,6 +122,11 @@ def new_customer() -> str:
 def sign_up() -> AnyResponse:
     """A redirect: the calls wait in the session for the page it leads to."""
     form = request.form
+
+    if books.customer_by_email(form["email"]):
+        flash("You have signed up already. Sign in, please.")
+        return redirect(url_for(".known_customer"))
+
     customer = books.add_customer(form["name"], form["email"], "monthly" in form)
     session["customer"] = customer.id
 
@@ -360,7 +369,7 @@ def library() -> Response:
 
 @shop.after_app_request
 def be_strict(response: Response) -> Response:
-    response.headers.setdefault("Content-Security-Policy", POLICY)
+    response.headers.setdefault("Content-Security-Policy", current_app.config["POLICY"])
     return response
 
 

@@ -112,7 +112,9 @@ class Books:
         return self._customer(lambda one: one.email == email)
 
     def customer_by_key(self, key: str) -> Customer | None:
-        return self._customer(lambda one: secrets.compare_digest(one.key.encode(), key.encode()))
+        return self._customer(
+            lambda one: secrets.compare_digest(one.key.encode(), key.encode())
+        )
 
     def _customer(self, fits: c.Callable[[Customer], bool]) -> Customer | None:
         return next(filter(fits, self.customers.values()), None)

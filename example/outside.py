@@ -10,13 +10,21 @@ import concurrent.futures
 import json
 import random
 
-from flask import Blueprint, Flask, abort, current_app, flash, redirect, request, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    abort,
+    current_app,
+    flash,
+    redirect,
+    request,
+    url_for,
+)
 from flask.testing import FlaskClient
 from werkzeug.wrappers import Response
 
 from .app import books, renew_subscriptions, signed_in_customer
 from .goods import PARTS, Customer
-
 
 outside = Blueprint("outside", __name__, url_prefix="/outside")
 

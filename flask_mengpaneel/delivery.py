@@ -7,6 +7,7 @@ import collections
 import collections.abc as c
 import dataclasses
 import enum
+import functools
 import json
 import logging
 import random
@@ -38,6 +39,8 @@ READ_TIMEOUT = 10.0
 #: Seconds before the first retry, and at most between two.
 FIRST_BACKOFF = 0.25
 MOST_BACKOFF = 60.0
+#: Seconds between looks into the spool for what other processes left there.
+LOOK_EVERY = 30.0
 #: Seconds of ``Retry-After`` that are believed.
 MOST_RETRY_AFTER = 300.0
 
@@ -102,6 +105,17 @@ class Parcel:
     def records(self) -> int:
         """How many recorded operations it stands for."""
         return sum(message.records for message in self.messages)
+
+    def has_room_for(self, other: Parcel) -> bool:
+        """Whether the messages of both fit into one request."""
+        if self.rows or other.rows:
+            return False
+
+        messages = [*self.messages, *other.messages]
+        return (
+            len(messages) <= MOST_RECORDS
+            and sum(len(message.json) + 1 for message in messages) < MOST_BYTES
+        )
 
     def pick(self, indexes: c.Iterable[int]) -> Parcel:
         """A parcel of some of the messages."""
@@ -405,8 +419,7 @@ class Delivery:
         self._report = report
         self._post = post or Http(config.api_host)
         self._headers = _headers(config.token or "")
-        #: What requests are delivering themselves at the moment.
-        self._inline: list[int] = []
+        self._reset()
         ledger.add_place(self._count)
 
         if spool is not None:
@@ -414,13 +427,20 @@ class Delivery:
 
         process.on_fork(self)
 
+    def _reset(self) -> None:
+        #: What requests and tasks are delivering themselves at the moment.
+        self._deferred: dict[int, Batch] = {}
+        self._held: set[Parcel] = set()
+        self._look_at = 0.0
+
     def _count(self, balance: Balance) -> None:
-        balance.waiting += sum(self._inline)
+        balance.waiting += sum(b.records for b in list(self._deferred.values()))
+        balance.waiting += sum(p.records for p in list(self._held) if not p.rows)
 
     def after_fork(self) -> None:
         """Start anew in a child process: what waits is the parent's to deliver."""
         self.ledger.reset()
-        self._inline = []
+        self._reset()
 
         if isinstance(self._post, Http):
             self._post.forget()
@@ -653,8 +673,6 @@ class Delivery:
     def tell(self, dropped: c.Iterable[Dropped]) -> None:
         """Report what was dropped."""
         for parcel, reason in dropped:
-            log.warning("%d records dropped: %s", parcel.records, reason)
-
             try:
                 self._report([json.loads(m.json) for m in parcel.messages], reason)
             except Exception:
@@ -672,60 +690,106 @@ class Delivery:
         if self.spool is not None:
             self.spool.close()
 
-    # Now, in the request.
+    # Now, in the request or in a task.
 
-    def deliver(self, batch: Batch) -> None:
-        """Deliver a batch within ``MENGPANEEL_TIMEOUT``; what misses it is kept."""
+    def defer(self, batch: Batch) -> c.Callable[[], None]:
+        """Put a batch on the books; calling the result delivers it."""
+        self._deferred[id(batch)] = batch
+
+        return functools.partial(self._deliver, batch)
+
+    def _deliver(self, batch: Batch) -> None:
         deadline = time.monotonic() + self.config.timeout
         messages, dropped = self.pack(batch)
-
-        packed = parcels(messages)
+        packed = collections.deque(parcels(messages))
 
         with self.ledger.moving():
+            del self._deferred[id(batch)]
             self.count_dropped(dropped)
-            self._inline += [parcel.records for parcel in packed]
+            self.hold(packed)
 
-        for parcel in packed:
-            self._deliver(parcel, deadline)
+        left = self.run(packed, deadline)
 
-    def _deliver(self, parcel: Parcel, deadline: float) -> None:
-        pending = collections.deque([parcel])
+        # Where no thread does it, requests send what waits from before.
+        if not packed and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_EVERY
+            packed.extend(self.drain(MOST_RECORDS))
+            left = self.run(packed, deadline)
+
+        with self.ledger.moving():
+            self.let_go(packed)
+            told = [told for p in packed for told in self.keep(p, left.reason)]
+
+        self.tell(told)
+
+    def send_spool(self, deadline: float) -> int:
+        """Send what waits in the spool; how many records were delivered."""
+        before = self.ledger.forwarded
+
+        while time.monotonic() < deadline:
+            pending = collections.deque(self.drain(MOST_RECORDS))
+
+            if not pending:
+                break
+
+            last = self.run(pending, deadline)
+
+            for parcel in pending:
+                self.keep(parcel, last.reason)
+
+            if pending:
+                break
+
+        return self.ledger.forwarded - before
+
+    def hold(self, parcels: c.Iterable[Parcel]) -> None:
+        """Count parcels as being delivered by :meth:`run`."""
+        self._held.update(parcels)
+
+    def let_go(self, parcels: c.Iterable[Parcel]) -> None:
+        """Count parcels as that no more."""
+        self._held.difference_update(parcels)
+
+    def run(
+        self,
+        pending: collections.deque[Parcel],
+        deadline: float,
+        *,
+        patient: bool = True,
+    ) -> Attempt:
+        """Send parcels one after the other until the deadline.
+
+        :param pending: what couldn't be sent is left in there.
+        :param patient: try again after a failure.
+        :return: the last attempt that failed.
+        """
         failures = 0
-        reason = "no time was left"
+        last = Attempt(reason="no time was left")
 
         while pending and (left := deadline - time.monotonic()) > 0:
-            parcel = pending.popleft()
-            verdict = self.ask(parcel, left)
+            parcel = pending[0]
+            verdict = self.ask(parcel, min(left, READ_TIMEOUT))
 
             with self.ledger.moving():
                 attempt = self.settle(parcel, verdict)
+                pending.popleft()
                 pending.extendleft(reversed(attempt.again))
-                self._inline.remove(parcel.records)
-                self._inline += [again.records for again in attempt.again]
+                self.let_go([parcel])
+                self.hold(attempt.again)
 
             self.tell(attempt.dropped)
 
             if attempt.failed:
-                reason = attempt.reason
+                last = attempt
                 pause = backoff(failures, attempt.retry_after)
                 failures += 1
 
-                if time.monotonic() + pause >= deadline:
+                if not patient or time.monotonic() + pause >= deadline:
                     break
 
                 time.sleep(pause)
 
-        self._give_up(pending, reason)
-
-    def _give_up(self, pending: c.Iterable[Parcel], reason: str) -> None:
-        dropped = []
-
-        with self.ledger.moving():
-            for parcel in pending:
-                self._inline.remove(parcel.records)
-                dropped += self.keep(parcel, reason)
-
-        self.tell(dropped)
+        return last
 
 
 def open_spool(config: Config, folder: str) -> Spool | None:

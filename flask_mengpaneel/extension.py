@@ -164,10 +164,22 @@ def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher
         app,
         config,
         ledger,
-        make_transport(config, delivery),
+        make_transport(config, delivery, lambda: _celery(reference)),
         InlineTransport(delivery),
         Signer(app) if config.fallback else None,
     )
+
+
+def _celery(reference: weakref.ref[Flask]) -> t.Any:
+    app = reference()
+
+    if app is None or "celery" not in app.extensions:
+        raise RuntimeError(
+            "MENGPANEEL_TRANSPORT is 'celery', but app.extensions has no 'celery':"
+            " see https://flask.palletsprojects.com/patterns/celery/."
+        )
+
+    return app.extensions["celery"]
 
 
 def _spool(app: Flask, config: Config) -> Spool | None:

@@ -205,12 +205,10 @@ class Flusher:
             return ours, strays
 
         now = exchange.visitor.known
-        person = now.after([*calls.before_setup, *calls.setup])
-        identified = any(call.name == "identify" for call in calls.setup)
         oldest = time.time() - self.config.delayed_max_age
 
         for entry in exchange.waiting.entries:
-            stays = entry.at >= oldest and entry.is_of(person, now, identified)
+            stays = entry.at >= oldest and entry.is_of(now, calls)
             (ours if stays else strays).append(entry)
 
         return ours, strays
@@ -245,8 +243,9 @@ class Flusher:
 
     def _send(self, entry: Entry, visitor: Visitor) -> None:
         """Send calls that waited from the server, as of the person they are of."""
-        owner = visitor.as_person(entry.owner)
-        self._ask(self._server_chain, entry.calls, owner, None)
+        # The calls themselves say who it was then.
+        then = entry.seen if entry.owner else visitor.identity
+        self._ask(self._server_chain, entry.calls, visitor.as_person(then), None)
 
     def take_back(self, calls: CallLog, request: Request, response: Response) -> None:
         """Send calls from the server that a browser couldn't make."""

@@ -27,6 +27,9 @@ if t.TYPE_CHECKING:
 # https://docs.mixpanel.com/reference/track-event#limits
 _MAX_RECORD = 1_048_576
 
+# Where a request keeps its manager while its body waits to be streamed.
+_KEY = "flask_mengpaneel.manager"
+
 
 class Manager(Recorder):
     """Calls outside of a request: in a script, a CLI command, a job.
@@ -300,7 +303,12 @@ def manager_at_hand() -> Manager:
         )
 
     outer = manager
-    manager = g._mengpaneel = Manager.of_request(flusher, current)
+    manager = current.environ.get(_KEY)
+
+    if manager is None or manager._request is not current:
+        manager = Manager.of_request(flusher, current)
+
+    g._mengpaneel = manager
     manager._outer.append(outer)
     return manager
 
@@ -312,8 +320,14 @@ def manager_of(request: Request) -> Manager | None:
 
 
 def leave(manager: Manager) -> None:
-    """Take a request's manager off ``g``, which the next request may share."""
+    """Take a request's manager off ``g``, which the next request may share.
+
+    Flask tears a request down before its body is streamed, and once more after that.
+    """
     outer = manager._outer.pop()
+
+    if manager._request is not None:
+        manager._request.environ[_KEY] = manager
 
     if outer is None:
         g.pop("_mengpaneel", None)

@@ -56,9 +56,10 @@ SEARCH_ENGINES = (
     ("duckduckgo", re.compile(r"https?://.*duckduckgo.com"), "q"),
 )
 
+_MARKETING = (*CAMPAIGN, *CLICK_IDS)
+
 _PARAMETERS = {
-    name: re.compile(rf"[?&]{name}=([^&#]*)")
-    for name in (*CAMPAIGN, *CLICK_IDS, "q", "p")
+    name: re.compile(rf"[?&]{name}=([^&#]*)") for name in (*_MARKETING, "q", "p")
 }
 
 _DIRECT = "$direct"
@@ -166,10 +167,7 @@ def cookie_domain(host: str) -> str | None:
 
 
 def _marketing(url: str) -> dict[str, str]:
-    if "=" not in url:
-        return {}
-
-    return {name: _parameter(url, name) for name in (*CAMPAIGN, *CLICK_IDS)}
+    return {name: _parameter(url, name) for name in _MARKETING if name in url}
 
 
 def _parameter(url: str, name: str) -> str:
@@ -207,7 +205,8 @@ def _parts(url: str) -> tuple[str, str, str, str]:
 
 def _clean(text: str | None) -> str:
     """Cut what is too long, and replace the halves of characters that no JSON takes."""
-    return (text or "")[:_LONGEST_URL].encode("utf-8", "replace").decode("utf-8")
+    text = (text or "")[:_LONGEST_URL]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _without_empty(properties: dict[str, str]) -> dict[str, str]:
@@ -215,8 +214,8 @@ def _without_empty(properties: dict[str, str]) -> dict[str, str]:
 
 
 def _cut(value: str) -> str:
-    if len(value) * 2 <= _LONGEST_VALUE:
-        return value
+    if value.isascii():
+        return value[:_LONGEST_VALUE]
 
     units = value.encode("utf-16-le")[: 2 * _LONGEST_VALUE]
     return units.decode("utf-16-le", "ignore")

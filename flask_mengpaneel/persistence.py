@@ -105,9 +105,12 @@ class Identity:
 
     @classmethod
     def from_json(cls, value: t.Any) -> Identity:
-        """Read what :meth:`to_json` gave; what isn't an id is left out."""
+        """Read what :meth:`to_json` gave.
+
+        :raises ValueError: it isn't an identity.
+        """
         if not isinstance(value, list) or len(value) != 3:
-            return cls()
+            raise ValueError("not an identity")
 
         return cls(*map(_id, value))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import collections.abc as c
 import importlib
 import os
 import signal
@@ -93,3 +94,21 @@ def leave_signals_to(native_id: int) -> None:
     """
     if hasattr(signal, "pthread_sigmask") and threading.get_native_id() != native_id:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def after_response(work: c.Callable[[], None]) -> bool:
+    """Let the platform do work when the response has left; ``False`` if it can't."""
+    if not os.environ.get("VERCEL"):
+        return False
+
+    try:
+        module = importlib.import_module("vercel.wait_until")
+        # Where nothing does the work, `wait_until` takes it and forgets it.
+        offered = module._cv_wait_until.get() is not None
+    except (ImportError, AttributeError):
+        return False
+
+    if offered:
+        module.wait_until(work)
+
+    return offered

@@ -7,7 +7,7 @@ import dataclasses
 import typing as t
 import uuid
 from abc import ABC, abstractmethod
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from flask import current_app
 
@@ -199,39 +199,49 @@ def _page_properties(visitor: Visitor) -> dict[str, Json]:
 
 
 def _same_site(location: str, request: Request) -> bool:
-    # Browsers read a backslash as a slash, and leave out tabs and line ends.
-    if any(char in location for char in "\\\t\r\n"):
+    """Whether a browser that follows a redirect comes back to this site."""
+    # Browsers read a backslash as a slash, and leave out white space.
+    if "\\" in location or any(char <= " " for char in location):
         return False
 
     try:
         target = urlsplit(location)
         here = urlsplit(request.host_url)
 
-        if target.scheme not in {"", "http", "https"}:
-            return False
-
-        if target.netloc and _host(target, here.scheme) != _host(here, here.scheme):
-            return False
-    except ValueError:
+        if target.netloc:
+            same = _host(target, here.scheme) == _host(here, here.scheme)
+        else:
+            # They take any number of slashes for two, and need none after a scheme.
+            same = not target.scheme and not location.startswith("//")
+    except (ValueError, KeyError):
         return False
 
-    return _in_cookie_path(target.path, bool(target.netloc), request)
+    return same and _cookie_goes_to(target, request)
 
 
-def _host(url: t.Any, default_scheme: str) -> tuple[str | None, int | None]:
+def _host(url: SplitResult, default_scheme: str) -> tuple[str | None, int | None]:
     """Host and port, where the default ports of http and https are the same."""
     scheme = url.scheme or default_scheme
     port = url.port if url.port != {"http": 80, "https": 443}[scheme] else None
     return url.hostname, port
 
 
-def _in_cookie_path(path: str, absolute: bool, request: Request) -> bool:
-    """Whether the session's cookie goes along to a path."""
-    if not path.startswith("/") and not absolute:
-        return True
+def _cookie_goes_to(target: SplitResult, request: Request) -> bool:
+    """Whether the session's cookie goes along to a URL of this site.
 
-    cookie_path = current_app.session_interface.get_cookie_path(current_app)
-    return (path or "/").startswith(cookie_path)
+    https://www.rfc-editor.org/rfc/rfc6265#section-5.1.4
+    """
+    interface = current_app.session_interface
+    secure = interface.get_cookie_secure(current_app)
+
+    if secure and (target.scheme or request.scheme) == "http":
+        return False
+
+    base = interface.get_cookie_path(current_app)
+    path = urlsplit(urljoin(request.base_url, target.path)).path or "/"
+    return path.startswith(base) and (
+        base.endswith("/") or path[len(base) : len(base) + 1] in ("", "/")
+    )
 
 
 def _comes_back(exchange: Exchange) -> bool:

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 
 from . import process
 from .delivery import (
+    LOOK_EVERY,
     MOST_RECORDS,
     MOST_RETRY_AFTER,
     READ_TIMEOUT,
@@ -29,6 +30,8 @@ from .delivery import (
 )
 
 if t.TYPE_CHECKING:
+    from celery import Celery
+
     from .config import Config
     from .ledger import Balance
     from .tracker import Batch, Message
@@ -40,8 +43,6 @@ LINGER = 0.2
 #: Records that may wait in memory: fewer if there is a spool to take the rest.
 MOST_WAITING = 100_000
 MOST_WAITING_WITH_SPOOL = 10_000
-#: Seconds between looks into the spool for what other processes left there.
-LOOK_EVERY = 30.0
 #: Seconds that a request waits for the spool.
 MOST_PATIENCE = 0.1
 #: Seconds for which a worker computes before it lets others.
@@ -77,16 +78,23 @@ class Transport(ABC):
 
 
 class InlineTransport(Transport):
-    """Delivers each batch at once, within ``MENGPANEEL_TIMEOUT``."""
+    """Delivers each batch at once, within ``MENGPANEEL_TIMEOUT``.
+
+    On Vercel it does so when the response has left, where that is offered.
+    """
 
     keeps_books = True
 
     def __init__(self, delivery: Delivery) -> None:
-        self._delivery = delivery
+        self.delivery = delivery
 
     def send(self, batch: Batch) -> bool:
         """Deliver the batch; what can't be delivered in time is kept or reported."""
-        self._delivery.deliver(batch)
+        deliver = self.delivery.defer(batch)
+
+        if not process.after_response(deliver):
+            deliver()
+
         return True
 
 
@@ -111,6 +119,15 @@ class Lane:
         self.not_before = 0.0
         #: Whether it was Mixpanel who asked for the pause.
         self.asked = False
+
+    def put(self, parcel: Parcel) -> None:
+        """Send a parcel after all others, in one request with the last if it fits."""
+        last = self.parcels[-1] if self.parcels else None
+
+        if last is not None and last.has_room_for(parcel):
+            last.messages += parcel.messages
+        else:
+            self.parcels.append(parcel)
 
     def ready(self, now: float) -> bool:
         """Whether a parcel of it may be sent."""
@@ -432,7 +449,7 @@ class ThreadTransport(Transport):
 
     def _sort(self, built: list[Parcel]) -> None:
         for parcel in built:
-            self._lanes[parcel.endpoint].parcels.append(parcel)
+            self._lanes[parcel.endpoint].put(parcel)
 
         self._news.notify_all()
         self._done.notify_all()
@@ -619,8 +636,13 @@ def _weight(batch: Batch) -> int:
     return batch.records + 1
 
 
-def make_transport(config: Config, delivery: Delivery) -> Transport | None:
-    """The background transport of an app; ``None`` if it delivers in the request."""
+def make_transport(
+    config: Config, delivery: Delivery, celery: c.Callable[[], Celery] | None = None
+) -> Transport | None:
+    """The background transport of an app; ``None`` if it delivers in the request.
+
+    :param celery: gives the Celery app when it is needed, which is not yet now.
+    """
     from .config import TRANSPORTS
 
     kind = config.transport
@@ -639,4 +661,12 @@ def make_transport(config: Config, delivery: Delivery) -> Transport | None:
         )
         return None
 
-    return ThreadTransport(delivery) if kind == "thread" else None
+    if kind == "thread":
+        return ThreadTransport(delivery)
+
+    if kind == "celery" and celery is not None:
+        from .tasks import CeleryTransport
+
+        return CeleryTransport(delivery, celery)
+
+    return None

@@ -181,15 +181,15 @@ class Visitor:
 
         return Identity(device_id=str(uuid.uuid4()))
 
-    def as_person(self, owner: Identity) -> Visitor:
-        """The same browser, when somebody else sat in front of it."""
-        if not owner or owner == self.known:
-            return self
-
+    def as_person(self, person: Identity) -> Visitor:
+        """The same browser, when somebody else may have sat in front of it."""
         visitor = copy.copy(self)
-        visitor.known = visitor.identity = owner
-        visitor.cookie = {}
         visitor.successor = Identity()
+
+        if person != self.identity:
+            visitor.known = visitor.identity = person
+            visitor.cookie = {}
+
         return visitor
 
     def learn(self, made: c.Sequence[Call]) -> None:

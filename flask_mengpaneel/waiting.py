@@ -45,27 +45,19 @@ class Entry:
     @classmethod
     def of(cls, calls: CallLog, owner: Identity, seen: Identity) -> Entry:
         """An entry for calls that were recorded just now."""
-        times = [
-            moment
-            for call in calls.tracking
-            if call.tracks and isinstance(moment := call.properties["time"], float)
-        ]
-        return cls(
-            calls, owner, seen, min([*times, time.time()]), uuid.uuid4().hex[:12]
-        )
+        return cls(calls, owner, seen, time.time(), uuid.uuid4().hex[:12])
 
-    def is_of(self, person: Identity, now: Identity, identified: bool) -> bool:
+    def is_of(self, now: Identity, calls: CallLog) -> bool:
         """Whether these calls are of the person whom a request is for.
 
-        :param person: who that is.
         :param now: whom the browser takes the visitor for.
-        :param identified: whether the request itself says who it is; else the calls
-            that wait may be what says so, unless the browser has learnt of somebody
-            else in the meantime.
+        :param calls: those of the request, which may say who it is. If they don't, the
+            calls that wait may, unless the browser has learnt of somebody else.
         """
-        if identified:
-            return _agree(self.owner.user_id, person.user_id) and _agree(
-                self.owner.device_id, person.device_id
+        if calls.set_up:
+            said = Identity().after([*calls.before_setup, *calls.setup]).user_id
+            return self.owner.user_id in (None, said) and _agree(
+                self.owner.device_id, now.device_id
             )
 
         return _agree(self.seen.device_id, now.device_id) and (

@@ -1,20 +1,20 @@
-/*! Flask-Mengpaneel, MIT licence; the reasons are in docs/front-ends.md */
+/*! Flask-Mengpaneel, MIT */
 ((w, d) => {
 "use strict";
 
 if (w.Mengpaneel) return;
 
-const { fetch, navigator } = w;
-const { dataset, nonce } = (d && d.currentScript) || { dataset: {} };
-const capable = "X-Mengpaneel-Flush-Capable";
-const routes = { people: "engage", groups: "groups", events: "track" };
-const outbox = { people: [], groups: [], events: [] };
-const busy = {};
-const queue = [];
-let debug = "debug" in dataset;
-let page, main, twin, current, blocked, leaving;
+const { fetch, navigator } = w,
+  { dataset, nonce } = d.currentScript || { dataset: {} },
+  capable = "X-Mengpaneel-Flush-Capable",
+  routes = { people: "engage", groups: "groups", events: "track" },
+  outbox = { people: [], groups: [], events: [] },
+  busy = { people: [], groups: [], events: [] },
+  queue = [];
+let debug = "debug" in dataset,
+  page, main, twin, current, blocked, leaving;
 
-const quietly = (action) => {
+const safely = (action) => {
   try {
     return action();
   } catch (error) {
@@ -22,10 +22,33 @@ const quietly = (action) => {
   }
 };
 
-const load = (key) => quietly(() => JSON.parse(localStorage[key])) || [];
-const save = (key, list) => quietly(() => (localStorage[key] = JSON.stringify(list.slice(-200))));
+const load = (key) => safely(() => JSON.parse(localStorage["mengpaneel_" + key] || 0)) || [];
+const save = (key, list) => safely(() => (localStorage["mengpaneel_" + key] = JSON.stringify(list.slice(-200))));
 
-// Nothing private, nothing that every object has.
+const take = ({ text, signature, calls: only }) => {
+  const data = JSON.parse(text);
+  const all = [];
+
+  for (const [once, calls] of data.calls || [[0, data]]) {
+    const made = load("made");
+    const again = once && made.includes(once);
+
+    if (once && !again) save("made", [...made, once]);
+
+    for (const call of calls)
+      all.push({ call, text, signature, all, done: only ? !only.includes(all.length) : again });
+  }
+
+  queue.push(...all.filter((item) => !item.done));
+  flush();
+};
+
+const retake = (key) => {
+  const list = load(key);
+  save(key, []);
+  list.map(take);
+};
+
 const get = (target, name) => (name in {} || name[0] == "_" ? 0 : target[name]);
 
 const make = (target, call) => {
@@ -37,44 +60,25 @@ const make = (target, call) => {
   }
 };
 
-const take = ({ text, signature, calls: only }) => {
-  const data = JSON.parse(text);
-  const batch = { text, signature, calls: [] };
-
-  for (const [once, calls] of data.token ? data.calls || [] : [[0, data]]) {
-    const made = load("mengpaneel_made");
-    const again = once && made.includes(once);
-
-    if (once && !again) save("mengpaneel_made", [...made, once]);
-
-    for (const call of calls)
-      batch.calls.push({ call, batch, done: only ? !only.includes(batch.calls.length) : again });
-  }
-
-  queue.push(batch);
-  flush();
-};
-
-// The library keeps messages for seconds, and loses them with the page. A twin of it
-// that doesn't batch writes them, and they are sent at once.
+// A twin of the library's instance, without its queue.
 const live = (mixpanel) => {
   main = mixpanel;
   blocked = false;
-  quietly(() => {
+  safely(() => {
     const { people, config } = main;
-    twin = Object.create(main, {
-      people: { value: Object.create(people) },
-      config: { value: Object.assign(Object.create(config), { api_transport: "sendBeacon" }) },
-    });
+    twin = Object.create(main);
+    twin.people = Object.create(people);
+    twin.config = Object.create(config);
+    twin.config.api_transport = "sendBeacon";
 
-    // Builds rename what is private.
     for (const key in main) if (main[key] === true) twin[key] = false;
     for (const key in people) if (people[key] == main) twin.people[key] = twin;
 
     for (const kind in routes)
       main.add_hook("before_send_" + kind, (message) => {
         if (!current) return message;
-        current.done = outbox[kind].push([message, current]);
+        outbox[kind].push([message, current]);
+        current.done = true;
         return null;
       });
   });
@@ -86,61 +90,67 @@ const perform = (call) => {
   const people = /^people$|_group$/.test(name);
 
   if (debug) console.debug("Mengpaneel", JSON.stringify(call), debug);
-
-  // Without an identify on this page, updates wait.
   if (people && main.get_property("$user_id")) twin.identify(main.get_distinct_id());
-
   make(people || /^(alias|identify|track(_[pw].*)?)$/.test(name) ? twin : main, call);
 };
 
-const flush = () => {
-  if (main) {
-    for (const batch of queue.splice(0))
-      for (current of batch.calls) if (!current.done) quietly(() => perform(current.call));
-    current = 0;
-    send();
-  } else if (blocked) back(queue.splice(0));
-};
+const flush = () =>
+  safely(() => {
+    if (blocked) back(queue.splice(0));
+    else if (main) {
+      for (current of queue.splice(0)) safely(() => perform(current.call));
+      current = 0;
+      send();
+    }
+  });
 
 const send = () => {
   for (const kind in routes)
-    while (outbox[kind][0] && (leaving || !busy[kind])) post(kind, outbox[kind].splice(0, 20));
+    while (outbox[kind][0] && (leaving || !busy[kind][0])) post(kind, outbox[kind].splice(0, 20));
 };
 
-const post = (kind, messages) => {
+const post = (kind, batch) => {
   const { api_extra_query_params, api_routes, ip, xhr_headers: headers } = main.config;
   const query = new URLSearchParams({ verbose: 1, ip: +ip, ...api_extra_query_params });
   const url = `${main.get_api_host(kind)}/${api_routes[routes[kind]]}?${query}`;
-  const body = new URLSearchParams({ data: JSON.stringify(messages.map(([message]) => message)) });
-  const request = (keepalive) => fetch(url, { method: "POST", body, keepalive, headers, credentials: "include" });
-  const failed = () => back(messages.map(([, call]) => ((call.done = 0), call.batch)));
+  const body = new URLSearchParams({ data: JSON.stringify(batch.map(([message]) => message)) });
+  const items = batch.map(([, item]) => item);
+  const request = (keepalive) => fetch(url, { method: "POST", body, headers, keepalive });
 
-  // This says at once whether it may outlive the page.
-  if (leaving) return navigator.sendBeacon(url, body) || failed();
+  if (leaving) return navigator.sendBeacon(url, body) || back(items);
 
-  busy[kind] = true;
+  busy[kind] = items;
   request(true)
     .catch(() => leaving || request().catch(() => (blocked = navigator.onLine)))
     .then((response) => response.json())
+    .then(({ status }) => status)
     .catch(() => 0)
-    .then((answer) => {
-      busy[kind] = false;
+    .then((taken) => {
+      busy[kind] = [];
       if (leaving) return;
-      if (answer !== 1 && answer.status !== 1) failed();
+      if (taken) save("doubt", []);
+      else back(items);
+      if (blocked) retake("doubt");
       send();
     });
 };
 
-// What can't be made goes back to the app, else to the next page.
-const back = (batches) => {
-  for (const { text, signature, calls: all } of new Set(batches)) {
-    const calls = all.reduce((list, call, i) => (call.done ? list : (call.done = [...list, i])), []);
-    const left = { text, signature, calls, blocked: !!blocked };
-    const body = JSON.stringify(left);
-    const url = signature && page.fallback;
-    const keep = () => save("mengpaneel_left", [...load("mengpaneel_left"), left]);
+const bodies = (items) => {
+  for (const item of items) item.done = false;
 
-    if (!calls[0] && calls[0] !== 0) continue;
+  return [...new Set(items.map((item) => item.all))].map((all) => {
+    const { text, signature } = all[0];
+    const calls = all.reduce((list, item, i) => (item.done ? list : (item.done = [...list, i])), []);
+    return { text, signature, calls, blocked: !!blocked };
+  });
+};
+
+const back = (items) => {
+  for (const left of bodies(items)) {
+    const url = left.signature && page.fallback;
+    const body = JSON.stringify(left);
+    const keep = () => save("left", [...load("left"), left]);
+
     if (url && !leaving)
       fetch(url, { method: "POST", body, keepalive: true }).then(
         (response) => response.status > 428 && keep(),
@@ -153,13 +163,15 @@ const back = (batches) => {
 const adopt = () => {
   if (w.mixpanel && !main)
     w.mixpanel.push(function () {
-      if (!main) live(this);
+      main || live(this);
     });
 };
 
 const check = () => {
   adopt();
-  blocked = !main;
+  if (main) return;
+  blocked = true;
+  retake("doubt");
   flush();
 };
 
@@ -172,7 +184,7 @@ const stand = (owner, root) =>
         : (...args) => {
             const method = (mixpanel) => owner(mixpanel)[name](...args);
             (root || target).push(function () {
-              quietly(() => method(this));
+              safely(() => method(this));
             });
             return name == "get_group" && stand(method, target);
           },
@@ -184,12 +196,12 @@ const instance = () => {
   return root;
 };
 
-const boot = ({ token, library, ...data }) => {
-  const config = { ...data.config };
+const boot = () => {
+  const config = { ...page.config };
   const root = (w.mixpanel = instance());
   const script = d.createElement("script");
   root.__SV = 1.2;
-  root._i = [[token, config, "mixpanel"]];
+  root._i = [[page.token, config, "mixpanel"]];
   root.init = (token, options, name) => {
     if (!name) return void Object.assign(config, options);
     root[name] = instance();
@@ -199,9 +211,9 @@ const boot = ({ token, library, ...data }) => {
   script.onload = script.onerror = check;
 
   try {
-    script.src = library;
+    script.src = page.library;
   } catch (error) {
-    const policy = { createScriptURL: () => library };
+    const policy = { createScriptURL: () => page.library };
     script.src = w.trustedTypes.createPolicy("mengpaneel", policy).createScriptURL();
   }
 
@@ -212,17 +224,15 @@ const scan = () => {
   for (const element of d.querySelectorAll("script#mengpaneel")) {
     const text = element.textContent;
     const first = !page;
-    element.remove(); // No snapshot of the page has it again.
-    quietly(() => {
+    element.remove();
+    safely(() => {
       page = JSON.parse(text);
       debug = page.debug || debug;
 
       if (first) {
-        if (page.library && !w.mixpanel) boot(page);
+        if (page.library && !w.mixpanel) boot();
         adopt();
-        const left = load("mengpaneel_left");
-        save("mengpaneel_left", []);
-        left.map(take);
+        retake("left");
       }
 
       take({ text, signature: element.dataset.signature });
@@ -230,19 +240,14 @@ const scan = () => {
   }
 };
 
-w.Mengpaneel = {
-  use: live,
-  make: (mixpanel, calls) => calls.map((call) => quietly(() => make(mixpanel, call))),
-};
-
-if (!d) return;
+w.Mengpaneel = { use: live };
 
 const ours = (url) => url.startsWith(w.origin + "/");
 
 const announces = (url) =>
   main &&
   !blocked &&
-  quietly(() => {
+  safely(() => {
     const { href, pathname } = new URL(url, d.baseURI);
     return (
       ours(href) &&
@@ -252,7 +257,7 @@ const announces = (url) =>
   });
 
 const receive = (url, get) =>
-  quietly(() => {
+  safely(() => {
     const text = ours(url) && get("X-Mengpaneel-Calls");
 
     if (text) take({ text, signature: get("X-Mengpaneel-Signature") });
@@ -262,13 +267,11 @@ w.fetch = function (input, init) {
   const request = input instanceof Request;
   const headers =
     announces(request ? input.url : input) &&
-    quietly(() => (request ? input.headers : new Headers((init || {}).headers)));
+    safely(() => (request ? input.headers : new Headers((init || {}).headers)));
 
-  // What Turbo fetches in advance is shown later, or never.
   if (!headers || headers.has("X-Sec-Purpose")) return fetch.apply(this, arguments);
 
   headers.set(capable, "true");
-  // With a second argument, a Request loses more than its headers.
   const answer = fetch.call(
     this,
     input,
@@ -282,27 +285,23 @@ w.fetch = function (input, init) {
 };
 
 const { prototype } = XMLHttpRequest;
-const { open, send: dispatch } = prototype;
-const urls = new WeakMap();
+const { open } = prototype;
+
+function listen() {
+  if (this.readyState < 2) return;
+  this.removeEventListener("readystatechange", listen);
+  receive(this.responseURL, (name) => this.getResponseHeader(name));
+}
 
 prototype.open = function (method, url) {
-  urls.set(this, url);
-  return open.apply(this, arguments);
-};
+  const result = open.apply(this, arguments);
 
-prototype.send = function () {
-  if (announces(urls.get(this)))
-    quietly(() => {
-      const listen = () => {
-        if (this.readyState < 2) return;
-        this.removeEventListener("readystatechange", listen);
-        receive(this.responseURL, (name) => this.getResponseHeader(name));
-      };
-      this.setRequestHeader(capable, "true");
-      this.addEventListener("readystatechange", listen);
-    });
+  if (announces(url)) {
+    this.setRequestHeader(capable, "true");
+    this.addEventListener("readystatechange", listen);
+  }
 
-  return dispatch.apply(this, arguments);
+  return result;
 };
 
 const begin = () => {
@@ -317,8 +316,9 @@ w.addEventListener("pagehide", () => {
   leaving = true;
   send();
   back(queue.splice(0));
+  save("doubt", [...load("doubt"), ...bodies(busy.events)]);
 });
 
 if (d.prerendering) d.addEventListener("prerenderingchange", begin);
 else begin();
-})(globalThis, globalThis.document);
+})(window, document);

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import collections.abc as c
+import json
 import typing as t
 
 import pytest
@@ -9,6 +10,7 @@ from flask.testing import FlaskClient
 
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.testing import RecordingTransport
+from flask_mengpaneel.tracker import Tracker
 
 CreateApp = c.Callable[..., Flask]
 
@@ -61,3 +63,13 @@ def app(create_app: CreateApp) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+def sent(app: Flask, transport: RecordingTransport) -> list[dict[str, t.Any]]:
+    """What Mixpanel would get of what was sent from the server, in order."""
+    tracker = Tracker(app.extensions["mengpaneel"].config)
+    return [
+        json.loads(message.json)
+        for batch in transport.batches
+        for message in tracker.messages(batch)[0]
+    ]

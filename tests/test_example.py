@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 
 from example.app import POLICY, create_app, mengpaneel
 from flask_mengpaneel import Outcome, flushed
-from flask_mengpaneel.calls import Call
 from flask_mengpaneel.arrivals import Store
+from flask_mengpaneel.calls import Call
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -23,7 +23,9 @@ Flushed = list[tuple[str, list[str]]]
 
 @pytest.fixture
 def app(tmp_path: pathlib.Path) -> c.Iterator[Flask]:
-    app = create_app(str(tmp_path), BENCH_PAUSE=0, TESTING=True)
+    library = tmp_path / "mixpanel.min.js"
+    library.touch()
+    app = create_app(str(tmp_path), BENCH_PAUSE=0, LIBRARY=library, TESTING=True)
     yield app
 
     with app.app_context():
@@ -120,6 +122,14 @@ def test_sign_up_waits_over_two_redirects(
     ]
 
 
+def test_nobody_signs_up_twice(client: FlaskClient, outcomes: list[Outcome]) -> None:
+    form = {"name": "Ada", "email": "ada@example.com"}
+    page = client.post("/sign-up", data=form, follow_redirects=True)
+
+    assert page.request.path == "/sign-in"
+    assert outcomes == []
+
+
 def test_signing_in_waits_and_signing_out_does_not(
     client: FlaskClient, outcomes: list[Outcome]
 ) -> None:
@@ -207,7 +217,10 @@ def test_what_is_taken_out_of_the_cart_is_gone(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize(
     ("header", "strategy"),
-    [({}, "AsyncServerSide"), ({"X-Mengpaneel-Flush-Capable": "1"}, "CapableClientSide")],
+    [
+        ({}, "AsyncServerSide"),
+        ({"X-Mengpaneel-Flush-Capable": "1"}, "CapableClientSide"),
+    ],
 )
 def test_a_phone_gets_the_calls_if_it_can_make_them(
     app: Flask,
@@ -365,7 +378,9 @@ def test_the_library_is_served_where_npm_has_put_it(tmp_path: pathlib.Path) -> N
     client = create_app(str(tmp_path), LIBRARY=library).test_client()
 
     assert '"library":"/library/mixpanel.min.js"' in client.get("/").text
-    assert client.get("/library/mixpanel.min.js").text == "/* the library */"
+
+    with client.get("/library/mixpanel.min.js") as file:
+        assert file.text == "/* the library */"
 
 
 def test_the_page_tells_when_the_library_is_missing(tmp_path: pathlib.Path) -> None:

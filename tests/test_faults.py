@@ -19,8 +19,9 @@ from rig import events, rig
 from shop import Process, ledgers, run, settings_for, started
 from sink import Late, Silent, Sink, Status
 
-#: Seconds that tracking may add to a request, at the 99th percentiles.
-QUICK = 0.005
+#: Seconds that tracking may add to a request, at the 99th percentiles. The benchmarks
+#: measure it; this tells waiting for Mixpanel from a machine that is busy.
+QUICK = 0.05
 
 
 def spool_of(folder: Path) -> Spool:
@@ -269,7 +270,7 @@ def test_without_a_spool_the_end_of_an_outage_is_not_awaited_and_said(
         with started(tmp_path, "visit(app, 20)", sink.url, spool=None) as process:
             assert process.wait() == 0
 
-        assert "20 records dropped: the process ended" in process.output
+        assert "20 records were not delivered: the process ended" in process.output
         (ended,) = ledgers(tmp_path)
         assert ended.balanced
         assert ended.dropped == {"the process ended": 20}

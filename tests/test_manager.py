@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from conftest import CreateApp
+from conftest import CreateApp, sent
 from flask_mengpaneel import Manager, Mengpaneel
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
 
@@ -413,7 +413,10 @@ def test_who_it_is_holds_after_a_flush(
         manager.flush()
         manager.track("B")
 
-    assert names(transport) == ["identify", "A", "identify", "B"]
+    assert [
+        (event["event"], event["properties"]["distinct_id"])
+        for event in sent(app, transport)
+    ] == [("A", "ann"), ("B", "ann")]
 
 
 def test_the_outcome_names_why_the_others_declined(app: Flask) -> None:

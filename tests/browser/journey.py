@@ -178,7 +178,8 @@ class Shop:
         if self.force is not None:
             self.mengpaneel.strategy = self.force
 
-        if "user" in session:
+        # Whoever looks at the session makes a page vary by cookie.
+        if request.path != "/cached" and "user" in session:
             self.identify(session["user"])
 
     def _after(self, response: Response) -> Response:
@@ -200,18 +201,20 @@ class Shop:
             self.mengpaneel.identify(user)
             self.mengpaneel.people.set({"$name": user})
 
-    def track(self, event: str, user: str | None = None) -> int:
-        """Track an event, and enter it into the book."""
+    def track(self, event: str) -> None:
+        """Track an event of whoever is signed in, and enter it into the book."""
+        self.track_of(session.get("user"), event)
+
+    def track_of(self, user: str | None, event: str) -> None:
+        """Track an event of somebody; ``None``: of nobody in particular."""
         with self._lock:
-            number = len(self.book)
-            entry = Entry(number, event, user or session.get("user"), "", 0, 0)
+            entry = Entry(len(self.book), event, user, "", 0, 0)
             self.book.append(entry)
 
         entry.url = _page_url()
         entry.earliest = time.time()
-        self.mengpaneel.track(event, {"Number": number})
+        self.mengpaneel.track(event, {"Number": entry.number})
         entry.latest = time.time()
-        return number
 
     def profile(self, user: str, operation: str, properties: dict[str, Json]) -> None:
         """Change a profile, and enter it into the book."""
@@ -267,7 +270,7 @@ class Shop:
 
         expected = {entry.number for entry in self.book}
         wait_until(lambda: expected <= {e["Number"] for e in self.arrived})
-        wait_until(lambda: not self.missing_operations())
+        wait_until(lambda: not self.missing_operations(), 5)
 
     def missing_operations(self) -> dict[str, tuple[Json, Json]]:
         """What profiles are and aren't, against the book."""
@@ -438,8 +441,9 @@ class Views:
         return Response("<!doctype html><title>Old</title><img src=/pixel.gif>Old")
 
     def cached(self) -> Response:
-        """A page that browsers keep for a minute, or ask for again each time."""
-        self.shop.track("View Cached")
+        """A page that browsers keep for a minute, or ask for again each time; it is
+        the same one for all visitors."""
+        self.shop.track_of(None, "View Cached")
         response = Response(self.shop.page("Cached"))
 
         if "etag" in request.args:
@@ -513,7 +517,7 @@ class Views:
         with self.shop.mengpaneel.setup():
             self.shop.mengpaneel.identify(user)
 
-        self.shop.track("Pay", user)
+        self.shop.track_of(user, "Pay")
         self.shop.profile(user, "increment", {"Spent": 42})
         return jsonify(paid=True)
 

@@ -247,7 +247,9 @@ class Site(Server):
 
     def _api(self, name: str) -> Response:
         body = request.get_data(as_text=True)
-        self.seen.append((name, body, request.headers.get("X-Mengpaneel-Flush-Capable")))
+        self.seen.append(
+            (name, body, request.headers.get("X-Mengpaneel-Flush-Capable"))
+        )
         response = Response(body or f"answer {name}", content_type="text/plain")
         response.headers["Cache-Control"] = "no-store"
 

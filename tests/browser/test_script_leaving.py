@@ -39,7 +39,9 @@ def prepare(site: Site, wait: int, way: str, **more: t.Any) -> list[str]:
         )
         leave = f"<script>setTimeout(() => {{ {LEAVE[way]} }}, {wait})</script>"
         site.pages[f"/{run}"] = Page(
-            data=data, body=f'<a href="/next">next</a>{leave}', signature=f"signed-{run}"
+            data=data,
+            body=f'<a href="/next">next</a>{leave}',
+            signature=f"signed-{run}",
         )
         due += [f"{run}-{number}" for number in range(size)]
 
@@ -142,7 +144,9 @@ def test_more_than_may_outlive_a_page_is_not_lost(
     site: Site, context: BrowserContext, wait: int
 ) -> None:
     site.api.delay = 1
-    large = [track(f"0-{number}", number, Text=["x" * 200] * 10) for number in range(80)]
+    large = [
+        track(f"0-{number}", number, Text=["x" * 200] * 10) for number in range(80)
+    ]
     leave = f"""<script>
         const timer = setInterval(() => {{
             if (!window.mixpanel.__loaded) return;

@@ -1,0 +1,1 @@
+"""What Flask-Mengpaneel costs, beside its peers, measured in one run."""

@@ -1,0 +1,538 @@
+"""Each event with whom it happened to, once, whatever browsers do with pages."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import threading
+import typing as t
+import urllib.request
+from pathlib import Path
+
+import pytest
+from journey import LOADED, SERVER_ONLY, Shop, arrive, cookies
+from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Page as Tab
+from script_pages import wait_until
+
+OpenShop = c.Callable[..., Shop]
+
+
+@pytest.fixture
+def open_shop(tmp_path: Path) -> c.Iterator[OpenShop]:
+    """Opens a shop, which is closed after the test."""
+    shops: list[Shop] = []
+
+    def open_(**options: t.Any) -> Shop:
+        shops.append(Shop(tmp_path / str(len(shops)), **options))
+        return shops[-1]
+
+    yield open_
+
+    for shop in shops:
+        shop.close()
+
+
+@pytest.fixture
+def shop(open_shop: OpenShop) -> Shop:
+    return open_shop()
+
+
+def sign_in(tab: Tab, user: str) -> None:
+    tab.evaluate(
+        "user => fetch(`/api/sign-in?user=${user}`, {method: 'POST'})"
+        ".then(answer => answer.json())",
+        user,
+    )
+
+
+def persons(shop: Shop) -> dict[str, set[str]]:
+    """Each event's name -> whose events of that name are."""
+    people = shop.people()
+    found: dict[str, set[str]] = {}
+
+    for entry in shop.book:
+        found.setdefault(entry.event, set()).add(people[entry.number])
+
+    return found
+
+
+# -- who
+
+
+@pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
+def test_signing_out_over_a_redirect_ends_the_visitor_there(
+    open_shop: OpenShop, page: Tab, options: dict[str, t.Any]
+) -> None:
+    shop = open_shop(**options)
+    page.goto(f"{shop.url}/products/1")
+    page.wait_for_load_state("load")
+    sign_in(page, "ann")
+    page.goto(f"{shop.url}/products/2")
+    page.click("text=Sign out")
+    page.wait_for_url(f"{shop.url}/")
+    page.wait_for_load_state("load")
+    page.goto(f"{shop.url}/products/3")
+    page.wait_for_load_state("load")
+    shop.settle(page)
+    shop.check()
+    people = persons(shop)
+    assert people["View Product 1"] == people["Sign In"] == {"ann"}
+    assert people["View Product 2"] == people["Sign Out"] == {"ann"}
+    assert people["Land"] == people["View Product 3"] != {"ann"}
+    assert len(people["Land"]) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
+def test_who_signs_in_after_a_sign_out_gets_nothing_of_the_one_before(
+    open_shop: OpenShop, page: Tab, options: dict[str, t.Any]
+) -> None:
+    shop = open_shop(**options)
+    page.goto(f"{shop.url}/products/1")
+    page.wait_for_load_state("load")
+    sign_in(page, "ann")
+    page.click("text=Sign out")
+    page.wait_for_url(f"{shop.url}/")
+    page.wait_for_load_state("load")
+    sign_in(page, "bob")
+    page.goto(f"{shop.url}/products/2")
+    page.wait_for_load_state("load")
+    shop.settle(page)
+    shop.check()
+    people = persons(shop)
+    assert people["View Product 1"] == people["Sign Out"] == {"ann"}
+    assert people["Land"] == people["View Product 2"] == {"bob"}
+
+
+@pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
+def test_switching_the_account_over_a_redirect_moves_no_event(
+    open_shop: OpenShop, page: Tab, options: dict[str, t.Any]
+) -> None:
+    shop = open_shop(**options)
+    page.goto(f"{shop.url}/products/1")
+    page.wait_for_load_state("load")
+    sign_in(page, "ann")
+    page.goto(f"{shop.url}/switch/bob?to=/switch/eve")
+    page.wait_for_load_state("load")
+    shop.settle(page)
+    shop.check()
+    assert shop.names[:5] == [
+        "View Product 1",
+        "Sign In",
+        "Leave Account",
+        "Leave Account",
+        "Land",
+    ]
+    people = shop.people()
+    assert [people[number] for number in range(5)] == ["ann", "ann", "ann", "bob", "eve"]
+
+
+def test_impersonation_and_back_moves_no_event(shop: Shop, page: Tab) -> None:
+    arrive(page, f"{shop.url}/products/1")
+    sign_in(page, "root")
+    page.goto(f"{shop.url}/switch/ann?to=/products/2")
+    page.wait_for_function(LOADED)
+    page.goto(f"{shop.url}/switch/root?to=/products/3")
+    page.wait_for_function(LOADED)
+    shop.settle(page)
+    shop.check()
+    people = shop.people()
+    assert [people[number] for number in range(6)] == [
+        "root",
+        "root",
+        "root",
+        "ann",
+        "ann",
+        "root",
+    ]
+
+
+def test_signing_in_by_fetch_identifies_the_browser_at_once(
+    shop: Shop, page: Tab
+) -> None:
+    arrive(page, shop.url)
+    sign_in(page, "ann")
+    page.wait_for_function("window.mixpanel.get_distinct_id() === 'ann'")
+    page.evaluate("mixpanel.track('Of The Page', {Number: -1}, {send_immediately: true})")
+    shop.settle(page)
+    assert wait_until(lambda: -1 in shop.people()) and shop.people()[-1] == "ann"
+
+
+@pytest.mark.parametrize("slow", ["library", "pixel"])
+def test_a_picture_on_the_first_page_is_of_the_pages_visitor(
+    shop: Shop, page: Tab, slow: str
+) -> None:
+    shop.delays[slow] = 0.4
+    arrive(page, f"{shop.url}/quiet?body=<img src=/pixel.gif>")
+    page.wait_for_load_state("load")
+    shop.delays[slow] = 0.0
+    arrive(page, f"{shop.url}/products/1")
+    sign_in(page, "ann")
+    shop.settle(page)
+    shop.check()
+    assert persons(shop)["See Picture"] == {"ann"}
+
+
+def test_the_library_goes_on_with_the_device_that_the_server_began(
+    shop: Shop, page: Tab, context: BrowserContext
+) -> None:
+    page.goto(f"{shop.url}/old")
+    page.wait_for_load_state("load")
+    wait_until(lambda: shop.arrived)
+    device = shop.event("See Picture")["$device_id"]
+    arrive(page, shop.url)
+    assert page.evaluate("mixpanel.get_property('$device_id')") == device
+    shop.settle(page)
+    shop.check()
+    assert {event["$device_id"] for event in shop.arrived} == {device}
+    kept = [
+        cookie
+        for cookie in context.cookies()
+        if cookie.get("name") == "mp_TOKEN_mixpanel"
+    ]
+    assert [cookie.get("httpOnly") for cookie in kept] == [False]
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    ["%7Bgarbage", "null", "%7B%22distinct_id%22%3A%7B%7D%7D", "%22%F0%9F%8E%89%22"],
+)
+def test_a_garbage_cookie_harms_nobody(
+    shop: Shop, page: Tab, context: BrowserContext, cookie: str
+) -> None:
+    context.add_cookies(
+        [{"name": "mp_TOKEN_mixpanel", "value": cookie, "url": shop.url}]
+    )
+    page.goto(f"{shop.url}/old")
+    page.wait_for_load_state("load")
+    arrive(page, shop.url)
+    sign_in(page, "ann")
+    shop.settle(page)
+    shop.check()
+    assert persons(shop)["Land"] == {"ann"}
+
+
+# -- once
+
+
+def test_two_tabs_that_race_for_delayed_calls_make_them_once(
+    shop: Shop, page: Tab, context: BrowserContext
+) -> None:
+    arrive(page, shop.url)
+    sign_in(page, "ann")
+    other = context.new_page()
+    arrive(other, f"{shop.url}/quiet")
+    jar = "; ".join(f"{name}={value}" for name, value in cookies(context).items())
+    delayed = _session_with_calls(f"{shop.url}/go?to=/quiet", jar)
+    context.add_cookies([{"name": "session", "value": delayed, "url": shop.url}])
+    # Both requests leave with the same session, before either answer comes.
+    gate = threading.Barrier(2, timeout=10)
+    quiet = shop.app.view_functions["quiet"]
+
+    def together() -> t.Any:
+        gate.wait()
+        return quiet()
+
+    shop.app.view_functions["quiet"] = together
+    page.evaluate("setTimeout(() => location.href = '/quiet?one')")
+    other.evaluate("setTimeout(() => location.href = '/quiet?two')")
+    page.wait_for_url("**/quiet?one")
+    other.wait_for_url("**/quiet?two")
+    page.wait_for_function(LOADED)
+    other.wait_for_function(LOADED)
+    shop.settle(page, other)
+    shop.check()
+    assert shop.names.count("Go") == 1
+
+
+def _session_with_calls(url: str, jar: str) -> str:
+    """The session that a redirect with delayed calls sets."""
+
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *args: t.Any) -> None:
+            return None
+
+    headers = {
+        "Cookie": jar,
+        "User-Agent": "Mozilla/5.0",
+        "Sec-Fetch-Dest": "document",
+        "Sec-Fetch-Mode": "navigate",
+    }
+
+    try:
+        urllib.request.build_opener(Stay).open(
+            urllib.request.Request(url, headers=headers), timeout=10
+        )
+    except urllib.request.HTTPError as answer:
+        found = answer.headers.get_all("Set-Cookie") or []
+        (session,) = [line for line in found if line.startswith("session=")]
+        return session.split(";")[0].removeprefix("session=")
+
+    raise AssertionError("this was no redirect")
+
+
+def test_back_and_forward_make_calls_once(shop: Shop, page: Tab) -> None:
+    arrive(page, f"{shop.url}/go?to=/cached")
+    page.goto(f"{shop.url}/products/2")
+    page.evaluate("location.href = '/cached'")
+    page.wait_for_url("**/cached")
+    page.wait_for_function(LOADED)
+    page.goto(f"{shop.url}/products/3")
+    page.wait_for_function(LOADED)
+    seen = len(shop.book)
+    page.go_back(wait_until="load")
+    page.wait_for_function(LOADED)
+    # The page that has calls came from the browser's cache.
+    assert len(shop.book) == seen
+    page.go_back(wait_until="load")
+    page.go_back(wait_until="load")
+    page.go_forward(wait_until="load")
+    page.wait_for_function(LOADED)
+    shop.settle(page)
+    shop.check()
+    assert shop.names.count("Go") == 1
+
+
+@pytest.fixture
+def remembering(chromium: Browser) -> c.Iterator[Tab]:
+    """A tab of a browser that keeps left pages as they are."""
+    browser = chromium.browser_type.launch(
+        executable_path=_executable(chromium),
+        args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"],
+        ignore_default_args=["--disable-back-forward-cache"],
+    )
+    yield browser.new_page()
+    browser.close()
+
+
+def _executable(chromium: Browser) -> str:
+    from needs import need
+
+    return need("chromium")
+
+
+def test_a_page_from_the_back_forward_cache_makes_no_calls_again(
+    shop: Shop, remembering: Tab
+) -> None:
+    page = remembering
+    page.add_init_script(
+        "addEventListener('pageshow', event => window.restored = event.persisted)"
+    )
+    arrive(page, f"{shop.url}/products/1")
+    sign_in(page, "ann")
+    page.goto(f"{shop.url}/go?to=/products/2")
+    page.wait_for_function(LOADED)
+    page.evaluate("window.mark = 1")
+    page.goto(f"{shop.url}/products/3")
+    page.wait_for_function(LOADED)
+    page.go_back(wait_until="commit")
+    page.wait_for_function("window.restored === true && window.mark === 1")
+    page.evaluate("fetch('/api/stock').then(answer => answer.text())")
+    shop.settle(page)
+    shop.check()
+    assert shop.names == [
+        "View Product 1",
+        "Sign In",
+        "Go",
+        "View Product 2",
+        "View Product 3",
+        "Check Stock",
+        "Fence",
+    ]
+
+
+def test_reloading_makes_delayed_calls_once(shop: Shop, page: Tab) -> None:
+    arrive(page, f"{shop.url}/products/1")
+    sign_in(page, "ann")
+    page.goto(f"{shop.url}/go?to=/products/2")
+    page.reload()
+    page.wait_for_function(LOADED)
+    page.reload()
+    page.wait_for_function(LOADED)
+    shop.settle(page)
+    shop.check()
+    assert shop.names.count("Go") == 1
+    # Each of them was a view of its own.
+    assert shop.names.count("View Product 2") == 3
+
+
+def test_a_duplicated_tab_makes_no_calls_again(
+    shop: Shop, page: Tab, context: BrowserContext
+) -> None:
+    arrive(page, f"{shop.url}/cached")
+    wait_until(lambda: "View Cached" in shop.names)
+    kept = page.evaluate("JSON.stringify(sessionStorage)")
+    # What a duplicated tab starts with: the document from the cache, and a copy of
+    # what the tab kept.
+    twin = context.new_page()
+    twin.add_init_script(f"Object.assign(sessionStorage, {kept})")
+    arrive(twin, f"{shop.url}/cached")
+    assert [entry.event for entry in shop.book] == ["View Cached"]
+    shop.settle(page, twin)
+    shop.check()
+
+
+def test_a_page_from_the_http_cache_makes_no_calls_again(
+    shop: Shop, page: Tab
+) -> None:
+    arrive(page, f"{shop.url}/cached")
+    page.goto(f"{shop.url}/products/1")
+    page.evaluate("location.href = '/cached'")
+    page.wait_for_url("**/cached")
+    page.wait_for_function(LOADED)
+    assert [entry.event for entry in shop.book] == ["View Cached", "View Product 1"]
+    shop.settle(page)
+    shop.check()
+
+
+def test_a_page_that_is_asked_for_again_makes_each_call_once(
+    shop: Shop, page: Tab
+) -> None:
+    arrive(page, f"{shop.url}/go?to=/cached?etag")
+    page.goto(f"{shop.url}/products/1")
+    page.evaluate("location.href = '/cached?etag'")
+    page.wait_for_url("**/cached?etag")
+    page.wait_for_function(LOADED)
+    shop.settle(page)
+    shop.check()
+    assert shop.names.count("Go") == 1
+
+
+def test_a_304_leaves_delayed_calls_for_the_next_page(shop: Shop, page: Tab) -> None:
+    arrive(page, f"{shop.url}/products/1")
+    sign_in(page, "ann")
+    page.goto(f"{shop.url}/go?to=/quiet")
+    page.wait_for_function(LOADED)
+    jar = "; ".join(f"{n}={v}" for n, v in cookies(page.context).items())
+    delayed = _session_with_calls(f"{shop.url}/go?to=/", jar)
+    page.context.add_cookies([{"name": "session", "value": delayed, "url": shop.url}])
+    answer = page.request.get(
+        f"{shop.url}/cached?etag",
+        headers={
+            "If-None-Match": '"same"',
+            "Sec-Fetch-Dest": "document",
+            "Sec-Fetch-Mode": "navigate",
+        },
+    )
+    assert answer.status == 304
+    assert answer.body() == b""
+    arrive(page, f"{shop.url}/quiet")
+    shop.settle(page)
+    assert shop.names.count("Go") == 2
+    assert shop.names.count("View Cached") == 1
+
+
+PRERENDER = """
+path => new Promise((done, fail) => {
+    const rules = document.createElement("script");
+    rules.type = "speculationrules";
+    rules.text = JSON.stringify({KIND: [{source: "list", urls: [path]}]});
+    document.head.append(rules);
+    done();
+})
+"""
+
+
+@pytest.mark.parametrize("kind", ["prefetch", "prerender"])
+def test_a_page_that_is_loaded_in_advance_uses_up_no_delayed_calls(
+    shop: Shop, page: Tab, context: BrowserContext, kind: str
+) -> None:
+    purposes: list[str] = []
+
+    @shop.app.before_request
+    def note() -> None:
+        from flask import request
+
+        if request.path == "/products/7":
+            purposes.append(request.headers.get("Sec-Purpose", ""))
+
+    arrive(page, f"{shop.url}/products/1")
+    sign_in(page, "ann")
+    # Calls that wait, while the page at hand has another one loaded in advance.
+    jar = "; ".join(f"{n}={v}" for n, v in cookies(context).items())
+    delayed = _session_with_calls(f"{shop.url}/go?to=/quiet", jar)
+    context.add_cookies([{"name": "session", "value": delayed, "url": shop.url}])
+    page.evaluate(PRERENDER.replace("KIND", kind), "/products/7")
+    wait_until(lambda: purposes)
+    assert purposes[0].startswith("prefetch")
+    page.evaluate("location.href = '/products/7'")
+    page.wait_for_url("**/products/7")
+    arrive(page, f"{shop.url}/quiet")
+    shop.settle(page)
+    shop.check()
+    assert shop.names.count("Go") == 1
+
+
+@pytest.mark.parametrize("kind", ["prefetch", "prerender"])
+def test_a_page_that_was_loaded_in_advance_makes_its_calls_when_it_is_shown(
+    shop: Shop, page: Tab, kind: str
+) -> None:
+    arrive(page, f"{shop.url}/products/1")
+    page.evaluate(PRERENDER.replace("KIND", kind), "/products/7")
+    wait_until(lambda: len(shop.book) == 2)
+    assert "View Product 7" not in shop.names
+    page.evaluate("location.href = '/products/7'")
+    page.wait_for_url("**/products/7")
+    page.wait_for_function(LOADED)
+    shop.settle(page)
+    shop.check()
+    assert shop.names == ["View Product 1", "View Product 7", "Fence"]
+
+
+def test_a_prefetch_leaves_delayed_calls_alone(shop: Shop, page: Tab) -> None:
+    arrive(page, f"{shop.url}/products/1")
+    sign_in(page, "ann")
+    jar = "; ".join(f"{n}={v}" for n, v in cookies(page.context).items())
+    delayed = _session_with_calls(f"{shop.url}/go?to=/quiet", jar)
+    page.context.add_cookies([{"name": "session", "value": delayed, "url": shop.url}])
+    answer = page.request.get(
+        f"{shop.url}/quiet",
+        headers={"Sec-Purpose": "prefetch;prerender", "Sec-Fetch-Dest": "document"},
+    )
+    assert answer.ok
+    assert '"Go"' not in answer.text()
+    arrive(page, f"{shop.url}/quiet")
+    shop.settle(page)
+    shop.check()
+    assert shop.names.count("Go") == 1
+
+
+def test_a_page_fetched_by_a_script_makes_no_page_view(shop: Shop, page: Tab) -> None:
+    arrive(page, f"{shop.url}/products/1")
+    sign_in(page, "ann")
+    page.goto(f"{shop.url}/go?to=/quiet")
+    page.wait_for_function(LOADED)
+    text = page.evaluate(
+        "fetch('/products/2', {headers: {Accept: 'text/html'}})"
+        ".then(answer => answer.text())"
+    )
+    assert "View Product 2" not in text
+    page.evaluate(
+        "fetch('/go?to=/products/3').then(answer => answer.text())",
+    )
+    arrive(page, f"{shop.url}/quiet")
+    shop.settle(page)
+    shop.check()
+    assert shop.names.count("Go") == 2
+    assert shop.names.count("View Product 2") == 1
+    assert shop.names.count("View Product 3") == 1
+
+
+def test_a_picture_between_redirect_and_page_leaves_delayed_calls(
+    shop: Shop, page: Tab
+) -> None:
+    arrive(page, f"{shop.url}/products/1")
+    sign_in(page, "ann")
+    page.goto(f"{shop.url}/go?to=/old")
+    page.wait_for_load_state("load")
+    assert "Go" not in shop.names
+    arrive(page, f"{shop.url}/products/2")
+    shop.settle(page)
+    shop.check()
+    assert shop.names == [
+        "View Product 1",
+        "Sign In",
+        "Go",
+        "See Picture",
+        "View Product 2",
+        "Fence",
+    ]
