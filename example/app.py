@@ -33,8 +33,8 @@ from flask import (
     stream_template,
     url_for,
 )
+from flask.typing import ResponseReturnValue
 from werkzeug.local import LocalProxy
-from werkzeug.wrappers import Response as AnyResponse
 
 from flask_mengpaneel import Manager, Mengpaneel
 
@@ -119,7 +119,7 @@ def new_customer() -> str:
 
 
 @shop.post("/sign-up")
-def sign_up() -> AnyResponse:
+def sign_up() -> ResponseReturnValue:
     """A redirect: the calls wait in the session for the page it leads to."""
     form = request.form
 
@@ -139,7 +139,7 @@ def sign_up() -> AnyResponse:
 
 
 @shop.get("/welcome")
-def welcome() -> AnyResponse:
+def welcome() -> ResponseReturnValue:
     """A redirect after a redirect: its calls wait behind those of the first."""
     following = ".cart" if session.get("cart") else ".parts"
     mengpaneel.track("Welcome", {"Cart": len(session.get("cart", []))})
@@ -153,7 +153,7 @@ def known_customer() -> str:
 
 
 @shop.post("/sign-in")
-def sign_in() -> AnyResponse:
+def sign_in() -> ResponseReturnValue:
     """A redirect, and an example: there is no password."""
     customer = books.customer_by_email(request.form["email"])
 
@@ -168,7 +168,7 @@ def sign_in() -> AnyResponse:
 
 
 @shop.post("/sign-out")
-def sign_out() -> AnyResponse:
+def sign_out() -> ResponseReturnValue:
     """After ``reset()`` the browser is a new visitor's, so these calls don't wait for
     its next page: the server sends them."""
     session.clear()
@@ -201,7 +201,7 @@ def cart() -> str:
 
 
 @shop.get("/orders")
-def orders() -> str | AnyResponse:
+def orders() -> ResponseReturnValue:
     if g.customer is None:
         return redirect(url_for(".known_customer"))
 
@@ -224,7 +224,7 @@ def thanks(id: str) -> str:
 
 
 @shop.post("/cart")
-def add_to_cart() -> AnyResponse | dict[str, t.Any]:
+def add_to_cart() -> ResponseReturnValue:
     """Answers a script and a form.
 
     The extension's script tells the server that it can make the calls that come with
@@ -241,7 +241,7 @@ def add_to_cart() -> AnyResponse | dict[str, t.Any]:
 
 
 @shop.post("/cart/<id>/remove")
-def remove_from_cart(id: str) -> AnyResponse:
+def remove_from_cart(id: str) -> ResponseReturnValue:
     remaining = session.get("cart", [])
 
     if id not in remaining:
@@ -254,7 +254,7 @@ def remove_from_cart(id: str) -> AnyResponse:
 
 
 @shop.post("/orders")
-def place_order() -> AnyResponse:
+def place_order() -> ResponseReturnValue:
     parts = parts_in_cart()
 
     if g.customer is None or not parts:
@@ -279,7 +279,7 @@ def total(parts: c.Iterable[Part]) -> int:
 
 
 @shop.post("/api/orders")
-def order_by_app() -> tuple[dict[str, t.Any], int]:
+def order_by_app() -> ResponseReturnValue:
     """For phones. The calls go in a header to an app that says that it can make them,
     so that they have the phone's properties; for other apps the server sends them."""
     if g.customer is None:
@@ -306,7 +306,7 @@ def receive_payment() -> dict[str, str]:
 
 
 @shop.get("/orders.csv")
-def download_orders() -> AnyResponse:
+def download_orders() -> ResponseReturnValue:
     """A download has no place for calls: the server sends them, in the background."""
     if g.customer is None:
         return redirect(url_for(".known_customer"))
@@ -329,10 +329,10 @@ def download_orders() -> AnyResponse:
 @shop.get("/bench")
 def bench() -> c.Iterator[str]:
     """A streamed page: what is tracked while it streams is sent when it has ended."""
-    return stream_template("bench.html", tested=test_parts())
+    return stream_template("bench.html", tested=tested_parts())
 
 
-def test_parts() -> c.Iterator[Part]:
+def tested_parts() -> c.Iterator[Part]:
     for part in PARTS.values():
         time.sleep(current_app.config["BENCH_PAUSE"])
         mengpaneel.track("Test Part", {"Part": part.name})

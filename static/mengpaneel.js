@@ -1,324 +1,319 @@
-/*! Flask-Mengpaneel, MIT */
-((w, d) => {
-"use strict";
+/*! Flask-Mengpaneel, MIT. Why it is so: docs/front-ends.md */
+(() => {
+if (window.Mengpaneel) return;
 
-if (w.Mengpaneel) return;
-
-const { fetch, navigator } = w,
-  { dataset, nonce } = d.currentScript || { dataset: {} },
-  capable = "X-Mengpaneel-Flush-Capable",
-  routes = { people: "engage", groups: "groups", events: "track" },
-  outbox = { people: [], groups: [], events: [] },
-  busy = { people: [], groups: [], events: [] },
-  queue = [];
-let debug = "debug" in dataset,
-  page, main, twin, current, blocked, leaving;
+const { fetch, navigator, document } = window;
+const { dataset, nonce } = document.currentScript || { dataset: {} };
+const capable = "X-Mengpaneel-Flush-Capable";
+const routes = { people: "engage", groups: "groups", events: "track" };
+const outbox = { people: [], groups: [], events: [] };
+const busy = { people: [], groups: [], events: [] };
+const queue = [];
+let debug = "debug" in dataset;
+let page, main, twin, current, blocked, leaving;
 
 const safely = (action) => {
-  try {
-    return action();
-  } catch (error) {
-    if (debug) console.debug("Mengpaneel", error);
-  }
+	try {
+		return action();
+	} catch (error) {
+		if (debug) console.debug("Mengpaneel", error);
+	}
 };
 
 const load = (key) => safely(() => JSON.parse(localStorage["mengpaneel_" + key] || 0)) || [];
 const save = (key, list) => safely(() => (localStorage["mengpaneel_" + key] = JSON.stringify(list.slice(-200))));
 
 const take = ({ text, signature, calls: only }) => {
-  const data = JSON.parse(text);
-  const all = [];
+	const data = JSON.parse(text);
+	const all = [];
 
-  for (const [once, calls] of data.calls || [[0, data]]) {
-    const made = load("made");
-    const again = once && made.includes(once);
+	for (const [once, calls] of data.calls || [[0, data]]) {
+		const made = load("made");
+		const again = once && made.includes(once);
 
-    if (once && !again) save("made", [...made, once]);
+		if (once && !again) save("made", [...made, once]);
 
-    for (const call of calls)
-      all.push({ call, text, signature, all, done: only ? !only.includes(all.length) : again });
-  }
+		for (const call of calls) all.push({ call, text, signature, all, done: only ? !only.includes(all.length) : again });
+	}
 
-  queue.push(...all.filter((item) => !item.done));
-  flush();
+	queue.push(...all.filter((item) => !item.done));
+	flush();
 };
 
 const retake = (key) => {
-  const list = load(key);
-  save(key, []);
-  list.map(take);
+	const list = load(key);
+	save(key, []);
+	list.map(take);
 };
 
 const get = (target, name) => (name in {} || name[0] == "_" ? 0 : target[name]);
 
 const make = (target, call) => {
-  for (let i = 0; call[i]; i += 2) {
-    const names = [...call[i]];
-    const last = names.pop();
-    const owner = names.reduce(get, target);
-    target = get(owner, last).apply(owner, call[i + 1]);
-  }
+	for (let i = 0; call[i]; i += 2) {
+		const names = [...call[i]];
+		const last = names.pop();
+		const owner = names.reduce(get, target);
+		target = get(owner, last).apply(owner, call[i + 1]);
+	}
 };
 
-// A twin of the library's instance, without its queue.
+// The twin writes messages for us to send at once; the library would batch them.
 const live = (mixpanel) => {
-  main = mixpanel;
-  blocked = false;
-  safely(() => {
-    const { people, config } = main;
-    twin = Object.create(main);
-    twin.people = Object.create(people);
-    twin.config = Object.create(config);
-    twin.config.api_transport = "sendBeacon";
+	main = mixpanel;
+	blocked = false;
+	safely(() => {
+		const { people, config } = main;
+		twin = Object.create(main);
+		twin.people = Object.create(people);
+		twin.config = Object.create(config);
+		twin.config.api_transport = "sendBeacon";
 
-    for (const key in main) if (main[key] === true) twin[key] = false;
-    for (const key in people) if (people[key] == main) twin.people[key] = twin;
+		for (const key in main) if (main[key] === true) twin[key] = false;
+		for (const key in people) if (people[key] == main) twin.people[key] = twin;
 
-    for (const kind in routes)
-      main.add_hook("before_send_" + kind, (message) => {
-        if (!current) return message;
-        outbox[kind].push([message, current]);
-        current.done = true;
-        return null;
-      });
-  });
-  flush();
+		for (const kind in routes)
+			main.add_hook("before_send_" + kind, (message) => {
+				if (!current) return message;
+				outbox[kind].push([message, current]);
+				current.done = true;
+				return null;
+			});
+	});
+	flush();
 };
 
 const perform = (call) => {
-  const name = call[0][0];
-  const people = /^people$|_group$/.test(name);
+	const direct = /^(people|alias|identify|track(_[pw].*)?|.*_group)$/.test(call[0][0]);
 
-  if (debug) console.debug("Mengpaneel", JSON.stringify(call), debug);
-  if (people && main.get_property("$user_id")) twin.identify(main.get_distinct_id());
-  make(people || /^(alias|identify|track(_[pw].*)?)$/.test(name) ? twin : main, call);
+	if (debug) console.debug("Mengpaneel", JSON.stringify(call), debug);
+	if (direct && main.get_property("$user_id")) twin.identify(main.get_distinct_id());
+	make(direct ? twin : main, call);
 };
 
 const flush = () =>
-  safely(() => {
-    if (blocked) back(queue.splice(0));
-    else if (main) {
-      for (current of queue.splice(0)) safely(() => perform(current.call));
-      current = 0;
-      send();
-    }
-  });
+	safely(() => {
+		if (blocked) back(queue.splice(0));
+		else if (main) {
+			for (current of queue.splice(0)) safely(() => perform(current.call));
+			current = 0;
+			send();
+		}
+	});
 
 const send = () => {
-  for (const kind in routes)
-    while (outbox[kind][0] && (leaving || !busy[kind][0])) post(kind, outbox[kind].splice(0, 20));
+	for (const kind in routes)
+		while (outbox[kind][0] && (leaving || !busy[kind][0])) post(kind, outbox[kind].splice(0, 20));
 };
 
 const post = (kind, batch) => {
-  const { api_extra_query_params, api_routes, ip, xhr_headers: headers } = main.config;
-  const query = new URLSearchParams({ verbose: 1, ip: +ip, ...api_extra_query_params });
-  const url = `${main.get_api_host(kind)}/${api_routes[routes[kind]]}?${query}`;
-  const body = new URLSearchParams({ data: JSON.stringify(batch.map(([message]) => message)) });
-  const items = batch.map(([, item]) => item);
-  const request = (keepalive) => fetch(url, { method: "POST", body, headers, keepalive });
+	const { api_routes, ip, xhr_headers: headers } = main.config;
+	const url = `${main.get_api_host(kind)}/${api_routes[routes[kind]]}?verbose=1&ip=${+ip}`;
+	const body = new URLSearchParams({ data: JSON.stringify(batch.map(([message]) => message)) });
+	const items = batch.map(([, item]) => item);
+	const request = (keepalive) => fetch(url, { method: "POST", body, headers, keepalive });
 
-  if (leaving) return navigator.sendBeacon(url, body) || back(items);
+	if (leaving) return navigator.sendBeacon(url, body) || back(items);
 
-  busy[kind] = items;
-  request(true)
-    .catch(() => leaving || request().catch(() => (blocked = navigator.onLine)))
-    .then((response) => response.json())
-    .then(({ status }) => status)
-    .catch(() => 0)
-    .then((taken) => {
-      busy[kind] = [];
-      if (leaving) return;
-      if (taken) save("doubt", []);
-      else back(items);
-      if (blocked) retake("doubt");
-      send();
-    });
+	busy[kind] = items;
+	request(true)
+		.catch(() => leaving || request().catch(() => (blocked = navigator.onLine)))
+		.then((response) => response.json())
+		.then(({ status }) => status)
+		.catch(() => 0)
+		.then((taken) => {
+			busy[kind] = [];
+			if (leaving) return;
+			if (taken) save("doubt", []);
+			else back(items);
+			if (blocked) retake("doubt");
+			send();
+		});
 };
 
 const bodies = (items) => {
-  for (const item of items) item.done = false;
+	for (const item of items) item.done = false;
 
-  return [...new Set(items.map((item) => item.all))].map((all) => {
-    const { text, signature } = all[0];
-    const calls = all.reduce((list, item, i) => (item.done ? list : (item.done = [...list, i])), []);
-    return { text, signature, calls, blocked: !!blocked };
-  });
+	return [...new Set(items.map((item) => item.all))].map((all) => {
+		const { text, signature } = all[0];
+		const calls = all.reduce((list, item, i) => (item.done ? list : (item.done = [...list, i])), []);
+		return { text, signature, calls, blocked };
+	});
 };
 
 const back = (items) => {
-  for (const left of bodies(items)) {
-    const url = left.signature && page.fallback;
-    const body = JSON.stringify(left);
-    const keep = () => save("left", [...load("left"), left]);
+	for (const left of bodies(items)) {
+		const url = left.signature && page.fallback;
+		const body = JSON.stringify(left);
+		const keep = () => save("left", [...load("left"), left]);
 
-    if (url && !leaving)
-      fetch(url, { method: "POST", body, keepalive: true }).then(
-        (response) => response.status > 428 && keep(),
-        () => leaving || keep()
-      );
-    else (url && navigator.sendBeacon(url, body)) || keep();
-  }
+		if (url && !leaving)
+			fetch(url, { method: "POST", body, keepalive: true }).then(
+				(response) => response.status > 428 && keep(),
+				() => leaving || keep()
+			);
+		else (url && navigator.sendBeacon(url, body)) || keep();
+	}
 };
 
 const adopt = () => {
-  if (w.mixpanel && !main)
-    w.mixpanel.push(function () {
-      main || live(this);
-    });
+	if (window.mixpanel && !main)
+		mixpanel.push(function () {
+			main || live(this);
+		});
 };
 
 const check = () => {
-  adopt();
-  if (main) return;
-  blocked = true;
-  retake("doubt");
-  flush();
+	adopt();
+	if (main) return;
+	blocked = true;
+	retake("doubt");
+	flush();
 };
 
-// Stands in for the library: what is called on it is called later, in order.
+// What is called on it is called later, in order.
 const stand = (owner, root) =>
-  new Proxy(Object.assign([], { config: 0, persistence: 0, then: 0, __loaded: 0 }), {
-    get: (target, name) =>
-      name in target || typeof name == "symbol"
-        ? target[name]
-        : (...args) => {
-            const method = (mixpanel) => owner(mixpanel)[name](...args);
-            (root || target).push(function () {
-              safely(() => method(this));
-            });
-            return name == "get_group" && stand(method, target);
-          },
-  });
+	new Proxy(Object.assign([], { config: 0, persistence: 0, __loaded: 0 }), {
+		get: (target, name) =>
+			name in target || typeof name == "symbol"
+				? target[name]
+				: (...args) => {
+						const method = (mixpanel) => owner(mixpanel)[name](...args);
+						(root || target).push(function () {
+							safely(() => method(this));
+						});
+						return name == "get_group" && stand(method, target);
+					},
+	});
 
 const instance = () => {
-  const root = stand((mixpanel) => mixpanel);
-  root.people = stand((mixpanel) => mixpanel.people, root);
-  return root;
+	const root = stand((mixpanel) => mixpanel);
+	root.people = stand((mixpanel) => mixpanel.people, root);
+	return root;
 };
 
 const boot = () => {
-  const config = { ...page.config };
-  const root = (w.mixpanel = instance());
-  const script = d.createElement("script");
-  root.__SV = 1.2;
-  root._i = [[page.token, config, "mixpanel"]];
-  root.init = (token, options, name) => {
-    if (!name) return void Object.assign(config, options);
-    root[name] = instance();
-    root._i.push([token, options, name]);
-  };
-  script.nonce = nonce;
-  script.onload = script.onerror = check;
+	const config = { ...page.config };
+	const root = (window.mixpanel = instance());
+	const script = document.createElement("script");
+	root.__SV = 1.2;
+	root._i = [[page.token, config, "mixpanel"]];
+	root.init = (token, options, name) => {
+		if (!name) return void Object.assign(config, options);
+		root[name] = instance();
+		root._i.push([token, options, name]);
+	};
+	script.nonce = nonce;
+	script.onload = script.onerror = check;
 
-  try {
-    script.src = page.library;
-  } catch (error) {
-    const policy = { createScriptURL: () => page.library };
-    script.src = w.trustedTypes.createPolicy("mengpaneel", policy).createScriptURL();
-  }
+	try {
+		script.src = page.library;
+	} catch (error) {
+		const policy = { createScriptURL: () => page.library };
+		script.src = trustedTypes.createPolicy("mengpaneel", policy).createScriptURL();
+	}
 
-  d.head.append(script);
+	document.head.append(script);
 };
 
 const scan = () => {
-  for (const element of d.querySelectorAll("script#mengpaneel")) {
-    const text = element.textContent;
-    const first = !page;
-    element.remove();
-    safely(() => {
-      page = JSON.parse(text);
-      debug = page.debug || debug;
+	for (const element of document.querySelectorAll("script#mengpaneel")) {
+		const text = element.textContent;
+		const first = !page;
+		element.remove();
+		safely(() => {
+			page = JSON.parse(text);
+			debug = page.debug || debug;
 
-      if (first) {
-        if (page.library && !w.mixpanel) boot();
-        adopt();
-        retake("left");
-      }
+			if (first) {
+				if (page.library && !window.mixpanel) boot();
+				adopt();
+				retake("left");
+			}
 
-      take({ text, signature: element.dataset.signature });
-    });
-  }
+			take({ text, signature: element.dataset.signature });
+		});
+	}
 };
 
-w.Mengpaneel = { use: live };
+window.Mengpaneel = { use: live };
 
-const ours = (url) => url.startsWith(w.origin + "/");
+const ours = (url) => url.startsWith(origin + "/");
 
 const announces = (url) =>
-  main &&
-  !blocked &&
-  safely(() => {
-    const { href, pathname } = new URL(url, d.baseURI);
-    return (
-      ours(href) &&
-      !href.startsWith(main.config.api_host) &&
-      !(dataset.exclude || "").split(" ").some((prefix) => prefix && pathname.startsWith(prefix))
-    );
-  });
+	main &&
+	!blocked &&
+	safely(() => {
+		const { href, pathname } = new URL(url, document.baseURI);
+		return (
+			ours(href) &&
+			!href.startsWith(main.config.api_host) &&
+			!(dataset.exclude || "//").split(" ").some((prefix) => pathname.startsWith(prefix))
+		);
+	});
 
 const receive = (url, get) =>
-  safely(() => {
-    const text = ours(url) && get("X-Mengpaneel-Calls");
+	safely(() => {
+		const text = ours(url) && get("X-Mengpaneel-Calls");
 
-    if (text) take({ text, signature: get("X-Mengpaneel-Signature") });
-  });
+		if (text) take({ text, signature: get("X-Mengpaneel-Signature") });
+	});
 
-w.fetch = function (input, init) {
-  const request = input instanceof Request;
-  const headers =
-    announces(request ? input.url : input) &&
-    safely(() => (request ? input.headers : new Headers((init || {}).headers)));
+window.fetch = function (input, init) {
+	const request = input instanceof Request;
+	const headers =
+		announces(request ? input.url : input) &&
+		safely(() => (request ? input.headers : new Headers((init || {}).headers)));
 
-  if (!headers || headers.has("X-Sec-Purpose")) return fetch.apply(this, arguments);
+	if (!headers || headers.has("X-Sec-Purpose")) return fetch.apply(this, arguments);
 
-  headers.set(capable, "true");
-  const answer = fetch.call(
-    this,
-    input,
-    request ? init : new Proxy(init || {}, { get: (init, name) => (name == "headers" ? headers : init[name]) })
-  );
-  headers.delete(capable);
-  return answer.then((response) => {
-    receive(response.url, (name) => response.headers.get(name));
-    return response;
-  });
+	headers.set(capable, "true");
+	const answer = fetch.call(
+		this,
+		input,
+		request ? init : new Proxy(init || {}, { get: (init, name) => (name == "headers" ? headers : init[name]) })
+	);
+	headers.delete(capable);
+	return answer.then((response) => {
+		receive(response.url, (name) => response.headers.get(name));
+		return response;
+	});
 };
 
 const { prototype } = XMLHttpRequest;
 const { open } = prototype;
 
 function listen() {
-  if (this.readyState < 2) return;
-  this.removeEventListener("readystatechange", listen);
-  receive(this.responseURL, (name) => this.getResponseHeader(name));
+	if (this.readyState < 2) return;
+	this.removeEventListener("readystatechange", listen);
+	receive(this.responseURL, (name) => this.getResponseHeader(name));
 }
 
 prototype.open = function (method, url) {
-  const result = open.apply(this, arguments);
+	const result = open.apply(this, arguments);
 
-  if (announces(url)) {
-    this.setRequestHeader(capable, "true");
-    this.addEventListener("readystatechange", listen);
-  }
+	if (announces(url)) {
+		this.setRequestHeader(capable, "true");
+		this.addEventListener("readystatechange", listen);
+	}
 
-  return result;
+	return result;
 };
 
-const begin = () => {
-  scan();
-  w.addEventListener("DOMContentLoaded", scan);
-  w.addEventListener("turbo:load", scan);
-  w.addEventListener("load", check);
-};
-
-w.addEventListener("pageshow", () => (leaving = false));
-w.addEventListener("pagehide", () => {
-  leaving = true;
-  send();
-  back(queue.splice(0));
-  save("doubt", [...load("doubt"), ...bodies(busy.events)]);
+addEventListener("pageshow", () => (leaving = false));
+addEventListener("pagehide", () => {
+	leaving = true;
+	send();
+	back(queue.splice(0));
+	save("doubt", [...load("doubt"), ...bodies(busy.events)]);
 });
 
-if (d.prerendering) d.addEventListener("prerenderingchange", begin);
+const begin = () => {
+	scan();
+	addEventListener("DOMContentLoaded", scan);
+	addEventListener("turbo:load", scan);
+	addEventListener("load", check);
+};
+
+if (document.prerendering) document.addEventListener("prerenderingchange", begin);
 else begin();
-})(window, document);
+})();

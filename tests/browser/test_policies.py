@@ -1,0 +1,355 @@
+"""Consent, and the policies that pages are under."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import secrets
+import typing as t
+from pathlib import Path
+
+import pytest
+from flask import Flask, g, request
+from flask_talisman import Talisman
+from journey import BY_FETCH, BY_XHR, LOADED, SERVER_ONLY, Shop, arrive, cookies
+from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Page as Tab
+from script_pages import wait_until
+
+OpenShop = c.Callable[..., Shop]
+
+
+@pytest.fixture
+def open_shop(tmp_path: Path) -> c.Iterator[OpenShop]:
+    """Opens a shop, which is closed after the test."""
+    shops: list[Shop] = []
+
+    def open_(**options: t.Any) -> Shop:
+        shops.append(Shop(tmp_path / str(len(shops)), **options))
+        return shops[-1]
+
+    yield open_
+
+    for shop in shops:
+        shop.close()
+
+
+@pytest.fixture
+def requests(page: Tab) -> list[str]:
+    """The URLs that the tab asks for."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    return asked
+
+
+def _walk(shop: Shop, page: Tab) -> None:
+    """Go through the shop in every way there is."""
+    page.goto(shop.url)
+    page.wait_for_load_state("load")
+    page.evaluate(BY_FETCH, 1)
+    page.goto(f"{shop.url}/old")
+    page.goto(f"{shop.url}/go?to=/products/1")
+    page.wait_for_load_state("load")
+    page.evaluate(BY_XHR, 2)
+    page.click("text=Sign up")
+    page.wait_for_url("**/welcome")
+    page.wait_for_load_state("load")
+
+
+def _assert_silence(shop: Shop, page: Tab, requests: list[str]) -> None:
+    """Nothing was loaded, stored, injected or sent."""
+    with shop.app.app_context():
+        assert shop.mengpaneel.flush(10)
+        assert shop.mengpaneel.ledger().delivered == 0
+
+    assert shop.inspector.arrivals() == []
+    assert [url for url in requests if "mixpanel" in url or "_mengpaneel" in url] == []
+    assert {name for name in cookies(page.context) if "mp" in name} == set()
+    assert page.evaluate("typeof window.mixpanel + typeof window.Mengpaneel") == (
+        "undefinedundefined"
+    )
+    assert page.evaluate("localStorage.length + sessionStorage.length") == 0
+    assert "mengpaneel" not in page.content()
+    assert shop.errors.lines == []
+
+
+@pytest.mark.parametrize("signal", ["DNT", "Sec-GPC"])
+@pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
+def test_a_browser_that_says_no_meets_silence(
+    open_shop: OpenShop,
+    page: Tab,
+    requests: list[str],
+    signal: str,
+    options: dict[str, t.Any],
+) -> None:
+    shop = open_shop(**options)
+    page.context.set_extra_http_headers({signal: "1"})
+    _walk(shop, page)
+    _assert_silence(shop, page, requests)
+
+
+def test_signals_count_for_nothing_where_the_app_says_so(
+    open_shop: OpenShop, page: Tab
+) -> None:
+    shop = open_shop(respect_dnt=False)
+    page.context.set_extra_http_headers({"DNT": "1", "Sec-GPC": "1"})
+    arrive(page, shop.url)
+    shop.settle(page)
+    assert shop.names == ["Land", "Fence"]
+
+
+@pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
+def test_a_refused_consent_is_silence(
+    open_shop: OpenShop, page: Tab, requests: list[str], options: dict[str, t.Any]
+) -> None:
+    shop = open_shop(consent=lambda: False, **options)
+    _walk(shop, page)
+    _assert_silence(shop, page, requests)
+
+
+@pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
+def test_nothing_is_sent_or_loaded_until_there_is_an_answer(
+    open_shop: OpenShop, page: Tab, requests: list[str], options: dict[str, t.Any]
+) -> None:
+    shop = open_shop(consent="journey.by_session", **options)
+    _walk(shop, page)
+    _assert_silence(shop, page, requests)
+
+
+@pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
+def test_what_was_held_arrives_when_consent_comes(
+    open_shop: OpenShop, page: Tab, options: dict[str, t.Any]
+) -> None:
+    shop = open_shop(consent="journey.by_session", **options)
+    _walk(shop, page)
+    page.goto(f"{shop.url}/answer/yes")
+    page.goto(f"{shop.url}/products/2")
+    page.wait_for_load_state("load")
+    shop.settle(page)
+    shop.check()
+    assert set(shop.people().values()) == {"ann"}
+
+
+@pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
+def test_what_was_held_is_gone_when_consent_is_refused(
+    open_shop: OpenShop, page: Tab, requests: list[str], options: dict[str, t.Any]
+) -> None:
+    shop = open_shop(consent="journey.by_session", **options)
+    _walk(shop, page)
+    page.goto(f"{shop.url}/answer/no")
+    page.goto(f"{shop.url}/products/2")
+    _assert_silence(shop, page, requests)
+    # Nor does it come back when the visitor thinks better of it.
+    page.goto(f"{shop.url}/answer/yes")
+    page.goto(f"{shop.url}/products/3")
+    page.wait_for_load_state("load")
+    wait_until(lambda: "View Product 3" in shop.names)
+    assert shop.names == ["View Product 3"]
+
+
+@pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
+def test_opting_out_in_a_view_takes_effect_at_once(
+    open_shop: OpenShop, page: Tab, requests: list[str], options: dict[str, t.Any]
+) -> None:
+    shop = open_shop(**options)
+    page.goto(shop.url)
+    page.wait_for_load_state("load")
+    wait_until(lambda: shop.names == ["Land"])
+    page.goto(f"{shop.url}/opt-out")
+    page.wait_for_load_state("load")
+
+    if not options:
+        # On the very page: neither calls of the server nor of the page itself.
+        page.evaluate("window.mixpanel && mixpanel.track && mixpanel.track('Page')")
+
+    before = len(shop.book)
+    requests.clear()
+    page.evaluate(BY_FETCH, 1)
+    page.goto(f"{shop.url}/go?to=/products/1")
+    page.wait_for_load_state("load")
+    page.evaluate(BY_XHR, 2)
+    assert len(shop.book) == before + 4
+
+    with shop.app.app_context():
+        assert shop.mengpaneel.flush(10)
+
+    assert [url for url in requests if "mixpanel" in url or "_mengpaneel" in url] == []
+    assert shop.names == ["Land"]
+    assert shop.inspector.events("After Opt-out") == []
+    assert shop.inspector.events("Page") == []
+    assert "mp_TOKEN_mixpanel" not in cookies(page.context)
+
+
+@pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
+def test_opting_in_again_in_a_view_takes_effect_at_once(
+    open_shop: OpenShop, page: Tab, options: dict[str, t.Any]
+) -> None:
+    shop = open_shop(**options)
+    page.goto(f"{shop.url}/opt-out")
+    page.wait_for_load_state("load")
+    page.goto(f"{shop.url}/products/1")
+    page.wait_for_load_state("load")
+    page.goto(f"{shop.url}/opt-in")
+    page.wait_for_load_state("load")
+
+    if not options:
+        page.wait_for_function(LOADED)
+        assert page.evaluate("mixpanel.has_opted_out_tracking()") is False
+
+    page.evaluate(BY_FETCH, 1)
+    page.goto(f"{shop.url}/products/2")
+    page.wait_for_load_state("load")
+    wait_until(lambda: len(shop.names) == 3)
+    assert shop.names == ["Opt In", "Add To Cart 1", "View Product 2"]
+
+
+def test_the_librarys_own_opt_out_holds_on_the_server(
+    open_shop: OpenShop, page: Tab, context: BrowserContext
+) -> None:
+    shop = open_shop()
+    arrive(page, shop.url)
+    wait_until(lambda: shop.names == ["Land"])
+    page.evaluate("mixpanel.opt_out_tracking()")
+    page.evaluate(BY_FETCH, 1)
+    page.goto(f"{shop.url}/old")
+    page.goto(f"{shop.url}/products/1")
+
+    with shop.app.app_context():
+        assert shop.mengpaneel.flush(10)
+
+    assert "mengpaneel" not in page.content()
+    assert shop.names == ["Land"]
+
+
+# -- Content-Security-Policy and Trusted Types
+
+
+@pytest.fixture
+def complaints(page: Tab) -> list[str]:
+    """What the browser says that policies forbid."""
+    lines: list[str] = []
+    page.on("console", lambda line: lines.append(line.text))
+    return lines
+
+
+def _assert_all_ways(shop: Shop, page: Tab, complaints: list[str]) -> None:
+    """The library runs, and a page's calls and those of a header are made by it."""
+    arrive(page, f"{shop.url}/go?to=/products/1")
+    page.evaluate(BY_FETCH, 1)
+    shop.settle(page)
+    shop.check()
+    assert list(shop.ways.values()) == [
+        ["Delayed", "ClientSide"],
+        ["ClientSide"],
+        ["CapableClientSide"],
+        ["CapableClientSide"],
+    ]
+    assert complaints == []
+
+
+def _nonce() -> str:
+    if "nonce" not in g:
+        g.nonce = secrets.token_urlsafe(16)
+
+    return t.cast(str, g.nonce)
+
+
+def _with_nonce(policy: str) -> c.Callable[[Flask], None]:
+    """An app whose policy names a nonce, another one for each response."""
+
+    def prepare(app: Flask) -> None:
+        @app.after_request
+        def after(response: t.Any) -> t.Any:
+            value = policy.replace("NONCE", _nonce())
+            response.headers["Content-Security-Policy"] = value
+            return response
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "script-src 'nonce-NONCE'",
+        "default-src 'none'; script-src 'nonce-NONCE'; connect-src 'self'; img-src data:",
+        "script-src 'nonce-NONCE' 'strict-dynamic'; object-src 'none'; base-uri 'none'",
+        "script-src 'nonce-NONCE' 'strict-dynamic'; require-trusted-types-for 'script'",
+        "script-src 'self'; require-trusted-types-for 'script'",
+        "script-src 'self'; require-trusted-types-for 'script'; trusted-types mengpaneel",
+    ],
+)
+def test_all_ways_work_under_a_policy(
+    open_shop: OpenShop, page: Tab, complaints: list[str], policy: str
+) -> None:
+    shop = open_shop(
+        prepare=_with_nonce(policy), csp_nonce=_nonce if "NONCE" in policy else None
+    )
+    shop.bare = True
+    _assert_all_ways(shop, page, complaints)
+
+
+# Loopback has no TLS.
+_PLAIN = {
+    "force_https": False,
+    "session_cookie_secure": False,
+    "strict_transport_security": False,
+}
+_STRICT = {
+    **_PLAIN,
+    "content_security_policy": {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "connect-src": "'self'",
+        "img-src": "'self' data:",
+        "base-uri": "'none'",
+        "form-action": "'self'",
+        "frame-ancestors": "'none'",
+        "require-trusted-types-for": "'script'",
+    },
+    "frame_options": "DENY",
+    "session_cookie_samesite": "Strict",
+    "permissions_policy": {"browsing-topics": "()", "geolocation": "()"},
+}
+_NONCE = {
+    **_PLAIN,
+    "content_security_policy": {
+        "default-src": "'none'",
+        "script-src": "'strict-dynamic'",
+        "connect-src": "'self'",
+    },
+    "content_security_policy_nonce_in": ["script-src"],
+}
+
+
+@pytest.mark.parametrize("first", ["talisman", "mengpaneel"])
+@pytest.mark.parametrize(
+    "settings", [_PLAIN, _STRICT, _NONCE], ids=["default", "strict", "nonce"]
+)
+def test_all_ways_work_with_talisman(
+    open_shop: OpenShop,
+    page: Tab,
+    complaints: list[str],
+    settings: dict[str, t.Any],
+    first: str,
+) -> None:
+    def nonce() -> str:
+        return t.cast(str, getattr(request, "csp_nonce", ""))
+
+    def init(app: Flask) -> None:
+        Talisman(app, **settings)
+
+    order = {"prepare" if first == "talisman" else "finish": init}
+    shop = open_shop(csp_nonce=nonce if settings is _NONCE else None, **order)
+    shop.bare = True
+    _assert_all_ways(shop, page, complaints)
+
+
+def test_a_page_whose_policy_shuts_the_library_out_loses_nothing(
+    open_shop: OpenShop, page: Tab
+) -> None:
+    shop = open_shop(headers={"Content-Security-Policy": "script-src 'none'"})
+    page.goto(f"{shop.url}/go?to=/products/1")
+    page.wait_for_load_state("load")
+    shop.headers = {}
+    arrive(page, f"{shop.url}/products/2")
+    shop.settle(page)
+    shop.check()

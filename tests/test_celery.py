@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import collections.abc as c
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from flask_mengpaneel.spool import Spool
+from shop import Process, ledgers, run, settings_for, started
+from sink import Late, Silent, Sink, Status
+from test_faults import free_port
+
+
+class Redis:
+    """A broker of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                "redis-server",
+                *("--port", str(self.port), "--bind", "127.0.0.1"),
+                *("--save", "", "--appendonly", "yes", "--dir", str(self._folder)),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        self._wait()
+
+    def _wait(self) -> None:
+        import redis
+
+        deadline = time.monotonic() + 20
+
+        with redis.Redis(port=self.port) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.ConnectionError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+    @contextlib.contextmanager
+    def frozen(self) -> c.Iterator[None]:
+        """It accepts connections, and answers nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> c.Iterator[Redis]:
+    if shutil.which("redis-server") is None:
+        from needs import missing
+
+        missing("redis-server")
+
+    server = Redis(tmp_path)
+    yield server
+    server.stop()
+
+
+def settings(redis: Redis, url: str) -> dict[str, t.Any]:
+    return settings_for(url, transport="celery") | {
+        "CELERY": {
+            "broker_url": redis.url,
+            "broker_connection_retry_on_startup": True,
+            "worker_hijack_root_logger": False,
+        }
+    }
+
+
+@contextlib.contextmanager
+def worker(folder: Path, redis: Redis, url: str, *options: str) -> c.Iterator[Process]:
+    process = Process(
+        folder,
+        [
+            *(sys.executable, "-m", "celery", "-A", "worker", "worker"),
+            *("--loglevel=INFO", "--without-gossip", "--without-mingle"),
+            *(options or ("--concurrency=2",)),
+        ],
+        settings(redis, url),
+    )
+
+    try:
+        process.wait_for("ready.")
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.terminate()
+
+
+def visits(
+    folder: Path, redis: Redis, url: str, script: str = "visit(app, 20)"
+) -> t.Any:
+    return run(folder, script, url, **settings(redis, url))
+
+
+def test_a_worker_delivers(tmp_path: Path, redis: Redis) -> None:
+    with Sink() as sink, worker(tmp_path, redis, sink.url):
+        ended = visits(tmp_path, redis, sink.url)
+        assert sink.wait_for(20)
+        assert (len(sink.ids), sink.copies) == (20, 0)
+        # Delivered means taken by the broker.
+        assert (ended.recorded, ended.delivered) == (20, 20)
+
+
+def test_what_is_sent_before_there_is_a_worker_waits(
+    tmp_path: Path, redis: Redis
+) -> None:
+    with Sink() as sink:
+        visits(tmp_path, redis, sink.url)
+
+        with worker(tmp_path, redis, sink.url):
+            assert sink.wait_for(20)
+            assert sink.copies == 0
+
+
+def test_tasks_are_tried_again(tmp_path: Path, redis: Redis) -> None:
+    with Sink() as sink, worker(tmp_path, redis, sink.url) as process:
+        sink.script(*[Status(503)] * 5)
+        visits(tmp_path, redis, sink.url)
+        assert sink.wait_for(20, 20), process.output
+        assert (len(sink.ids), sink.copies) == (20, 0)
+
+
+def test_a_killed_worker_loses_nothing(tmp_path: Path, redis: Redis) -> None:
+    with (
+        Sink() as sink,
+        worker(tmp_path, redis, sink.url, "--concurrency=1") as process,
+    ):
+        sink.script(Silent())
+        visits(tmp_path, redis, sink.url)
+        assert sink.wait_for(lambda: sink.requests)
+        (child,) = children(process.process.pid)
+        os.kill(child, signal.SIGKILL)
+        assert sink.wait_for(20, 20), process.output
+        assert (len(sink.ids), sink.copies) == (20, 0)
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+def test_operations_of_a_task_that_comes_twice_are_not_made_twice(
+    tmp_path: Path, redis: Redis
+) -> None:
+    script = """
+from flask_mengpaneel import Manager
+with app.app_context(), Manager() as manager:
+    with manager.setup():
+        manager.identify("ann")
+    manager.people.increment("Visits", 1)
+    manager.people.set("Plan", "pro")
+"""
+
+    with (
+        Sink() as sink,
+        worker(tmp_path, redis, sink.url, "--concurrency=1") as process,
+    ):
+        # Taken, but the worker dies before it knows.
+        sink.script(Silent(takes=True))
+        visits(tmp_path, redis, sink.url, script)
+        assert sink.wait_for(1)
+        before = len([u for u in sink.updates if "$add" in u])
+        (child,) = children(process.process.pid)
+        os.kill(child, signal.SIGKILL)
+        process.wait_for("were not delivered")
+        assert len([u for u in sink.updates if "$add" in u]) == before <= 1
+
+
+@pytest.mark.parametrize("how", ["refuses", "is silent"])
+def test_the_spool_takes_over_from_a_broker_that_is_down(
+    tmp_path: Path, redis: Redis, how: str
+) -> None:
+    script = """
+import shop
+visit(app, 1)
+for _ in range(20):
+    visit(app, 1)
+    app.extensions["mengpaneel"].background._not_before = 0
+print("slowest", max(shop.durations[1:]))
+"""
+
+    with Sink() as sink, contextlib.ExitStack() as stack:
+        sink.always = Status(503)
+
+        if how == "refuses":
+            redis.stop()
+        else:
+            stack.enter_context(redis.frozen())
+
+        with started(
+            tmp_path, script, sink.url, **settings(redis, sink.url)
+        ) as process:
+            assert process.wait() == 0, process.output
+
+        (ended,) = ledgers(tmp_path)
+        slowest = float(process.output.split("slowest")[1].split()[0])
+        assert slowest < 0.4, process.output
+        assert ended.balanced
+        assert (ended.recorded, ended.waiting, ended.dropped) == (21, 21, {})
+        assert (
+            Spool(tmp_path / "instance" / "mengpaneel-spool.sqlite3").summary().records
+            == 21
+        )
+        sink.always = None
+        run(tmp_path, "visit(app); assert mengpaneel.flush(20)", sink.url)
+        assert (len(sink.ids), sink.copies) == (22, 0)
+
+
+def test_an_outage_of_the_broker_loses_nothing(tmp_path: Path, redis: Redis) -> None:
+    with Sink() as sink, worker(tmp_path, redis, sink.url) as process:
+        visits(tmp_path, redis, sink.url, "visit(app, 5)")
+        assert sink.wait_for(5)
+        redis.stop()
+        ended = visits(
+            tmp_path, redis, sink.url, "visit(app, 5); assert mengpaneel.flush(20)"
+        )
+        assert len(sink.ids) == 10
+        assert ended.delivered == 5
+        redis.start()
+        visits(tmp_path, redis, sink.url, "visit(app, 5)")
+        assert sink.wait_for(15, 30), process.output
+        assert sink.copies == 0
+
+
+def test_a_worker_gives_its_connections_back(tmp_path: Path, redis: Redis) -> None:
+    with Sink() as sink, worker(tmp_path, redis, sink.url, "--pool=threads", "-c4"):
+        sink.script(Late(0.2))
+        visits(tmp_path, redis, sink.url, "visit(app, 100)")
+        assert sink.wait_for(100, 20)
+        assert sink.copies == 0
