@@ -18,13 +18,17 @@ from pathlib import Path
 
 from .calls import Call, Json, dumps
 from .config import CLIENT_STRATEGIES
-from .ingestion import OPERATIONS, Record, seconds
+from .ingestion import Record, seconds
+from .settlement import (
+    ARRIVALS,
+    settle_event,
+    settle_tracking_call,
+    settle_update_call,
+    settle_updates,
+)
 
 #: How many arrivals, and how many recorded calls, are kept.
 KEPT = 5_000
-
-#: Seconds within which an update and the news of its flush belong together.
-RECENT = 30.0
 
 #: Changed with the schema: what another version wrote is thrown away.
 VERSION = 1
@@ -199,41 +203,37 @@ class Store:
 
         with self._transaction() as db:
             now = _tick(db)
-            waiting: list[_Candidate] | None = None
+            updates: list[int] = []
 
             for record in records:
                 id = _insert(db, now, at, endpoint, record, agent)
 
                 if endpoint in {"track", "import"}:
-                    self._settle_event(db, now, id, record)
+                    self._merge_device(db, now, record)
+                    settle_event(db, now, id, record)
                 elif not record.problem:
-                    waiting = _candidates(db) if waiting is None else waiting
-                    _settle_update(db, now, id, record, waiting)
+                    updates.append(id)
 
+            settle_updates(db, now, updates)
             _trim(db, "arrivals")
 
-    def _settle_event(
-        self, db: sqlite3.Connection, now: int, id: int, record: Record
-    ) -> None:
+    def _merge_device(self, db: sqlite3.Connection, now: int, record: Record) -> None:
         device, user = (
             _id(record.properties.get(name)) for name in ("$device_id", "$user_id")
         )
 
-        if self._merge and device and user and not record.problem:
-            known = db.execute(
-                "INSERT OR IGNORE INTO devices VALUES (?, ?)", (device, user)
+        if not self._merge or not device or not user or record.problem:
+            return
+
+        known = db.execute(
+            "INSERT OR IGNORE INTO devices VALUES (?, ?)", (device, user)
+        )
+
+        if known.rowcount:
+            # Whoever had this device until now was this user all along.
+            db.execute(
+                "UPDATE arrivals SET changed = ? WHERE device_id = ?", (now, device)
             )
-
-            if known.rowcount:
-                # Whoever had this device until now was this user all along.
-                db.execute(
-                    "UPDATE arrivals SET changed = ? WHERE device_id = ?", (now, device)
-                )
-
-        call = _call_of_event(db, record)
-
-        if call is not None:
-            _arrived(db, now, call["id"], id, call["ways"])
 
     def flush(
         self,
@@ -271,9 +271,7 @@ class Store:
         """What arrived, or changed, since the clock said ``after``; oldest first."""
         with self._transaction() as db:
             rows = db.execute(
-                "SELECT arrivals.*, devices.user_id AS merged FROM arrivals"
-                " LEFT JOIN devices USING (device_id)"
-                " WHERE changed > ? ORDER BY id DESC LIMIT ?",
+                f"{ARRIVALS} WHERE changed > ? ORDER BY id DESC LIMIT ?",
                 (after, limit),
             ).fetchall()
 
@@ -288,18 +286,10 @@ class Store:
             problem=row["problem"],
             remarks=json.loads(row["remarks"]),
             duplicate_of=row["duplicate_of"],
-            person=self._person(row),
+            person=(row["person"] if self._merge else row["distinct_id"]) or "",
             ways=json.loads(row["ways"]),
             agent=row["agent"],
         )
-
-    def _person(self, row: sqlite3.Row) -> str:
-        if not self._merge or row["endpoint"] in {"engage", "groups"}:
-            return row["distinct_id"] or ""
-
-        device = row["device_id"]
-        person = row["user_id"] or row["merged"] or (device and f"$device:{device}")
-        return person or row["distinct_id"] or ""
 
     def calls(self, after: int = 0, limit: int = KEPT) -> list[Waiting]:
         """The recorded calls that were flushed, or have arrived, since the clock said
@@ -395,9 +385,7 @@ def _insert(
         "same": same,
         "duplicate_of": duplicate_of,
         "insert_id": _id(properties.get("$insert_id")),
-        "distinct_id": _whose(endpoint, record),
-        "device_id": _id(properties.get("$device_id")),
-        "user_id": _id(properties.get("$user_id")),
+        **_whose(endpoint, record),
         "agent": agent,
     }
     cursor = db.execute(
@@ -425,46 +413,22 @@ def _event(record: Record) -> Json:
     return record.value.get("event") if isinstance(record.value, dict) else None
 
 
-def _call_of_event(db: sqlite3.Connection, record: Record) -> sqlite3.Row | None:
-    properties = record.properties
-    query = "SELECT id, ways FROM calls WHERE insert_id = ?"
-    found = db.execute(query, (_id(properties.get("$insert_id")),)).fetchone()
-
-    # The one event that the library makes of a call of another name.
-    if found is None and _event(record) == "$create_alias":
-        start = dumps([["alias"], [properties.get("alias")]])[:-2]
-        found = db.execute(
-            "SELECT id, ways FROM calls WHERE arrival IS NULL"
-            " AND substr(wire, 1, length(:start)) = :start ORDER BY id",
-            {"start": start},
-        ).fetchone()
-
-    return t.cast("sqlite3.Row | None", found)
-
-
-def _whose(endpoint: str, record: Record) -> str | None:
-    value = record.value
-
-    if not isinstance(value, dict):
-        return None
+def _whose(endpoint: str, record: Record) -> dict[str, str | None]:
+    value = record.value if isinstance(record.value, dict) else {}
+    device = record.properties.get("$device_id")
+    user = record.properties.get("$user_id")
 
     if endpoint == "groups":
-        return _id(f"{value.get('$group_key')}: {value.get('$group_id')}")
+        distinct = _id(f"{value.get('$group_key')}: {value.get('$group_id')}")
+    elif endpoint == "engage":
+        # A device in it says from where it came, not whose the profile is.
+        distinct, user = _id(value.get("$distinct_id")), value.get("$user_id")
+        prefix, _, device = (distinct or "").rpartition("$device:")
+        device = None if prefix or device == distinct else device
+    else:
+        distinct = _id(record.properties.get("distinct_id"))
 
-    if endpoint == "engage":
-        return _id(value.get("$distinct_id"))
-
-    return _id(record.properties.get("distinct_id"))
-
-
-def _arrived(db: sqlite3.Connection, now: int, call: int, id: int, ways: str) -> None:
-    db.execute(
-        "UPDATE arrivals SET ways = ?, changed = ? WHERE id = ?", (ways, now, id)
-    )
-    db.execute(
-        "UPDATE calls SET arrival = ?, changed = ?, failure = '' WHERE id = ?",
-        (id, now, call),
-    )
+    return {"distinct_id": distinct, "device_id": _id(device), "user_id": _id(user)}
 
 
 def _identified(calls: c.Sequence[Call]) -> str | None:
@@ -496,43 +460,9 @@ def _keep_call(
 
     # What is sent from here may have been quicker than the news of it.
     if insert_id is not None:
-        _settle_by_id(db, now, t.cast(int, id), insert_id, ways)
+        settle_tracking_call(db, now, t.cast(int, id), insert_id, ways)
     elif way["strategy"] not in CLIENT_STRATEGIES:
-        _settle_by_content(db, now, t.cast(int, id), call, person, ways)
-
-
-def _settle_by_id(
-    db: sqlite3.Connection, now: int, call: int, insert_id: str, ways: str
-) -> None:
-    rows = db.execute(
-        "SELECT id FROM arrivals WHERE insert_id = ? ORDER BY id DESC",
-        (insert_id,),
-    )
-
-    # The first one last: it is the one that counts.
-    for row in rows.fetchall():
-        _arrived(db, now, call, row["id"], ways)
-
-
-def _settle_by_content(
-    db: sqlite3.Connection,
-    now: int,
-    call: int,
-    made: Call,
-    person: str | None,
-    ways: str,
-) -> None:
-    # Several calls of one flush may be one update: those of this flush come last.
-    rows = db.execute(
-        "SELECT id, record FROM arrivals WHERE endpoint IN ('engage', 'groups')"
-        " AND problem = '' AND (ways = '[]' OR changed = ?) AND at > ?"
-        " ORDER BY ways != '[]', id",
-        (now, time.time() - RECENT),
-    )
-
-    for row in rows.fetchall():
-        if stands_for(json.loads(row["record"]), made, person):
-            return _arrived(db, now, call, row["id"], ways)
+        settle_update_call(db, now, t.cast(int, id), call, person, ways)
 
 
 def _call_insert_id(call: Call) -> str | None:
@@ -563,139 +493,3 @@ def _flushed_before(
             return t.cast(sqlite3.Row, row)
 
     return None
-
-
-class _Candidate(t.NamedTuple):
-    """A flushed profile or group call that has not arrived yet."""
-
-    id: int
-    flush: int
-    person: str | None
-    ways: str
-    call: Call
-
-
-def _candidates(db: sqlite3.Connection) -> list[_Candidate]:
-    rows = db.execute(
-        "SELECT * FROM calls WHERE insert_id IS NULL AND arrival IS NULL ORDER BY id"
-    )
-    return [
-        _Candidate(
-            row["id"],
-            row["flush"],
-            row["person"],
-            row["ways"],
-            Call.from_json(json.loads(row["wire"])),
-        )
-        for row in rows
-    ]
-
-
-def _settle_update(
-    db: sqlite3.Connection,
-    now: int,
-    id: int,
-    record: Record,
-    waiting: list[_Candidate],
-) -> None:
-    """Find the recorded calls that an update stands for.
-
-    Updates carry no id, and calls of one flush may have been merged into one: the
-    calls of the first flush whose changes are all in it.
-    """
-    update = t.cast("dict[str, Json]", record.value)
-    fitting = [one for one in waiting if stands_for(update, one.call, one.person)]
-
-    for one in fitting:
-        if one.flush == fitting[0].flush:
-            _arrived(db, now, one.id, id, one.ways)
-            waiting.remove(one)
-
-
-def stands_for(update: dict[str, Json], call: Call, person: str | None) -> bool:
-    """Whether a profile or group update may be what was sent for a call."""
-    changes = _changes(call)
-
-    if changes is None:
-        return False
-
-    of, operation, values = changes
-
-    if of is not None:
-        if of != (update.get("$group_key"), str(update.get("$group_id"))):
-            return False
-    elif "$group_key" in update or (
-        person is not None and str(update.get("$distinct_id")) != person
-    ):
-        return False
-
-    if operation == "$delete":
-        return "$delete" in update
-
-    return all(_holds(update, operation, name, value) for name, value in values.items())
-
-
-def _holds(update: dict[str, Json], operation: str, name: str, value: Json) -> bool:
-    for other in OPERATIONS:
-        changed = update.get(other)
-
-        if isinstance(changed, list | dict) and name in changed:
-            # Two of these are two updates, never merged into one.
-            if other == operation and other in {"$append", "$remove"}:
-                return isinstance(changed, dict) and changed[name] == value
-
-            return True
-
-    return False
-
-
-_METHODS = {
-    "set": "$set",
-    "set_once": "$set_once",
-    "unset": "$unset",
-    "increment": "$add",
-    "append": "$append",
-    "union": "$union",
-    "remove": "$remove",
-    "delete": "$delete",
-    "delete_user": "$delete",
-    "track_charge": "$transactions",
-    "clear_charges": "$transactions",
-    "set_group": "$set",
-    "add_group": "$union",
-    "remove_group": "$remove",
-}
-
-
-def _changes(
-    call: Call,
-) -> tuple[tuple[Json, str] | None, str, dict[str, Json]] | None:
-    """The group that a call is about, if any, its operation and its properties."""
-    method = call.name.rpartition(".")[2]
-    operation = _METHODS.get(method)
-
-    if operation is None:
-        return None
-
-    of = None
-
-    if call.wire[0][0] == "get_group":
-        key, group = [*call.wire[1], None, None][:2]
-        of = (key, str(group))
-
-    if operation == "$transactions":
-        return of, operation, {operation: None}
-
-    return of, operation, _properties(call.arguments)
-
-
-def _properties(arguments: list[t.Any]) -> dict[str, Json]:
-    if not arguments:
-        return {}
-
-    if isinstance(arguments[0], dict):
-        return arguments[0]
-
-    names = arguments[0] if isinstance(arguments[0], list) else [arguments[0]]
-    value = arguments[1] if len(arguments) > 1 else None
-    return {str(name): value for name in names}

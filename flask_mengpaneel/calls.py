@@ -28,18 +28,16 @@ class Stage(enum.StrEnum):
 class Call:
     """A recorded method call, such as ``people.set({"Plan": "pro"})``.
 
-    :param at: when the call was made, where that matters and the call doesn't say it.
     :param wire: ``[[name, ...], [argument, ...]]``: the names that lead from the
         ``mixpanel`` object to the method, and plain JSON arguments. A chained call
         has further pairs: ``[["get_group"], ["company", "acme"], ["set"],
         [{"Seats": 12}]]``.
     """
 
-    __slots__ = ("at", "wire")
+    __slots__ = ("wire",)
 
-    def __init__(self, wire: list[t.Any], at: float | None = None) -> None:
+    def __init__(self, wire: list[t.Any]) -> None:
         self.wire = wire
-        self.at = at
 
     @classmethod
     def from_json(cls, value: t.Any) -> Call:
@@ -96,6 +94,17 @@ class Call:
 
         options = self.wire[1][1] if len(self.wire[1]) > 1 else {}
         return t.cast(str, options.get("event_name", "$mp_web_page_view"))
+
+    @property
+    def at(self) -> float | None:
+        """When the clock of a timed event was started, in seconds.
+
+        It is one argument more than the browser library has, which leaves it alone.
+        """
+        if self.name == "time_event" and len(self.arguments) > 1:
+            return t.cast(float, self.arguments[1])
+
+        return None
 
     @property
     def properties(self) -> dict[str, Json]:

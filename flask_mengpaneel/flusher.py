@@ -171,9 +171,8 @@ class Flusher:
             # What this request recorded it recorded before it opted out.
             waiting.keep([])
 
-        ours, strays = self._sort(calls, exchange)
+        ours, late, others = self._sort(calls, exchange)
         exchange.entries = [] if visitor.is_prefetch else ours
-
         outcome = None
 
         if calls:
@@ -187,31 +186,38 @@ class Flusher:
         if not exchange.carries and visitor.consents:
             self._boot(exchange.request, exchange.response)
 
-        for entry in strays:
-            self._send(entry, visitor)
+        for entry in late:
+            outcome = self._ask(self._server_chain, entry.calls, visitor, None)
+            exchange.sent = [*(outcome.calls if outcome else ()), *exchange.sent]
 
-        if strays:
-            waiting.keep([entry for entry in waiting.entries if entry not in strays])
+        for entry in others:
+            # The calls themselves say who it became.
+            person = visitor.as_person(entry.seen)
+            self._ask(self._server_chain, entry.calls, person, None)
+
+        if late or others:
+            gone = [*late, *others]
+            waiting.keep([entry for entry in waiting.entries if entry not in gone])
 
     def _sort(
         self, calls: CallLog, exchange: Exchange
-    ) -> tuple[list[Entry], list[Entry]]:
-        """Tell the calls that wait for this very visitor from those that can't wait:
-        they are too old, or another person's."""
+    ) -> tuple[list[Entry], list[Entry], list[Entry]]:
+        """Tell apart the calls that may go with this response, those that have waited
+        too long, and those of other people."""
         ours: list[Entry] = []
-        strays: list[Entry] = []
-
-        if not exchange.waiting.entries:
-            return ours, strays
-
-        now = exchange.visitor.known
+        late: list[Entry] = []
+        others: list[Entry] = []
         oldest = time.time() - self.config.delayed_max_age
 
         for entry in exchange.waiting.entries:
-            stays = entry.at >= oldest and entry.is_of(now, calls)
-            (ours if stays else strays).append(entry)
+            if not entry.is_of(exchange.visitor.known, calls):
+                others.append(entry)
+            elif entry.at < oldest:
+                late.append(entry)
+            else:
+                ours.append(entry)
 
-        return ours, strays
+        return ours, late, others
 
     def _hold(self, calls: CallLog, exchange: Exchange) -> None:
         """Keep the calls of a visitor who hasn't been asked for consent yet."""
@@ -240,12 +246,6 @@ class Flusher:
             self._client_side.boot(
                 Exchange(request, response, visitor, Waiting.nothing())
             )
-
-    def _send(self, entry: Entry, visitor: Visitor) -> None:
-        """Send calls that waited from the server, as of the person they are of."""
-        # The calls themselves say who it was then.
-        then = entry.seen if entry.owner else visitor.identity
-        self._ask(self._server_chain, entry.calls, visitor.as_person(then), None)
 
     def take_back(self, calls: CallLog, request: Request, response: Response) -> None:
         """Send calls from the server that a browser couldn't make."""

@@ -138,7 +138,8 @@ class Manager(Recorder):
         if call.tracks:
             self._stamp(call)
         elif call.name == "time_event":
-            call.at = self._timers[call.event] = self._now()
+            self._timers[call.event] = self._now()
+            call.arguments.append(self._timers[call.event])
         elif call.name == "reset":
             self._visitor.succeed()
 
@@ -174,11 +175,12 @@ class Manager(Recorder):
         started the clock has done its work then."""
         seconds = self._now() - self._timers.pop(event)
         properties.setdefault("$duration", round(seconds, 3))
-        started = Call([["time_event"], [event]])
 
         for stage in Stage:
             self.calls.of(stage)[:] = [
-                call for call in self.calls.of(stage) if call != started
+                call
+                for call in self.calls.of(stage)
+                if call.name != "time_event" or call.event != event
             ]
 
     def _now(self) -> float:

@@ -13,6 +13,7 @@ from werkzeug.http import http_date
 
 from .calls import Call, Json, dumps
 from .origins import cookie_domain, initial_referrer, search_properties
+from .values import FORBIDDEN_IDS, plain
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -24,6 +25,10 @@ if t.TYPE_CHECKING:
 _MAX_COOKIE = 4096
 _MAX_ID = 255
 _DEVICE = "$device:"
+
+# https://docs.mixpanel.com/reference/track-event#limits has 3 for what is in an event;
+# the library's own bookkeeping is one deeper.
+_MAX_DEPTH = 4
 
 # What the library keeps for itself and sends with no event (mixpanel-persistence.js).
 _RESERVED = frozenset(
@@ -121,6 +126,9 @@ class Identity:
         user_id = _id(cookie.get("$user_id"))
         distinct_id = _id(cookie.get("distinct_id"))
 
+        if user_id and user_id.startswith(_DEVICE):
+            user_id = None
+
         if distinct_id and distinct_id.startswith(_DEVICE):
             device_id = device_id or _id(distinct_id.removeprefix(_DEVICE))
             distinct_id = None
@@ -136,6 +144,8 @@ def _id(value: t.Any) -> str | None:
         not isinstance(value, str)
         or not 0 < len(value) <= _MAX_ID
         or not value.isprintable()
+        or not value.strip()
+        or value.lower() in FORBIDDEN_IDS
     ):
         return None
 
@@ -172,7 +182,7 @@ class Persistence:
     def make(self, call: Call, at: float, successor: Identity) -> None:
         """Remember what a call says.
 
-        :param at: when it was recorded, in seconds.
+        :param at: when it was recorded, in seconds, if the call doesn't say it.
         :param successor: who there is after a ``reset()``.
         """
         name = call.name
@@ -187,7 +197,7 @@ class Persistence:
             self.super_properties = {}
             self.timers = {}
         elif name == "time_event":
-            self.timers[call.event] = at
+            self.timers[call.event] = call.at or at
         elif call.tracks:
             self.timers.pop(call.event, None)
             self._refer()
@@ -275,7 +285,9 @@ def _timers(value: Json) -> dict[str, float]:
     return {
         event: started / 1000
         for event, started in value.items()
-        if isinstance(started, int | float) and not isinstance(started, bool)
+        if isinstance(started, int | float)
+        and not isinstance(started, bool)
+        and 0 < started < 1000 * (time.time() + 86400)
     }
 
 
@@ -285,15 +297,41 @@ def read(value: str) -> dict[str, Json]:
         return {}
 
     try:
-        cookie = json.loads(unquote(value, errors="strict"), parse_constant=_refuse)
+        cookie = json.loads(unquote(value, errors="strict"))
     except (ValueError, RecursionError):
         return {}
 
-    return cookie if isinstance(cookie, dict) else {}
+    if not isinstance(cookie, dict):
+        return {}
+
+    return {
+        name: kept
+        for name, kept in ((plain(name), _sane(kept)) for name, kept in cookie.items())
+        if kept is not _INSANE and isinstance(name, str)
+    }
 
 
-def _refuse(constant: str) -> t.NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+_INSANE = object()
+
+
+def _sane(value: t.Any) -> Json:
+    """A value of the cookie, unless no message could carry it."""
+    try:
+        kept = plain(value)
+    except ValueError:
+        return t.cast("Json", _INSANE)
+
+    return kept if _depth(kept) <= _MAX_DEPTH else t.cast("Json", _INSANE)
+
+
+def _depth(value: t.Any) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
+
+    if not isinstance(value, list):
+        return 0
+
+    return 1 + max(map(_depth, value), default=0)
 
 
 def write(

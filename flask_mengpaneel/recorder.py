@@ -11,7 +11,7 @@ import typing as t
 from abc import ABC, abstractmethod
 
 from .calls import Stage
-from .values import identifier, plain
+from .values import FORBIDDEN_IDS, identifier, plain
 
 if t.TYPE_CHECKING:
     from .manager import Manager
@@ -27,12 +27,6 @@ Id: t.TypeAlias = t.Any
 
 _NAME = re.compile(r"[A-Za-z_$][\w$]*")
 _INSERT_ID = re.compile(r"[A-Za-z0-9-]{1,36}")
-
-#: https://docs.mixpanel.com/reference/import-events#propertiesdistinct_id
-FORBIDDEN_IDS = frozenset(
-    "00000000-0000-0000-0000-000000000000 anon anonymous nil none null n/a na"
-    " undefined unknown <nil> 0 -1 true false [] {}".split()
-)
 
 
 class _Missing:

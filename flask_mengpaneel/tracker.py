@@ -224,6 +224,8 @@ class _Translation:
                 **persistence.super_properties,
                 **persistence.identity.properties,
                 **properties,
+                # As the browser library has it, nothing overrides the project.
+                "token": self._config.token,
             },
         )
 
@@ -279,6 +281,9 @@ class _Translation:
 
         if not original:
             raise _Dropped("there is no id that could get an alias")
+
+        if original == alias:
+            raise _Dropped("it is the id of the visitor already")
 
         # The library's own `alias` sends at once, and to the default host.
         self._mixpanel.track(

@@ -21,6 +21,14 @@ if t.TYPE_CHECKING:
     from .calls import Json
 
 
+#: Ids that Mixpanel refuses:
+#: https://docs.mixpanel.com/reference/import-events#propertiesdistinct_id
+FORBIDDEN_IDS = frozenset(
+    "00000000-0000-0000-0000-000000000000 anon anonymous nil none null n/a na"
+    " undefined unknown <nil> 0 -1 true false [] {}".split()
+)
+
+
 def plain(value: t.Any) -> Json:
     """Turn a value into what JSON knows: ``None``, bool, number, text, list, dict.
 

@@ -296,7 +296,7 @@ class Visitor:
         )
 
         for call in sent:
-            kept.make(call, call.at or time.time(), self.successor)
+            kept.make(call, time.time(), self.successor)
 
         return kept.to_cookie()
 

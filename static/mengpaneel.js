@@ -46,18 +46,16 @@ const retake = (key) => {
 	list.map(take);
 };
 
-const get = (target, name) => (name in {} || name[0] == "_" ? 0 : target[name]);
+const get = (target, name) => (name in {} ? 0 : target[name]);
 
 const make = (target, call) => {
 	for (let i = 0; call[i]; i += 2) {
-		const names = [...call[i]];
-		const last = names.pop();
-		const owner = names.reduce(get, target);
+		const last = call[i].pop();
+		const owner = call[i].reduce(get, target);
 		target = get(owner, last).apply(owner, call[i + 1]);
 	}
 };
 
-// The twin writes messages for us to send at once; the library would batch them.
 const live = (mixpanel) => {
 	main = mixpanel;
 	blocked = false;
@@ -83,7 +81,7 @@ const live = (mixpanel) => {
 };
 
 const perform = (call) => {
-	const direct = /^(people|alias|identify|track(_[pw].*)?|.*_group)$/.test(call[0][0]);
+	const direct = /people|alias|identify|_group|track$|track_[pw]/.test(call[0][0]);
 
 	if (debug) console.debug("Mengpaneel", JSON.stringify(call), debug);
 	if (direct && main.get_property("$user_id")) twin.identify(main.get_distinct_id());
@@ -106,11 +104,11 @@ const send = () => {
 };
 
 const post = (kind, batch) => {
-	const { api_routes, ip, xhr_headers: headers } = main.config;
+	const { api_routes, ip } = main.config;
 	const url = `${main.get_api_host(kind)}/${api_routes[routes[kind]]}?verbose=1&ip=${+ip}`;
 	const body = new URLSearchParams({ data: JSON.stringify(batch.map(([message]) => message)) });
 	const items = batch.map(([, item]) => item);
-	const request = (keepalive) => fetch(url, { method: "POST", body, headers, keepalive });
+	const request = (keepalive) => fetch(url, { method: "POST", body, keepalive });
 
 	if (leaving) return navigator.sendBeacon(url, body) || back(items);
 
@@ -130,28 +128,24 @@ const post = (kind, batch) => {
 		});
 };
 
-const bodies = (items) => {
+const back = (items, doubt) => {
 	for (const item of items) item.done = false;
 
-	return [...new Set(items.map((item) => item.all))].map((all) => {
+	for (const all of new Set(items.map((item) => item.all))) {
 		const { text, signature } = all[0];
 		const calls = all.reduce((list, item, i) => (item.done ? list : (item.done = [...list, i])), []);
-		return { text, signature, calls, blocked };
-	});
-};
-
-const back = (items) => {
-	for (const left of bodies(items)) {
-		const url = left.signature && page.fallback;
+		const left = { text, signature, calls, blocked };
 		const body = JSON.stringify(left);
-		const keep = () => save("left", [...load("left"), left]);
+		const url = signature && page.fallback;
+		const keep = (key) => save(key, [...load(key), left]);
 
-		if (url && !leaving)
+		if (doubt) keep("doubt");
+		else if (url && !leaving)
 			fetch(url, { method: "POST", body, keepalive: true }).then(
-				(response) => response.status > 428 && keep(),
-				() => leaving || keep()
+				({ status }) => status > 428 && keep("left"),
+				() => leaving || keep("left")
 			);
-		else (url && navigator.sendBeacon(url, body)) || keep();
+		else (url && navigator.sendBeacon(url, body)) || keep("left");
 	}
 };
 
@@ -170,36 +164,31 @@ const check = () => {
 	flush();
 };
 
-// What is called on it is called later, in order.
 const stand = (owner, root) =>
 	new Proxy(Object.assign([], { config: 0, persistence: 0, __loaded: 0 }), {
-		get: (target, name) =>
-			name in target || typeof name == "symbol"
-				? target[name]
-				: (...args) => {
-						const method = (mixpanel) => owner(mixpanel)[name](...args);
-						(root || target).push(function () {
-							safely(() => method(this));
-						});
-						return name == "get_group" && stand(method, target);
-					},
-	});
+		get: (target, name) => {
+			if (name in target || typeof name == "symbol") return target[name];
+			if (name == "people") return stand((mixpanel) => mixpanel.people, target);
 
-const instance = () => {
-	const root = stand((mixpanel) => mixpanel);
-	root.people = stand((mixpanel) => mixpanel.people, root);
-	return root;
-};
+			return (...args) => {
+				const method = (mixpanel) => owner(mixpanel)[name](...args);
+				(root || target).push(function () {
+					safely(() => method(this));
+				});
+				return name == "get_group" && stand(method, target);
+			};
+		},
+	});
 
 const boot = () => {
 	const config = { ...page.config };
-	const root = (window.mixpanel = instance());
+	const root = (window.mixpanel = stand((mixpanel) => mixpanel));
 	const script = document.createElement("script");
 	root.__SV = 1.2;
 	root._i = [[page.token, config, "mixpanel"]];
 	root.init = (token, options, name) => {
 		if (!name) return void Object.assign(config, options);
-		root[name] = instance();
+		root[name] = stand((mixpanel) => mixpanel);
 		root._i.push([token, options, name]);
 	};
 	script.nonce = nonce;
@@ -208,8 +197,8 @@ const boot = () => {
 	try {
 		script.src = page.library;
 	} catch (error) {
-		const policy = { createScriptURL: () => page.library };
-		script.src = trustedTypes.createPolicy("mengpaneel", policy).createScriptURL();
+		const createScriptURL = () => page.library;
+		script.src = trustedTypes.createPolicy("mengpaneel", { createScriptURL }).createScriptURL();
 	}
 
 	document.head.append(script);
@@ -258,33 +247,27 @@ const receive = (url, get) =>
 		if (text) take({ text, signature: get("X-Mengpaneel-Signature") });
 	});
 
-window.fetch = function (input, init) {
+window.fetch = async function (input, init) {
 	const request = input instanceof Request;
-	const headers =
-		announces(request ? input.url : input) &&
-		safely(() => (request ? input.headers : new Headers((init || {}).headers)));
 
-	if (!headers || headers.has("X-Sec-Purpose")) return fetch.apply(this, arguments);
+	if (!announces(request ? input.url : input)) return fetch.apply(this, arguments);
 
-	headers.set(capable, "true");
-	const answer = fetch.call(
-		this,
-		input,
-		request ? init : new Proxy(init || {}, { get: (init, name) => (name == "headers" ? headers : init[name]) })
-	);
+	const headers = request ? input.headers : new Headers((init || {}).headers);
+	const marked = new Proxy(init || {}, { get: (init, name) => (name == "headers" ? headers : init[name]) });
+
+	if (!headers.has("X-Sec-Purpose")) headers.set(capable, "true");
+
+	const answer = fetch.call(this, input, request ? init : marked);
 	headers.delete(capable);
-	return answer.then((response) => {
-		receive(response.url, (name) => response.headers.get(name));
-		return response;
-	});
+	const response = await answer;
+	receive(response.url, (name) => response.headers.get(name));
+	return response;
 };
 
 const { prototype } = XMLHttpRequest;
 const { open } = prototype;
 
 function listen() {
-	if (this.readyState < 2) return;
-	this.removeEventListener("readystatechange", listen);
 	receive(this.responseURL, (name) => this.getResponseHeader(name));
 }
 
@@ -293,7 +276,7 @@ prototype.open = function (method, url) {
 
 	if (announces(url)) {
 		this.setRequestHeader(capable, "true");
-		this.addEventListener("readystatechange", listen);
+		this.addEventListener("readystatechange", listen, { once: true });
 	}
 
 	return result;
@@ -304,7 +287,7 @@ addEventListener("pagehide", () => {
 	leaving = true;
 	send();
 	back(queue.splice(0));
-	save("doubt", [...load("doubt"), ...bodies(busy.events)]);
+	back(busy.events, true);
 });
 
 const begin = () => {

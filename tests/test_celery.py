@@ -3,7 +3,6 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flask_mengpaneel.spool import Spool
+from needs import need
 from shop import Process, ledgers, run, settings_for, started
 from sink import Late, Silent, Sink, Status
 from test_faults import free_port
@@ -70,11 +70,7 @@ class Redis:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> c.Iterator[Redis]:
-    if shutil.which("redis-server") is None:
-        from needs import missing
-
-        missing("redis-server")
-
+    need("redis-server")
     server = Redis(tmp_path)
     yield server
     server.stop()

@@ -229,7 +229,7 @@ def test_a_phone_gets_the_calls_if_it_can_make_them(
     header: dict[str, str],
     strategy: str,
 ) -> None:
-    key = app.extensions["books"].customers["c2"].key
+    key = app.extensions["books"].customers["miles"].key
     response = client.post(
         "/api/orders",
         json={"part": "lead"},
@@ -263,7 +263,7 @@ def test_a_payment_is_the_event_of_who_ordered(
     assert ways(outcomes) == [
         ("AsyncServerSide", ["people.track_charge", "Pay Order"]),
     ]
-    assert arrived(app, store, "Pay Order") == [("c1", "AsyncServerSide")]
+    assert arrived(app, store, "Pay Order") == [("ada", "AsyncServerSide")]
 
 
 def test_a_payment_needs_the_key(client: FlaskClient, outcomes: list[Outcome]) -> None:
@@ -282,7 +282,7 @@ def test_a_download_is_tracked_by_the_server(
         "1001,Needle + Lead,44,False",
     ]
     assert ways(outcomes) == [("AsyncServerSide", ["Download Orders"])]
-    assert arrived(app, store, "Download Orders") == [("c1", "AsyncServerSide")]
+    assert arrived(app, store, "Download Orders") == [("ada", "AsyncServerSide")]
 
 
 def test_a_streamed_page_is_tracked_when_it_has_ended(
@@ -325,10 +325,10 @@ def test_every_page_has_the_inspector_beside_it(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("what", "event", "who", "strategy"),
     [
-        ("payment", "Pay Order", ["c1"], "AsyncServerSide"),
-        ("phone", "Place Order", ["c2"], "AsyncServerSide"),
-        ("capable-phone", "Place Order", ["c2"], "CapableClientSide"),
-        ("job", "Renew Subscription", ["c1", "c2"], "AsyncServerSide"),
+        ("payment", "Pay Order", ["ada"], "AsyncServerSide"),
+        ("phone", "Place Order", ["miles"], "AsyncServerSide"),
+        ("capable-phone", "Place Order", ["miles"], "CapableClientSide"),
+        ("job", "Renew Subscription", ["ada", "miles"], "AsyncServerSide"),
     ],
 )
 def test_a_button_lets_it_happen_outside(
@@ -369,7 +369,7 @@ def test_the_job_is_a_command_whose_events_arrive_at_the_running_shop(
         (arrival.person, arrival.strategy, arrival.ways[-1]["during"])
         for arrival in store.arrivals()
         if arrival.is_event
-    } == {("c1", "AsyncServerSide", ""), ("c2", "AsyncServerSide", "")}
+    } == {("ada", "AsyncServerSide", ""), ("miles", "AsyncServerSide", "")}
 
 
 def test_the_library_is_served_where_npm_has_put_it(tmp_path: pathlib.Path) -> None:

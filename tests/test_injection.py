@@ -17,7 +17,7 @@ from flask_mengpaneel.values import plain
 from sites import CHROME, PAGE, Site, block, names, page_calls, scripts, tags
 
 OURS = re.compile(
-    rb'<script type="application/json" id="mengpaneel">[^<>]*</script>'
+    rb'<script type="application/json" id="mengpaneel"[^<>]*>[^<>]*</script>'
     rb'<script src="[^"<>]*"(?: nonce="[^"<>]*")?></script>'
 )
 
@@ -424,12 +424,12 @@ def test_the_script_is_served() -> None:
         if "src" in attributes
     ]
     assert source is not None
-    response = client.get(source)
 
-    assert response.status_code == 200
-    assert "javascript" in response.headers["Content-Type"]
-    assert "Set-Cookie" not in response.headers
-    assert "Vary" not in response.headers
+    with client.get(source) as response:
+        assert response.status_code == 200
+        assert "javascript" in response.headers["Content-Type"]
+        assert "Set-Cookie" not in response.headers
+        assert "Vary" not in response.headers
 
 
 def test_under_a_script_root_the_script_is_served_there() -> None:
@@ -468,7 +468,9 @@ def test_on_a_subdomain_the_script_is_served_where_the_page_can_load_it() -> Non
         assert source is not None
         where = source if "//" in source else base.rstrip("/") + source
         where = f"http:{where}" if where.startswith("//") else where
-        assert client.get(where).status_code == 200, base
+
+        with client.get(where) as response:
+            assert response.status_code == 200, base
 
 
 # -- nonce

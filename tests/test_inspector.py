@@ -21,15 +21,17 @@ from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
 from flask_mengpaneel import Mengpaneel
-from flask_mengpaneel.arrivals import KEPT, Arrival, stands_for
+from flask_mengpaneel.arrivals import KEPT, Arrival
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.config import Config
+from flask_mengpaneel.ingestion import Record
 from flask_mengpaneel.inspector import (
     URL_PREFIX,
     Inspector,
     create_inspector_app,
 )
 from flask_mengpaneel.outcomes import Outcome
+from flask_mengpaneel.settlement import RECENT, stands_for
 from flask_mengpaneel.signals import failed, flushed
 
 BASIC = {"Authorization": "Basic " + base64.b64encode(b"token:").decode()}
@@ -346,6 +348,63 @@ def test_updates_are_not_taken_for_those_of_another_person(
     assert [call.person for call in inspector.waiting()] == ["bob"]
 
 
+@pytest.mark.parametrize("first", ["news", "update"])
+@pytest.mark.parametrize("known", ["by its user", "by its device"])
+def test_updates_of_a_browser_after_alias_are_the_users(
+    app: Flask, inspector: Inspector, known: str, first: str
+) -> None:
+    # The library goes on with the device as the distinct id.
+    device = {"distinct_id": "$device:d1", "$device_id": "d1"}
+    user = {"$user_id": "ada"} if known == "by its user" else {}
+    value = update(**{"$set": {"Plan": "pro"}, "$distinct_id": "$device:d1"}, **user)
+    calls = [Call([["identify"], ["ada"]]), people("set", "Plan", "pro")]
+    send(inspector, "track", event("Sign Up", **device, **{"$user_id": "ada"}))
+
+    if first == "news":
+        flush(app, "ClientSide", *calls)
+        send(inspector, "engage", value)
+    else:
+        send(inspector, "engage", value)
+        flush(app, "ServerSide", *calls)
+
+    (arrival,) = [a for a in inspector.arrivals() if not a.is_event]
+    assert arrival.person == "ada"
+    assert len(arrival.ways) == 1
+    assert inspector.waiting() == []
+
+
+def test_updates_of_a_device_become_its_users(inspector: Inspector) -> None:
+    device = {"distinct_id": "$device:d1", "$device_id": "d1"}
+    send(inspector, "engage", update(**{"$set": {}, "$distinct_id": "$device:d1"}))
+    assert inspector.arrivals()[0].person == "$device:d1"
+
+    send(inspector, "track", event("Sign Up", **device, **{"$user_id": "ada"}))
+    assert inspector.arrivals()[0].person == "ada"
+
+
+def test_without_merging_an_update_is_with_its_distinct_id(path: Path) -> None:
+    inspector = Inspector(Config(id_merge="original"), path)
+    of = {"$distinct_id": "$device:d1", "$user_id": "ada"}
+    send(inspector, "engage", update(**{"$set": {}, **of}))
+
+    assert inspector.arrivals()[0].person == "$device:d1"
+
+
+def test_an_update_stands_for_what_was_flushed_lately(inspector: Inspector) -> None:
+    store, now = inspector.store, time.time()
+    calls = [Call([["identify"], ["ada"]]), people("increment", "Orders")]
+    record = Record(update(**{"$add": {"Orders": 1}}))
+    store.flush("ClientSide", {}, calls, "lost", at=now - RECENT - 1)
+    store.flush("ClientSide", {}, calls, "first", at=now - 2)
+    store.flush("ClientSide", {}, calls, "second", at=now - 1)
+
+    for _ in range(3):
+        store.add("engage", [record], "", at=now)
+
+    found = [arrival.ways[0]["during"] for arrival in inspector.arrivals()]
+    assert found == ["first", "second", "lost"]
+
+
 def test_alias_is_found_in_the_event_that_it_becomes(
     app: Flask, inspector: Inspector
 ) -> None:
@@ -376,8 +435,7 @@ def test_alias_is_found_in_the_event_that_it_becomes(
     ],
 )
 def test_an_update_stands_for_a_call(changes: dict[str, t.Any], call: Call) -> None:
-    assert stands_for(update(**changes), call, "ada")
-    assert not stands_for(update(**changes), call, "bob")
+    assert stands_for(update(**changes), call)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +451,7 @@ def test_an_update_stands_for_a_call(changes: dict[str, t.Any], call: Call) -> N
 def test_an_update_stands_for_no_other_call(call: Call) -> None:
     value = update(**{"$set": {"a": 1}, "$append": {"list": "one"}})
 
-    assert not stands_for(value, call, None)
+    assert not stands_for(value, call)
 
 
 def test_a_group_update_stands_for_calls_of_that_group() -> None:
@@ -406,9 +464,9 @@ def test_a_group_update_stands_for_calls_of_that_group() -> None:
     def group(name: t.Any) -> Call:
         return Call([["get_group"], ["company", name], ["set"], ["Seats", 1]])
 
-    assert stands_for(value, group(12), None)
-    assert not stands_for(value, group("13"), None)
-    assert not stands_for(value, people("set", "Seats", 1), None)
+    assert stands_for(value, group(12))
+    assert not stands_for(value, group("13"))
+    assert not stands_for(value, people("set", "Seats", 1))
 
 
 def test_what_could_not_be_delivered_is_said(app: Flask, inspector: Inspector) -> None:

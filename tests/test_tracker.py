@@ -34,7 +34,8 @@ def track(name: str = "A", **properties: t.Any) -> Call:
 
 
 def call(name: str, *arguments: t.Any, at: float | None = None) -> Call:
-    return Call([name.split("."), list(arguments)], at)
+    started = () if at is None else (at,)
+    return Call([name.split("."), [*arguments, *started]])
 
 
 def group(operation: str, *arguments: t.Any) -> Call:

@@ -38,7 +38,7 @@ from flask_mengpaneel.inspector import Inspector
 TOKEN = "TOKEN"
 STRICT = "default-src 'none'; script-src 'self'; connect-src 'self'"
 LIBRARY = "/npm/mixpanel-browser/dist/mixpanel.min.js"
-LOADED = "() => window.mixpanel && window.mixpanel.get_distinct_id() !== undefined"
+LOADED = "() => window.mixpanel && window.mixpanel.__loaded === true"
 SERVER_ONLY = ["AsyncServerSide", "ServerSide"]
 
 #: The smallest picture there is: a transparent GIF.
@@ -413,12 +413,16 @@ class Views:
         get("/opt-in")(self.opt_in)
         get("/answer/<word>")(self.answer)
         get("/npm/<path:name>")(self.package)
+        get("/favicon.ico")(self.icon)
 
     def package(self, name: str) -> Response:
         if "mixpanel" in name:
             time.sleep(self.shop.delays["library"])
 
         return send_from_directory(self.shop.packages, name, max_age=60)
+
+    def icon(self) -> Response:
+        return Response(status=204)
 
     def home(self) -> str:
         self.shop.track("Land")

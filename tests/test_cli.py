@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from flask_mengpaneel import Mengpaneel
+from flask_mengpaneel.spool import Spool
+from rig import event
+from sink import Sink, Status
+
+
+@pytest.fixture
+def sink() -> t.Iterator[Sink]:
+    with Sink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def app(tmp_path: Path, sink: Sink) -> Flask:
+    app = Flask(__name__, instance_path=str(tmp_path))
+    app.config["MENGPANEEL_TOKEN"] = "t"
+    app.config["MENGPANEEL_API_HOST"] = sink.url
+    Mengpaneel(app)
+    return app
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    spool = Spool(tmp_path / "mengpaneel-spool.sqlite3")
+    spool.put([event() for _ in range(2500)], "HTTP 503")
+    return spool
+
+
+def call(app: Flask, *arguments: str) -> t.Any:
+    from flask_mengpaneel.cli import mengpaneel
+
+    return app.test_cli_runner().invoke(mengpaneel, arguments)
+
+
+def test_spool_shows_what_waits_and_why(app: Flask, spool: Spool) -> None:
+    result = call(app, "spool")
+
+    assert result.exit_code == 0, result.output
+    assert "2500 records wait" in result.output
+    assert "HTTP 503" in result.output
+
+
+def test_spool_without_anything(app: Flask) -> None:
+    assert "0 records wait" in call(app, "spool").output
+
+
+def test_spool_send_sends(app: Flask, spool: Spool, sink: Sink) -> None:
+    result = call(app, "spool", "send")
+
+    assert result.exit_code == 0, result.output
+    assert "2500 records sent, 0 wait" in result.output
+    assert (len(sink.ids), sink.copies) == (2500, 0)
+
+
+def test_spool_send_says_when_it_cannot(app: Flask, spool: Spool, sink: Sink) -> None:
+    sink.always = Status(503)
+    result = call(app, "spool", "send", "--timeout=0.5")
+
+    assert result.exit_code == 1
+    assert "0 records sent, 2500 wait" in result.output
+
+    sink.always = None
+    assert "2500 records sent, 0 wait" in call(app, "spool", "send").output
+
+
+def test_status_is_of_all_processes(app: Flask, spool: Spool, sink: Sink) -> None:
+    sink.refuse = lambda record: "no" if record["event"] == "Bad" else None
+    spool.put([event("Bad") for _ in range(3)], "HTTP 503")
+    call(app, "spool", "send")
+    output = call(app, "status").output
+
+    assert [line.split() for line in output.splitlines()[1:5]] == [
+        ["spooled", "2503"],
+        ["delivered", "2500"],
+        ["waiting", "0"],
+        ["dropped", "3"],
+    ]
+    assert "properties: no" in output
+
+
+def test_without_a_spool(tmp_path: Path) -> None:
+    app = Flask(__name__, instance_path=str(tmp_path))
+    Mengpaneel(app, token="t", spool=None)
+
+    for command in (["spool"], ["spool", "send"], ["status"]):
+        result = call(app, *command)
+        assert (result.exit_code, result.output) == (0, "This app has no spool.\n")
+
+
+def test_an_app_without_mengpaneel() -> None:
+    result = call(Flask(__name__), "status")
+    assert result.exit_code == 1
+    assert "no Mengpaneel" in result.output

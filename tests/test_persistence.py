@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+import typing as t
+from email.utils import parsedate_to_datetime
+from http.cookies import SimpleCookie
+from urllib.parse import quote, unquote
+
+import pytest
+from flask import Flask, Response, request
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_mengpaneel import persistence
+from flask_mengpaneel.calls import Call
+from flask_mengpaneel.config import Config
+from flask_mengpaneel.persistence import Identity, Persistence
+
+# As the library writes it after `identify("user-1")`, made shorter.
+REAL = (
+    "%7B%22distinct_id%22%3A%22user-1%22%2C%22%24device_id%22%3A%22b6beb46a-0714-453f-"
+    "a48c-2799ae4f12c6%22%2C%22__mps%22%3A%7B%7D%2C%22__mpso%22%3A%7B%7D%2C%22utm_"
+    "source%22%3A%22news%22%2C%22%24initial_referrer%22%3A%22%24direct%22%2C%22%24user"
+    "_id%22%3A%22user-1%22%7D"
+)
+DEVICE = "b6beb46a-0714-453f-a48c-2799ae4f12c6"
+
+
+def call(name: str, *arguments: t.Any) -> Call:
+    return Call([[name], list(arguments)])
+
+
+# -- reading
+
+
+def test_the_library_s_cookie_is_read() -> None:
+    cookie = persistence.read(REAL)
+
+    assert cookie["utm_source"] == "news"
+    assert Identity.from_cookie(cookie) == Identity(DEVICE, "user-1")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "garbage",
+        "%7B",
+        "%FF%FE",
+        "%",
+        "[]",
+        "null",
+        "1",
+        '"text"',
+        "{'a': 1}",
+        quote('{"a": NaN}'),
+        quote('{"a": Infinity}'),
+        quote("{" * 5_000),
+        quote("[" * 8_000),
+        quote('{"a": 1' + "0" * 5_000 + "}"),
+        quote(json.dumps({"a": "x" * 10_000})),
+        "\udcff\udcfe",
+        "\0",
+    ],
+    ids=range(18),
+)
+def test_what_is_no_cookie_of_the_library_is_empty(value: str) -> None:
+    assert persistence.read(value) == {}
+
+
+@given(st.text() | st.binary().map(lambda value: quote(value)))
+def test_reading_never_raises(value: str) -> None:
+    cookie = persistence.read(value)
+
+    assert isinstance(cookie, dict)
+    Identity.from_cookie(cookie)
+    Persistence(cookie, Identity())
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda values: st.lists(values) | st.dictionaries(st.text(), values),
+    max_leaves=4,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["distinct_id", "$device_id", "$user_id", "__timers", "a"]),
+        values,
+    )
+)
+def test_forged_ids_are_texts_of_sane_size_or_nothing(cookie: dict[str, t.Any]) -> None:
+    identity = Identity.from_cookie(cookie)
+
+    for id in (identity.device_id, identity.user_id, identity.other_id):
+        assert id is None or (isinstance(id, str) and 0 < len(id) <= 255)
+
+    assert Identity.from_json(json.loads(json.dumps(identity.to_json()))) == identity
+
+
+@pytest.mark.parametrize(
+    ("cookie", "identity"),
+    [
+        ({}, Identity()),
+        ({"distinct_id": f"$device:{DEVICE}"}, Identity(DEVICE)),
+        (
+            {"distinct_id": f"$device:{DEVICE}", "$device_id": DEVICE},
+            Identity(DEVICE),
+        ),
+        # `identify(42)` of a page keeps the number.
+        ({"distinct_id": 42, "$user_id": 42}, Identity(None, "42")),
+        # After `alias("ann")` the old id stays.
+        (
+            {"distinct_id": "$device:d1", "$device_id": "d1", "$user_id": "ann"},
+            Identity("d1", "ann"),
+        ),
+        # A library from before there were device ids.
+        ({"distinct_id": "16a2b"}, Identity(None, None, "16a2b")),
+        ({"distinct_id": "x" * 256}, Identity()),
+        ({"distinct_id": ""}, Identity()),
+        ({"distinct_id": None, "$device_id": [], "$user_id": {}}, Identity()),
+        ({"distinct_id": True}, Identity()),
+        ({"distinct_id": 2**100}, Identity()),
+        ({"$user_id": "a\r\nb"}, Identity()),
+        ({"$user_id": "a\0b"}, Identity()),
+        ({"$user_id": "\ud800"}, Identity()),
+        ({"distinct_id": "$device:"}, Identity()),
+        ({"distinct_id": "Anonymous", "$user_id": "null"}, Identity()),
+    ],
+    ids=range(16),
+)
+def test_ids_are_read_from_the_cookie(
+    cookie: dict[str, t.Any], identity: Identity
+) -> None:
+    assert Identity.from_cookie(cookie) == identity
+
+
+def test_whoever_is_identified_keeps_the_device() -> None:
+    identity = Identity("d1")
+
+    assert identity.after([call("identify", "ann")]) == Identity("d1", "ann")
+    assert identity.after([call("identify", "ann"), call("reset")]) == Identity()
+    assert identity.after([call("track", "A", {})]) == identity
+
+
+def test_nobody_has_no_ids() -> None:
+    assert not Identity()
+    assert Identity().properties == {}
+    assert Identity().distinct_id == ""
+
+
+# -- remembering
+
+
+def test_a_new_visitor_s_cookie_is_one_that_the_library_adopts() -> None:
+    cookie = Persistence({}, Identity("d1")).to_cookie()
+
+    assert cookie["distinct_id"] == "$device:d1"
+    assert cookie["$device_id"] == "d1"
+    assert "$user_id" not in cookie
+
+
+def test_what_the_library_keeps_for_itself_survives() -> None:
+    kept = {**persistence.read(REAL), "__mpap": [{"a": 1}]}
+    remembered = Persistence(kept, Identity.from_cookie(kept))
+    remembered.make(call("register", {"Plan": "pro"}), 1.0, Identity())
+
+    assert remembered.to_cookie() == {**kept, "Plan": "pro"}
+
+
+def test_identify_and_reset_are_remembered() -> None:
+    kept = {"distinct_id": "$device:d1", "$device_id": "d1", "a": 1, "__mps": {"b": 2}}
+    remembered = Persistence(kept, Identity("d1"))
+    remembered.make(call("identify", "ann"), 1.0, Identity())
+    cookie = remembered.to_cookie()
+    assert cookie["distinct_id"] == cookie["$user_id"] == "ann"
+    assert cookie["$device_id"] == "d1"
+    assert cookie["a"] == 1
+
+    remembered.make(call("reset"), 1.0, Identity("d2"))
+    cookie = remembered.to_cookie()
+    assert cookie["distinct_id"] == "$device:d2"
+    assert cookie["$device_id"] == "d2"
+    assert not {"$user_id", "a"} & cookie.keys()
+    assert not cookie.get("__mps")
+
+
+def test_clocks_are_remembered_in_milliseconds_as_the_library_does() -> None:
+    remembered = Persistence({"__timers": {"B": 5_000}}, Identity("d1"))
+    remembered.make(call("time_event", "A"), 1_700_000_000.5, Identity())
+    assert remembered.to_cookie()["__timers"] == {"A": 1_700_000_000_500, "B": 5_000}
+
+    remembered.make(call("track", "A", {}), 1_700_000_001.0, Identity())
+    assert remembered.to_cookie()["__timers"] == {"B": 5_000}
+
+
+@pytest.mark.parametrize(
+    ("default", "held", "expected"),
+    [
+        ([], None, "new"),
+        ([], "None", "new"),
+        ([], "held", "held"),
+        ([], 0, 0),
+        (["held"], "held", "new"),
+        (["other"], "held", "held"),
+    ],
+    ids=range(6),
+)
+def test_register_once_registers_what_has_no_value(
+    default: list[t.Any], held: t.Any, expected: t.Any
+) -> None:
+    kept = {} if held is None else {"a": held}
+    remembered = Persistence(kept, Identity("d1"))
+    remembered.make(call("register_once", {"a": "new"}, *default), 1.0, Identity())
+    assert remembered.super_properties["a"] == expected
+
+
+def test_remembering_changes_nothing_of_what_was_read() -> None:
+    kept: dict[str, t.Any] = {"c": ["x"], "__timers": {"A": 1}}
+    remembered = Persistence(kept, Identity("d1"))
+    remembered.make(call("add_group", "c", "y"), 1.0, Identity())
+    remembered.make(call("track", "A", {}), 1.0, Identity())
+    remembered.to_cookie()
+
+    assert kept == {"c": ["x"], "__timers": {"A": 1}}
+
+
+# -- writing
+
+
+def written(
+    cookie: dict[str, t.Any], host: str = "shop.example.com", **options: t.Any
+) -> t.Any:
+    config = Config(token="token", client_config=options)
+    response = Response()
+
+    with Flask("shop").test_request_context(base_url=f"https://{host}/"):
+        persistence.write(
+            response,
+            request._get_current_object(),  # type: ignore[attr-defined]
+            config,
+            cookie,
+        )
+
+    header = response.headers.get("Set-Cookie")
+    return SimpleCookie(header)["mp_token_mixpanel"] if header else None
+
+
+def test_the_cookie_is_written_as_the_library_would() -> None:
+    cookie = {"distinct_id": "$device:d1", "a": "ä😀;,\"'() \\%", "n": [1, None, True]}
+    morsel = written(cookie)
+
+    assert json.loads(unquote(morsel.value)) == cookie
+    assert persistence.read(morsel.value) == cookie
+    assert morsel["path"] == "/"
+    assert morsel["domain"].lstrip(".") == "example.com"
+    assert not morsel["httponly"]
+    assert not morsel["secure"]
+    assert not morsel["samesite"]
+    days = parsedate_to_datetime(morsel["expires"]) - dt.datetime.now(dt.UTC)
+    assert dt.timedelta(days=364.9) < days <= dt.timedelta(days=365)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:5000", "[::1]:5000"])
+def test_a_host_without_a_domain_gets_a_cookie_of_its_own(host: str) -> None:
+    assert not written({"a": 1}, host)["domain"]
+
+
+def test_the_options_of_the_library_s_cookie_are_followed() -> None:
+    assert not written({}, cross_subdomain_cookie=False)["domain"]
+    assert written({}, cookie_domain="shop.example.com")["domain"].lstrip(".") == (
+        "shop.example.com"
+    )
+    assert written({}, secure_cookie=True)["secure"]
+    cross_site = written({}, cross_site_cookie=True)
+    assert cross_site["secure"]
+    assert cross_site["samesite"].lower() == "none"
+    assert not written({}, cookie_expiration=0)["expires"]
+    soon = parsedate_to_datetime(written({}, cookie_expiration=1)["expires"])
+    assert soon - dt.datetime.now(dt.UTC) <= dt.timedelta(days=1)
+
+
+@pytest.mark.parametrize("days", ["365", None, [], -5, 1e300])
+def test_odd_options_break_nothing(days: t.Any) -> None:
+    assert written({"a": 1}, cookie_expiration=days) is not None
+
+
+def test_a_cookie_that_a_browser_would_refuse_is_not_written() -> None:
+    assert written({"a": "x" * 4_200}) is None
+    assert written({"a": "ä" * 900}) is None
+
+
+@given(st.dictionaries(st.text(max_size=5), values.filter(lambda v: v == v)))
+def test_what_is_written_is_read_again(cookie: dict[str, t.Any]) -> None:
+    try:
+        text = json.dumps(cookie, allow_nan=False)
+        text.encode("utf-8")
+        json.dumps(cookie, ensure_ascii=False).encode("utf-8")
+    except ValueError:
+        return
+
+    morsel = written(cookie)
+
+    if morsel is not None:
+        assert persistence.read(morsel.value) == json.loads(text)

@@ -1,0 +1,710 @@
+from __future__ import annotations
+
+import json
+import re
+import typing as t
+from urllib.parse import quote, unquote
+
+import pytest
+from flask import Flask, Response, redirect, request
+from flask.testing import FlaskClient
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from conftest import CreateApp, sent
+from flask_mengpaneel import Mengpaneel
+from flask_mengpaneel.config import Config
+from flask_mengpaneel.testing import RecordingTransport, record_flushes
+from flask_mengpaneel.visitor import Visitor
+
+PAGE = "<!doctype html><html><head><title>Shop</title></head><body>Hi</body></html>"
+NAME = "mp_token_mixpanel"
+OPT = "__mp_opt_in_out_token"
+CHROME = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/126.0.0.0 Safari/537.36"
+)
+ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
+
+
+def visitor(config: dict[str, t.Any] | None = None, **request_: t.Any) -> Visitor:
+    with Flask("shop").test_request_context(**request_):
+        return Visitor(
+            Config(token="token", **(config or {})),
+            request._get_current_object(),  # type: ignore[attr-defined]
+        )
+
+
+def set_cookies(response: t.Any) -> dict[str, str]:
+    """The cookies that a response sets: name -> the whole header."""
+    headers = response.headers.getlist("Set-Cookie")
+    return {header.partition("=")[0]: header for header in headers}
+
+
+def kept(client: FlaskClient) -> dict[str, t.Any]:
+    """What the browser has in the library's cookie."""
+    cookie = client.get_cookie(NAME)
+    return json.loads(unquote(cookie.value)) if cookie else {}
+
+
+@pytest.fixture
+def shop(app: Flask, mengpaneel: Mengpaneel) -> Flask:
+    """An app that tracks on every way."""
+    return add_views(app, mengpaneel)
+
+
+def add_views(app: Flask, mengpaneel: Mengpaneel) -> Flask:
+    @app.route("/<way>", methods=["GET", "POST"])
+    def view(way: str) -> t.Any:
+        if way != "quiet":
+            mengpaneel.track(way)
+
+        return {
+            "page": PAGE,
+            "quiet": PAGE,
+            "redirect": redirect("/quiet"),
+            "image": Response(b"x", mimetype="image/png"),
+            "cached": Response(
+                b"x", mimetype="image/png", headers={"Cache-Control": "public"}
+            ),
+        }.get(way, {})
+
+    return app
+
+
+# -- with what
+
+
+@pytest.mark.parametrize(
+    ("agent", "expected"),
+    [
+        (CHROME, True),
+        ("Opera/9.80 (Windows NT 6.1) Presto/2.12 Version/12.16", True),
+        ("Werkzeug/3.1.0", True),
+        ("curl/8.5.0", False),
+        ("python-requests/2.32", False),
+        ("Stripe/1.0 (+https://stripe.com/docs/webhooks)", False),
+        ("okhttp/4.12.0", False),
+        ("Shop/3.1 CFNetwork/1494 Darwin/23.4.0", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_browsers_are_told_from_programs(agent: str | None, expected: bool) -> None:
+    headers = {} if agent is None else {"User-Agent": agent}
+    assert visitor(headers=headers).is_browser is expected
+
+
+def test_whoever_navigates_is_a_browser() -> None:
+    headers = {"User-Agent": "New/1.0", "Sec-Fetch-Mode": "navigate"}
+    assert visitor(headers=headers).is_browser
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, True),
+        ({"Accept": "*/*"}, False),
+        ({"Accept": "application/json"}, False),
+        ({"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}, True),
+        ({"Accept": "application/xhtml+xml"}, True),
+        ({"Sec-Fetch-Dest": "document", "Sec-Fetch-Mode": "navigate"}, True),
+        ({"Sec-Fetch-Dest": "iframe"}, True),
+        ({"Sec-Fetch-Dest": "frame"}, True),
+        ({"Sec-Fetch-Dest": "empty", "Sec-Fetch-Mode": "cors"}, False),
+        ({"Sec-Fetch-Dest": "empty", "Accept": "text/html"}, False),
+        ({"Sec-Fetch-Dest": "image"}, False),
+        ({"Sec-Fetch-Dest": "script"}, False),
+        ({"Sec-Fetch-Mode": "navigate"}, True),
+        ({"Sec-Fetch-Mode": "cors", "Accept": "text/html"}, False),
+        ({"X-Requested-With": "XMLHttpRequest", "Accept": "text/html"}, False),
+        ({"X-Requested-With": "xmlhttprequest", "Accept": "text/html"}, False),
+        ({"X-Requested-With": "com.android.browser", "Accept": "text/html"}, True),
+        ({"HX-Request": "true", "Accept": "text/html"}, False),
+        ({"HX-Request": "true", "HX-Boosted": "true", "Accept": "text/html"}, False),
+        ({"Turbo-Frame": "cart", "Accept": "text/html"}, False),
+        (
+            {"Sec-Fetch-Dest": "document", "X-Requested-With": "XMLHttpRequest"},
+            True,
+        ),
+    ],
+    ids=lambda value: (
+        " ".join(f"{k}={v}" for k, v in value.items())
+        if isinstance(value, dict)
+        else ""
+    ),
+)
+def test_page_views_are_told_from_what_scripts_fetch(
+    headers: dict[str, str], expected: bool
+) -> None:
+    assert visitor(headers=headers).is_page_view is expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, False),
+        ({"Sec-Purpose": "prefetch"}, True),
+        ({"Sec-Purpose": "prefetch;prerender"}, True),
+        ({"Sec-Purpose": "prefetch;anonymous-client-ip"}, True),
+        ({"X-Sec-Purpose": "prefetch"}, True),
+        ({"Purpose": "prefetch"}, True),
+        ({"X-Moz": "prefetch"}, True),
+        ({"Sec-Purpose": "other"}, False),
+    ],
+    ids=str,
+)
+def test_what_may_never_be_shown_is_known(
+    headers: dict[str, str], expected: bool
+) -> None:
+    assert visitor(headers=headers).is_prefetch is expected
+
+
+# -- from where
+
+
+@pytest.mark.parametrize(
+    ("address", "anonymous"),
+    [
+        ("192.0.2.77", "192.0.2.0"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::"),
+        ("::1", "::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("::ffff:192.0.2.77", "192.0.2.0"),
+        ("unix:", None),
+        ("garbage", None),
+        ("192.0.2.77:5000", None),
+        ("", None),
+    ],
+)
+def test_addresses_are_shortened_if_so_configured(
+    address: str, anonymous: str | None
+) -> None:
+    environ = {"REMOTE_ADDR": address}
+    config = {"anonymize_ip": True}
+
+    assert (visitor(config, environ_overrides=environ).ip or None) == anonymous
+    assert (visitor(environ_overrides=environ).ip or "") == address
+
+
+def test_the_address_is_the_one_that_the_app_believes_in(
+    shop: Flask, transport: RecordingTransport
+) -> None:
+    headers = {"X-Forwarded-For": "192.0.2.7"}
+    shop.test_client().get("/api", headers=headers)
+    shop.wsgi_app = ProxyFix(shop.wsgi_app)  # type: ignore[method-assign]
+    shop.test_client().get("/api", headers=headers)
+
+    addresses = [event["properties"]["ip"] for event in sent(shop, transport)]
+    assert addresses == ["127.0.0.1", "192.0.2.7"]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "url", "referrer"),
+    [
+        (
+            "/page?utm_source=news",
+            {"Referer": "https://www.google.com/"},
+            "http://localhost/page?utm_source=news",
+            "https://www.google.com/",
+        ),
+        ("/page", {}, "http://localhost/page", None),
+        (
+            "/api",
+            {"Referer": "http://localhost/cart?a=1", "Sec-Fetch-Dest": "empty"},
+            "http://localhost/cart?a=1",
+            None,
+        ),
+        ("/api", {"Sec-Fetch-Dest": "empty"}, None, None),
+        ("/api", {"User-Agent": "curl/8"}, None, None),
+    ],
+    ids=["page", "direct", "fetch", "no referrer", "webhook"],
+)
+def test_the_page_is_the_one_that_the_visitor_sees(
+    create_app: CreateApp,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    path: str,
+    headers: dict[str, str],
+    url: str | None,
+    referrer: str | None,
+) -> None:
+    app = add_views(create_app(strategies=["AsyncServerSide"]), mengpaneel)
+    app.test_client().get(path, headers=headers)
+    (event,) = sent(app, transport)
+
+    assert event["properties"].get("$current_url") == url
+    assert event["properties"].get("$referrer") in (referrer, "$direct", "")
+
+
+def test_a_request_without_a_host_has_a_url_all_the_same(
+    create_app: CreateApp, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    app = add_views(create_app(strategies=["AsyncServerSide"]), mengpaneel)
+
+    def http_1_0(environ: dict[str, t.Any], start_response: t.Any) -> t.Any:
+        del environ["HTTP_HOST"]
+        return wsgi_app(environ, start_response)
+
+    wsgi_app, app.wsgi_app = app.wsgi_app, http_1_0  # type: ignore[method-assign]
+    app.test_client().get("/page")
+    (event,) = sent(app, transport)
+    assert event["properties"]["$current_url"] == "http://localhost/page"
+
+
+# -- who
+
+
+def test_a_new_visitor_gets_a_device_that_the_browser_goes_on_with(
+    shop: Flask, transport: RecordingTransport
+) -> None:
+    client = shop.test_client()
+    client.get("/image")
+    client.get("/image")
+    first, second = (event["properties"] for event in sent(shop, transport))
+
+    assert first["distinct_id"] == f"$device:{first['$device_id']}"
+    assert "$user_id" not in first
+    assert second["distinct_id"] == first["distinct_id"]
+    assert kept(client)["$device_id"] == first["$device_id"]
+    assert kept(client)["distinct_id"] == first["distinct_id"]
+
+
+def test_the_cookie_can_be_read_by_scripts(shop: Flask) -> None:
+    header = set_cookies(shop.test_client().get("/image"))[NAME].lower()
+    assert "httponly" not in header
+    assert "path=/" in header
+
+
+@pytest.mark.parametrize(
+    ("way", "headers"),
+    [
+        ("quiet", {}),
+        ("page", {}),
+        ("cached", {}),
+        ("image", {"User-Agent": "curl/8.5.0"}),
+        ("image", {"DNT": "1"}),
+        ("api", {"X-Mengpaneel-Flush-Capable": "true"}),
+    ],
+    ids=["quiet", "page", "cached", "program", "no consent", "capable"],
+)
+def test_no_cookie_is_written_where_none_is_due(
+    shop: Flask, way: str, headers: dict[str, str]
+) -> None:
+    response = shop.test_client().get(f"/{way}", headers=headers)
+    assert NAME not in set_cookies(response)
+
+
+def test_no_cookie_is_written_where_the_library_keeps_none(
+    create_app: CreateApp, mengpaneel: Mengpaneel
+) -> None:
+    for options in ({"persistence": "localStorage"}, {"disable_persistence": True}):
+        app = add_views(create_app(client_config=options), mengpaneel)
+        assert NAME not in set_cookies(app.test_client().get("/image"))
+
+
+def test_a_known_visitor_s_cookie_is_left_alone(shop: Flask) -> None:
+    client = shop.test_client()
+    client.set_cookie(NAME, quote(json.dumps(ANN)))
+    assert NAME not in set_cookies(client.get("/image"))
+
+
+@pytest.mark.parametrize(
+    "garbage", ["garbage", "%7B", quote("[]"), quote('{"distinct_id": {}}')]
+)
+def test_garbage_in_the_cookie_is_replaced(
+    shop: Flask, transport: RecordingTransport, garbage: str
+) -> None:
+    client = shop.test_client()
+    client.set_cookie(NAME, garbage)
+    client.get("/image")
+    (event,) = sent(shop, transport)
+    assert kept(client)["distinct_id"] == event["properties"]["distinct_id"]
+
+
+def test_server_only_operation_carries_the_visitor_from_anonymous_to_known(
+    create_app: CreateApp, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    app = create_app(strategies=["AsyncServerSide", "ServerSide"])
+
+    @app.get("/<step>")
+    def view(step: str) -> t.Any:
+        if step == "Sign in":
+            with mengpaneel.setup():
+                mengpaneel.identify("ann")
+                mengpaneel.register({"Plan": "pro"})
+
+        mengpaneel.track(step)
+
+        if step == "Sign out":
+            mengpaneel.reset()
+
+        return PAGE
+
+    client = app.test_client()
+
+    for step in ("Visit", "Sign in", "Order", "Sign out", "Again"):
+        client.get(f"/{step}")
+
+    events = {e["event"]: e["properties"] for e in sent(app, transport)}
+    device = events["Visit"]["$device_id"]
+    assert events["Visit"]["distinct_id"] == f"$device:{device}"
+
+    for step in ("Sign in", "Order", "Sign out"):
+        assert events[step]["distinct_id"] == "ann"
+        assert events[step]["$user_id"] == "ann"
+        assert events[step]["$device_id"] == device
+        assert events[step]["Plan"] == "pro"
+
+    assert events["Again"]["distinct_id"] == f"$device:{events['Again']['$device_id']}"
+    assert events["Again"]["$device_id"] != device
+    assert not {"$user_id", "Plan"} & events["Again"].keys()
+
+
+def test_a_clock_runs_on_over_requests(
+    create_app: CreateApp, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    app = create_app(strategies=["AsyncServerSide"])
+
+    @app.get("/<step>")
+    def view(step: str) -> str:
+        if step == "start":
+            mengpaneel.time_event("Checkout")
+        else:
+            mengpaneel.track("Checkout")
+
+        return PAGE
+
+    client = app.test_client()
+    client.get("/start")
+    (started,) = kept(client)["__timers"].values()
+    client.get("/stop")
+    client.get("/stop")
+    first, second = (event["properties"] for event in sent(app, transport))
+    assert first["$duration"] == pytest.approx(
+        first["time"] - started / 1000, abs=0.002
+    )
+    assert "$duration" not in second
+
+
+def test_two_requests_without_cookies_are_two_visitors(
+    shop: Flask, transport: RecordingTransport
+) -> None:
+    for _ in range(2):
+        shop.test_client(use_cookies=False).get("/api")
+
+    first, second = (event["properties"] for event in sent(shop, transport))
+    assert first["distinct_id"] != second["distinct_id"]
+
+
+# -- consent
+
+REFUSALS: list[tuple[dict[str, str], dict[str, str]]] = [
+    ({"DNT": "1"}, {}),
+    ({"Sec-GPC": "1"}, {}),
+    ({}, {OPT: "0"}),
+    ({}, {"mp_optout": "1"}),
+]
+
+
+def ask(
+    app: Flask, headers: dict[str, str], cookies: dict[str, str], way: str = "/page"
+) -> t.Any:
+    client = app.test_client()
+
+    for name, value in cookies.items():
+        client.set_cookie(name, value)
+
+    return client.get(way, headers=headers)
+
+
+@pytest.mark.parametrize(("headers", "cookies"), REFUSALS, ids=str)
+@pytest.mark.parametrize("way", ["page", "quiet", "redirect", "api", "image"])
+def test_without_consent_nothing_happens(
+    shop: Flask,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    headers: dict[str, str],
+    cookies: dict[str, str],
+    way: str,
+) -> None:
+    plain = add_views(Flask("plain"), t.cast(Mengpaneel, Silent()))
+
+    with record_flushes(shop) as outcomes:
+        response = ask(shop, headers, cookies, f"/{way}")
+
+    expected = ask(plain, headers, cookies, f"/{way}")
+    assert response.data == expected.data
+    assert list(response.headers) == list(expected.headers)
+    assert outcomes == []
+    assert transport.batches == []
+    assert mengpaneel.ledger().recorded == 0
+
+
+class Silent:
+    """Where an app has no extension."""
+
+    def track(self, _name: str) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("headers", "cookies"),
+    [
+        ({"DNT": "0"}, {}),
+        ({"DNT": "x"}, {}),
+        ({"Sec-GPC": "0"}, {}),
+        ({}, {OPT: "1"}),
+        ({}, {OPT: "garbage"}),
+        ({}, {"mp_optout": ""}),
+        ({}, {"__mp_opt_in_out_other": "0"}),
+    ],
+    ids=str,
+)
+def test_what_is_no_refusal_is_none(
+    shop: Flask, headers: dict[str, str], cookies: dict[str, str]
+) -> None:
+    assert b"calls" in ask(shop, headers, cookies).data
+
+
+@pytest.mark.parametrize(("headers", "cookies"), REFUSALS[:2], ids=str)
+def test_the_signals_may_be_ignored(
+    create_app: CreateApp,
+    mengpaneel: Mengpaneel,
+    headers: dict[str, str],
+    cookies: dict[str, str],
+) -> None:
+    app = add_views(create_app(respect_dnt=False), mengpaneel)
+    assert b"calls" in ask(app, headers, cookies).data
+
+
+def refuse() -> t.NoReturn:
+    raise ZeroDivisionError("who knows")
+
+
+@pytest.mark.parametrize(
+    ("consent", "headers", "tracked"),
+    [
+        (lambda: True, {}, True),
+        (lambda: True, {"DNT": "1"}, True),
+        (lambda: True, {"Sec-GPC": "1"}, True),
+        (lambda: False, {}, False),
+        (lambda: 0, {}, False),
+        (lambda: None, {"DNT": "1"}, False),
+        (refuse, {}, False),
+    ],
+    ids=range(7),
+)
+@pytest.mark.parametrize("testing", [True, False])
+def test_the_app_is_asked_for_consent(
+    create_app: CreateApp,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    caplog: pytest.LogCaptureFixture,
+    consent: t.Any,
+    headers: dict[str, str],
+    tracked: bool,
+    testing: bool,
+) -> None:
+    app = add_views(create_app(consent=consent, testing=testing), mengpaneel)
+
+    for way in ("page", "quiet"):
+        assert (b"<script" in ask(app, headers, {}, f"/{way}").data) is tracked
+
+    ask(app, headers, {}, "/api")
+    assert len(transport.batches) == tracked
+
+    if consent is refuse:
+        assert "who knows" in caplog.text
+
+
+def test_the_library_s_opt_out_outweighs_the_app(
+    create_app: CreateApp, mengpaneel: Mengpaneel
+) -> None:
+    app = add_views(create_app(consent=lambda: True), mengpaneel)
+    assert ask(app, {}, {OPT: "0"}).text == PAGE
+
+
+def test_the_callable_is_called_inside_the_request(
+    create_app: CreateApp, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    def consent() -> bool:
+        return request.cookies.get("consent") == "yes"
+
+    app = add_views(create_app(consent=consent), mengpaneel)
+    ask(app, {}, {"consent": "yes"}, "/api")
+    ask(app, {}, {"consent": "no"}, "/api")
+    assert len(transport.batches) == 1
+
+
+@pytest.mark.parametrize("answer", [True, False])
+@pytest.mark.parametrize("way", ["page", "redirect", "api"])
+def test_calls_wait_until_the_visitor_was_asked(
+    create_app: CreateApp,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    answer: bool,
+    way: str,
+) -> None:
+    choice: bool | None = None
+    app = add_views(create_app(consent=lambda: choice), mengpaneel)
+    client = app.test_client()
+    response = client.get(f"/{way}")
+    cookies = set_cookies(response)
+    assert b"<script" not in response.data
+    assert NAME not in cookies
+    assert transport.batches == []
+    assert client.get("/quiet").text == PAGE
+
+    choice = answer
+    page = client.get("/quiet").text
+    calls = re.findall(r'"track"\],\["(\w+)"', page)
+    assert calls == ([way] if answer else [])
+    assert client.get("/quiet").text.count('"track"') == 0
+
+    with client.session_transaction() as session:
+        assert "_mengpaneel" not in session
+
+    assert transport.batches == []
+
+
+def test_what_can_t_wait_for_consent_is_dropped_and_counted(
+    create_app: CreateApp, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    app = create_app(consent=lambda: None)
+    app.secret_key = None
+    add_views(app, mengpaneel)
+    app.test_client().get("/api")
+
+    assert transport.batches == []
+    ledger = mengpaneel.ledger().snapshot()
+    assert ledger.balanced
+    assert sum(ledger.dropped.values()) == 1
+
+
+OPTIONS: list[dict[str, t.Any]] = [
+    {},
+    {"client_config": {"persistence": "localStorage"}},
+    {"strategies": ["AsyncServerSide"]},
+]
+
+
+@pytest.mark.parametrize("settings", OPTIONS, ids=str)
+def test_opting_out_from_a_view_takes_effect_at_once_on_both_sides(
+    create_app: CreateApp,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    settings: dict[str, t.Any],
+) -> None:
+    app = add_views(create_app(**settings), mengpaneel)
+
+    @app.get("/opt-out")
+    def opt_out() -> t.Any:
+        mengpaneel.opt_out_tracking()
+        mengpaneel.track("Too late")
+        return PAGE
+
+    client = app.test_client()
+    client.set_cookie(NAME, quote(json.dumps(ANN)))
+    response = client.get("/opt-out")
+    assert "Too late" not in response.text
+    assert client.get_cookie(OPT) is not None
+    assert client.get_cookie(OPT).value == "0"
+    assert "httponly" not in set_cookies(response)[OPT].lower()
+    assert all(call.name != "track" for call in transport.calls)
+
+    transport.batches.clear()
+    assert client.get("/page").text == PAGE
+    client.get("/api")
+    assert transport.batches == []
+
+
+def test_opting_out_forgets_who_it_was(shop: Flask, mengpaneel: Mengpaneel) -> None:
+    @shop.get("/opt/out")
+    def opt_out() -> t.Any:
+        mengpaneel.opt_out_tracking()
+        return {}
+
+    client = shop.test_client()
+    client.set_cookie(NAME, quote(json.dumps(ANN)))
+    client.get("/opt/out")
+    cookie = client.get_cookie(NAME)
+    assert cookie is None or cookie.value == ""
+
+
+@pytest.mark.parametrize("settings", OPTIONS, ids=str)
+def test_opting_in_from_a_view_takes_effect_at_once(
+    create_app: CreateApp,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    settings: dict[str, t.Any],
+) -> None:
+    app = add_views(create_app(**settings), mengpaneel)
+
+    @app.get("/opt/in")
+    def opt_in() -> t.Any:
+        mengpaneel.track("Too early")
+        mengpaneel.opt_in_tracking()
+        mengpaneel.track("Agreed")
+        return {}
+
+    client = app.test_client()
+    client.set_cookie(OPT, "0")
+    client.get("/opt/in")
+    assert [call.event for call in transport.calls if call.tracks] == ["Agreed"]
+    assert client.get_cookie(OPT).value == "1"
+    client.get("/api")
+    assert len(transport.batches) == 2
+
+
+@pytest.mark.parametrize(
+    ("consent", "headers"),
+    [(lambda: False, {}), (None, {"DNT": "1"}), (None, {"Sec-GPC": "1"})],
+    ids=["app", "DNT", "GPC"],
+)
+def test_opting_in_doesn_t_outweigh_the_app_and_the_browser(
+    create_app: CreateApp,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    consent: t.Any,
+    headers: dict[str, str],
+) -> None:
+    app = create_app(consent=consent)
+
+    @app.get("/")
+    def view() -> t.Any:
+        mengpaneel.opt_in_tracking()
+        mengpaneel.track("A")
+        return {}
+
+    app.test_client().get("/", headers=headers)
+    assert transport.batches == []
+
+
+def test_consent_is_of_one_request(
+    create_app: CreateApp, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    answers = [True, False, True]
+    app = add_views(create_app(consent=lambda: answers[-1]), mengpaneel)
+    client = app.test_client()
+
+    while answers:
+        client.get("/api")
+        answers.pop()
+
+    assert len(transport.batches) == 2
+
+
+# -- robots
+
+
+@pytest.mark.parametrize("way", ["api", "page"])
+def test_a_webhook_is_no_robot(
+    create_app: CreateApp,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    way: str,
+) -> None:
+    app = add_views(create_app(bots="drop"), mengpaneel)
+    headers = {"User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)"}
+    app.test_client().post(f"/{way}", headers=headers)
+    assert len(sent(app, transport)) == 1

@@ -1,0 +1,142 @@
+"""The public API, as type checkers see it: not to be run, but to be checked."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+import uuid
+
+from flask import Flask
+
+from flask_mengpaneel import (
+    Batch,
+    Ledger,
+    Manager,
+    Mengpaneel,
+    Outcome,
+    Transport,
+    failed,
+    flushed,
+)
+from flask_mengpaneel.testing import RecordingTransport, record_flushes
+
+app = Flask(__name__)
+mengpaneel = Mengpaneel()
+mengpaneel.init_app(app)
+Mengpaneel(app, consent=lambda: True)
+
+
+class Discarding(Transport):
+    """A transport of one's own."""
+
+    def send(self, batch: Batch) -> bool:
+        again = Batch.from_json(batch.to_json())
+        return again.records == batch.records
+
+    def flush(self, timeout: float) -> bool:
+        return True
+
+    def close(self) -> None:
+        return None
+
+
+def view() -> str:
+    mengpaneel.track("Order", {"Items": 3, "At": dt.datetime.now(dt.UTC)})
+    mengpaneel.track("Order", properties=None)
+    mengpaneel.track_pageview()
+    mengpaneel.track_pageview({"a": 1}, {"event_name": "Page"})
+    mengpaneel.track_with_groups("Order", {}, {"company": ["acme"]})
+    mengpaneel.time_event("Order")
+    mengpaneel.identify(uuid.uuid4())
+    mengpaneel.alias(42, original="visitor")
+    mengpaneel.reset()
+    mengpaneel.register({"a": 1}, 7)
+    mengpaneel.register_once({"a": 1}, "None", {"persistent": False})
+    mengpaneel.unregister("a")
+    mengpaneel.set_group("company", ["acme", 7])
+    mengpaneel.add_group("company", "acme")
+    mengpaneel.remove_group("company", "acme")
+    mengpaneel.disable()
+    mengpaneel.enable(["Order"])
+    mengpaneel.set_config({"debug": True})
+    mengpaneel.opt_in_tracking()
+    mengpaneel.opt_out_tracking({"delete_user": False})
+    mengpaneel.call("people.brand_new", 1, "two")
+
+    mengpaneel.people.set("Plan", "pro")
+    mengpaneel.people.set({"Plan": "pro"})
+    mengpaneel.people.set_once({"Plan": "pro"})
+    mengpaneel.people.unset(["Plan"])
+    mengpaneel.people.increment("Visits")
+    mengpaneel.people.increment({"Visits": 2})
+    mengpaneel.people.append("Orders", 1)
+    mengpaneel.people.union("Tags", ["a"])
+    mengpaneel.people.remove("Tags", "a")
+    mengpaneel.people.track_charge(9.9, {"sku": 1})
+    mengpaneel.people.clear_charges()
+    mengpaneel.people.delete_user()
+
+    company = mengpaneel.get_group("company", "acme")
+    company.set({"Seats": 12})
+    company.set_once("Seats", 12)
+    company.unset("Seats")
+    company.union("Tags", ["a"])
+    company.remove("Tags", "a")
+    company.delete()
+
+    with mengpaneel.before_setup() as before:
+        before.alias("ann")
+
+    with mengpaneel.setup() as setup, mengpaneel.tracking() as tracking:
+        setup.identify("ann")
+        tracking.people.set("a", 1)
+
+    mengpaneel.strategy = "ServerSide"
+    mengpaneel.strategy = None
+    return "done"
+
+
+def job() -> None:
+    with Manager(strategy="ServerSide") as manager:
+        t.assert_type(manager, Manager)
+        manager.track("Renew")
+        t.assert_type(manager.flush(), Outcome | None)
+
+    t.assert_type(mengpaneel.flush(timeout=1), bool)
+    ledger = mengpaneel.ledger()
+    t.assert_type(ledger, Ledger)
+    t.assert_type(ledger.recorded, int)
+    t.assert_type(ledger.delivered, int)
+    t.assert_type(ledger.waiting, int)
+    t.assert_type(ledger.dropped, dict[str, int])
+    t.assert_type(mengpaneel.track("Nothing"), None)
+
+
+def receive(sender: Flask, outcome: Outcome) -> None:
+    t.assert_type(outcome.strategy, str)
+    t.assert_type(dict(outcome.declined), dict[str, str])
+    t.assert_type([call.name for call in outcome.calls], list[str])
+
+
+flushed.connect(receive, app)
+failed.connect(lambda sender, records, reason: print(reason))
+
+
+def check() -> None:
+    transport = RecordingTransport()
+    t.assert_type(transport.batches, list[Batch])
+
+    with record_flushes(app) as outcomes:
+        t.assert_type(outcomes, list[Outcome])
+
+
+# What is wrong is an error in the editor already: mypy reports those that are not.
+mengpaneel.trakc("Order")  # type: ignore[attr-defined]
+mengpaneel.track()  # type: ignore[call-arg]
+mengpaneel.track("Order", "properties")  # type: ignore[arg-type]
+mengpaneel.track(42)  # type: ignore[arg-type]
+mengpaneel.people.incremnt("a")  # type: ignore[attr-defined]
+mengpaneel.register("a")  # type: ignore[arg-type]
+mengpaneel.strategy = 1  # type: ignore[assignment]
+Manager("ServerSide")  # type: ignore[call-arg]
+Transport()  # type: ignore[abstract]
