@@ -140,12 +140,21 @@ def mixpanel_async(url: str) -> Client:
     from mixpanel_async import AsyncBufferedConsumer
 
     consumer = AsyncBufferedConsumer(
-        events_url=f"{url}/track", max_size=2000, flush_after=_seconds(1)
+        events_url=f"{url}/track",
+        max_size=2000,
+        flush_after=_seconds(1),
+        flush_first=False,
     )
     client = mixpanel.Mixpanel("t", consumer)
 
     def flush() -> None:
-        consumer.flush(asynchronous=False)
+        thread = consumer.flushing_thread
+
+        if thread is not None and thread.is_alive():
+            thread.join()
+
+        consumer.transfer_buffers()
+        consumer.flush(async_=False)
 
     return lambda number: client.track("ann", "Place Order", PROPERTIES), flush
 

@@ -17,45 +17,53 @@ class Pair:
 
     :param base: the one, in the median.
     :param above: what the other takes more, in the median of the rounds.
-    :param low: the first quartile of it.
-    :param high: the third.
+    :param undisturbed: the same between the fastest tenths of either: on a busy
+        machine the better number.
     """
 
     base: float
     above: float
-    low: float
-    high: float
+    undisturbed: float
 
 
-def compare(base: Action, other: Action, *, calls: int = 20, rounds: int = 400) -> Pair:
+def compare(
+    base: Action,
+    other: Action,
+    *,
+    calls: int = 5,
+    rounds: int = 1000,
+    settle: Action = lambda: None,
+) -> Pair:
     """Measure two actions in many short rounds, each of which has both.
 
-    Rounds of a few milliseconds are mostly not interrupted, and medians forget those
-    that were.
+    Rounds of less than a millisecond are mostly not interrupted, and medians forget
+    those that were.
 
     :param calls: how often each is called in a round.
+    :param settle: called between rounds, and not measured.
     """
-    for _ in range(100):
-        base()
-        other()
-
+    times: list[tuple[float, float]] = []
     gc.collect()
     gc.freeze()
-    times: list[float] = []
-    differences: list[float] = []
 
-    for number in range(rounds):
+    for number in range(rounds + rounds // 10):
         # The second in a row is not the same one always.
         if number % 2:
-            first, second = _time(base, calls), _time(other, calls)
+            one, two = _time(base, calls), _time(other, calls)
         else:
-            second, first = _time(other, calls), _time(base, calls)
+            two, one = _time(other, calls), _time(base, calls)
 
-        times.append(first)
-        differences.append(second - first)
+        settle()
+        times.append((one, two))
 
-    low, above, high = statistics.quantiles(differences, n=4)
-    return Pair(statistics.median(times), above, low, high)
+    # The first ones fill caches.
+    times = times[rounds // 10 :]
+    ones, twos = zip(*times, strict=True)
+    return Pair(
+        statistics.median(ones),
+        statistics.median(two - one for one, two in times),
+        statistics.quantiles(twos, n=10)[0] - statistics.quantiles(ones, n=10)[0],
+    )
 
 
 def _time(action: Action, calls: int) -> float:

@@ -152,7 +152,10 @@ class Visitor:
             return [], ""
 
         if self.is_page_view and self.is_browser:
-            return [self._environ.get(name, "") for name in _URL], referrer
+            url = [self._environ.get(name, "") for name in _URL]
+            # HTTP/1.0 has no host.
+            url[1] = url[1] or self._environ["SERVER_NAME"]
+            return url, referrer
 
         return [referrer] if referrer else [], ""
 
@@ -278,16 +281,29 @@ class Visitor:
         """
         request, config = self._request, self._config
 
-        if request is None or not config.cookie_persistence:
+        if request is None:
             return
 
         if self.opted is not None:
             persistence.write_choice(response, request, config, self.opted)
 
+        if not config.cookie_persistence:
+            return
+
         if self.opted is False:
             persistence.forget(response, request, config)
-        elif sent and self.comes_back and (not self.known or _changing(sent)):
+        elif sent and self.comes_back and (not self.known or self._changed_by(sent)):
             persistence.write(response, request, config, self._after(sent))
+
+    def _changed_by(self, sent: c.Iterable[Call]) -> bool:
+        """Whether the library would remember something else after these calls."""
+        timers = self.cookie.get("__timers")
+        timed = timers if isinstance(timers, dict) else {}
+        return any(
+            call.wire[0][0] in persistence.CHANGING
+            or (bool(timed) and call.tracks and call.event in timed)
+            for call in sent
+        )
 
     def _after(self, sent: c.Sequence[Call]) -> dict[str, Json]:
         url, referrer = self.page
@@ -304,10 +320,6 @@ class Visitor:
     def comes_back(self) -> bool:
         """Whether the client keeps cookies, as far as one can tell."""
         return self.is_browser or "HTTP_COOKIE" in self._environ
-
-
-def _changing(calls: c.Iterable[Call]) -> bool:
-    return any(call.wire[0][0] in persistence.CHANGING for call in calls)
 
 
 def is_whole(url: c.Sequence[str]) -> bool:
@@ -332,6 +344,8 @@ def _shortened(address: str) -> str | None:
     except ValueError:
         return None
 
+    # What an IPv6 socket says of an IPv4 client: ::ffff:192.0.2.7.
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
     prefix = 24 if parsed.version == 4 else 48
     network = ipaddress.ip_network((parsed, prefix), strict=False)
     return str(network.network_address)

@@ -1,302 +1,300 @@
-/*! Flask-Mengpaneel, MIT. Why it is so: docs/front-ends.md */
+/*! Flask-Mengpaneel, MIT; see docs/front-ends.md */
 (() => {
-if (window.Mengpaneel) return;
+if (window.Mengpaneel) return
 
-const { fetch, navigator, document } = window;
-const { dataset, nonce } = document.currentScript || { dataset: {} };
-const capable = "X-Mengpaneel-Flush-Capable";
-const routes = { people: "engage", groups: "groups", events: "track" };
-const outbox = { people: [], groups: [], events: [] };
-const busy = { people: [], groups: [], events: [] };
-const queue = [];
-let debug = "debug" in dataset;
-let page, main, twin, current, blocked, leaving;
+const { fetch } = window
+const { dataset, nonce } = document.currentScript || document.documentElement
+const capable = "X-Mengpaneel-Flush-Capable"
+const routes = { people: "engage", groups: "groups", events: "track" }
+const outbox = { people: [], groups: [], events: [] }
+const busy = { people: [], groups: [], events: [] }
+const queue = []
+let debug = "debug" in dataset
+let page, main, twin, current, blocked, leaving
 
 const safely = (action) => {
 	try {
-		return action();
-	} catch (error) {
-		if (debug) console.debug("Mengpaneel", error);
+		return action()
+	} catch (e) {
+		if (debug) console.debug("Mengpaneel", e)
 	}
-};
+}
 
-const load = (key) => safely(() => JSON.parse(localStorage["mengpaneel_" + key] || 0)) || [];
-const save = (key, list) => safely(() => (localStorage["mengpaneel_" + key] = JSON.stringify(list.slice(-200))));
+const load = (key) => safely(() => JSON.parse(localStorage["mengpaneel_" + key] || 0)) || []
+const save = (key, list) => safely(() => (localStorage["mengpaneel_" + key] = JSON.stringify(list.slice(-200))))
 
 const take = ({ text, signature, calls: only }) => {
-	const data = JSON.parse(text);
-	const all = [];
+	const data = JSON.parse(text)
+	const all = []
 
 	for (const [once, calls] of data.calls || [[0, data]]) {
-		const made = load("made");
-		const again = once && made.includes(once);
+		const made = load("made")
+		const again = once && made.includes(once)
 
-		if (once && !again) save("made", [...made, once]);
+		if (once && !again) save("made", [...made, once])
 
-		for (const call of calls) all.push({ call, text, signature, all, done: only ? !only.includes(all.length) : again });
+		for (const call of calls) all.push({ call, text, signature, all, done: only ? !only.includes(all.length) : again })
 	}
 
-	queue.push(...all.filter((item) => !item.done));
-	flush();
-};
+	queue.push(...all.filter((item) => !item.done))
+	flush()
+}
 
 const retake = (key) => {
-	const list = load(key);
-	save(key, []);
-	list.map(take);
-};
+	const list = load(key)
+	save(key, [])
+	list.map(take)
+}
 
-const get = (target, name) => (name in {} ? 0 : target[name]);
+const get = (target, name) => (name in {} ? 0 : target[name])
 
 const make = (target, call) => {
 	for (let i = 0; call[i]; i += 2) {
-		const last = call[i].pop();
-		const owner = call[i].reduce(get, target);
-		target = get(owner, last).apply(owner, call[i + 1]);
+		const last = call[i].pop()
+		const owner = call[i].reduce(get, target)
+		target = get(owner, last).apply(owner, call[i + 1])
 	}
-};
+}
 
 const live = (mixpanel) => {
-	main = mixpanel;
-	blocked = false;
+	main = mixpanel
+	blocked = false
 	safely(() => {
-		const { people, config } = main;
-		twin = Object.create(main);
-		twin.people = Object.create(people);
-		twin.config = Object.create(config);
-		twin.config.api_transport = "sendBeacon";
+		const { people, config } = main
+		twin = Object.create(main)
+		twin.people = Object.create(people)
+		twin.config = Object.create(config)
+		twin.config.api_transport = "sendBeacon"
 
-		for (const key in main) if (main[key] === true) twin[key] = false;
-		for (const key in people) if (people[key] == main) twin.people[key] = twin;
+		for (const key in main) if (main[key] === true) twin[key] = false
+		for (const key in people) if (people[key] == main) twin.people[key] = twin
 
 		for (const kind in routes)
 			main.add_hook("before_send_" + kind, (message) => {
-				if (!current) return message;
-				outbox[kind].push([message, current]);
-				current.done = true;
-				return null;
-			});
-	});
-	flush();
-};
+				if (!current) return message
+				outbox[kind].push([message, current])
+				current.done = true
+				return null
+			})
+	})
+	flush()
+}
 
 const perform = (call) => {
-	const direct = /people|alias|identify|_group|track$|track_[pw]/.test(call[0][0]);
+	const direct = /people|alias|identify|_group|track$|track_[pw]/.test(call[0][0])
 
-	if (debug) console.debug("Mengpaneel", JSON.stringify(call), debug);
-	if (direct && main.get_property("$user_id")) twin.identify(main.get_distinct_id());
-	make(direct ? twin : main, call);
-};
+	if (debug) console.debug("Mengpaneel", JSON.stringify(call), debug)
+	if (direct && main.get_property("$user_id")) twin.identify(main.get_distinct_id())
+	make(direct ? twin : main, call)
+}
 
 const flush = () =>
 	safely(() => {
-		if (blocked) back(queue.splice(0));
+		if (blocked) back(queue.splice(0))
 		else if (main) {
-			for (current of queue.splice(0)) safely(() => perform(current.call));
-			current = 0;
-			send();
+			for (current of queue.splice(0)) safely(() => perform(current.call))
+			current = 0
+			send()
 		}
-	});
+	})
 
 const send = () => {
 	for (const kind in routes)
-		while (outbox[kind][0] && (leaving || !busy[kind][0])) post(kind, outbox[kind].splice(0, 20));
-};
+		while (outbox[kind][0] && (leaving || !busy[kind][0])) post(kind, outbox[kind].splice(0, 20))
+}
 
 const post = (kind, batch) => {
-	const { api_routes, ip } = main.config;
-	const url = `${main.get_api_host(kind)}/${api_routes[routes[kind]]}?verbose=1&ip=${+ip}`;
-	const body = new URLSearchParams({ data: JSON.stringify(batch.map(([message]) => message)) });
-	const items = batch.map(([, item]) => item);
-	const request = (keepalive) => fetch(url, { method: "POST", body, keepalive });
+	const { api_routes, ip } = main.config
+	const url = main.get_api_host(kind) + `/${api_routes[routes[kind]]}?verbose=1&ip=${+ip}`
+	const body = new URLSearchParams({ data: JSON.stringify(batch.map(([message]) => message)) })
+	const items = batch.map(([, item]) => item)
+	const request = (keepalive) => fetch(url, { method: "POST", body, keepalive })
 
-	if (leaving) return navigator.sendBeacon(url, body) || back(items);
+	if (leaving) return navigator.sendBeacon(url, body) || back(items)
 
-	busy[kind] = items;
+	busy[kind] = items
 	request(true)
 		.catch(() => leaving || request().catch(() => (blocked = navigator.onLine)))
-		.then((response) => response.json())
+		.then((answer) => answer.json())
 		.then(({ status }) => status)
 		.catch(() => 0)
 		.then((taken) => {
-			busy[kind] = [];
-			if (leaving) return;
-			if (taken) save("doubt", []);
-			else back(items);
-			if (blocked) retake("doubt");
-			send();
-		});
-};
+			busy[kind] = []
+			if (leaving) return
+			if (taken) save("doubt", [])
+			else back(items)
+			if (blocked) retake("doubt")
+			send()
+		})
+}
 
 const back = (items, doubt) => {
-	for (const item of items) item.done = false;
+	for (const item of items) item.done = false
 
 	for (const all of new Set(items.map((item) => item.all))) {
-		const { text, signature } = all[0];
-		const calls = all.reduce((list, item, i) => (item.done ? list : (item.done = [...list, i])), []);
-		const left = { text, signature, calls, blocked };
-		const body = JSON.stringify(left);
-		const url = signature && page.fallback;
-		const keep = (key) => save(key, [...load(key), left]);
+		const { text, signature } = all[0]
+		const calls = all.reduce((list, item, i) => (item.done ? list : (item.done = [...list, i])), [])
+		const left = { text, signature, calls, blocked }
+		const body = JSON.stringify(left)
+		const url = signature && page.fallback
+		const keep = (key) => save(key, [...load(key), left])
 
-		if (doubt) keep("doubt");
+		if (doubt) keep("doubt")
 		else if (url && !leaving)
 			fetch(url, { method: "POST", body, keepalive: true }).then(
 				({ status }) => status > 428 && keep("left"),
 				() => leaving || keep("left")
-			);
-		else (url && navigator.sendBeacon(url, body)) || keep("left");
+			)
+		else (url && navigator.sendBeacon(url, body)) || keep("left")
 	}
-};
+}
 
 const adopt = () => {
 	if (window.mixpanel && !main)
 		mixpanel.push(function () {
-			main || live(this);
-		});
-};
+			main || live(this)
+		})
+}
 
 const check = () => {
-	adopt();
-	if (main) return;
-	blocked = true;
-	retake("doubt");
-	flush();
-};
+	adopt()
+	if (main) return
+	blocked = true
+	retake("doubt")
+	flush()
+}
 
 const stand = (owner, root) =>
 	new Proxy(Object.assign([], { config: 0, persistence: 0, __loaded: 0 }), {
 		get: (target, name) => {
-			if (name in target || typeof name == "symbol") return target[name];
-			if (name == "people") return stand((mixpanel) => mixpanel.people, target);
+			if (name in target) return target[name]
+			if (name == "people") return stand((mixpanel) => mixpanel.people, target)
 
 			return (...args) => {
-				const method = (mixpanel) => owner(mixpanel)[name](...args);
+				const method = (mixpanel) => owner(mixpanel)[name](...args)
 				(root || target).push(function () {
-					safely(() => method(this));
-				});
-				return name == "get_group" && stand(method, target);
-			};
+					safely(() => method(this))
+				})
+				return name == "get_group" && stand(method, target)
+			}
 		},
-	});
+	})
 
 const boot = () => {
-	const config = { ...page.config };
-	const root = (window.mixpanel = stand((mixpanel) => mixpanel));
-	const script = document.createElement("script");
-	root.__SV = 1.2;
-	root._i = [[page.token, config, "mixpanel"]];
-	root.init = (token, options, name) => {
-		if (!name) return void Object.assign(config, options);
-		root[name] = stand((mixpanel) => mixpanel);
-		root._i.push([token, options, name]);
-	};
-	script.nonce = nonce;
-	script.onload = script.onerror = check;
+	const config = { ...page.config }
+	const root = (window.mixpanel = stand((mixpanel) => mixpanel))
+	const script = document.createElement("script")
+	root.__SV = 1.2
+	root._i = [[page.token, config, "mixpanel"]]
+	root.init = (token, init, name) => {
+		if (!name) return Object.assign(config, init)
+		root[name] = stand((mixpanel) => mixpanel)
+		root._i.push([token, init, name])
+	}
+	script.nonce = nonce
+	script.onload = script.one = check
 
 	try {
-		script.src = page.library;
-	} catch (error) {
-		const createScriptURL = () => page.library;
-		script.src = trustedTypes.createPolicy("mengpaneel", { createScriptURL }).createScriptURL();
+		script.src = page.library
+	} catch {
+		const createScriptURL = () => page.library
+		script.src = trustedTypes.createPolicy("mengpaneel", { createScriptURL }).createScriptURL()
 	}
 
-	document.head.append(script);
-};
+	document.head.append(script)
+}
 
 const scan = () => {
 	for (const element of document.querySelectorAll("script#mengpaneel")) {
-		const text = element.textContent;
-		const first = !page;
-		element.remove();
+		const text = element.textContent
+		const first = !page
+		element.remove()
 		safely(() => {
-			page = JSON.parse(text);
-			debug = page.debug || debug;
+			page = JSON.parse(text)
+			debug = page.debug || debug
 
 			if (first) {
-				if (page.library && !window.mixpanel) boot();
-				adopt();
-				retake("left");
+				if (page.library && !window.mixpanel) boot()
+				adopt()
+				retake("left")
 			}
 
-			take({ text, signature: element.dataset.signature });
-		});
+			take({ text, signature: element.dataset.signature })
+		})
 	}
-};
+}
 
-window.Mengpaneel = { use: live };
+window.Mengpaneel = { use: live }
 
-const ours = (url) => url.startsWith(origin + "/");
+const ours = (url) => url.startsWith(origin + "/")
 
 const announces = (url) =>
 	main &&
 	!blocked &&
 	safely(() => {
-		const { href, pathname } = new URL(url, document.baseURI);
+		const { href, pathname } = new URL(url, document.baseURI)
 		return (
 			ours(href) &&
 			!href.startsWith(main.config.api_host) &&
-			!(dataset.exclude || "//").split(" ").some((prefix) => pathname.startsWith(prefix))
-		);
-	});
+			!(dataset.exclude || "//").split(" ").some((url) => pathname.startsWith(url))
+		)
+	})
 
 const receive = (url, get) =>
 	safely(() => {
-		const text = ours(url) && get("X-Mengpaneel-Calls");
+		const text = ours(url) && get("X-Mengpaneel-Calls")
 
-		if (text) take({ text, signature: get("X-Mengpaneel-Signature") });
-	});
+		if (text) take({ text, signature: get("X-Mengpaneel-Signature") })
+	})
 
 window.fetch = async function (input, init) {
-	const request = input instanceof Request;
+	const request = input instanceof Request
 
-	if (!announces(request ? input.url : input)) return fetch.apply(this, arguments);
+	if (!announces(request ? input.url : input)) return fetch.apply(this, arguments)
 
-	const headers = request ? input.headers : new Headers((init || {}).headers);
-	const marked = new Proxy(init || {}, { get: (init, name) => (name == "headers" ? headers : init[name]) });
+	const headers = request ? input.headers : new Headers((init || {}).headers)
+	const marked = new Proxy(init || {}, { get: (init, name) => (name == "headers" ? headers : init[name]) })
 
-	if (!headers.has("X-Sec-Purpose")) headers.set(capable, "true");
+	if (!headers.has("X-Sec-Purpose")) headers.set(capable, "true")
 
-	const answer = fetch.call(this, input, request ? init : marked);
-	headers.delete(capable);
-	const response = await answer;
-	receive(response.url, (name) => response.headers.get(name));
-	return response;
-};
+	const answer = fetch.call(this, input, request ? init : marked)
+	headers.delete(capable)
+	const response = await answer
+	receive(response.url, (name) => response.headers.get(name))
+	return response
+}
 
-const { prototype } = XMLHttpRequest;
-const { open } = prototype;
+const { prototype } = XMLHttpRequest
+const { open } = prototype
 
 function listen() {
-	receive(this.responseURL, (name) => this.getResponseHeader(name));
+	receive(this.responseURL, (name) => this.getResponseHeader(name))
 }
 
 prototype.open = function (method, url) {
-	const result = open.apply(this, arguments);
+	open.apply(this, arguments)
 
 	if (announces(url)) {
-		this.setRequestHeader(capable, "true");
-		this.addEventListener("readystatechange", listen, { once: true });
+		this.setRequestHeader(capable, "true")
+		this.addEventListener("readystatechange", listen, { once: true })
 	}
+}
 
-	return result;
-};
-
-addEventListener("pageshow", () => (leaving = false));
+addEventListener("pageshow", () => (leaving = false))
 addEventListener("pagehide", () => {
-	leaving = true;
-	send();
-	back(queue.splice(0));
-	back(busy.events, true);
-});
+	leaving = true
+	send()
+	back(queue.splice(0))
+	back(busy.events, true)
+})
 
 const begin = () => {
-	scan();
-	addEventListener("DOMContentLoaded", scan);
-	addEventListener("turbo:load", scan);
-	addEventListener("load", check);
-};
+	scan()
+	addEventListener("DOMContentLoaded", scan)
+	addEventListener("turbo:load", scan)
+	addEventListener("load", check)
+}
 
-if (document.prerendering) document.addEventListener("prerenderingchange", begin);
-else begin();
-})();
+if (document.prerendering) document.addEventListener("prerenderingchange", begin)
+else begin()
+})()

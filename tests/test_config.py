@@ -244,10 +244,14 @@ def test_after_a_wrong_value_init_app_can_be_called_again() -> None:
 
 @pytest.mark.parametrize("token", [None, "", " "])
 def test_without_a_token_there_is_one_warning(token: str | None) -> None:
+    app = Flask("shop")
+    app.config.update(MENGPANEEL_TOKEN=token, MENGPANEEL_SPOOL=None)
+
     with pytest.warns(UserWarning, match="MENGPANEEL_TOKEN is not set") as caught:
-        assert not read(token=token).active
+        Mengpaneel(app)
 
     assert len(caught) == 1
+    assert not app.extensions["mengpaneel"].config.active
 
 
 def test_the_warning_points_to_the_call_of_init_app() -> None:

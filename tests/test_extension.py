@@ -7,9 +7,11 @@ import logging
 import re
 import subprocess
 import sys
+import threading
 import typing as t
 import warnings
 import weakref
+from collections import Counter
 
 import pytest
 from flask import (
@@ -371,6 +373,34 @@ def test_a_test_request_context_sends_what_was_recorded(
     assert names(transport) == ["A"]
 
 
+def test_requests_in_many_threads_don_t_mix(
+    api: Flask, transport: RecordingTransport, mengpaneel: Mengpaneel
+) -> None:
+    def work(number: int) -> None:
+        client = api.test_client()
+
+        for _ in range(25):
+            client.post(f"/{number}")
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+
+    for thread in threads:
+        thread.start()
+
+    for thread in threads:
+        thread.join(30)
+
+    assert Counter(names(transport)) == {str(number): 25 for number in range(8)}
+    assert len(transport.batches) == 200
+    people: dict[str, set[str]] = {}
+
+    for batch in transport.batches:
+        people.setdefault(batch.calls[0].event, set()).add(batch.identity.distinct_id)
+
+    assert [len(ids) for ids in people.values()] == [1] * 8
+    assert mengpaneel.ledger().recorded == 200
+
+
 # -- nothing to do
 
 
@@ -633,6 +663,41 @@ def test_a_body_that_tracks_while_it_streams(
     assert len({event["$device_id"] for event in events}) == 1
 
 
+@pytest.mark.parametrize("way", ["page", "header", "redirect", "server"])
+def test_what_is_tracked_after_the_response_is_of_the_same_person(
+    app: Flask,
+    client: FlaskClient,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    way: str,
+) -> None:
+    @app.get("/")
+    def view() -> t.Any:
+        with mengpaneel.setup():
+            mengpaneel.identify("ann")
+            mengpaneel.people.increment("Visits")
+
+        mengpaneel.track("View")
+        return {"page": PAGE, "redirect": redirect("/next")}.get(way, {})
+
+    @app.teardown_request
+    def teardown(_error: BaseException | None) -> None:
+        if request.path == "/":
+            mengpaneel.track("Teardown")
+
+    headers = {"X-Mengpaneel-Flush-Capable": "true"} if way == "header" else {}
+    response = client.get("/", headers=headers)
+    messages = sent(app, transport)
+    events = [one["properties"] for one in messages if "event" in one]
+    assert {event["distinct_id"] for event in events} == {"ann"}
+    assert names(transport) == (
+        ["View", "Teardown"] if way == "server" else ["Teardown"]
+    )
+    # Nothing is done twice: it went with the response.
+    assert sum("$add" in one for one in messages) == (way == "server")
+    assert response.status_code in (200, 302)
+
+
 def test_a_stream_that_is_broken_off_sends_what_it_tracked(
     app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
 ) -> None:
@@ -768,7 +833,7 @@ class BrokenSession(SecureCookieSessionInterface):
             def __getitem__(self, key: str) -> t.NoReturn:
                 raise ConnectionError("no session")
 
-            get = keys = __iter__ = items = __setitem__ = __getitem__  # type: ignore
+            get = keys = __iter__ = items = __setitem__ = __getitem__
 
         return Unreadable()
 

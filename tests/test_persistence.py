@@ -163,7 +163,7 @@ def test_a_new_visitor_s_cookie_is_one_that_the_library_adopts() -> None:
 
 
 def test_what_the_library_keeps_for_itself_survives() -> None:
-    kept = {**persistence.read(REAL), "__mpap": [{"a": 1}]}
+    kept: dict[str, t.Any] = {**persistence.read(REAL), "__mpap": [{"a": 1}]}
     remembered = Persistence(kept, Identity.from_cookie(kept))
     remembered.make(call("register", {"Plan": "pro"}), 1.0, Identity())
 
@@ -171,6 +171,7 @@ def test_what_the_library_keeps_for_itself_survives() -> None:
 
 
 def test_identify_and_reset_are_remembered() -> None:
+    kept: dict[str, t.Any]
     kept = {"distinct_id": "$device:d1", "$device_id": "d1", "a": 1, "__mps": {"b": 2}}
     remembered = Persistence(kept, Identity("d1"))
     remembered.make(call("identify", "ann"), 1.0, Identity())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import collections.abc as c
 import datetime as dt
 import logging
+import time
 import typing as t
 import uuid
 
@@ -12,8 +13,9 @@ from flask import Flask
 from conftest import CreateApp
 from flask_mengpaneel import Manager, Mengpaneel
 from flask_mengpaneel.calls import Call
-from flask_mengpaneel.recorder import FORBIDDEN_IDS, Recorder
+from flask_mengpaneel.recorder import Group, People, Recorder
 from flask_mengpaneel.testing import RecordingTransport
+from flask_mengpaneel.values import FORBIDDEN_IDS
 
 Make = c.Callable[[t.Any], t.Any]
 ID = uuid.UUID("12345678-1234-5678-1234-567812345678")
@@ -36,7 +38,6 @@ def record(app: Flask, transport: RecordingTransport) -> c.Callable[[Make], list
 
 # Each method in each form, and what it is on the wire.
 METHODS: list[tuple[Make, list[t.Any]]] = [
-    (lambda m: m.time_event("A"), [["time_event"], ["A"]]),
     (lambda m: m.identify("ann"), [["identify"], ["ann"]]),
     (lambda m: m.identify(unique_id="ann"), [["identify"], ["ann"]]),
     (lambda m: m.identify(42), [["identify"], ["42"]]),
@@ -208,8 +209,20 @@ def test_each_event_has_its_form_on_the_wire_with_time_and_id(
     assert call.wire == wire
 
 
+def test_a_clock_has_the_time_of_its_start(
+    record: c.Callable[[Make], list[Call]],
+) -> None:
+    before = time.time()
+    (call,) = record(lambda m: m.time_event("A"))
+
+    assert call.wire[0] == ["time_event"]
+    assert call.wire[1][0] == call.event == "A"
+    assert call.at is not None
+    assert before - 0.001 <= call.at <= time.time() + 0.001
+
+
 # Each with the exception and a word of its message.
-MISTAKES: list[tuple[Make, type[Exception], str]] = [
+MISTAKES: list[tuple[Make, t.Any, str]] = [
     (lambda m: m.track(), TypeError, "event_name"),
     (lambda m: m.track(""), ValueError, "event name"),
     (lambda m: m.track("  "), ValueError, "event name"),
@@ -453,10 +466,9 @@ def test_methods_give_nothing_back(app: Flask, mengpaneel: Mengpaneel) -> None:
 
 
 def test_every_method_says_what_it_does() -> None:
-    recorders = [Recorder, type(Recorder.people.func(t.cast(t.Any, None)))]
     undocumented = [
         name
-        for recorder in recorders
+        for recorder in (Recorder, People, Group)
         for name in dir(recorder)
         if not name.startswith("_") and not getattr(recorder, name).__doc__
     ]

@@ -207,7 +207,7 @@ def test_a_clock_that_was_started_earlier_gives_a_duration() -> None:
 
 
 def test_a_clock_that_the_batch_starts_gives_a_duration() -> None:
-    one = batch(call("time_event", "A", at=1_699_999_999.0), track())
+    one = batch(call("time_event", "A", 1_699_999_999.0), track())
     ((event,), _) = translate(one)
     assert event["properties"]["$duration"] == 1.5
 
@@ -577,7 +577,7 @@ def test_group_operations(
 def test_a_batch_is_the_same_after_a_journey() -> None:
     one = batch(
         track(),
-        call("time_event", "B", at=AT),
+        call("time_event", "B", AT),
         call("people.set", {"a": "\u2028"}),
         ip="192.0.2.1",
         user_agent=CHROME,
@@ -593,7 +593,7 @@ def test_a_batch_is_the_same_after_a_journey() -> None:
 
 
 def test_a_clock_keeps_its_start_over_a_journey() -> None:
-    one = batch(call("time_event", "A", at=1_699_999_999.0), track())
+    one = batch(call("time_event", "A", 1_699_999_999.0), track())
     again = Batch.from_json(json.loads(dumps(one.to_json())))
     assert translate(again)[0][0]["properties"]["$duration"] == 1.5
 

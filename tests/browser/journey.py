@@ -10,11 +10,13 @@ from __future__ import annotations
 import collections.abc as c
 import dataclasses
 import io
+import json
 import logging
 import threading
 import time
 import typing as t
 from pathlib import Path
+from urllib.parse import quote
 
 from flask import (
     Flask,
@@ -412,6 +414,8 @@ class Views:
         get("/opt-out")(self.opt_out)
         get("/opt-in")(self.opt_in)
         get("/answer/<word>")(self.answer)
+        get("/do/<kind>")(self.do)
+        post("/api/sign-out")(self.api_sign_out)
         get("/npm/<path:name>")(self.package)
         get("/favicon.ico")(self.icon)
 
@@ -527,6 +531,25 @@ class Views:
         session.pop("user", None)
         return redirect("/")
 
+    def api_sign_out(self) -> Response:
+        self.shop.track("Sign Out")
+        self.shop.mengpaneel.reset()
+        session.pop("user", None)
+        return jsonify({})
+
+    def do(self, kind: str) -> t.Any:
+        """Make calls, and answer with a page or with a picture."""
+        for name, *arguments in json.loads(request.args["calls"]):
+            if name == "track":
+                self.shop.track(*arguments)
+            else:
+                getattr(self.shop.mengpaneel, name)(*arguments)
+
+        if kind == "picture":
+            return send_file(io.BytesIO(PIXEL), "image/gif")
+
+        return self.shop.page("Done")
+
     def switch(self, user: str) -> t.Any:
         """Another user, at once: what was before is the first one's."""
         self.shop.track("Leave Account")
@@ -560,6 +583,11 @@ class Views:
 def by_session() -> bool | None:
     """For ``MENGPANEEL_CONSENT``: what the visitor has answered, if anything."""
     return session.get("consent")
+
+
+def doing(kind: str, *calls: list[Json]) -> str:
+    """The path at which the shop makes these calls."""
+    return f"/do/{kind}?calls={quote(json.dumps(calls))}"
 
 
 def arrive(tab: Tab, url: str) -> None:

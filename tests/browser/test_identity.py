@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections.abc as c
 import threading
+import time
 import typing as t
 import urllib.request
 from pathlib import Path
 
 import pytest
-from journey import LOADED, SERVER_ONLY, Shop, arrive, cookies
+from journey import LOADED, SERVER_ONLY, Shop, arrive, cookies, doing
 from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import wait_until
@@ -211,6 +212,100 @@ def test_a_garbage_cookie_harms_nobody(
     assert persons(shop)["Land"] == {"ann"}
 
 
+@pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
+def test_signing_out_by_fetch_ends_the_visitor_at_once(
+    open_shop: OpenShop, page: Tab, options: dict[str, t.Any]
+) -> None:
+    shop = open_shop(**options)
+    page.goto(shop.url)
+    page.wait_for_load_state("load")
+    sign_in(page, "ann")
+    page.evaluate(
+        "fetch('/api/sign-out', {method: 'POST'}).then(answer => answer.text())"
+    )
+    page.evaluate("fetch('/api/stock').then(answer => answer.text())")
+    page.goto(f"{shop.url}/products/1")
+    page.wait_for_load_state("load")
+    shop.settle(page)
+    shop.check()
+    people = persons(shop)
+    assert people["Land"] == people["Sign In"] == people["Sign Out"] == {"ann"}
+    assert people["Check Stock"] == people["View Product 1"] != {"ann"}
+
+
+def test_signing_out_ends_a_visitor_of_whom_the_server_sees_no_cookie(
+    open_shop: OpenShop, page: Tab
+) -> None:
+    shop = open_shop(client_config={"persistence": "localStorage"})
+    arrive(page, shop.url)
+    sign_in(page, "ann")
+    page.goto(f"{shop.url}/go?to=/products/1")
+    page.wait_for_function(LOADED)
+    page.click("text=Sign out")
+    page.wait_for_url(f"{shop.url}/")
+    page.wait_for_function(LOADED)
+    page.goto(f"{shop.url}/products/2")
+    page.wait_for_function(LOADED)
+    shop.settle(page)
+    shop.check()
+    people = [person for _, person in sorted(shop.people().items())]
+    assert people[:5] == ["ann"] * 5
+    assert people[5:] == [people[5]] * 3 != ["ann"] * 3
+    assert "mp_TOKEN_mixpanel" not in cookies(page.context)
+
+
+# -- what is kept with the visitor
+
+
+@pytest.mark.parametrize("stop", ["page", "picture"])
+@pytest.mark.parametrize("start", ["page", "picture"])
+def test_an_event_is_timed_across_requests_and_ways(
+    shop: Shop, page: Tab, start: str, stop: str
+) -> None:
+    page.goto(f"{shop.url}/old")
+    began = time.time()
+    page.goto(shop.url + doing(start, ["time_event", "Check Out"]))
+    page.wait_for_load_state("load")
+    started = time.time()
+    wait_until(lambda: "__timers" in cookies(page.context)["mp_TOKEN_mixpanel"])
+    page.goto(f"{shop.url}/old")
+    page.goto(shop.url + doing(stop, ["track", "Check Out"]))
+    wait_until(lambda: "Check Out" in shop.names)
+    checked_out = shop.event("Check Out")
+    longest, shortest = (checked_out["time"] - start for start in (began, started))
+    # The library's own clock stops when the page makes the call.
+    assert shortest - 0.05 <= checked_out["$duration"] <= longest + 1
+
+
+@pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
+@pytest.mark.parametrize("track", ["page", "picture"])
+@pytest.mark.parametrize("register", ["page", "picture"])
+def test_super_properties_hold_on_every_way(
+    open_shop: OpenShop,
+    page: Tab,
+    register: str,
+    track: str,
+    options: dict[str, t.Any],
+) -> None:
+    shop = open_shop(**options)
+    page.goto(f"{shop.url}/old")
+    registered = [
+        ["register", {"Plan": "pro", "Gone": 1}],
+        ["register_once", {"Plan": "free", "Source": "mail"}],
+        ["unregister", "Gone"],
+        ["set_group", "Company", "acme"],
+        ["track", "Registered"],
+    ]
+    page.goto(shop.url + doing(register, *registered))
+    wait_until(lambda: "Registered" in shop.names)
+    page.goto(f"{shop.url}/old")
+    page.goto(shop.url + doing(track, ["track", "After"]))
+    wait_until(lambda: "After" in shop.names)
+    after = shop.event("After")
+    names = ("Plan", "Source", "Gone", "Company")
+    assert [after.get(name) for name in names] == ["pro", "mail", None, ["acme"]]
+
+
 # -- once
 
 
@@ -268,6 +363,51 @@ def _session_with_calls(url: str, jar: str) -> str:
         return session.split(";")[0].removeprefix("session=")
 
     raise AssertionError("this was no redirect")
+
+
+def test_two_fetches_that_race_for_delayed_calls_make_them_once(
+    shop: Shop, page: Tab, context: BrowserContext
+) -> None:
+    arrive(page, f"{shop.url}/quiet")
+    sign_in(page, "ann")
+    jar = "; ".join(f"{name}={value}" for name, value in cookies(context).items())
+    delayed = _session_with_calls(f"{shop.url}/go?to=/quiet", jar)
+    context.add_cookies([{"name": "session", "value": delayed, "url": shop.url}])
+    gate = threading.Barrier(2, timeout=10)
+    stock = shop.app.view_functions["stock"]
+
+    def together() -> t.Any:
+        gate.wait()
+        return stock()
+
+    shop.app.view_functions["stock"] = together
+    page.evaluate("Promise.all([fetch('/api/stock?1'), fetch('/api/stock?2')])")
+    shop.settle(page)
+    shop.check()
+    assert shop.names.count("Go") == 1
+
+
+@pytest.mark.parametrize("by", ["page", "fetch"])
+def test_a_replayed_session_makes_no_calls_again(
+    shop: Shop, page: Tab, context: BrowserContext, by: str
+) -> None:
+    arrive(page, f"{shop.url}/quiet")
+    sign_in(page, "ann")
+    jar = "; ".join(f"{name}={value}" for name, value in cookies(context).items())
+    delayed = _session_with_calls(f"{shop.url}/go?to=/quiet", jar)
+
+    for _ in range(2):
+        # A slow answer to an earlier request sets the session that it knew.
+        context.add_cookies([{"name": "session", "value": delayed, "url": shop.url}])
+
+        if by == "page":
+            arrive(page, f"{shop.url}/quiet")
+        else:
+            page.evaluate("fetch('/api/stock').then(answer => answer.text())")
+
+    shop.settle(page)
+    shop.check()
+    assert shop.names.count("Go") == 1
 
 
 def test_back_and_forward_make_calls_once(shop: Shop, page: Tab) -> None:

@@ -1,0 +1,4 @@
+import "./mengpaneel.js";
+
+export const { Mengpaneel } = globalThis;
+export default Mengpaneel;

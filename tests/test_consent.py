@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import random
+import typing as t
+from datetime import UTC, datetime
+
+import pytest
+from flask import redirect, request, session
+from flask.testing import FlaskClient
+
+from flask_mengpaneel import Manager
+from sites import (
+    CAPABLE,
+    COOKIE,
+    PAGE,
+    Site,
+    block,
+    header_calls,
+    names,
+    page_calls,
+)
+
+OPT_COOKIE = "__mp_opt_in_out_token"
+DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
+JSON = {"Accept": "*/*"}
+NO: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "DNT": ({"DNT": "1"}, {}),
+    "Sec-GPC": ({"Sec-GPC": "1"}, {}),
+    "opted out": ({}, {OPT_COOKIE: "0"}),
+    "opted out of all": ({}, {"mp_optout": "1"}),
+}
+SIGNALS = [NO["DNT"][0], NO["Sec-GPC"][0]]
+
+
+def make_site(**settings: t.Any) -> Site:
+    """Each response that could carry calls, and ``/quiet``."""
+    site = Site(**settings)
+
+    def act() -> None:
+        with site.mengpaneel.before_setup():
+            site.mengpaneel.alias("ann")
+
+        with site.mengpaneel.setup():
+            site.mengpaneel.identify("ann")
+
+        site.mengpaneel.track("Act")
+
+    site.view("/page", lambda: (act(), PAGE)[1])
+    site.view("/json", lambda: (act(), {})[1])
+    site.view("/go", lambda: (act(), redirect("/quiet"))[1])
+    site.view("/quiet", lambda: PAGE)
+    return site
+
+
+def untouched(response: t.Any) -> bool:
+    return not any(
+        name in response.headers
+        for name in ("Set-Cookie", "X-Mengpaneel-Calls", "Vary", "Cache-Control")
+    )
+
+
+@pytest.mark.parametrize("path", ["/page", "/json", "/go", "/quiet"])
+@pytest.mark.parametrize("reason", NO)
+def test_without_consent_nothing_is_recorded_stored_injected_or_sent(
+    path: str, reason: str
+) -> None:
+    site = make_site()
+    headers, cookies = NO[reason]
+    client = site.client()
+
+    for name, value in cookies.items():
+        client.set_cookie(name, value)
+
+    response = client.get(path, headers={**CAPABLE, **headers})
+    page = client.get("/page", headers=headers)
+
+    assert untouched(response)
+    assert untouched(page)
+    assert page.text == PAGE
+    assert site.outcomes == []
+    assert site.kept.batches == []
+    assert site.mengpaneel.ledger().recorded == 0
+
+
+@pytest.mark.parametrize("path", ["/page", "/json", "/go", "/quiet"])
+def test_where_the_app_says_no_nothing_happens(path: str) -> None:
+    site = make_site(consent=lambda: False)
+    response = site.client().get(path, headers=CAPABLE)
+
+    assert untouched(response)
+    assert block(response) is None
+    assert site.outcomes == []
+    assert site.kept.batches == []
+
+
+@pytest.mark.parametrize("headers", [{}, {"DNT": "0"}, {"Sec-GPC": "0"}, {"DNT": ""}])
+def test_who_says_nothing_is_tracked(headers: dict[str, str]) -> None:
+    response = make_site().client().get("/page", headers=headers)
+
+    assert names(page_calls(response)) == ["alias ann", "identify ann", "track Act"]
+
+
+@pytest.mark.parametrize("headers", SIGNALS)
+def test_the_signals_may_be_ignored(headers: dict[str, str]) -> None:
+    response = make_site(respect_dnt=False).client().get("/page", headers=headers)
+
+    assert len(page_calls(response)) == 3
+
+
+@pytest.mark.parametrize("headers", SIGNALS)
+def test_what_the_visitor_told_the_app_outweighs_the_browsers_signals(
+    headers: dict[str, str],
+) -> None:
+    site = make_site(consent=lambda: True)
+
+    assert len(page_calls(site.client().get("/page", headers=headers))) == 3
+
+
+def test_the_signals_outweigh_an_app_that_has_not_asked() -> None:
+    site = make_site(consent=lambda: None)
+    client = site.client()
+    client.get("/go", headers={"DNT": "1"})
+
+    assert client.get_cookie("session") is None
+
+
+def test_a_callable_that_raises_means_no(caplog: pytest.LogCaptureFixture) -> None:
+    def consent() -> bool:
+        raise LookupError("no table")
+
+    site = make_site(consent=consent)
+
+    assert site.client().get("/page").text == PAGE
+    assert "no table" in caplog.text
+
+
+def test_it_is_called_inside_the_request() -> None:
+    site = make_site(consent=lambda: request.args.get("ok") == "1")
+    client = site.client()
+
+    assert block(client.get("/quiet?ok=1")) is not None
+    assert block(client.get("/quiet?ok=0")) is None
+
+
+def test_jobs_do_not_ask() -> None:
+    def consent() -> bool:
+        raise AssertionError("asked")
+
+    site = make_site(consent=consent)
+
+    with site.app.app_context(), Manager() as manager:
+        manager.track("Renew")
+
+    assert [call.event for call in site.kept.calls] == ["Renew"]
+
+
+# -- not asked yet
+
+
+class Asking:
+    """A site that asks; the session knows the answer."""
+
+    def __init__(self, **settings: t.Any) -> None:
+        self.site = make_site(consent=lambda: session.get("ok"), **settings)
+        self.site.view("/say", self.say)
+        self.client: FlaskClient = self.site.visitor(**DEVICE)
+
+    def say(self) -> str:
+        session["ok"] = request.args["ok"] == "yes"
+        return PAGE
+
+    @property
+    def kept(self) -> t.Any:
+        with self.client.session_transaction() as kept:
+            return kept.get("_mengpaneel")
+
+
+@pytest.mark.parametrize("path", ["/page", "/json", "/go"])
+def test_until_the_visitor_is_asked_calls_are_held_in_the_session(path: str) -> None:
+    asking = Asking()
+    response = asking.client.get(path, headers=CAPABLE)
+
+    assert response.text == asking.site.client().get("/x").text or (
+        block(response) is None
+    )
+    assert "X-Mengpaneel-Calls" not in response.headers
+    assert COOKIE not in str(response.headers)
+    assert asking.site.kept.batches == []
+    assert asking.kept
+
+
+def test_until_then_the_library_is_not_even_loaded() -> None:
+    asking = Asking()
+
+    assert asking.client.get("/quiet").text == PAGE
+    assert asking.client.get("/page").text == PAGE
+
+
+def test_when_consent_comes_what_was_held_goes_out_once_and_in_order() -> None:
+    asking = Asking()
+    asking.client.get("/page")
+    asking.client.get("/json", headers=JSON)
+    page = asking.client.get("/say?ok=yes")
+    again = asking.client.get("/quiet")
+    calls = page_calls(page)
+
+    assert names(calls) == [
+        "alias ann",
+        "alias ann",
+        "identify ann",
+        "track Act",
+        "track Act",
+    ]
+    assert page_calls(again) == []
+    assert asking.kept is None
+    times = [call[1][1]["time"] for call in calls if call[0] == ["track"]]
+    assert times == sorted(times)
+
+
+def test_when_consent_is_refused_what_was_held_is_gone() -> None:
+    asking = Asking()
+    asking.client.get("/page")
+    page = asking.client.get("/say?ok=no")
+
+    assert page.text == PAGE
+    assert asking.kept is None
+
+    with asking.client.session_transaction() as kept:
+        kept["ok"] = True
+
+    assert page_calls(asking.client.get("/quiet")) == []
+    assert asking.site.kept.batches == []
+
+
+def test_consent_that_comes_late_sends_from_the_server() -> None:
+    asking = Asking(delayed_max_age=0)
+    asking.client.get("/page")
+    asking.client.get("/say?ok=yes")
+
+    assert "Act" in [call.event for call in asking.site.kept.calls if call.tracks]
+
+
+def test_more_than_the_session_holds_is_in_the_books() -> None:
+    asking = Asking()
+    asking.site.view(
+        "/much",
+        lambda: (
+            [
+                asking.site.mengpaneel.track(
+                    f"Act {i}", {"x": random.Random(i).randbytes(80).hex()}
+                )
+                for i in range(60)
+            ],
+            PAGE,
+        )[1],
+    )
+    response = asking.client.get("/much")
+    books = asking.site.mengpaneel.ledger().snapshot()
+
+    assert response.text == PAGE
+    assert books.balanced
+    assert sum(books.dropped.values()) == 60
+    assert asking.site.kept.batches == []
+
+
+def test_what_was_held_and_then_discarded_is_no_hole_in_the_books() -> None:
+    asking = Asking()
+    asking.client.get("/page")
+    asking.client.get("/say?ok=no")
+
+    assert asking.site.mengpaneel.ledger().snapshot().balanced
+
+
+# -- opting out and in from a view
+
+
+def choosing_site(**settings: t.Any) -> Site:
+    site = Site(**settings)
+    mengpaneel = site.mengpaneel
+
+    def out() -> str:
+        mengpaneel.track("Before")
+        mengpaneel.opt_out_tracking()
+        mengpaneel.track("After")
+        mengpaneel.people.set({"a": 1})
+        return PAGE
+
+    def back() -> str:
+        mengpaneel.track("Before")
+        mengpaneel.opt_in_tracking()
+        mengpaneel.track("After")
+        return PAGE
+
+    site.view("/out", out)
+    site.view("/in", back)
+    site.view("/page", lambda: (mengpaneel.track("View"), PAGE)[1])
+    site.view("/json", lambda: (mengpaneel.track("View"), {})[1])
+    return site
+
+
+def arrived(site: Site, *responses: t.Any) -> list[str]:
+    calls = [
+        *(call for response in responses for call in page_calls(response)),
+        *(call for response in responses for call in header_calls(response)),
+        *(call.wire for call in site.kept.calls),
+    ]
+    return [call[1][0] for call in calls if call[0] == ["track"]]
+
+
+@pytest.mark.parametrize("strategies", [None, ["AsyncServerSide", "ServerSide"]])
+def test_opting_out_takes_effect_at_once(strategies: list[str] | None) -> None:
+    site = choosing_site(**({"strategies": strategies} if strategies else {}))
+    client = site.visitor(**DEVICE)
+    out = client.get("/out")
+    later = [client.get("/page"), client.get("/json", headers=CAPABLE)]
+
+    assert "After" not in arrived(site, out, *later)
+    assert "View" not in arrived(site, out, *later)
+    assert all(block(response) is None for response in later)
+    choice = client.get_cookie(OPT_COOKIE)
+    assert choice is not None and choice.value == "0"
+
+
+def test_who_opts_out_loses_the_librarys_cookie() -> None:
+    site = choosing_site(strategies=["AsyncServerSide", "ServerSide"])
+    client = site.visitor(**DEVICE)
+    client.get("/out")
+    cookie = client.get_cookie(COOKIE)
+
+    assert cookie is None or (
+        cookie.value == "" and cookie.expires and cookie.expires < datetime.now(UTC)
+    )
+
+
+@pytest.mark.parametrize("strategies", [None, ["AsyncServerSide", "ServerSide"]])
+def test_opting_in_takes_effect_at_once(strategies: list[str] | None) -> None:
+    site = choosing_site(**({"strategies": strategies} if strategies else {}))
+    client = site.visitor(**DEVICE)
+    client.set_cookie(OPT_COOKIE, "0")
+    back = client.get("/in")
+
+    assert arrived(site, back) == ["After"]
+    choice = client.get_cookie(OPT_COOKIE)
+    assert choice is not None and choice.value == "1"
+    assert "View" in arrived(site, client.get("/page"))
+
+
+def test_the_apps_no_outweighs_opting_in() -> None:
+    site = choosing_site(consent=lambda: False)
+    back = site.client().get("/in")
+
+    assert arrived(site, back) == []
+    assert back.text == PAGE
+    assert OPT_COOKIE not in str(back.headers)
+
+
+def test_what_waits_is_discarded_when_the_visitor_opts_out() -> None:
+    site = choosing_site()
+    site.view("/go", lambda: (site.mengpaneel.track("Go"), redirect("/json"))[1])
+    client = site.visitor(**DEVICE)
+    client.get("/go")
+    out = client.get("/out")
+
+    with client.session_transaction() as kept:
+        assert "_mengpaneel" not in kept
+
+    assert "Go" not in arrived(site, out)
+
+
+def test_the_library_keeps_the_choice_where_the_server_sees_it() -> None:
+    data = block(make_site().client().get("/quiet"))
+
+    assert data is not None
+    assert data["config"]["opt_out_tracking_persistence_type"] == "cookie"
+
+
+@pytest.mark.parametrize("value", ["1", "", "2", "x" * 3000, "%ff"])
+def test_any_other_choice_in_the_cookie_is_no_refusal(value: str) -> None:
+    client = make_site().client()
+    client.set_cookie(OPT_COOKIE, value)
+
+    assert len(page_calls(client.get("/page"))) == 3
+
+
+def test_a_prefix_of_the_librarys_own_is_known() -> None:
+    site = make_site(client_config={"opt_out_tracking_cookie_prefix": "choice_"})
+    client = site.client()
+    client.set_cookie("choice_token", "0")
+
+    assert client.get("/page").text == PAGE
