@@ -26,6 +26,7 @@ import tempfile
 import time
 import typing as t
 
+EVENTS_PER_REQUEST = 5
 PROPERTIES = {"Plan": "pro", "Items": 3, "Total": 19.9, "Currency": "EUR", "New": True}
 GOOD = {"status": 1, "error": None, "code": 200, "num_records_imported": 1}
 
@@ -108,11 +109,22 @@ def _mengpaneel(url: str, spool: str | None) -> Client:
     import mixpanel  # noqa: F401
     import requests  # noqa: F401
 
-    def track(number: int) -> None:
-        with Manager() as manager:
-            manager.track("Place Order", PROPERTIES)
+    manager = Manager()
 
-    return track, lambda: extension.flush(120)
+    def track(number: int) -> None:
+        # As the requests of a page do: some events each.
+        nonlocal manager
+        manager.track("Place Order", PROPERTIES)
+
+        if number % EVENTS_PER_REQUEST == 0:
+            manager.flush()
+            manager = Manager()
+
+    def flush() -> None:
+        manager.flush()
+        extension.flush(120)
+
+    return track, flush
 
 
 def mixpanel_buffered(url: str) -> Client:

@@ -143,7 +143,7 @@ def welcome() -> ResponseReturnValue:
     """A redirect after a redirect: its calls wait behind those of the first."""
     following = ".cart" if session.get("cart") else ".parts"
     mengpaneel.track("Welcome", {"Cart": len(session.get("cart", []))})
-    flash("Welcome. It's good to have you at the desk.")
+    flash("Welcome. It’s good to have you at the desk.")
     return redirect(url_for(following))
 
 

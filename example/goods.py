@@ -55,7 +55,7 @@ PARTS = {
             24,
             "A fader with a hundred millimetres of patience.",
             "Oil-damped, so that a fade-out takes as long as you meant it to. The cap"
-            " is rubber where your finger is and steel where it isn't.",
+            " is rubber where your finger is and steel where it isn’t.",
         ),
         Part(
             "needle",
@@ -71,7 +71,7 @@ PARTS = {
             6,
             "Sixty centimetres from here to there.",
             "Woven sleeve, turned plugs, and a bend that keeps the shape you gave it."
-            " Comes in one colour, so that you'll find it again.",
+            " Comes in one colour, so that you’ll find it again.",
         ),
         Part(
             "glow",

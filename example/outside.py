@@ -71,7 +71,7 @@ def order_by_phone(app: Flask, customer: Customer) -> str:
         json={"part": part.id},
         headers={"Authorization": f"Bearer {customer.key}"},
     )
-    return f"{customer.name}'s phone has ordered: {part.name}."
+    return f"{customer.name}’s phone has ordered: {part.name}."
 
 
 def order_by_capable_phone(app: Flask, customer: Customer) -> str:
@@ -86,7 +86,7 @@ def order_by_capable_phone(app: Flask, customer: Customer) -> str:
         },
     )
     make_calls(phone, response.headers["X-Mengpaneel-Calls"], customer)
-    return f"{customer.name}'s newer phone has ordered: {part.name}."
+    return f"{customer.name}’s newer phone has ordered: {part.name}."
 
 
 def make_calls(phone: FlaskClient, header: str, customer: Customer) -> None:

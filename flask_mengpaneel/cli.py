@@ -10,6 +10,8 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from .doctor import doctor
+
 if t.TYPE_CHECKING:
     from .delivery import Delivery
 
@@ -17,6 +19,9 @@ if t.TYPE_CHECKING:
 @click.group()
 def mengpaneel() -> None:
     """Look after what this app sends to Mixpanel."""
+
+
+mengpaneel.add_command(doctor)
 
 
 @mengpaneel.group(invoke_without_command=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc as c
+import functools
 import hashlib
 import re
 import typing as t
@@ -24,16 +25,39 @@ HTML = ("text/html", "application/xhtml+xml")
 
 _SCRIPT_SAFE = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
 
-# What hides a tag in HTML: comments, and elements whose content is text.
+# The elements whose content is text.
 # https://html.spec.whatwg.org/multipage/syntax.html#raw-text-elements
-_TOKEN = re.compile(
-    rb"<!--(?:>|->|.*?--!?>|.*\Z)"
-    rb"|<(script|style|title|textarea|noscript|template|xmp|iframe|noframes|svg)"
-    rb"(?=[\s/>]).*?(?:</\1(?=[\s/>])|\Z)"
-    rb"|<!\[CDATA\[.*?(?:\]\]>|\Z)"
-    rb"|(?P<head></head\s*>)|(?P<frameset><frameset[\s>])|(?P<body></body\s*>)",
-    re.IGNORECASE | re.DOTALL,
-)
+_TEXTS = (b"title", b"script", b"style", b"noscript", b"template", b"textarea")
+
+# Quotes hide a tag only where a value begins.
+_ATTRIBUTES = rb"""(?:[^>"'=]|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?|["'])*+"""
+
+
+def _tokens(text_element: bytes) -> re.Pattern[bytes]:
+    """What has to be told apart in a page; a tag may be in a comment or a text."""
+    return re.compile(
+        rb"<!--(?:-?>|.*?(?:--!?>|\Z))"
+        rb"|<!\[CDATA\[.*?(?:\]\]>|\Z)"
+        rb"|(?P<head></head\s*>)|(?P<body></body\s*>)|(?P<frameset><frameset[\s>])"
+        rb"|<(?P<name>" + b"|".join((*_TEXTS, b"iframe", b"noframes", b"xmp")) + rb")"
+        rb"(?=[\s/>])"
+        + _ATTRIBUTES
+        + text_element
+        + rb"|</?[a-z]"
+        + _ATTRIBUTES
+        + rb"(?:>|\Z)",
+        re.IGNORECASE | re.DOTALL,
+    )
+
+
+_TO_ITS_END = rb">.*?(?:</(?P=name)(?=[\s/>])|\Z)"
+_HTML = _tokens(_TO_ITS_END)
+# In XML an element may be empty.
+_XHTML = _tokens(rb"(?:(?<=/)>|" + _TO_ITS_END + rb")")
+
+
+# It is where the body would be.
+_FRAMESET = re.compile(rb"</head>\s*(?:<!--.*?-->\s*)*<frameset", re.I | re.DOTALL)
 
 
 def may_be_page(response: Response) -> bool:
@@ -47,7 +71,7 @@ def may_be_page(response: Response) -> bool:
     return content_type.partition(";")[0].strip().lower() in HTML
 
 
-def position(page: bytes) -> int | None:
+def position(page: bytes, is_xml: bool = False) -> int | None:
     """Find where in a page the script goes.
 
     :return: the offset of ``</head>``, else of the last ``</body>``, or ``None``
@@ -55,45 +79,38 @@ def position(page: bytes) -> int | None:
     """
     end = page.find(b"</head>")
 
-    # Nearly every page: a head in which nothing could hide a tag.
-    if end >= 0 and not _hides(page, end) and not _has_frameset(page, end):
+    # Nearly every page: nothing in its head could hide the tag.
+    if end >= 0 and _is_plain(page[:end]) and not _FRAMESET.match(page, end):
         return end
 
-    return _searched(page)
-
-
-def _hides(page: bytes, end: int) -> bool:
-    """Whether ``page[end:]`` may be within a comment or a script."""
-    if page.rfind(b"<!--", 0, end) > page.rfind(b"-->", 0, end):
-        return True
-
-    return _unclosed(page, b"<script", b"</script", end) or _unclosed(
-        page, b"<SCRIPT", b"</SCRIPT", end
-    )
-
-
-def _unclosed(page: bytes, start: bytes, close: bytes, end: int) -> bool:
-    return page.rfind(start, 0, end) > page.rfind(close, 0, end)
-
-
-def _has_frameset(page: bytes, end: int) -> bool:
-    # It follows the head at once.
-    return b"<frameset" in page[end : end + 2048].lower()
-
-
-def _searched(page: bytes) -> int | None:
     head = body = None
 
-    for match in _TOKEN.finditer(page):
+    for match in (_XHTML if is_xml else _HTML).finditer(page):
         if match["frameset"]:
             return None
 
-        if match["head"] and head is None and body is None:
-            head = match.start()
-        elif match["body"]:
+        if match["body"]:
             body = match.start()
+        elif match["head"] and head is None and body is None:
+            head = match.start()
 
     return body if head is None else head
+
+
+@functools.lru_cache(maxsize=128)
+def _is_plain(head: bytes) -> bool:
+    """Whether a head ends where it seems to.
+
+    The pages of an app have few different heads, or one each with a token in it.
+    """
+    head = head.lower()
+    return (
+        head.rfind(b"<") < head.rfind(b">")
+        and head.rfind(b"<!--") <= head.rfind(b"-->")
+        and not head.count(b'"') % 2
+        and not head.count(b"'") % 2
+        and all(head.rfind(b"<" + text) <= head.rfind(b"</" + text) for text in _TEXTS)
+    )
 
 
 def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
@@ -164,7 +181,7 @@ def find(response: Response) -> tuple[bytes, int]:
     :raises Declined: there is no place for it.
     """
     page = _body(response)
-    at = position(page)
+    at = position(page, is_xml="xml" in response.headers.get("Content-Type", ""))
 
     if at is None:
         raise Declined("no </head> or </body>, or a frameset")
@@ -199,6 +216,10 @@ def keep_private(response: Response) -> None:
     del response.headers["Last-Modified"]
 
 
+# What the URL of the script may depend on.
+_ADDRESS = ("SCRIPT_NAME", "HTTP_HOST", "wsgi.url_scheme")
+
+
 class Script:
     """The part of a page that loads the browser library."""
 
@@ -206,7 +227,7 @@ class Script:
         self._config = config
         self._app = app
         self._signer = signer
-        self._boots: dict[str, bytes] = {}
+        self._boots: dict[tuple[str | None, ...], bytes] = {}
 
     def snippet(
         self,
@@ -221,7 +242,7 @@ class Script:
         nonce = self._nonce()
 
         if calls is None and nonce is None:
-            return self._boot(request.environ.get("SCRIPT_NAME", ""))
+            return self._boot(request.environ)
 
         data = self._data()
 
@@ -236,17 +257,18 @@ class Script:
         sign = self._signer.sign if self._signer else None
         return snippet(self._url(), data, nonce, sign)
 
-    def _boot(self, root: str) -> bytes:
-        """The snippet of a page without calls, which is always the same one."""
-        boot = self._boots.get(root)
+    def _boot(self, environ: c.Mapping[str, t.Any]) -> bytes:
+        """The snippet of a page without calls: always the same one at one address."""
+        address = tuple(map(environ.get, _ADDRESS))
+        boot = self._boots.get(address)
 
         if boot is None:
-            # A proxy's header may decide on the root, and so may a visitor.
+            # Anybody may ask for any host.
             if len(self._boots) >= 16:
                 self._boots.clear()
 
             boot = snippet(self._url(), self._data())
-            self._boots[root] = boot
+            self._boots[address] = boot
 
         return boot
 

@@ -234,7 +234,10 @@ class ThreadTransport(Transport):
                 return False
 
             self._storing += 1
-            self._overflows |= not fits
+
+            if not fits:
+                self._overflows = True
+                self._look_at = 0.0
 
         return self._store(batch, fits)
 

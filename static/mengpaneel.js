@@ -1,4 +1,4 @@
-/*! Flask-Mengpaneel, MIT; see docs/front-ends.md */
+/*! Flask-Mengpaneel: docs/front-ends.md */
 (() => {
 if (window.Mengpaneel) return
 
@@ -16,7 +16,7 @@ const safely = (action) => {
 	try {
 		return action()
 	} catch (e) {
-		if (debug) console.debug("Mengpaneel", e)
+		debug && console.debug("Mengpaneel", e)
 	}
 }
 
@@ -31,7 +31,7 @@ const take = ({ text, signature, calls: only }) => {
 		const made = load("made")
 		const again = once && made.includes(once)
 
-		if (once && !again) save("made", [...made, once])
+		again || (once && save("made", [...made, once]))
 
 		for (const call of calls) all.push({ call, text, signature, all, done: only ? !only.includes(all.length) : again })
 	}
@@ -83,8 +83,8 @@ const live = (mixpanel) => {
 const perform = (call) => {
 	const direct = /people|alias|identify|_group|track$|track_[pw]/.test(call[0][0])
 
-	if (debug) console.debug("Mengpaneel", JSON.stringify(call), debug)
-	if (direct && main.get_property("$user_id")) twin.identify(main.get_distinct_id())
+	debug && console.debug("Mengpaneel", JSON.stringify(call), debug)
+	direct && main.get_property("$user_id") && twin.identify(main.get_distinct_id())
 	make(direct ? twin : main, call)
 }
 
@@ -121,9 +121,8 @@ const post = (kind, batch) => {
 		.then((taken) => {
 			busy[kind] = []
 			if (leaving) return
-			if (taken) save("doubt", [])
-			else back(items)
-			if (blocked) retake("doubt")
+			taken ? save("doubt", []) : back(items)
+			blocked && retake("doubt")
 			send()
 		})
 }
@@ -214,7 +213,7 @@ const scan = () => {
 			debug = page.debug || debug
 
 			if (first) {
-				if (page.library && !window.mixpanel) boot()
+				page.library && !window.mixpanel && boot()
 				adopt()
 				retake("left")
 			}
@@ -230,6 +229,7 @@ const ours = (url) => url.startsWith(origin + "/")
 
 const announces = (url) =>
 	main &&
+	url &&
 	!blocked &&
 	safely(() => {
 		const { href, pathname } = new URL(url, document.baseURI)
@@ -244,19 +244,18 @@ const receive = (url, get) =>
 	safely(() => {
 		const text = ours(url) && get("X-Mengpaneel-Calls")
 
-		if (text) take({ text, signature: get("X-Mengpaneel-Signature") })
+		text && take({ text, signature: get("X-Mengpaneel-Signature") })
 	})
 
 window.fetch = async function (input, init) {
 	const request = input instanceof Request
+	const headers = announces(request ? input.url : input) && safely(() => request ? input.headers : new Headers((init || {}).headers))
 
-	if (!announces(request ? input.url : input)) return fetch.apply(this, arguments)
+	if (!headers || headers.has("X-Sec-Purpose")) return fetch.apply(this, arguments)
 
-	const headers = request ? input.headers : new Headers((init || {}).headers)
 	const marked = new Proxy(init || {}, { get: (init, name) => (name == "headers" ? headers : init[name]) })
 
-	if (!headers.has("X-Sec-Purpose")) headers.set(capable, "true")
-
+	headers.set(capable, "true")
 	const answer = fetch.call(this, input, request ? init : marked)
 	headers.delete(capable)
 	const response = await answer

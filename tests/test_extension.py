@@ -188,6 +188,22 @@ def test_flush_and_ledger_work_without_a_context_when_there_is_one_app(
     assert mengpaneel.ledger().recorded == 1
 
 
+def test_flush_waits_for_the_background_transport(
+    create_app: CreateApp, mengpaneel: Mengpaneel
+) -> None:
+    waited = []
+
+    class Slow(RecordingTransport):
+        def flush(self, timeout: float) -> bool:
+            waited.append(timeout)
+            return False
+
+    create_app(transport=Slow())
+    assert mengpaneel.flush(timeout=1.5) is False
+    assert mengpaneel.flush() is False
+    assert waited == [1.5, 5.0]
+
+
 def test_flush_and_ledger_need_a_context_when_there_are_several_apps(
     create_app: CreateApp, mengpaneel: Mengpaneel
 ) -> None:
@@ -261,6 +277,34 @@ def test_the_script_is_served(app: Flask, client: FlaskClient) -> None:
         url = app.url_for("mengpaneel.static", filename="mengpaneel.js")
 
     with client.get(url) as response:
+        assert response.status_code == 200
+        assert "javascript" in response.content_type
+
+
+def test_the_page_s_script_is_found_by_apps_that_match_hosts(
+    mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    app = Flask("shop", host_matching=True, static_host="shop.test")
+    app.config.update(
+        MENGPANEEL_TOKEN="token", MENGPANEEL_SPOOL=None, MENGPANEEL_TRANSPORT=transport
+    )
+    mengpaneel.init_app(app)
+
+    @app.get("/", host="shop.test")
+    def view() -> str:
+        mengpaneel.track("A")
+        return PAGE
+
+    client = app.test_client()
+    found = re.search(
+        r'src="([^"]*)"', client.get("/", base_url="http://shop.test").text
+    )
+
+    if found is None:
+        assert names(transport) == ["A"]
+        return
+
+    with client.get(found[1], base_url="http://shop.test") as response:
         assert response.status_code == 200
         assert "javascript" in response.content_type
 
@@ -1069,7 +1113,9 @@ def test_hostile_hosts_never_raise(
         return {}
 
     for path in ("/", "/json"):
-        app.test_client().get(path, environ_overrides={"HTTP_HOST": host})
+        # With cookies it is the test client that looks at the host.
+        client = app.test_client(use_cookies=False)
+        client.get(path, environ_overrides={"HTTP_HOST": host})
 
     assert sent(app, transport)
 

@@ -360,6 +360,22 @@ def test_server_only_operation_carries_the_visitor_from_anonymous_to_known(
     assert not {"$user_id", "Plan"} & events["Again"].keys()
 
 
+def test_each_reset_is_a_new_visitor(
+    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    @app.post("/")
+    def view() -> dict[str, t.Any]:
+        for event in "ABC":
+            mengpaneel.track(event)
+            mengpaneel.reset()
+
+        return {}
+
+    app.test_client().post("/")
+    people = {event["properties"]["distinct_id"] for event in sent(app, transport)}
+    assert len(people) == 3
+
+
 def test_a_clock_runs_on_over_requests(
     create_app: CreateApp, mengpaneel: Mengpaneel, transport: RecordingTransport
 ) -> None:

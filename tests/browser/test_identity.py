@@ -124,7 +124,13 @@ def test_switching_the_account_over_a_redirect_moves_no_event(
         "Land",
     ]
     people = shop.people()
-    assert [people[number] for number in range(5)] == ["ann", "ann", "ann", "bob", "eve"]
+    assert [people[number] for number in range(5)] == [
+        "ann",
+        "ann",
+        "ann",
+        "bob",
+        "eve",
+    ]
 
 
 def test_impersonation_and_back_moves_no_event(shop: Shop, page: Tab) -> None:
@@ -153,7 +159,9 @@ def test_signing_in_by_fetch_identifies_the_browser_at_once(
     arrive(page, shop.url)
     sign_in(page, "ann")
     page.wait_for_function("window.mixpanel.get_distinct_id() === 'ann'")
-    page.evaluate("mixpanel.track('Of The Page', {Number: -1}, {send_immediately: true})")
+    page.evaluate(
+        "mixpanel.track('Of The Page', {Number: -1}, {send_immediately: true})"
+    )
     shop.settle(page)
     assert wait_until(lambda: -1 in shop.people()) and shop.people()[-1] == "ann"
 
@@ -511,9 +519,7 @@ def test_a_duplicated_tab_makes_no_calls_again(
     shop.check()
 
 
-def test_a_page_from_the_http_cache_makes_no_calls_again(
-    shop: Shop, page: Tab
-) -> None:
+def test_a_page_from_the_http_cache_makes_no_calls_again(shop: Shop, page: Tab) -> None:
     arrive(page, f"{shop.url}/cached")
     page.goto(f"{shop.url}/products/1")
     page.evaluate("location.href = '/cached'")

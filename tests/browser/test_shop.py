@@ -90,7 +90,7 @@ def test_a_walk_through_the_shop_arrives_once_by_every_way(
     page.click("main button")
     expect(page.locator("#news")).to_contain_text("Nina has paid")
     page.click("text=Capable app")
-    expect(page.locator("#news")).to_contain_text("Nina's newer phone")
+    expect(page.locator("#news")).to_contain_text("Nina’s newer phone")
     page.click("text=Night job")
     expect(page.locator("#news")).to_contain_text("Ada, Miles, Nina")
 

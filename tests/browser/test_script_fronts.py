@@ -1,0 +1,292 @@
+"""Front-end libraries, script orders and policies that pages really have."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+from playwright.sync_api import ConsoleMessage
+from playwright.sync_api import Page as Tab
+from script_pages import LIBRARY, TOKEN, Page, Site, track, wait_until
+
+CALLS = [track("First", 1), [["people", "set"], [{"Plan": "pro"}]], track("Second", 2)]
+SNIPPET = """
+<script>
+(function (f) {{ var b = window.mixpanel = window.mixpanel || []; if (b.__SV) return;
+  b._i = []; b.init = function (t, c, n) {{ b._i.push([t, c, n || "mixpanel"]); }};
+  b.__SV = 1.2; b.people = [];
+  var s = document.createElement("script"); s.async = true; s.src = "{library}";
+  document.head.appendChild(s); }})();
+mixpanel.init("{token}", {{api_host: "{api}"}});
+</script>
+"""
+
+
+def snippet(site: Site) -> str:
+    """What pages have that boot the library themselves."""
+    return SNIPPET.format(library=LIBRARY, token=TOKEN, api=site.api.url)
+
+
+def package(path: str) -> str:
+    return f'<script src="/npm/{path}"></script>'
+
+
+LIBRARIES = {
+    "jquery": (
+        package("jquery/dist/jquery.min.js"),
+        "() => new Promise(done => $.get('/api/cart', done))",
+    ),
+    "axios": (
+        package("axios/dist/axios.min.js"),
+        "() => axios.get('/api/cart').then(r => r.data)",
+    ),
+    "axios fetch": (
+        package("axios/dist/axios.min.js"),
+        "() => axios.get('/api/cart', {adapter: 'fetch'}).then(r => r.data)",
+    ),
+    "htmx": (
+        package("htmx.org/dist/htmx.min.js"),
+        """() => htmx.ajax('GET', '/api/cart', {target: 'main'})
+            .then(() => document.querySelector('main').textContent)""",
+    ),
+}
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_libraries_that_make_requests_need_no_adapter(
+    site: Site, page: Tab, name: str, first: bool
+) -> None:
+    head, code = LIBRARIES[name]
+    site.pages["/home"] = Page(data=site.data(), body="<main></main>")
+    setattr(site.pages["/home"], "head" if first else "body", head + "<main></main>")
+    site.calls["cart"] = [track("Add To Cart", 1)]
+    page.goto(site.url + "/home")
+    page.wait_for_function("window.mixpanel.__loaded")
+    assert page.evaluate(code) == "answer cart"
+    assert wait_until(lambda: site.api.events) == ["Add To Cart"]
+
+
+def test_each_turbo_visit_makes_its_pages_calls_once(site: Site, page: Tab) -> None:
+    turbo = package("@hotwired/turbo/dist/turbo.es2017-umd.js")
+
+    for name in ["one", "two"]:
+        site.pages[f"/{name}"] = Page(
+            data=site.data([name, [track(name)]]),
+            head=turbo,
+            body='<a id="one" href="/one">1</a><a id="two" href="/two">2</a>'
+            f"<h1>{name}</h1>",
+        )
+
+    page.goto(site.url + "/one")
+    page.evaluate("window.same = true")
+
+    for name in ["two", "one", "two"]:
+        page.click(f"#{name}")
+        page.wait_for_selector(f"h1:text-is('{name}')")
+
+    page.go_back()
+    page.wait_for_selector("h1:text-is('one')")
+    assert page.evaluate("window.same")
+    assert wait_until(lambda: len(site.api.events) == 2)
+    assert site.api.events == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "attributes", ["", "defer", "async", 'type="module"', "twice", "body"]
+)
+def test_the_script_works_wherever_it_stands(
+    site: Site, page: Tab, attributes: str
+) -> None:
+    data = site.data(["once", CALLS])
+    script = f'<script src="/mengpaneel.js" {attributes}></script>'
+
+    if attributes == "twice":
+        script *= 2
+    elif "module" in attributes:
+        script = '<script type="module" src="/mengpaneel.mjs"></script>'
+
+    if attributes == "body":
+        block = Page(data=data, script="").render()
+        block = block[block.index("<script") : block.index("</head>")]
+        site.pages["/home"] = Page(script=script, body=block)
+    else:
+        site.pages["/home"] = Page(data=data, script=script)
+
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 2)
+    assert site.api.events == ["First", "Second"]
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("library", [None, LIBRARY])
+def test_the_pages_own_snippet_is_used(
+    site: Site, page: Tab, before: bool, library: str | None
+) -> None:
+    data = site.data(["once", CALLS], library=library)
+    own = snippet(site)
+    site.pages["/home"] = Page(
+        data=data, head=own if before else "", body="" if before else own
+    )
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 2)
+    assert site.api.events == ["First", "Second"]
+    assert len([url for url in requests if LIBRARY in url]) == 1
+
+
+def test_a_bundled_instance_is_used(site: Site, page: Tab) -> None:
+    bundle = f"""<script type="module">
+        import mixpanel from "/npm/mixpanel-browser/dist/mixpanel.module.js";
+        mixpanel.init("{TOKEN}", {{api_host: "{site.api.url}"}});
+        Mengpaneel.use(mixpanel);
+    </script>"""
+    site.pages["/home"] = Page(
+        data=site.data(["once", CALLS], library=None), body=bundle
+    )
+    site.calls["cart"] = [track("Add To Cart", 3)]
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 2)
+    page.evaluate("() => fetch('/api/cart').then(r => r.text())")
+    assert wait_until(lambda: len(site.api.events) == 3)
+
+
+def test_inline_calls_before_the_library_are_made_in_order(
+    site: Site, page: Tab
+) -> None:
+    inline = """<script>
+        mixpanel.track("Inline 1");
+        mixpanel.get_group("company", "acme").set("Seats", 3);
+        mixpanel.people.set("Inline", 1);
+        mixpanel.no_such_method();
+        mixpanel.track("Inline 2");
+        mixpanel.init("OTHER", {api_host: mixpanel._i[0][1].api_host}, "named");
+        mixpanel.named.track("Named");
+    </script>"""
+    site.pages["/home"] = Page(data=site.data(["once", CALLS]), body=inline)
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 5, 15)
+    assert set(site.api.events) == {"First", "Second", "Inline 1", "Inline 2", "Named"}
+    assert site.api.named("Named")["token"] == "OTHER"
+    assert any(record.endpoint == "groups" for record in site.api.records)
+
+
+def test_a_known_visitors_updates_do_not_wait_for_an_identify(
+    site: Site, page: Tab
+) -> None:
+    site.pages["/in"] = Page(data=site.data([None, [[["identify"], ["7"]]]]))
+    site.pages["/home"] = Page(data=site.data(["once", CALLS]))
+    page.goto(site.url + "/in")
+    page.wait_for_function("window.mixpanel.__loaded")
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: site.api.updates)
+    assert site.api.updates[0]["$set"]["Plan"] == "pro"
+    assert site.api.records[-1].message.get("$distinct_id", "7") == "7"
+
+
+def test_order_of_identity_is_kept(site: Site, page: Tab) -> None:
+    calls = [
+        [["identify"], ["7"]],
+        track("Logged out", 1),
+        [["reset"], []],
+        track("Anonymous", 2),
+    ]
+    site.pages["/home"] = Page(data=site.data(["once", calls]))
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 2)
+    assert site.api.named("Logged out")["distinct_id"] == "7"
+    assert site.api.named("Anonymous")["distinct_id"].startswith("$device:")
+
+
+@pytest.mark.parametrize("how", ["reload", "back", "tab"])
+def test_a_pages_calls_are_made_once(site: Site, page: Tab, how: str) -> None:
+    site.pages["/home"] = Page(data=site.data(["once", CALLS]))
+    site.pages["/next"] = Page(data=site.data())
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 2)
+
+    if how == "reload":
+        page.reload()
+    elif how == "back":
+        page.goto(site.url + "/next")
+        page.go_back()
+    else:
+        page = page.context.new_page()
+        page.goto(site.url + "/home")
+
+    page.wait_for_function("window.mixpanel.__loaded")
+    page.goto(site.url + "/next")
+    page.wait_for_function("window.mixpanel.__loaded")
+    assert site.api.events == ["First", "Second"]
+
+
+POLICIES = {
+    "self": "script-src 'self'",
+    "nonce": "script-src 'nonce-abc'",
+    "dynamic": "script-src 'nonce-abc' 'strict-dynamic'",
+    "types": "script-src 'self'; require-trusted-types-for 'script'",
+    "all": "script-src 'nonce-abc' 'strict-dynamic';"
+    " require-trusted-types-for 'script'; trusted-types mengpaneel",
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_strict_policies_let_everything_through(
+    site: Site, page: Tab, name: str
+) -> None:
+    violations: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        if "Security Policy" in message.text or "Trusted" in message.text:
+            violations.append(message.text)
+
+    page.on("console", note)
+    policy = f"default-src 'none'; connect-src 'self' {site.api.url}; {POLICIES[name]}"
+    nonce = ' nonce="abc"' if "nonce" in policy else ""
+    site.pages["/home"] = Page(
+        data=site.data(["once", CALLS]),
+        headers={"Content-Security-Policy": policy},
+        script=f'<script src="/mengpaneel.js"{nonce}></script>',
+    )
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 2)
+    assert violations == []
+
+
+def test_it_works_in_a_frame(site: Site, page: Tab) -> None:
+    site.pages["/home"] = Page(data=site.data(["once", CALLS]))
+    site.pages["/outer"] = Page(script="", body='<iframe src="/home"></iframe>')
+    page.goto(site.url + "/outer")
+    assert wait_until(lambda: len(site.api.events) == 2)
+
+
+def test_it_is_quiet_unless_asked(site: Site, page: Tab) -> None:
+    lines: list[str] = []
+    page.on("console", lambda message: lines.append(message.text))
+    site.pages["/home"] = Page(data=site.data(["once", CALLS]))
+    before = set(t.cast("list[str]", page.evaluate("Object.keys(window)")))
+    page.goto(site.url + "/home")
+    page.wait_for_function("window.mixpanel.__loaded")
+    after = set(t.cast("list[str]", page.evaluate("Object.keys(window)")))
+    assert lines == []
+    assert after - before == {"Mengpaneel", "mixpanel"}
+
+
+@pytest.mark.parametrize("how", ["attribute", "data"])
+def test_each_call_is_reported_when_asked(site: Site, page: Tab, how: str) -> None:
+    lines: list[str] = []
+    page.on("console", lambda message: lines.append(message.text))
+    site.pages["/home"] = Page(data=site.data(["once", CALLS]))
+    debug: dict[str, t.Any] = {"strategy": "ClientSide", "declined": {"Delayed": "no"}}
+
+    if how == "data":
+        site.pages["/home"].data["debug"] = debug
+    else:
+        site.pages["/home"].script = '<script src="/mengpaneel.js" data-debug></script>'
+
+    page.goto(site.url + "/home")
+    page.wait_for_function("window.mixpanel.__loaded")
+    assert [line for line in lines if json.dumps("Second") in line]
+    assert ("ClientSide" in "".join(lines)) is (how == "data")
