@@ -17,6 +17,21 @@ TRACKING = frozenset({"track", "track_pageview", "track_with_groups"})
 _RECORDS = frozenset({"alias", "set_group", "add_group", "remove_group"})
 
 
+#: The calls that change a profile once more if they are made once more.
+_CUMULATIVE = frozenset(
+    {
+        "add_group",
+        "remove_group",
+        *(
+            f"people.{operation}"
+            for operation in ("increment", "append", "union", "remove", "track_charge")
+        ),
+        "get_group.union",
+        "get_group.remove",
+    }
+)
+
+
 class Stage(enum.StrEnum):
     """When a call reaches Mixpanel, relative to the others of its request."""
 
@@ -85,6 +100,11 @@ class Call:
             or (names[0] == "people" and len(names) == 2)
             or (names[0] == "get_group" and len(self.wire) == 4)
         )
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether Mixpanel has the same in the end if the call is made twice."""
+        return self.name not in _CUMULATIVE
 
     @property
     def event(self) -> str:

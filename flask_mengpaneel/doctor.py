@@ -12,7 +12,7 @@ import urllib.request
 from urllib.parse import urljoin, urlsplit
 
 import click
-from flask import Flask, request
+from flask import Flask, request, request_finished
 from flask.cli import ScriptInfo, pass_script_info
 
 from . import injection
@@ -284,7 +284,7 @@ class _Visit:
         takes calls back."""
         url = urljoin(self._start, self._url_for("static", filename="mengpaneel.js"))
 
-        response = self._client.get(url, headers=_BROWSER)
+        response = self._client.get(url, headers=_BROWSER, buffered=True)
 
         if response.status_code != 200 or "javascript" not in response.content_type:
             text = f"{urlsplit(url).path} is answered with {response.status}"
@@ -313,6 +313,7 @@ class _Visit:
             data=json.dumps(body),
             content_type="text/plain;charset=UTF-8",
             headers=headers,
+            buffered=True,
         )
         self._takes_back = response.status_code == 204
 
@@ -356,8 +357,17 @@ class _Visit:
         yield from self._policies(name, url, response)
 
     def _open(self, url: str) -> tuple[str, Response]:
+        responses: list[Response] = []
+
+        # The client's own doesn't tell whether the app streams it.
+        def receive(_app: Flask, response: Response) -> None:
+            responses.append(response)
+
         for _ in range(_MOST_REDIRECTS):
-            response = self._client.get(url, headers=_BROWSER)
+            with request_finished.connected_to(receive, self._app):
+                self._client.get(url, headers=_BROWSER, buffered=True)
+
+            response = responses[-1]
             target = urljoin(url, response.headers.get("Location", url))
 
             if (
@@ -368,7 +378,7 @@ class _Visit:
 
             url = target
 
-        return url, t.cast("Response", response)
+        return url, response
 
     def _decline(self, response: Response) -> str:
         """Why calls couldn't go with a page; empty if they could."""
@@ -412,7 +422,7 @@ class _Visit:
         headers = response.headers
         policies = [
             *(one for text in headers.getlist(HEADER) for one in parse(text, url)),
-            *parse_page(response.get_data(as_text=True), url),
+            *parse_page(_text(response), url),
         ]
         yield from judge(name, page, policies)
 
@@ -451,3 +461,9 @@ class _Visit:
             return self._app.url_for(
                 f"mengpaneel.{endpoint}", _external=False, **values
             )
+
+
+def _text(response: Response) -> str:
+    """The page, as far as it is there to be read."""
+    readable = response.is_sequence and "Content-Encoding" not in response.headers
+    return response.get_data().decode("utf-8", "replace") if readable else ""

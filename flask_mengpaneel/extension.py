@@ -7,7 +7,14 @@ import warnings
 import weakref
 from pathlib import Path
 
-from flask import Blueprint, Flask, current_app, request
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    request,
+    send_from_directory,
+)
 
 from .config import Config, Unset
 from .delivery import Delivery
@@ -89,7 +96,7 @@ class Mengpaneel(Recorder):
 
         inspector = _inspector(app, config)
         flusher = app.extensions["mengpaneel"] = _flusher(app, config, inspector)
-        app.register_blueprint(_blueprint(flusher if config.active else None))
+        app.register_blueprint(_blueprint(app, flusher if config.active else None))
 
         if inspector is not None:
             app.register_blueprint(inspector.blueprint)
@@ -213,29 +220,35 @@ def _inspector(app: Flask, config: Config) -> Inspector | None:
     return Inspector(config, Path(app.instance_path) / "mengpaneel-inspector.sqlite3")
 
 
-class _Blueprint(Blueprint):
+def _blueprint(app: Flask, flusher: Flusher | None) -> Blueprint:
     """The extension's files, and the place where browsers hand calls back."""
+    blueprint = Blueprint("mengpaneel", __name__, url_prefix=PREFIX)
+    rule: dict[str, t.Any] = {}
 
-    def get_send_file_max_age(self, filename: str | None) -> int | None:
-        # The page names the script by its hash.
-        hashed = "v" in request.args and not current_app.debug
-        return 31_536_000 if hashed else None
+    if app.url_map.host_matching:
+        # On each host of the app: a page asks the one that it is from.
+        rule["host"] = "<mengpaneel_host>"
+        blueprint.url_defaults(
+            lambda _, values: values.setdefault("mengpaneel_host", request.host)
+        )
+        blueprint.url_value_preprocessor(
+            lambda _, values: (values or {}).pop("mengpaneel_host", None)
+        )
 
-
-def _blueprint(flusher: Flusher | None = None) -> Blueprint:
-    blueprint = _Blueprint(
-        "mengpaneel",
-        __name__,
-        url_prefix=PREFIX,
-        static_folder=str(static_folder()),
-        static_url_path="/static",
-        template_folder="templates",
-    )
+    blueprint.add_url_rule("/static/<path:filename>", "static", _static, **rule)
 
     if flusher is not None and flusher.signer is not None:
         fallback = Fallback(flusher, flusher.signer)
         blueprint.add_url_rule(
-            "/calls", "calls", lambda: fallback.take(request), methods=["POST"]
+            "/calls", "calls", lambda: fallback.take(request), methods=["POST"], **rule
         )
 
     return blueprint
+
+
+def _static(filename: str) -> Response:
+    # Pages name the script by its hash.
+    hashed = "v" in request.args and not current_app.debug
+    return send_from_directory(
+        static_folder(), filename, max_age=31_536_000 if hashed else None
+    )

@@ -57,7 +57,7 @@ _XHTML = _tokens(rb"(?:(?<=/)>|" + _TO_ITS_END + rb")")
 
 
 # It is where the body would be.
-_FRAMESET = re.compile(rb"</head>\s*(?:<!--.*?-->\s*)*<frameset", re.I | re.DOTALL)
+_FRAMESET = re.compile(rb"\s*(?:<!--.*?-->\s*)*<frameset", re.I | re.DOTALL)
 
 
 def may_be_page(response: Response) -> bool:
@@ -77,15 +77,22 @@ def position(page: bytes, is_xml: bool = False) -> int | None:
     :return: the offset of ``</head>``, else of the last ``</body>``, or ``None``
         if it has neither, or is a ``<frameset>``.
     """
-    end = page.find(b"</head>")
+    tokens = _XHTML if is_xml else _HTML
+    end = page.find(b"</head>") + len(b"</head>")
 
-    # Nearly every page: nothing in its head could hide the tag.
-    if end >= 0 and _is_plain(page[:end]) and not _FRAMESET.match(page, end):
-        return end
+    if end >= len(b"</head>") and not _FRAMESET.match(page, end):
+        at = _head_end(tokens, page[:end])
 
+        if at is not None:
+            return at
+
+    return _searched(tokens, page)
+
+
+def _searched(tokens: re.Pattern[bytes], page: bytes) -> int | None:
     head = body = None
 
-    for match in (_XHTML if is_xml else _HTML).finditer(page):
+    for match in tokens.finditer(page):
         if match["frameset"]:
             return None
 
@@ -98,19 +105,12 @@ def position(page: bytes, is_xml: bool = False) -> int | None:
 
 
 @functools.lru_cache(maxsize=128)
-def _is_plain(head: bytes) -> bool:
-    """Whether a head ends where it seems to.
+def _head_end(tokens: re.Pattern[bytes], page: bytes) -> int | None:
+    """Where the head ends, in a part of a page that has nothing after it.
 
-    The pages of an app have few different heads, or one each with a token in it.
+    The pages of an app have few different heads.
     """
-    head = head.lower()
-    return (
-        head.rfind(b"<") < head.rfind(b">")
-        and head.rfind(b"<!--") <= head.rfind(b"-->")
-        and not head.count(b'"') % 2
-        and not head.count(b"'") % 2
-        and all(head.rfind(b"<" + text) <= head.rfind(b"</" + text) for text in _TEXTS)
-    )
+    return _searched(tokens, page)
 
 
 def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
@@ -171,8 +171,34 @@ def check(response: Response) -> None:
     if response.direct_passthrough or not response.is_sequence:
         raise Declined("the body is streamed")
 
+    if forbids_scripts(headers.get("content-security-policy", "")):
+        raise Declined("the page's policy allows no scripts")
+
     if "utf-16" in content_type or "utf-32" in content_type:
         raise Declined("the body isn't in an encoding that has ASCII in it")
+
+
+def forbids_scripts(policies: str) -> bool:
+    """Whether a browser will run no script at all under these policies.
+
+    https://www.w3.org/TR/CSP3/#parse-serialized-policy-list
+    """
+    for policy in policies.lower().split(",") if policies else ():
+        directives = {
+            words[0]: words[1:]
+            for words in map(str.split, reversed(policy.split(";")))
+            if words
+        }
+        names = ("script-src-elem", "script-src", "default-src")
+        ruling = next((name for name in names if name in directives), None)
+
+        if ruling is not None and directives[ruling] in ([], ["'none'"]):
+            return True
+
+        if "allow-scripts" not in directives.get("sandbox", ["allow-scripts"]):
+            return True
+
+    return False
 
 
 def find(response: Response) -> tuple[bytes, int]:

@@ -367,6 +367,9 @@ class CapableClientSide(Strategy):
             raise Declined("the client doesn't say that it can")
 
         self._check(exchange)
+        # Two requests that are under way at once have the same session. A page knows
+        # which of its calls were made already; a header doesn't.
+        exchange.entries = [one for one in exchange.entries if one.is_repeatable]
         needed = _needed(_merged_log(calls, exchange.entries), visitor)
 
         if not needed:
@@ -422,7 +425,13 @@ def _needed(calls: CallLog, visitor: Visitor) -> list[Call]:
     user_id = Identity().after(calls.setup).user_id
     signs_in = visitor.known and user_id not in (None, visitor.known.user_id)
 
-    if calls.before_setup or signs_in:
+    # The library holds profile operations back until `identify` was called on the
+    # page; calling it again with the same id costs nothing.
+    updates = visitor.known and any(
+        call.wire[0][0] == "people" for call in calls.tracking
+    )
+
+    if calls.before_setup or signs_in or updates:
         return list(calls)
 
     return calls.tracking

@@ -155,6 +155,7 @@ class _Translation:
         self._all_disabled = False
         self._disabled: set[str] = set()
         self._records = 0
+        self._repeatable = True
         self._mixpanel = Mixpanel(config.token, self, serializer=_Encoder)
         self.messages: list[Message] = []
         self.dropped: dict[str, int] = {}
@@ -162,6 +163,7 @@ class _Translation:
     def make(self, call: Call, records: int) -> None:
         """Make a call, which stands for a number of records."""
         self._records = records
+        self._repeatable = call.is_repeatable
 
         try:
             self._make(call)
@@ -197,7 +199,8 @@ class _Translation:
 
     def send(self, endpoint: str, json_message: str, api_key: object = None) -> None:
         """Take a message of the official library: its documented consumer seam."""
-        self.messages.append(Message(endpoint, json_message, self._records))
+        message = Message(endpoint, json_message, self._records, self._repeatable)
+        self.messages.append(message)
 
     # -- events
 
@@ -324,18 +327,15 @@ class _Translation:
         if not person:
             raise _Dropped("there is nobody to update: nobody was identified")
 
-        method, repeatable = _PEOPLE[name]
-
         if name == "people.set":
             arguments = ({**self._device(), **arguments[0]},)
 
-        getattr(self._mixpanel, method)(person, *arguments, meta=self._meta())
-        self.messages[-1].repeatable = repeatable
+        method = getattr(self._mixpanel, _PEOPLE[name])
+        method(person, *arguments, meta=self._meta())
 
     def _group(self, operation: str, key: str, id: str, *arguments: t.Any) -> None:
         method = getattr(self._mixpanel, f"group_{operation}")
         method(key, id, *arguments, meta={"$time": self._batch.at})
-        self.messages[-1].repeatable = operation not in ("union", "remove")
 
     def _meta(self) -> dict[str, Json]:
         """What goes beside an operation; ``$ip`` tells where the person is."""
@@ -389,19 +389,18 @@ _OTHERS = frozenset(
     {"alias", "disable", "enable", "set_group", "add_group", "remove_group"}
 )
 
-# The method of the official library, and whether Mixpanel's profile is the same when
-# the operation is made twice.
+# The methods of the official library.
 _PEOPLE = {
-    "people.set": ("people_set", True),
-    "people.set_once": ("people_set_once", True),
-    "people.unset": ("people_unset", True),
-    "people.increment": ("people_increment", False),
-    "people.append": ("people_append", False),
-    "people.union": ("people_union", False),
-    "people.remove": ("people_remove", False),
-    "people.track_charge": ("people_track_charge", False),
-    "people.clear_charges": ("people_clear_charges", True),
-    "people.delete_user": ("people_delete", True),
+    "people.set": "people_set",
+    "people.set_once": "people_set_once",
+    "people.unset": "people_unset",
+    "people.increment": "people_increment",
+    "people.append": "people_append",
+    "people.union": "people_union",
+    "people.remove": "people_remove",
+    "people.track_charge": "people_track_charge",
+    "people.clear_charges": "people_clear_charges",
+    "people.delete_user": "people_delete",
 }
 
 _GROUP = frozenset(

@@ -64,6 +64,11 @@ class Entry:
             now.user_id in (None, self.owner.user_id, self.seen.user_id)
         )
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it does no harm if these calls are made twice."""
+        return all(call.is_repeatable for call in self.calls)
+
     def to_json(self) -> list[t.Any]:
         """The entry as plain JSON values, in few bytes: it travels in a cookie."""
         return [

@@ -12,9 +12,9 @@ const queue = []
 let debug = "debug" in dataset
 let page, main, twin, current, blocked, leaving
 
-const safely = (action) => {
+const safely = (run) => {
 	try {
-		return action()
+		return run()
 	} catch (e) {
 		debug && console.debug("Mengpaneel", e)
 	}
@@ -31,7 +31,7 @@ const take = ({ text, signature, calls: only }) => {
 		const made = load("made")
 		const again = once && made.includes(once)
 
-		again || (once && save("made", [...made, once]))
+		if (once && !again) save("made", [...made, once])
 
 		for (const call of calls) all.push({ call, text, signature, all, done: only ? !only.includes(all.length) : again })
 	}
@@ -84,7 +84,7 @@ const perform = (call) => {
 	const direct = /people|alias|identify|_group|track$|track_[pw]/.test(call[0][0])
 
 	debug && console.debug("Mengpaneel", JSON.stringify(call), debug)
-	direct && main.get_property("$user_id") && twin.identify(main.get_distinct_id())
+	if (direct && main.get_property("$user_id")) twin.identify(main.get_distinct_id())
 	make(direct ? twin : main, call)
 }
 
@@ -105,7 +105,7 @@ const send = () => {
 
 const post = (kind, batch) => {
 	const { api_routes, ip } = main.config
-	const url = main.get_api_host(kind) + `/${api_routes[routes[kind]]}?verbose=1&ip=${+ip}`
+	const url = `${main.get_api_host(kind)}/${api_routes[routes[kind]]}?verbose=1&ip=${+ip}`
 	const body = new URLSearchParams({ data: JSON.stringify(batch.map(([message]) => message)) })
 	const items = batch.map(([, item]) => item)
 	const request = (keepalive) => fetch(url, { method: "POST", body, keepalive })
@@ -121,8 +121,9 @@ const post = (kind, batch) => {
 		.then((taken) => {
 			busy[kind] = []
 			if (leaving) return
-			taken ? save("doubt", []) : back(items)
-			blocked && retake("doubt")
+			if (taken) save("doubt", [])
+			else back(items)
+			if (blocked) retake("doubt")
 			send()
 		})
 }
@@ -171,7 +172,7 @@ const stand = (owner, root) =>
 
 			return (...args) => {
 				const method = (mixpanel) => owner(mixpanel)[name](...args)
-				(root || target).push(function () {
+				;(root || target).push(function () {
 					safely(() => method(this))
 				})
 				return name == "get_group" && stand(method, target)
@@ -193,13 +194,8 @@ const boot = () => {
 	script.nonce = nonce
 	script.onload = script.one = check
 
-	try {
-		script.src = page.library
-	} catch {
-		const createScriptURL = () => page.library
-		script.src = trustedTypes.createPolicy("mengpaneel", { createScriptURL }).createScriptURL()
-	}
-
+	const createScriptURL = () => page.library
+	script.src = safely(() => trustedTypes.createPolicy("mengpaneel", { createScriptURL }).createScriptURL("")) || page.library
 	document.head.append(script)
 }
 
@@ -213,7 +209,7 @@ const scan = () => {
 			debug = page.debug || debug
 
 			if (first) {
-				page.library && !window.mixpanel && boot()
+				page.library && !window.mixpanel && safely(boot)
 				adopt()
 				retake("left")
 			}

@@ -7,10 +7,17 @@ import typing as t
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
 
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.testing import RecordingTransport
 from flask_mengpaneel.tracker import Tracker
+
+# How long an example takes says nothing on a machine that does other things as well.
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 CreateApp = c.Callable[..., Flask]
 

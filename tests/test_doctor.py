@@ -381,9 +381,17 @@ def test_a_visitor_without_consent_is_a_note(serve: CreateApp) -> None:
 
 
 def test_redirects_are_followed_within_the_site(app: Flask) -> None:
-    app.add_url_rule("/", view_func=lambda: redirect("/old"))
-    app.add_url_rule("/old", view_func=lambda: "no page")
-    app.add_url_rule("/out", view_func=lambda: redirect("https://other.test/"))
+    @app.get("/")
+    def page() -> t.Any:
+        return redirect("/old")
+
+    @app.get("/old")
+    def old() -> str:
+        return "no page"
+
+    @app.get("/out")
+    def out() -> t.Any:
+        return redirect("https://other.test/")
 
     assert lines(app)[0].startswith("warning: /: calls can't go with the page")
     assert lines(app, "/out") == [

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import CreateApp, sent
@@ -703,11 +703,7 @@ def production() -> tuple[Flask, RecordingTransport]:
 
 
 @pytest.mark.parametrize("merge", ["simplified", "original"])
-@settings(
-    deadline=None,
-    max_examples=150,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=150)
 @given(units, st.booleans())
 def test_every_record_is_in_a_message_or_dropped_with_a_reason(
     production: tuple[Flask, RecordingTransport],
@@ -754,7 +750,6 @@ hostile_cookies = st.dictionaries(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(hostile_cookies)
 def test_no_cookie_costs_a_call(
     production: tuple[Flask, RecordingTransport], cookie: dict[str, t.Any]

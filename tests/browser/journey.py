@@ -18,6 +18,7 @@ import typing as t
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
 from flask import (
     Flask,
     Response,
@@ -28,7 +29,6 @@ from flask import (
     send_from_directory,
     session,
 )
-from needs import need_npm
 from playwright.sync_api import BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import wait_until
@@ -36,6 +36,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from flask_mengpaneel import Mengpaneel, Outcome, flushed
 from flask_mengpaneel.inspector import Inspector
+from needs import need_npm
 
 TOKEN = "TOKEN"
 STRICT = "default-src 'none'; script-src 'self'; connect-src 'self'"
@@ -305,6 +306,24 @@ class Shop:
             if entry.user is not None and people[entry.number] != entry.user
         ]
         _same(strangers, [])
+
+
+OpenShop = c.Callable[..., Shop]
+
+
+@pytest.fixture
+def opened_shops(tmp_path: Path) -> c.Iterator[OpenShop]:
+    """Opens shops, which are closed after the test."""
+    shops: list[Shop] = []
+
+    def open_(**options: t.Any) -> Shop:
+        shops.append(Shop(tmp_path / str(len(shops)), **options))
+        return shops[-1]
+
+    yield open_
+
+    for shop in shops:
+        shop.close()
 
 
 def _same(found: t.Any, expected: t.Any) -> None:

@@ -274,7 +274,7 @@ class Site(Server):
         page = self.pages.get(f"/{name}")
 
         if page is None:
-            return Response(status=404)
+            return Response(status=204 if name == "favicon.ico" else 404)
 
         response = Response(page.render(), headers=page.headers)
         response.content_type = page.type

@@ -7,35 +7,47 @@ import threading
 import time
 import typing as t
 import urllib.request
-from pathlib import Path
 
 import pytest
-from journey import LOADED, SERVER_ONLY, Shop, arrive, cookies, doing
+from journey import (
+    BY_FETCH,
+    LOADED,
+    SERVER_ONLY,
+    OpenShop,
+    Shop,
+    arrive,
+    cookies,
+    doing,
+    opened_shops,
+)
 from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import wait_until
 
-OpenShop = c.Callable[..., Shop]
-
-
-@pytest.fixture
-def open_shop(tmp_path: Path) -> c.Iterator[OpenShop]:
-    """Opens a shop, which is closed after the test."""
-    shops: list[Shop] = []
-
-    def open_(**options: t.Any) -> Shop:
-        shops.append(Shop(tmp_path / str(len(shops)), **options))
-        return shops[-1]
-
-    yield open_
-
-    for shop in shops:
-        shop.close()
+open_shop = opened_shops
 
 
 @pytest.fixture
 def shop(open_shop: OpenShop) -> Shop:
     return open_shop()
+
+
+@pytest.fixture
+def remembering(chromium: Browser) -> c.Iterator[Tab]:
+    """A tab of a browser that keeps left pages as they are."""
+    browser = chromium.browser_type.launch(
+        executable_path=_executable(chromium),
+        args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"],
+        ignore_default_args=["--disable-back-forward-cache"],
+    )
+    yield browser.new_page()
+    browser.close()
+
+
+def _executable(chromium: Browser) -> str:
+    from needs import need
+
+    return need("chromium")
 
 
 def sign_in(tab: Tab, user: str) -> None:
@@ -262,6 +274,65 @@ def test_signing_out_ends_a_visitor_of_whom_the_server_sees_no_cookie(
     assert "mp_TOKEN_mixpanel" not in cookies(page.context)
 
 
+def test_a_tab_left_open_over_a_sign_out_tracks_nothing_for_the_one_before(
+    shop: Shop, page: Tab, context: BrowserContext
+) -> None:
+    arrive(page, f"{shop.url}/products/1")
+    sign_in(page, "ann")
+    other = context.new_page()
+    arrive(other, f"{shop.url}/products/2")
+    page.click("text=Sign out")
+    page.wait_for_url(f"{shop.url}/")
+    page.wait_for_function(LOADED)
+    other.evaluate("fetch('/api/stock').then(answer => answer.text())")
+    shop.settle(page)
+    shop.check()
+    people = persons(shop)
+    assert people["View Product 2"] == people["Sign Out"] == {"ann"}
+    assert people["Check Stock"] == people["Land"] != {"ann"}
+
+
+def test_a_tab_left_open_over_a_switch_of_accounts_tracks_for_the_new_one(
+    shop: Shop, page: Tab, context: BrowserContext
+) -> None:
+    arrive(page, f"{shop.url}/products/1")
+    sign_in(page, "ann")
+    other = context.new_page()
+    arrive(other, f"{shop.url}/products/2")
+    page.goto(f"{shop.url}/switch/bob")
+    page.wait_for_function(LOADED)
+    page.wait_for_function("mixpanel.get_distinct_id() === 'bob'")
+    other.evaluate(BY_FETCH, 1)
+    shop.settle(page)
+    shop.check()
+    assert persons(shop)["Add To Cart 1"] == {"bob"}
+
+
+def test_a_page_restored_after_a_sign_out_tracks_nothing_for_the_one_before(
+    shop: Shop, remembering: Tab
+) -> None:
+    page = remembering
+    arrive(page, f"{shop.url}/products/1")
+    sign_in(page, "ann")
+    page.evaluate("window.mark = 1")
+    page.evaluate(
+        """() => {
+            const form = document.querySelector("form[action='/sign-out']");
+            form.submit();
+        }"""
+    )
+    page.wait_for_url(f"{shop.url}/")
+    page.wait_for_function(LOADED)
+    page.go_back(wait_until="commit")
+    page.wait_for_function("window.mark === 1")
+    page.evaluate("fetch('/api/stock').then(answer => answer.text())")
+    shop.settle(page)
+    shop.check()
+    people = persons(shop)
+    assert people["Sign Out"] == {"ann"}
+    assert people["Check Stock"] == people["Land"] != {"ann"}
+
+
 # -- what is kept with the visitor
 
 
@@ -438,24 +509,6 @@ def test_back_and_forward_make_calls_once(shop: Shop, page: Tab) -> None:
     shop.settle(page)
     shop.check()
     assert shop.names.count("Go") == 1
-
-
-@pytest.fixture
-def remembering(chromium: Browser) -> c.Iterator[Tab]:
-    """A tab of a browser that keeps left pages as they are."""
-    browser = chromium.browser_type.launch(
-        executable_path=_executable(chromium),
-        args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"],
-        ignore_default_args=["--disable-back-forward-cache"],
-    )
-    yield browser.new_page()
-    browser.close()
-
-
-def _executable(chromium: Browser) -> str:
-    from needs import need
-
-    return need("chromium")
 
 
 def test_a_page_from_the_back_forward_cache_makes_no_calls_again(

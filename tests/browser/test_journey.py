@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import collections.abc as c
 import json
 import typing as t
 import urllib.request
-from pathlib import Path
 
 import pytest
 from journey import (
@@ -16,13 +14,15 @@ from journey import (
     LOADED,
     SERVER_ONLY,
     STRICT,
+    OpenShop,
     Shop,
     arrive,
+    opened_shops,
 )
 from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Page as Tab
 
-OpenShop = c.Callable[..., Shop]
+open_shop = opened_shops
 
 PHONE = (
     "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -39,21 +39,6 @@ WAYS: dict[str, dict[str, t.Any]] = {
     "ServerSide": {"force": "ServerSide"},
 }
 DEVICE = ("$browser", "$browser_version", "$os", "$device")
-
-
-@pytest.fixture
-def open_shop(tmp_path: Path) -> c.Iterator[OpenShop]:
-    """Opens a shop, which is closed after the test."""
-    shops: list[Shop] = []
-
-    def open_(**options: t.Any) -> Shop:
-        shops.append(Shop(tmp_path / str(len(shops)), **options))
-        return shops[-1]
-
-    yield open_
-
-    for shop in shops:
-        shop.close()
 
 
 def pay(shop: Shop, user: str) -> None:
@@ -164,6 +149,7 @@ def test_each_event_is_with_its_person_from_first_picture_to_sign_out(
     shop.settle(laptop, phone)
     second.close()
     shop.check()
+    assert WAYS[way].get("force") in {None, *(ways[0] for ways in shop.ways.values())}
     people = [person for _, person in sorted(shop.people().items())]
     assert [entry.event for entry in shop.book] == [
         "See Picture",

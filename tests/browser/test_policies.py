@@ -5,32 +5,26 @@ from __future__ import annotations
 import collections.abc as c
 import secrets
 import typing as t
-from pathlib import Path
 
 import pytest
 from flask import Flask, g, request
 from flask_talisman import Talisman
-from journey import BY_FETCH, BY_XHR, LOADED, SERVER_ONLY, Shop, arrive, cookies
-from playwright.sync_api import Browser, BrowserContext
+from journey import (
+    BY_FETCH,
+    BY_XHR,
+    LOADED,
+    SERVER_ONLY,
+    OpenShop,
+    Shop,
+    arrive,
+    cookies,
+    opened_shops,
+)
+from playwright.sync_api import BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import wait_until
 
-OpenShop = c.Callable[..., Shop]
-
-
-@pytest.fixture
-def open_shop(tmp_path: Path) -> c.Iterator[OpenShop]:
-    """Opens a shop, which is closed after the test."""
-    shops: list[Shop] = []
-
-    def open_(**options: t.Any) -> Shop:
-        shops.append(Shop(tmp_path / str(len(shops)), **options))
-        return shops[-1]
-
-    yield open_
-
-    for shop in shops:
-        shop.close()
+open_shop = opened_shops
 
 
 @pytest.fixture
@@ -223,6 +217,10 @@ def test_the_librarys_own_opt_out_holds_on_the_server(
 # -- Content-Security-Policy and Trusted Types
 
 
+NONCE = "'nonce-NONCE'"
+TRUSTED = "require-trusted-types-for 'script'"
+
+
 @pytest.fixture
 def complaints(page: Tab) -> list[str]:
     """What the browser says that policies forbid."""
@@ -269,12 +267,12 @@ def _with_nonce(policy: str) -> c.Callable[[Flask], None]:
 @pytest.mark.parametrize(
     "policy",
     [
-        "script-src 'nonce-NONCE'",
-        "default-src 'none'; script-src 'nonce-NONCE'; connect-src 'self'; img-src data:",
-        "script-src 'nonce-NONCE' 'strict-dynamic'; object-src 'none'; base-uri 'none'",
-        "script-src 'nonce-NONCE' 'strict-dynamic'; require-trusted-types-for 'script'",
-        "script-src 'self'; require-trusted-types-for 'script'",
-        "script-src 'self'; require-trusted-types-for 'script'; trusted-types mengpaneel",
+        f"script-src {NONCE}",
+        f"default-src 'none'; script-src {NONCE}; connect-src 'self'; img-src data:",
+        f"script-src {NONCE} 'strict-dynamic'; object-src 'none'; base-uri 'none'",
+        f"script-src {NONCE} 'strict-dynamic'; {TRUSTED}",
+        f"script-src 'self'; {TRUSTED}",
+        f"script-src 'self'; {TRUSTED}; trusted-types mengpaneel",
     ],
 )
 def test_all_ways_work_under_a_policy(

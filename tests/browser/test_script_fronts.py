@@ -266,6 +266,8 @@ def test_it_is_quiet_unless_asked(site: Site, page: Tab) -> None:
     lines: list[str] = []
     page.on("console", lambda message: lines.append(message.text))
     site.pages["/home"] = Page(data=site.data(["once", CALLS]))
+    site.pages["/plain"] = Page(script="")
+    page.goto(site.url + "/plain")
     before = set(t.cast("list[str]", page.evaluate("Object.keys(window)")))
     page.goto(site.url + "/home")
     page.wait_for_function("window.mixpanel.__loaded")

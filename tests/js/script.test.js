@@ -1,0 +1,71 @@
+const assert = require("node:assert");
+const { test } = require("node:test");
+const zlib = require("node:zlib");
+const { library, open, source } = require("./script.js");
+const announce = require("../../docs/protocol/announce.json");
+const protocol = require("../../docs/protocol/calls.json");
+
+const plain = (value) => JSON.parse(JSON.stringify(value));
+
+for (const { name, header, calls } of protocol.vectors)
+  test(`calls: ${name}`, async () => {
+    const { window } = open({ answer: () => ({ "X-Mengpaneel-Calls": header }) });
+    const made = [];
+    window.Mengpaneel.use(library(made));
+    await window.fetch("/cart");
+    assert.deepStrictEqual(plain(made), calls);
+  });
+
+for (const { name, page, request, exclude, headers, api_host, ...vector } of announce.vectors)
+  test(`announce: ${name}`, async () => {
+    const { window, requests, listeners } = open({ page, exclude });
+
+    if (vector.library != "loading" && vector.library != "blocked")
+      window.Mengpaneel.use(library([], api_host));
+
+    if (vector.library == "blocked") listeners.load();
+
+    await window.fetch(request, { headers }).catch(() => 0);
+    const value = requests[0].headers.get("X-Mengpaneel-Flush-Capable");
+    assert.strictEqual(value, vector.announce ? "true" : null);
+  });
+
+test("the script is at most 3 KB, gzipped", () => {
+  const size = zlib.gzipSync(source, { level: 9 }).length;
+  console.log(`mengpaneel.js: ${size} bytes gzipped`);
+  assert.ok(size <= 3072, `${size} bytes`);
+});
+
+test("a second copy of the script does nothing", () => {
+  const { window } = open();
+  const { fetch, Mengpaneel } = window;
+  require("node:vm").runInContext(source, window);
+  assert.strictEqual(window.fetch, fetch);
+  assert.strictEqual(window.Mengpaneel, Mengpaneel);
+});
+
+test("without storage, calls are made all the same", async () => {
+  const { window } = open({ answer: () => ({ "X-Mengpaneel-Calls": '[[["track"],["A"]]]' }) });
+  Object.defineProperty(window, "localStorage", {
+    get() {
+      throw new Error("denied");
+    },
+  });
+  const made = [];
+  window.Mengpaneel.use(library(made));
+  await window.fetch("/cart");
+  assert.strictEqual(made[0].method, "track");
+});
+
+test("a call that throws doesn't stop the next", async () => {
+  const header = '[[["track"],["A"]],[["reset"],[]]]';
+  const { window } = open({ answer: () => ({ "X-Mengpaneel-Calls": header }) });
+  const made = [];
+  const mixpanel = library(made);
+  mixpanel.track = () => {
+    throw new Error("broken");
+  };
+  window.Mengpaneel.use(mixpanel);
+  await window.fetch("/cart");
+  assert.strictEqual(made[0].method, "reset");
+});
