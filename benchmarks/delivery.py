@@ -45,7 +45,9 @@ async def serve(latency: float, counters: t.Any, ready: t.Any) -> None:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 size = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
                 body = await reader.readexactly(size)
-                data = gzip.decompress(body) if b"content-encoding: gzip" in head else body
+                data = (
+                    gzip.decompress(body) if b"content-encoding: gzip" in head else body
+                )
                 # Quoted as in JSON, and as in a form.
                 events = data.count(b'"Place Order"') + data.count(b"%22Place+Order%22")
                 await asyncio.sleep(latency)

@@ -324,9 +324,13 @@ class Http:
         self._session = None
 
     def _connect(self) -> t.Any:
-        import requests
+        with process.importing:
+            import requests
 
-        session = requests.Session()
+            # Looking a name up imports this.
+            "mixpanel".encode("idna")
+            session = requests.Session()
+
         # Otherwise a machine in a `.netrc` would replace our own credentials.
         session.auth = lambda request: request
 
@@ -336,9 +340,8 @@ class Http:
         self, path: str, body: bytes, headers: c.Mapping[str, str], timeout: float
     ) -> Reply:
         """Post and wait for the answer."""
-        import requests
-
         session = self._session = self._session or self._connect()
+        import requests
 
         try:
             response = session.post(
@@ -453,7 +456,8 @@ class Delivery:
     def pack(self, batch: Batch) -> tuple[list[Message], dict[str, int]]:
         """Build the messages of a batch; also what isn't sent: reason -> records."""
         try:
-            return self.tracker.messages(batch)
+            with process.importing:
+                return self.tracker.messages(batch)
         except Exception:
             log.exception("Building the messages of a batch failed; it is dropped.")
             return [], {"error": batch.records}

@@ -64,7 +64,7 @@ def judge(name: str, page: Page, policies: list[Policy]) -> c.Iterator[Finding]:
         yield from _judged_scripts(name, page, policy, detour)
         yield from _judged_connections(name, page, policy, detour)
 
-    yield from _judged_trusted_types(name, page, policies)
+    yield from _judged_trusted_types(name, page, policies, detour)
 
 
 def _judged_scripts(
@@ -138,7 +138,7 @@ def _judged_connections(
 
 
 def _judged_trusted_types(
-    name: str, page: Page, policies: list[Policy]
+    name: str, page: Page, policies: list[Policy], detour: Level
 ) -> c.Iterator[Finding]:
     if page.library is None or not any(one.requires_trusted_types for one in policies):
         return
@@ -149,7 +149,7 @@ def _judged_trusted_types(
             kept = [one for one in names if one.lower() != "'none'"]
             text = _forbids(name, policy, "trusted-types", "loading the library")
             remedy = " ".join(["trusted-types", *kept, _TRUSTED_TYPES])
-            yield Finding(Level.ERROR, text, remedy)
+            yield Finding(detour, text, remedy)
 
 
 def _forbids(name: str, policy: Policy, directive: str, what: str) -> str:

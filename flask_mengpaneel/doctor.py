@@ -51,11 +51,15 @@ _BROWSER = {
     "Sec-Fetch-Site": "none",
 }
 
+# Why calls don't go with a page, in the words of the strategy.
+_SHARED = "shared caches may keep the page"
+_NO_SCRIPTS = "the page's policy allows no scripts"
+
 _REMEDIES = {
     "the body is encoded": "initialise what compresses before Mengpaneel: Flask runs"
     " last what was registered first",
     "the body is streamed": "render the page whole, or leave it to the server",
-    "shared caches may keep the page": "Cache-Control: private",
+    _SHARED: "Cache-Control: private",
     "no </head> or </body>, or a frameset": "close the head of the page with </head>",
 }
 
@@ -354,7 +358,12 @@ class _Visit:
         if reason:
             yield self._not_with_the_page(name, reason)
 
-        yield from self._policies(name, url, response)
+        if reason in ("", _SHARED):
+            yield from self._policies(name, url, response)
+        elif reason == _NO_SCRIPTS:
+            # The script isn't there to be kept from running.
+            for finding in self._policies(name, url, response):
+                yield dataclasses.replace(finding, level=Level.WARNING)
 
     def _open(self, url: str) -> tuple[str, Response]:
         responses: list[Response] = []
@@ -395,7 +404,7 @@ class _Visit:
             return str(declined)
 
         if exchange.shared_cache_may_keep:
-            return "shared caches may keep the page"
+            return _SHARED
 
         return ""
 

@@ -12,6 +12,7 @@ from . import injection, signals
 from .calls import Call, CallLog
 from .manager import Manager, leave, manager_of, request_at_hand
 from .outcomes import Declined, Outcome
+from .persistence import Identity
 from .strategies import (
     REPLAYING,
     AsyncServerSide,
@@ -37,6 +38,9 @@ if t.TYPE_CHECKING:
     from .transports import Transport
 
 logger = logging.getLogger("flask_mengpaneel")
+
+# What each event has for itself.
+_OWN = frozenset({"time", "$insert_id", "token"})
 
 #: Where the extension's own files and pages are.
 PREFIX = "/_mengpaneel"
@@ -100,7 +104,7 @@ class Flusher:
             )
             return {}
 
-        return given
+        return {name: given[name] for name in given if name not in _OWN}
 
     def refuse(self, name: str, error: Exception) -> None:
         """Drop a call that can't be sent."""
@@ -192,7 +196,7 @@ class Flusher:
 
         for entry in others:
             # The calls themselves say who it became.
-            person = visitor.as_person(entry.seen)
+            person = visitor.as_person(entry.seen or Identity.new())
             self._ask(self._server_chain, entry.calls, person, None)
 
         if late or others:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import time
 import typing as t
+import uuid
 from urllib.parse import quote, unquote
 
 from werkzeug.http import http_date
@@ -66,6 +67,11 @@ class Identity:
     user_id: str | None = None
     #: The library's ``distinct_id``, where the other two don't tell it.
     other_id: str | None = None
+
+    @classmethod
+    def new(cls) -> Identity:
+        """The ids of a visitor who was never seen before."""
+        return cls(device_id=str(uuid.uuid4()))
 
     def __bool__(self) -> bool:
         return bool(self.device_id or self.user_id or self.other_id)
@@ -161,6 +167,7 @@ class Persistence:
     :param identity: who the calls are of.
     :param referrer: of the page that is viewed; ``None`` if no page is, or who
         referred to it isn't known.
+    :param successors: who there is after each ``reset()``.
     """
 
     def __init__(
@@ -168,9 +175,11 @@ class Persistence:
         cookie: c.Mapping[str, Json],
         identity: Identity,
         referrer: str | None = None,
+        successors: c.Iterable[Identity] = (),
     ) -> None:
         self._kept = cookie
         self._referrer = referrer
+        self._successors = iter(successors)
         self.identity = identity
         self.super_properties = {
             name: value
@@ -179,11 +188,10 @@ class Persistence:
         }
         self.timers = _timers(cookie.get("__timers"))
 
-    def make(self, call: Call, at: float, successor: Identity) -> None:
+    def make(self, call: Call, at: float) -> None:
         """Remember what a call says.
 
         :param at: when it was recorded, in seconds, if the call doesn't say it.
-        :param successor: who there is after a ``reset()``.
         """
         name = call.name
 
@@ -192,7 +200,7 @@ class Persistence:
         elif name == "identify":
             self.identity = self.identity.after([call])
         elif name == "reset":
-            self.identity = successor
+            self.identity = next(self._successors, Identity())
             self._kept = {}
             self.super_properties = {}
             self.timers = {}

@@ -71,8 +71,22 @@ def after_fork() -> None:
         thing.after_fork()
 
 
+#: Held by background threads while they do what may import a module: a child that is
+#: forked in the middle of that would have half a module for good.
+importing = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    importing.release()
+    after_fork()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=after_fork)
+    os.register_at_fork(
+        before=importing.acquire,
+        after_in_parent=importing.release,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def threads_allowed() -> bool:

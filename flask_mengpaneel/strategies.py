@@ -136,7 +136,7 @@ class Delayed(Strategy):
         if not calls.before_setup and not calls.tracking:
             raise Declined("nothing but set-up calls")
 
-        if visitor.successor and self._config.cookie_persistence:
+        if visitor.successors and self._config.cookie_persistence:
             # The response itself tells the browser.
             raise Declined("the next page is another visitor's")
 

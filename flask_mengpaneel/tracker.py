@@ -52,8 +52,8 @@ class Batch:
 
     calls: list[Call]
     identity: Identity
-    #: The ids after ``reset()``.
-    successor: Identity
+    #: Who there is after each ``reset()``.
+    successors: list[Identity]
     at: float
     ip: str | None = None
     user_agent: str = ""
@@ -71,7 +71,7 @@ class Batch:
         return cls(
             calls,
             visitor.identity,
-            visitor.successor,
+            visitor.successors,
             round(time.time(), 3),
             visitor.ip,
             visitor.user_agent,
@@ -86,7 +86,7 @@ class Batch:
         return {
             "calls": [call.wire for call in self.calls],
             "identity": self.identity.to_json(),
-            "successor": self.successor.to_json(),
+            "successors": [one.to_json() for one in self.successors],
             "at": self.at,
             "ip": self.ip,
             "user_agent": self.user_agent,
@@ -102,7 +102,7 @@ class Batch:
         return cls(
             calls,
             Identity.from_json(value["identity"]),
-            Identity.from_json(value["successor"]),
+            [Identity.from_json(one) for one in value["successors"]],
             value["at"],
             value["ip"],
             value["user_agent"],
@@ -150,6 +150,7 @@ class _Translation:
             batch.cookie,
             batch.identity,
             batch.referrer if is_whole(batch.url) else None,
+            batch.successors,
         )
         self._origin = _origin(batch)
         self._all_disabled = False
@@ -182,7 +183,7 @@ class _Translation:
         name = call.name
         before = self._persistence.identity
         started = self._persistence.timers.get(call.event) if call.tracks else None
-        self._persistence.make(call, self._batch.at, self._batch.successor)
+        self._persistence.make(call, self._batch.at)
 
         if name in _EVENTS:
             getattr(self, name)(started, *call.arguments)

@@ -635,8 +635,23 @@ class ThreadTransport(Transport):
 
 
 def _weight(batch: Batch) -> int:
-    # Also a batch without a record takes room.
-    return batch.records + 1
+    """An ordinary record is 1, a large one as many as it has pieces of 4 KB."""
+    size = sum(
+        _size(value)
+        for call in batch.calls
+        for argument in call.arguments
+        if isinstance(argument, dict)
+        for value in argument.values()
+    )
+    return max(batch.records, 1) + size // 4096
+
+
+def _size(value: t.Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+
+    # Rare enough to be measured.
+    return len(repr(value)) if isinstance(value, list | dict) else 0
 
 
 def make_transport(

@@ -8,7 +8,6 @@ import ipaddress
 import logging
 import time
 import typing as t
-import uuid
 from urllib.parse import quote
 
 from werkzeug.utils import cached_property
@@ -58,8 +57,8 @@ class Visitor:
         self._environ: dict[str, t.Any] = request.environ if request else {}
         #: What the visitor has chosen in this request: to be tracked, or not to be.
         self.opted: bool | None = None
-        #: The new visitor with the same browser, after this one has signed out.
-        self.successor = Identity()
+        #: The new visitors with the same browser, one after each ``reset()``.
+        self.successors: list[Identity] = []
 
     # -- with what
 
@@ -182,12 +181,12 @@ class Visitor:
         if self.known or self._request is None:
             return self.known
 
-        return Identity(device_id=str(uuid.uuid4()))
+        return Identity.new()
 
     def as_person(self, person: Identity) -> Visitor:
         """The same browser, when somebody else may have sat in front of it."""
         visitor = copy.copy(self)
-        visitor.successor = Identity()
+        visitor.successors = []
 
         if person != self.identity:
             visitor.known = visitor.identity = person
@@ -200,11 +199,11 @@ class Visitor:
         if made:
             self.cookie = self._after(made)
             self.known = self.identity = Identity.from_cookie(self.cookie)
-            self.successor = Identity()
+            self.successors = []
 
     def succeed(self) -> None:
         """Make place for a new visitor with the same browser: this one signs out."""
-        self.successor = Identity(device_id=str(uuid.uuid4()))
+        self.successors.append(Identity.new())
 
     # -- may we
 
@@ -308,11 +307,14 @@ class Visitor:
     def _after(self, sent: c.Sequence[Call]) -> dict[str, Json]:
         url, referrer = self.page
         kept = Persistence(
-            self.cookie, self.identity, referrer if is_whole(url) else None
+            self.cookie,
+            self.identity,
+            referrer if is_whole(url) else None,
+            self.successors,
         )
 
         for call in sent:
-            kept.make(call, time.time(), self.successor)
+            kept.make(call, time.time())
 
         return kept.to_cookie()
 

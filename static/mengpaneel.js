@@ -1,4 +1,4 @@
-/*! Flask-Mengpaneel: docs/front-ends.md */
+// See docs/front-ends.md.
 (() => {
 if (window.Mengpaneel) return
 
@@ -46,7 +46,7 @@ const retake = (key) => {
 	list.map(take)
 }
 
-const get = (target, name) => (name in {} ? 0 : target[name])
+const get = (target, name) => name in {} || target[name]
 
 const make = (target, call) => {
 	for (let i = 0; call[i]; i += 2) {
@@ -72,8 +72,7 @@ const live = (mixpanel) => {
 		for (const kind in routes)
 			main.add_hook("before_send_" + kind, (message) => {
 				if (!current) return message
-				outbox[kind].push([message, current])
-				current.done = true
+				current.done = outbox[kind].push([message, current])
 				return null
 			})
 	})
@@ -214,7 +213,7 @@ const scan = () => {
 				retake("left")
 			}
 
-			take({ text, signature: element.dataset.signature })
+			page.calls && take({ text, signature: element.dataset.signature })
 		})
 	}
 }
@@ -245,7 +244,7 @@ const receive = (url, get) =>
 
 window.fetch = async function (input, init) {
 	const request = input instanceof Request
-	const headers = announces(request ? input.url : input) && safely(() => request ? input.headers : new Headers((init || {}).headers))
+	const headers = announces(request ? input.url : input) && safely(() => request ? input.headers : new Headers(init?.headers))
 
 	if (!headers || headers.has("X-Sec-Purpose")) return fetch.apply(this, arguments)
 
@@ -290,6 +289,5 @@ const begin = () => {
 	addEventListener("load", check)
 }
 
-if (document.prerendering) document.addEventListener("prerenderingchange", begin)
-else begin()
+document.prerendering ? document.addEventListener("prerenderingchange", begin) : begin()
 })()

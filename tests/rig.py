@@ -9,6 +9,7 @@ import itertools
 import json
 import typing as t
 
+from flask_mengpaneel.calls import Call
 from flask_mengpaneel.config import Config
 from flask_mengpaneel.delivery import Delivery
 from flask_mengpaneel.ledger import Ledger
@@ -23,6 +24,7 @@ class PlainBatch:
     """A batch whose messages are built already."""
 
     messages: list[Message]
+    calls: list[Call] = dataclasses.field(default_factory=list)
 
     @property
     def records(self) -> int:

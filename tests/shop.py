@@ -217,7 +217,12 @@ def settings_for(url: str, **settings: t.Any) -> dict[str, t.Any]:
         name if name.isupper() else f"MENGPANEEL_{name.upper()}": value
         for name, value in settings.items()
     }
-    return {"MENGPANEEL_TOKEN": "t", "MENGPANEEL_API_HOST": url} | named
+    return {
+        "MENGPANEEL_TOKEN": "t",
+        "MENGPANEEL_API_HOST": url,
+        # On a busy machine two seconds are less than they are elsewhere.
+        "MENGPANEEL_SHUTDOWN_TIMEOUT": 20,
+    } | named
 
 
 def run(

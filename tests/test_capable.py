@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import pathlib
 import threading
 import typing as t
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.serving import make_server
 
+from flask_mengpaneel.calls import Call, dumps
 from flask_mengpaneel.values import plain
 from sites import CAPABLE, Site, header_calls, names
 
@@ -308,3 +310,78 @@ def test_any_text_comes_over_a_real_socket(text: str) -> None:
     assert body == b"{}\n"
     assert header is not None
     assert json.loads(header)[0][1][0] == plain(text)
+
+
+# -- the test vectors of the protocol, which the script's tests run as well
+
+
+VECTORS = {
+    vector["name"]: vector
+    for vector in json.loads(
+        (pathlib.Path(__file__).parent.parent / "docs/protocol/calls.json").read_text()
+    )["vectors"]
+}
+WRITTEN = [
+    "one event",
+    "a profile update",
+    "no argument",
+    "in order",
+    "a group",
+    "every type of value",
+    "not ASCII",
+    "an emoji is a pair of surrogates",
+    "the end of a script",
+    "separators and control characters",
+]
+
+
+def without_stamps(calls: list[t.Any]) -> list[t.Any]:
+    """Calls without what the server adds to events."""
+    for call in calls:
+        if call[0] == ["track"]:
+            properties = dict(call[1][1]) if len(call[1]) > 1 else {}
+            call[1] = [
+                call[1][0],
+                {
+                    name: value
+                    for name, value in properties.items()
+                    if name not in ("time", "$insert_id")
+                },
+            ]
+
+    return calls
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_header_is_as_the_protocols_test_vectors_say(name: str) -> None:
+    vector = VECTORS[name]
+    site = Site()
+
+    def view() -> dict[str, str]:
+        unit: t.Any = site.mengpaneel
+
+        for call in vector["calls"]:
+            method: t.Any = unit
+
+            for part in call["method"].split("."):
+                method = getattr(method, part)
+
+            made = method(*call["arguments"])
+            unit = made if call["method"] == "get_group" else site.mengpaneel
+
+        return {}
+
+    site.view("/", view)
+    # Nobody is signed in, so that no set-up call is added.
+    response = site.client().get("/", headers=CAPABLE)
+
+    assert without_stamps(header_calls(response)) == without_stamps(
+        json.loads(vector["header"])
+    )
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_vectors_header_is_in_the_servers_own_words(name: str) -> None:
+    header = VECTORS[name]["header"]
+
+    assert dumps([Call.from_json(wire).wire for wire in json.loads(header)]) == header

@@ -250,9 +250,7 @@ assert mengpaneel.flush(20)
 def test_an_outage_that_outlasts_the_process(tmp_path: Path) -> None:
     with Sink() as sink:
         sink.always = Status(503)
-        started_at = time.monotonic()
-        ended = run(tmp_path, "visit(app, 20)", sink.url)
-        assert time.monotonic() - started_at < 10
+        ended = run(tmp_path, "visit(app, 20)", sink.url, shutdown_timeout=1)
         assert (ended.recorded, ended.waiting, ended.dropped) == (20, 20, {})
 
         sink.always = None
@@ -267,7 +265,9 @@ def test_without_a_spool_the_end_of_an_outage_is_not_awaited_and_said(
     with Sink() as sink:
         sink.always = Status(503)
 
-        with started(tmp_path, "visit(app, 20)", sink.url, spool=None) as process:
+        with started(
+            tmp_path, "visit(app, 20)", sink.url, spool=None, shutdown_timeout=0.5
+        ) as process:
             assert process.wait() == 0
 
         assert "20 records were not delivered: the process ended" in process.output
@@ -279,9 +279,7 @@ def test_without_a_spool_the_end_of_an_outage_is_not_awaited_and_said(
 def test_a_sink_that_never_answers(tmp_path: Path) -> None:
     with Sink() as sink:
         sink.always = Silent()
-        started_at = time.monotonic()
-        ended = run(tmp_path, "visit(app, 300)", sink.url)
-        assert time.monotonic() - started_at < 10
+        ended = run(tmp_path, "visit(app, 300)", sink.url, shutdown_timeout=1)
         assert ended.slower < QUICK
         assert (ended.recorded, ended.waiting) == (300, 300)
 
@@ -304,7 +302,9 @@ def test_an_answer_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_name_that_is_not_found(tmp_path: Path) -> None:
-    ended = run(tmp_path, "visit(app, 20)", "http://mixpanel.invalid")
+    ended = run(
+        tmp_path, "visit(app, 20)", "http://mixpanel.invalid", shutdown_timeout=1
+    )
     assert (ended.recorded, ended.waiting) == (20, 20)
     assert ended.slower < QUICK
 
@@ -312,7 +312,7 @@ def test_a_name_that_is_not_found(tmp_path: Path) -> None:
 def test_a_server_without_tls(tmp_path: Path) -> None:
     with Sink() as sink:
         url = sink.url.replace("http:", "https:")
-        ended = run(tmp_path, "visit(app, 20)", url)
+        ended = run(tmp_path, "visit(app, 20)", url, shutdown_timeout=1)
         assert (ended.recorded, ended.waiting, sink.count()) == (20, 20, 0)
 
         run(tmp_path, "visit(app); assert mengpaneel.flush(10)", sink.url)
@@ -352,7 +352,9 @@ visit(app, 300)
     with Sink() as sink:
         sink.always = Status(503)
 
-        with started(tmp_path, script, sink.url, durable=durable) as process:
+        with started(
+            tmp_path, script, sink.url, durable=durable, shutdown_timeout=0.5
+        ) as process:
             assert process.wait() == 0, process.output
 
         (ended,) = ledgers(tmp_path)
@@ -426,6 +428,45 @@ for thread in threads: thread.join()
         ended = run(tmp_path, script, sink.url)
         assert (len(sink.ids), sink.copies) == (8000, 0)
         assert (ended.recorded, ended.delivered) == (8000, 8000)
+
+
+def test_hundreds_of_events_in_a_request(tmp_path: Path) -> None:
+    with Sink() as sink:
+        run(tmp_path, "app.test_client().get('/visits/900')", sink.url)
+        assert (len(sink.ids), sink.copies) == (900, 0)
+
+
+def test_a_request_of_five_megabytes(tmp_path: Path) -> None:
+    script = """
+with app.test_request_context("/"):
+    for _ in range(10):
+        mengpaneel.track("Large", {f"Text {n}": "x" * 50_000 for n in range(10)})
+    app.process_response(app.response_class("{}", mimetype="application/json"))
+"""
+
+    with Sink() as sink:
+        run(tmp_path, script, sink.url)
+        assert (len(sink.ids), sink.copies) == (10, 0)
+        assert all(len(request.body) < 2_097_152 for request in sink.requests)
+
+
+def test_memory_is_bounded_by_a_queue_that_is_full(tmp_path: Path) -> None:
+    script = """
+from flask_mengpaneel import Manager
+background = app.extensions["mengpaneel"].background
+app.app_context().push()
+for _ in range(300):
+    with Manager() as manager:
+        manager.track("Large", {f"Text {n}": str(n) * 20_000 for n in range(10)})
+queued = sum(len(batch.calls) for batch, _ in background._queue)
+assert background._queued <= background._room, background._queued
+assert queued < 300, queued
+"""
+
+    with Sink() as sink:
+        sink.always = Silent()
+        ended = run(tmp_path, script, sink.url, shutdown_timeout=0.5)
+        assert (ended.recorded, ended.waiting) == (300, 300)
 
 
 def test_a_queue_that_is_full_for_ten_seconds(tmp_path: Path) -> None:

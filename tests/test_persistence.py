@@ -75,7 +75,7 @@ def test_reading_never_raises(value: str) -> None:
 
     assert isinstance(cookie, dict)
     Identity.from_cookie(cookie)
-    Persistence(cookie, Identity())
+    Persistence(cookie)
 
 
 values = st.recursive(
@@ -165,7 +165,7 @@ def test_a_new_visitor_s_cookie_is_one_that_the_library_adopts() -> None:
 def test_what_the_library_keeps_for_itself_survives() -> None:
     kept: dict[str, t.Any] = {**persistence.read(REAL), "__mpap": [{"a": 1}]}
     remembered = Persistence(kept, Identity.from_cookie(kept))
-    remembered.make(call("register", {"Plan": "pro"}), 1.0, Identity())
+    remembered.make(call("register", {"Plan": "pro"}), 1.0)
 
     assert remembered.to_cookie() == {**kept, "Plan": "pro"}
 
@@ -173,14 +173,14 @@ def test_what_the_library_keeps_for_itself_survives() -> None:
 def test_identify_and_reset_are_remembered() -> None:
     kept: dict[str, t.Any]
     kept = {"distinct_id": "$device:d1", "$device_id": "d1", "a": 1, "__mps": {"b": 2}}
-    remembered = Persistence(kept, Identity("d1"))
-    remembered.make(call("identify", "ann"), 1.0, Identity())
+    remembered = Persistence(kept, Identity("d1"), successors=[Identity("d2")])
+    remembered.make(call("identify", "ann"), 1.0)
     cookie = remembered.to_cookie()
     assert cookie["distinct_id"] == cookie["$user_id"] == "ann"
     assert cookie["$device_id"] == "d1"
     assert cookie["a"] == 1
 
-    remembered.make(call("reset"), 1.0, Identity("d2"))
+    remembered.make(call("reset"), 1.0)
     cookie = remembered.to_cookie()
     assert cookie["distinct_id"] == "$device:d2"
     assert cookie["$device_id"] == "d2"
@@ -190,10 +190,10 @@ def test_identify_and_reset_are_remembered() -> None:
 
 def test_clocks_are_remembered_in_milliseconds_as_the_library_does() -> None:
     remembered = Persistence({"__timers": {"B": 5_000}}, Identity("d1"))
-    remembered.make(call("time_event", "A"), 1_700_000_000.5, Identity())
+    remembered.make(call("time_event", "A"), 1_700_000_000.5)
     assert remembered.to_cookie()["__timers"] == {"A": 1_700_000_000_500, "B": 5_000}
 
-    remembered.make(call("track", "A", {}), 1_700_000_001.0, Identity())
+    remembered.make(call("track", "A", {}), 1_700_000_001.0)
     assert remembered.to_cookie()["__timers"] == {"B": 5_000}
 
 
@@ -214,15 +214,15 @@ def test_register_once_registers_what_has_no_value(
 ) -> None:
     kept = {} if held is None else {"a": held}
     remembered = Persistence(kept, Identity("d1"))
-    remembered.make(call("register_once", {"a": "new"}, *default), 1.0, Identity())
+    remembered.make(call("register_once", {"a": "new"}, *default), 1.0)
     assert remembered.super_properties["a"] == expected
 
 
 def test_remembering_changes_nothing_of_what_was_read() -> None:
     kept: dict[str, t.Any] = {"c": ["x"], "__timers": {"A": 1}}
     remembered = Persistence(kept, Identity("d1"))
-    remembered.make(call("add_group", "c", "y"), 1.0, Identity())
-    remembered.make(call("track", "A", {}), 1.0, Identity())
+    remembered.make(call("add_group", "c", "y"), 1.0)
+    remembered.make(call("track", "A", {}), 1.0)
     remembered.to_cookie()
 
     assert kept == {"c": ["x"], "__timers": {"A": 1}}

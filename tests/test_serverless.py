@@ -22,9 +22,11 @@ from wsgiref.handlers import SimpleHandler
 server = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(server.getsockname())
 connection, _ = server.accept()
-environ = {{"REQUEST_METHOD": "GET", "PATH_INFO": "/visits/5", "SERVER_NAME": "x",
-           "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.url_scheme": "http",
-           "REMOTE_ADDR": "10.0.0.1"}}
+environ = {{
+    "REQUEST_METHOD": "GET", "PATH_INFO": "/visits/5", "wsgi.url_scheme": "http",
+    "SERVER_NAME": "x", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1",
+    "REMOTE_ADDR": "10.0.0.1",
+}}
 
 class Handler(SimpleHandler):
     def close(self):

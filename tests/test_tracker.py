@@ -46,7 +46,7 @@ def batch(*calls: Call, identity: Identity = ANN, **fields: t.Any) -> Batch:
     return Batch(
         list(calls),
         identity,
-        fields.pop("successor", Identity(device_id="d2")),
+        fields.pop("successors", [Identity(device_id="d2")]),
         AT,
         records=sum(call.is_record for call in calls),
         **fields,

@@ -4,9 +4,10 @@ import collections.abc as c
 import typing as t
 
 import pytest
-from needs import need
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from script_pages import Api, Site
+
+from needs import need
 
 FLAGS = [
     "--headless",

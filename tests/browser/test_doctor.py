@@ -91,6 +91,8 @@ def test_what_it_calls_fine_works(open_shop: OpenShop, page: Tab, policy: str) -
         "script-src HOST/_mengpaneel/",
         "connect-src HOST/_mengpaneel/calls",
         "default-src HOST/_mengpaneel/static/; connect-src 'self'",
+        "require-trusted-types-for 'script'; trusted-types other",
+        "require-trusted-types-for 'script'; trusted-types 'none'",
     ],
 )
 def test_what_it_warns_of_goes_another_way(
@@ -104,19 +106,28 @@ def test_what_it_warns_of_goes_another_way(
     assert list(shop.ways.values()) == [["ClientSide", "AsyncServerSide"]]
 
 
+@pytest.mark.parametrize("policy", ["script-src 'none'", "default-src", "sandbox"])
+def test_what_may_not_run_is_left_to_the_server(
+    open_shop: OpenShop, page: Tab, policy: str
+) -> None:
+    shop = open_shop(policy)
+    assert _said(shop) == {"warning"}
+
+    page.goto(f"{shop.url}/products/1")
+    assert wait_until(lambda: shop.names == ["View Product 1"])
+    assert list(shop.ways.values()) == [["AsyncServerSide"]]
+
+
 @pytest.mark.parametrize(
     "policy",
     [
-        "script-src 'none'",
         "script-src 'nonce-other'",
         "script-src 'strict-dynamic' 'self'",
         "script-src http://127.0.0.1:1",
         "script-src 'self', script-src https:",
+        "img-src 'self'; default-src https: 'unsafe-inline'",
         "connect-src 'none'",
         "connect-src HOST/_mengpaneel/other",
-        "require-trusted-types-for 'script'; trusted-types other",
-        "require-trusted-types-for 'script'; trusted-types 'none'",
-        "sandbox",
     ],
 )
 def test_what_it_calls_broken_is_broken(

@@ -20,7 +20,8 @@ REQUESTS = {
         new Request('/elsewhere', {method: 'PUT', body: 'b'}).clone()).then(seen)""",
     "stream": """fetch('/api/x', {method: 'POST', duplex: 'half',
         body: new Blob(['streamed']).stream()}).then(seen)""",
-    "keepalive": "fetch('/api/x', {method: 'POST', body: 'b', keepalive: true}).then(seen)",
+    "keepalive": """fetch('/api/x',
+        {method: 'POST', body: 'b', keepalive: true}).then(seen)""",
     "no-cors": "fetch('/api/x', {mode: 'no-cors'}).then(seen)",
     "same-origin": "fetch('/api/x', {mode: 'same-origin'}).then(seen)",
     "navigate": "fetch('/api/x', {mode: 'navigate'}).then(seen)",
@@ -43,7 +44,8 @@ REQUESTS = {
     "xhr": "xhr(r => { r.open('GET', '/api/x'); r.send(); })",
     "xhr post": """xhr(r => { r.open('POST', '/api/x'); r.setRequestHeader('A', '1');
         r.send('b'); })""",
-    "xhr json": "xhr(r => { r.open('POST', '/api/x'); r.responseType = 'json'; r.send('[1]'); })",
+    "xhr json": """xhr(r => { r.open('POST', '/api/x'); r.responseType = 'json';
+        r.send('[1]'); })""",
     "xhr abort": "xhr(r => { r.open('GET', '/api/x'); r.send(); r.abort(); })",
     "xhr unsent": "xhr(r => { r.open('GET', '/api/x'); r.abort(); r.onloadend(); })",
     "xhr again": """xhr(r => { r.open('GET', '/api/x'); r.open('GET', '/api/y');
@@ -57,11 +59,12 @@ REQUESTS = {
 
 OBSERVE = """
 async ([code, other]) => {
-  const seen = async (r) => [r.status, r.type, r.ok, r.redirected, r.url && r.url.split(':')[0],
-    await r.text()];
+  const seen = async (r) =>
+    [r.status, r.type, r.ok, r.redirected, r.url.split(':')[0], await r.text()];
   const xhr = (start) => new Promise((resolve, reject) => {
     const r = new XMLHttpRequest(), events = [];
-    for (const name of ['readystatechange', 'loadstart', 'progress', 'load', 'error', 'abort'])
+    const names = 'readystatechange loadstart progress load error abort';
+    for (const name of names.split(' '))
       r.addEventListener(name, () => events.push(name + r.readyState));
     r.onloadend = () => setTimeout(() => resolve([events, r.status, r.response]));
     try { start(r); } catch (error) { reject(error); }
@@ -171,7 +174,8 @@ def test_an_object_that_is_used_again_makes_each_answers_calls_once(
         """async () => { const r = new XMLHttpRequest();
         r.open('GET', '/api/b'); r.open('GET', '/api/b');
         for (const url of ['/api/a', '/api/b', '/api/none'])
-          await new Promise(done => { r.open('GET', url); r.onload = done; r.send(); }); }"""
+          await new Promise(done => {
+            r.open('GET', url); r.onload = done; r.send(); }); }"""
     )
     wait_until(lambda: len(site.api.events) == 2)
     assert site.api.events == ["A", "B"]
