@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import dataclasses
+import gzip
 import json
 import typing as t
 import urllib.error
@@ -44,7 +45,7 @@ _BROWSER = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
     " (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Accept-Encoding": "gzip",
     "Accept-Language": "en",
     "Sec-Fetch-Dest": "document",
     "Sec-Fetch-Mode": "navigate",
@@ -52,6 +53,7 @@ _BROWSER = {
 }
 
 # Why calls don't go with a page, in the words of the strategy.
+_NO_CONSENT = "this visitor hasn't consented"
 _SHARED = "shared caches may keep the page"
 _NO_SCRIPTS = "the page's policy allows no scripts"
 
@@ -121,7 +123,7 @@ def examine(
         findings += [one for page in pages for one in _cookies(app, page)]
 
         with _nothing_leaves(flusher), app.test_client() as client:
-            visit = _Visit(app, flusher, client, urljoin(pages[0], "/"))
+            visit = _Visit(app, flusher, client, urljoin([*pages, base][0], "/"))
             findings += visit.script()
             findings += [one for page in pages for one in visit.look_at(page)]
 
@@ -287,7 +289,6 @@ class _Visit:
         """Ask for what each page needs of the app: the script, and the place that
         takes calls back."""
         url = urljoin(self._start, self._url_for("static", filename="mengpaneel.js"))
-
         response = self._client.get(url, headers=_BROWSER, buffered=True)
 
         if response.status_code != 200 or "javascript" not in response.content_type:
@@ -311,7 +312,6 @@ class _Visit:
         origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
         headers = {**_BROWSER, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
         headers |= {"Sec-Fetch-Site": "same-origin", "Origin": origin, "Accept": "*/*"}
-
         response = self._client.post(
             url,
             data=json.dumps(body),
@@ -339,7 +339,7 @@ class _Visit:
         name = urlsplit(url).path
 
         try:
-            url, response = self._open(url)
+            url, response, body = self._open(url)
         except Exception as error:
             yield Finding(Level.ERROR, f"{name}: the view raises {error!r}")
             return
@@ -352,20 +352,21 @@ class _Visit:
         if response.status_code != 200:
             text = f"{name}: is answered with {response.status}"
             yield Finding(Level.WARNING, text, "name a page that exists")
+            return
 
-        reason = self._decline(response)
+        reason = self._decline(response, body)
 
         if reason:
             yield self._not_with_the_page(name, reason)
 
-        if reason in ("", _SHARED):
-            yield from self._policies(name, url, response)
+        if reason in ("", _SHARED, _NO_CONSENT):
+            yield from self._policies(name, url, response, body)
         elif reason == _NO_SCRIPTS:
             # The script isn't there to be kept from running.
-            for finding in self._policies(name, url, response):
+            for finding in self._policies(name, url, response, body):
                 yield dataclasses.replace(finding, level=Level.WARNING)
 
-    def _open(self, url: str) -> tuple[str, Response]:
+    def _open(self, url: str) -> tuple[str, Response, bytes]:
         responses: list[Response] = []
 
         # The client's own doesn't tell whether the app streams it.
@@ -374,7 +375,7 @@ class _Visit:
 
         for _ in range(_MOST_REDIRECTS):
             with request_finished.connected_to(receive, self._app):
-                self._client.get(url, headers=_BROWSER, buffered=True)
+                body = self._client.get(url, headers=_BROWSER, buffered=True).data
 
             response = responses[-1]
             target = urljoin(url, response.headers.get("Location", url))
@@ -387,15 +388,26 @@ class _Visit:
 
             url = target
 
-        return url, response
+        if response.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
 
-    def _decline(self, response: Response) -> str:
+        return url, response, body
+
+    def _decline(self, response: Response, body: bytes) -> str:
         """Why calls couldn't go with a page; empty if they could."""
         visitor = Visitor(self._config, request)
         exchange = Exchange(request, response, visitor, Waiting.nothing())
 
         if visitor.consents is not True:
-            return "this visitor hasn't consented"
+            return _NO_CONSENT
+
+        if exchange.shared_cache_may_keep:
+            return _SHARED
+
+        # What runs after the extension may have compressed the page, or given it a
+        # policy.
+        if b' id="mengpaneel"' in body:
+            return ""
 
         try:
             injection.check(response)
@@ -403,15 +415,11 @@ class _Visit:
         except Declined as declined:
             return str(declined)
 
-        if exchange.shared_cache_may_keep:
-            return _SHARED
-
         return ""
 
     def _not_with_the_page(self, name: str, reason: str) -> Finding:
-        if "consent" in reason:
-            text = f"{name}: nothing is tracked: {reason}"
-            return Finding(Level.NOTE, text)
+        if reason == _NO_CONSENT:
+            return Finding(Level.NOTE, f"{name}: nothing is tracked: {reason}")
 
         if CLIENT_STRATEGIES.issuperset(self._config.strategies):
             level, then = Level.ERROR, "no other strategy is left to take them"
@@ -421,7 +429,9 @@ class _Visit:
         text = f"{name}: calls can't go with the page ({reason}): {then}"
         return Finding(level, text, _REMEDIES.get(reason, ""))
 
-    def _policies(self, name: str, url: str, response: Response) -> c.Iterator[Finding]:
+    def _policies(
+        self, name: str, url: str, response: Response, body: bytes
+    ) -> c.Iterator[Finding]:
         try:
             page = self._page(url)
         except Exception as error:
@@ -431,7 +441,7 @@ class _Visit:
         headers = response.headers
         policies = [
             *(one for text in headers.getlist(HEADER) for one in parse(text, url)),
-            *parse_page(_text(response), url),
+            *parse_page(body.decode("utf-8", "replace"), url),
         ]
         yield from judge(name, page, policies)
 
@@ -470,9 +480,3 @@ class _Visit:
             return self._app.url_for(
                 f"mengpaneel.{endpoint}", _external=False, **values
             )
-
-
-def _text(response: Response) -> str:
-    """The page, as far as it is there to be read."""
-    readable = response.is_sequence and "Content-Encoding" not in response.headers
-    return response.get_data().decode("utf-8", "replace") if readable else ""

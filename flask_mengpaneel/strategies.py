@@ -156,8 +156,14 @@ def hold(calls: CallLog, exchange: Exchange) -> None:
     :raises Declined: it can't hold them.
     """
     visitor = exchange.visitor
-    owner = visitor.known.after(calls)
-    entry = Entry.of(_stamped(calls, visitor), owner, visitor.known)
+    seen = visitor.known
+
+    # A new visitor gets ids with this very response, so that the calls are theirs
+    # whoever sits in front of the browser when they are made.
+    if visitor.can_remember and not exchange.shared_cache_may_keep:
+        seen = visitor.identity
+
+    entry = Entry.of(_stamped(calls, visitor, seen), seen.after(calls), seen)
     entries = [*exchange.waiting.entries, entry]
 
     try:
@@ -168,19 +174,20 @@ def hold(calls: CallLog, exchange: Exchange) -> None:
             raise Declined("the session can't hold so much")
 
         exchange.waiting.keep(entries)
+        visitor.is_introduced = seen is visitor.identity
     except Declined:
         raise
     except Exception as error:
         raise Declined(f"the session fails: {error!r}") from error
 
 
-def _stamped(calls: CallLog, visitor: Visitor) -> CallLog:
+def _stamped(calls: CallLog, visitor: Visitor, identity: Identity) -> CallLog:
     """Name in each event the person whom it happened to, and where.
 
     What the caller says of an event wins in the browser library, so the event stays
     with this person, whoever uses the browser when it is sent.
     """
-    identity = visitor.known.after([*calls.before_setup, *calls.setup])
+    identity = identity.after([*calls.before_setup, *calls.setup])
     page = _page_properties(visitor)
     tracking = []
 

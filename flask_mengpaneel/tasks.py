@@ -78,6 +78,7 @@ def deliver(
 
     raise self.retry(
         args=(None, [dataclasses.astuple(message) for message in left]),
+        argsrepr="(messages,)",
         countdown=backoff(self.request.retries, last.retry_after),
     )
 
@@ -179,7 +180,11 @@ class CeleryTransport(Transport):
                 return False
 
             self._celery().tasks[TASK].apply_async(
-                args=(batch.to_json(), []), producer=self._producer, retry=False
+                args=(batch.to_json(), []),
+                # Else it is computed for each task, and put into the worker's log.
+                argsrepr="(batch,)",
+                producer=self._producer,
+                retry=False,
             )
         except Exception as error:
             self._fail(error)

@@ -57,6 +57,8 @@ class Visitor:
         self._environ: dict[str, t.Any] = request.environ if request else {}
         #: What the visitor has chosen in this request: to be tracked, or not to be.
         self.opted: bool | None = None
+        #: Whether calls that the browser is going to make have the ids of `identity`.
+        self.is_introduced = False
         #: The new visitors with the same browser, one after each ``reset()``.
         self.successors: list[Identity] = []
 
@@ -286,16 +288,26 @@ class Visitor:
         if self.opted is not None:
             persistence.write_choice(response, request, config, self.opted)
 
-        if not config.cookie_persistence:
-            return
-
         if self.opted is False:
-            persistence.forget(response, request, config)
-        elif sent and self.comes_back and (not self.known or self._changed_by(sent)):
+            if config.cookie_persistence:
+                persistence.forget(response, request, config)
+        elif self.can_remember and self._is_news(sent):
             persistence.write(response, request, config, self._after(sent))
 
-    def _changed_by(self, sent: c.Iterable[Call]) -> bool:
+    @property
+    def can_remember(self) -> bool:
+        """Whether the response may tell the browser library who the visitor is."""
+        return (
+            self.consents is True
+            and self._config.cookie_persistence
+            and self.comes_back
+        )
+
+    def _is_news(self, sent: c.Sequence[Call]) -> bool:
         """Whether the library would remember something else after these calls."""
+        if not self.known:
+            return bool(sent) or self.is_introduced
+
         timers = self.cookie.get("__timers")
         timed = timers if isinstance(timers, dict) else {}
         return any(

@@ -364,6 +364,28 @@ def test_a_page_that_takes_no_calls_is_said(
     assert line.startswith("warning: ")
 
 
+def test_a_page_that_is_compressed_afterwards_is_fine(
+    mengpaneel: Mengpaneel,
+) -> None:
+    app = Flask("shop")
+    app.secret_key = "secret"
+    app.config.update(MENGPANEEL_TOKEN="token", MENGPANEEL_SPOOL=None)
+
+    # Registered before the extension, and so run after it.
+    @app.after_request
+    def compress(response: Response) -> Response:
+        if response.is_sequence and "gzip" in request.headers["Accept-Encoding"]:
+            response.set_data(gzip.compress(response.get_data()))
+            response.headers["Content-Encoding"] = "gzip"
+
+        return response
+
+    mengpaneel.init_app(app)
+    app.add_url_rule("/", view_func=lambda: PAGE)
+
+    assert lines(app) == []
+
+
 def test_a_page_that_takes_no_calls_loses_them_if_nothing_else_does(
     serve: CreateApp,
 ) -> None:
@@ -387,10 +409,12 @@ def test_nothing_that_views_track_is_sent(
     assert len(transport.batches) == 1
 
 
-def test_a_visitor_without_consent_is_a_note(serve: CreateApp) -> None:
-    (line,) = lines(serve(consent=lambda: None))
+def test_a_page_is_judged_though_nobody_has_consented(serve: CreateApp) -> None:
+    app = serve(**under("connect-src 'none'"), consent=lambda: None)
+    first, second = lines(app)
 
-    assert line == "note: /: nothing is tracked: this visitor hasn't consented"
+    assert first == "note: /: nothing is tracked: this visitor hasn't consented"
+    assert second.startswith("error: /: connect-src")
 
 
 def test_redirects_are_followed_within_the_site(app: Flask) -> None:
@@ -413,7 +437,9 @@ def test_redirects_are_followed_within_the_site(app: Flask) -> None:
 
 
 def test_a_page_that_is_not_there_is_said(app: Flask) -> None:
-    assert lines(app, "/none")[0].startswith("warning: /none: is answered with 404")
+    (line,) = lines(app, "/none")
+
+    assert line.startswith("warning: /none: is answered with 404")
 
 
 def test_a_view_that_raises_is_said(app: Flask) -> None:

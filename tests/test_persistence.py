@@ -75,7 +75,7 @@ def test_reading_never_raises(value: str) -> None:
 
     assert isinstance(cookie, dict)
     Identity.from_cookie(cookie)
-    Persistence(cookie)
+    Persistence(cookie, Identity())
 
 
 values = st.recursive(

@@ -35,7 +35,7 @@ def chromium() -> c.Iterator[Browser]:
 def context(chromium: Browser) -> c.Iterator[BrowserContext]:
     """A browser profile without history."""
     context = chromium.new_context()
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     yield context
     context.close()
 

@@ -332,10 +332,8 @@ def _same(found: t.Any, expected: t.Any) -> None:
 
 def _true(entry: Entry, event: dict[str, Json]) -> bool:
     """Whether an event has the time and the page at which it was recorded."""
-    return (
-        entry.earliest - 0.05 <= event["time"] <= entry.latest + 0.05
-        and event.get("$current_url", "") == entry.url
-    )
+    in_time = entry.earliest - 0.05 <= event["time"] <= entry.latest + 0.05
+    return bool(in_time and event.get("$current_url", "") == entry.url)
 
 
 def _page_url() -> str:

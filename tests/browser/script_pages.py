@@ -37,7 +37,7 @@ def track(event: str, number: int = 0, **properties: Json) -> list[Json]:
     return [["track"], [event, {**properties, **stamp}]]
 
 
-def wait_until(condition: c.Callable[[], t.Any], seconds: float = 10) -> t.Any:
+def wait_until(condition: c.Callable[[], t.Any], seconds: float = 20) -> t.Any:
     """Wait for a condition, and return its value; the last one after the deadline."""
     deadline = time.monotonic() + seconds
 

@@ -20,11 +20,16 @@ OpenShop = c.Callable[..., Shop]
 
 @pytest.fixture
 def open_shop(tmp_path: Path) -> c.Iterator[OpenShop]:
-    """Opens a shop all of whose pages are under a policy."""
+    """Opens a shop all of whose pages are under a policy.
+
+    The extension sees the policy if it is set early: Flask runs first what was
+    registered last.
+    """
     shops: list[Shop] = []
 
-    def open_(policy: str, **settings: t.Any) -> Shop:
-        shop = Shop(tmp_path / "shop", prepare=_prepare(policy), **settings)
+    def open_(policy: str, early: bool = False, **settings: t.Any) -> Shop:
+        settings["finish" if early else "prepare"] = _under(policy)
+        shop = Shop(tmp_path / "shop", **settings)
         shop.bare = True
         shops.append(shop)
         return shop
@@ -35,7 +40,7 @@ def open_shop(tmp_path: Path) -> c.Iterator[OpenShop]:
         shop.close()
 
 
-def _prepare(policy: str) -> c.Callable[[Flask], None]:
+def _under(policy: str) -> c.Callable[[Flask], None]:
     def prepare(app: Flask) -> None:
         @app.after_request
         def after(response: t.Any) -> t.Any:
@@ -110,7 +115,7 @@ def test_what_it_warns_of_goes_another_way(
 def test_what_may_not_run_is_left_to_the_server(
     open_shop: OpenShop, page: Tab, policy: str
 ) -> None:
-    shop = open_shop(policy)
+    shop = open_shop(policy, early=True)
     assert _said(shop) == {"warning"}
 
     page.goto(f"{shop.url}/products/1")
@@ -121,11 +126,13 @@ def test_what_may_not_run_is_left_to_the_server(
 @pytest.mark.parametrize(
     "policy",
     [
+        "script-src 'none'",
         "script-src 'nonce-other'",
         "script-src 'strict-dynamic' 'self'",
         "script-src http://127.0.0.1:1",
         "script-src 'self', script-src https:",
         "img-src 'self'; default-src https: 'unsafe-inline'",
+        "sandbox",
         "connect-src 'none'",
         "connect-src HOST/_mengpaneel/other",
     ],

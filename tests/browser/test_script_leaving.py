@@ -93,7 +93,7 @@ def test_nothing_is_lost_between_pages(
 ) -> None:
     due = prepare(site, wait, way)
     visit(site, context, wait, way)
-    wait_until(lambda: len(arrived(site)) >= len(due), 5)
+    wait_until(lambda: len(arrived(site)) >= len(due), 20)
     assert sorted(arrived(site)) == sorted(due)
     assert in_order(arrived(site))
 
