@@ -419,6 +419,8 @@ class Delivery:
         self.tracker = tracker
         self.ledger = ledger
         self.spool = spool
+        #: Whether a background transport delivers with it.
+        self.in_background = False
         self._report = report
         self._post = post or Http(config.api_host)
         self._headers = _headers(config.token or "")
@@ -650,27 +652,36 @@ class Delivery:
 
         return self._dropped(parcel, f"{reason}; the spool takes nothing")
 
-    def keep_batch(self, batch: Batch, reason: str, row: int = 0) -> list[Dropped]:
-        """Put a batch into the spool as it is; drop it if there is none to take it.
+    def keep_batches(
+        self, batches: c.Sequence[tuple[Batch, int]], reason: str
+    ) -> list[Dropped]:
+        """Put batches into the spool as they are; drop them if there is none.
 
         As with :meth:`keep`.
 
-        :param row: where it is in the spool already.
+        :param batches: with their rows in the spool, or 0 if they aren't there yet.
         """
-        if self.spool is not None:
-            if row:
-                self.spool.release([row], reason)
-                return []
+        stored = [row for _, row in batches if row]
+        plain = [batch for batch, row in batches if not row]
 
-            if self.spool.put([wrap(batch)], reason):
-                return []
+        if stored:
+            assert self.spool is not None
+            self.spool.release(stored, reason)
 
-        messages, dropped = self.pack(batch)
-        self.count_dropped(dropped)
+        if not plain or (
+            self.spool is not None
+            and self.spool.put([wrap(batch) for batch in plain], reason)
+        ):
+            return []
+
+        packed = [self.pack(batch) for batch in plain]
+
+        for _, dropped in packed:
+            self.count_dropped(dropped)
 
         return [
             told
-            for parcel in parcels(messages)
+            for parcel in parcels(m for messages, _ in packed for m in messages)
             for told in self._dropped(parcel, reason)
         ]
 

@@ -120,7 +120,9 @@ def examine(
     if "ClientSide" in config.strategies:
         base = f"https://{app.config['SERVER_NAME'] or 'localhost'}/"
         pages = [urljoin(base, url) for url in urls]
-        findings += [one for page in pages for one in _cookies(app, page)]
+
+        if "Delayed" in config.strategies:
+            findings += [one for page in pages for one in _cookies(app, page)]
 
         with _nothing_leaves(flusher), app.test_client() as client:
             visit = _Visit(app, flusher, client, urljoin([*pages, base][0], "/"))

@@ -216,7 +216,7 @@ class Flusher:
         for entry in exchange.waiting.entries:
             if not entry.is_of(exchange.visitor.known, calls):
                 others.append(entry)
-            elif entry.at < oldest:
+            elif entry.at < oldest or not self._replaying:
                 late.append(entry)
             else:
                 ours.append(entry)

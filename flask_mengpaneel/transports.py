@@ -90,12 +90,19 @@ class InlineTransport(Transport):
 
     def send(self, batch: Batch) -> bool:
         """Deliver the batch; what can't be delivered in time is kept or reported."""
+        process.on_exit(self)
         deliver = self.delivery.defer(batch)
 
         if not process.after_response(deliver):
             deliver()
 
         return True
+
+    def close(self) -> None:
+        """Finish: the process ends."""
+        # A background transport does it when it has nothing left.
+        if not self.delivery.in_background:
+            self.delivery.close()
 
 
 #: A batch, and its row in the spool or 0.
@@ -156,6 +163,7 @@ class ThreadTransport(Transport):
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self._spool = delivery.spool
+        delivery.in_background = True
         self._room = MOST_WAITING if self._spool is None else MOST_WAITING_WITH_SPOOL
         self._reset()
         delivery.ledger.add_place(self._count)
@@ -586,7 +594,13 @@ class ThreadTransport(Transport):
         return self._storing > 0 or self._telling > 0
 
     def _over(self) -> bool:
-        if self._queue or self._building or self._in_hand or self._busy:
+        if (
+            self._queue
+            or self._building
+            or self._draining
+            or self._in_hand
+            or self._busy
+        ):
             return False
 
         # What has to pause until after the end isn't waited for.
@@ -611,8 +625,7 @@ class ThreadTransport(Transport):
             for parcel in waiting:
                 told += delivery.keep(parcel, AT_EXIT)
 
-            for batch, row in queued:
-                told += delivery.keep_batch(batch, AT_EXIT, row)
+            told += delivery.keep_batches(queued, AT_EXIT)
 
         delivery.tell(told)
 

@@ -530,9 +530,13 @@ def test_a_session_that_browsers_refuse_is_an_error(
         {"SESSION_COOKIE_DOMAIN": "localhost"},
         {"SESSION_COOKIE_SAMESITE": "None", "SESSION_COOKIE_SECURE": True},
         {"SESSION_COOKIE_NAME": "__Host-s", "SESSION_COOKIE_SECURE": True},
+        {
+            "SESSION_COOKIE_SAMESITE": "None",
+            "strategies": ["ClientSide", "ServerSide"],
+        },
     ],
 )
-def test_a_session_that_browsers_take_is_no_finding(
+def test_a_session_that_loses_nothing_is_no_finding(
     serve: CreateApp, settings: dict[str, t.Any]
 ) -> None:
     assert lines(serve(**settings)) == []
