@@ -80,11 +80,12 @@ const live = (mixpanel) => {
 }
 
 const perform = (call) => {
-	const direct = /people|alias|identify|_group|track$|track_[pw]/.test(call[0][0])
+	const direct = /people|alias|identify|_group|^track/.test(call[0][0])
 
 	debug && console.debug("Mengpaneel", JSON.stringify(call), debug)
 	if (direct && main.get_property("$user_id")) twin.identify(main.get_distinct_id())
 	make(direct ? twin : main, call)
+	main.unregister("__alias")
 }
 
 const flush = () =>
@@ -149,7 +150,7 @@ const back = (items, doubt) => {
 }
 
 const adopt = () => {
-	if (window.mixpanel && !main)
+	if (window.mixpanel)
 		mixpanel.push(function () {
 			main || live(this)
 		})
@@ -191,7 +192,7 @@ const boot = () => {
 		root._i.push([token, init, name])
 	}
 	script.nonce = nonce
-	script.onload = script.one = check
+	script.onload = script.onerror = check
 
 	const createScriptURL = () => page.library
 	script.src = safely(() => trustedTypes.createPolicy("mengpaneel", { createScriptURL }).createScriptURL("")) || page.library
@@ -231,7 +232,7 @@ const announces = (url) =>
 		return (
 			ours(href) &&
 			!href.startsWith(main.config.api_host) &&
-			!(dataset.exclude || "//").split(" ").some((url) => pathname.startsWith(url))
+			!dataset.exclude?.split(" ").some((url) => url && pathname.startsWith(url))
 		)
 	})
 
@@ -258,17 +259,13 @@ window.fetch = async function (input, init) {
 	return response
 }
 
-const { prototype } = XMLHttpRequest
-const { open } = prototype
+const { open } = XMLHttpRequest.prototype
 
-function listen() {
-	receive(this.responseURL, (name) => this.getResponseHeader(name))
-}
-
-prototype.open = function (method, url) {
+XMLHttpRequest.prototype.open = function (method, url) {
 	open.apply(this, arguments)
 
 	if (announces(url)) {
+		const listen = () => receive(this.responseURL, (name) => this.getResponseHeader(name))
 		this.setRequestHeader(capable, "true")
 		this.addEventListener("readystatechange", listen, { once: true })
 	}
