@@ -93,9 +93,7 @@ def shop(url: str, events: int = 1) -> tuple[Flask, Mengpaneel]:
     :param url: where events go.
     :param events: how many a tracking view records.
     """
-    mengpaneel = Mengpaneel(
-        token=TOKEN, api_host=url, spool=None, transport="thread"
-    )
+    mengpaneel = Mengpaneel(token=TOKEN, api_host=url, spool=None, transport="thread")
 
     def track() -> None:
         for _ in range(events):
@@ -129,4 +127,6 @@ def _start_response(
 
 def response(app: Flask, path: str, headers: c.Mapping[str, str]) -> Response:
     """What the app answers."""
-    return t.cast(Response, app.test_client(use_cookies=False).get(path, headers=headers))
+    return t.cast(
+        Response, app.test_client(use_cookies=False).get(path, headers=headers)
+    )

@@ -16,8 +16,8 @@ from flask import (
     send_from_directory,
 )
 
-from .config import Config, Unset
-from .delivery import Delivery
+from .config import Config
+from .delivery import Delivery, open_spool
 from .fallback import Fallback, Signer
 from .flusher import PREFIX, Flusher
 from .injection import static_folder
@@ -29,7 +29,6 @@ from .transports import InlineTransport, make_transport
 
 if t.TYPE_CHECKING:
     from .inspector import Inspector
-    from .spool import Spool
 
 
 class Mengpaneel(Recorder):
@@ -165,7 +164,7 @@ def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher
         ledger,
         report,
         post=inspector.post if inspector else None,
-        spool=_spool(app, config),
+        spool=open_spool(config, app.instance_path) if config.active else None,
     )
     return Flusher(
         app,
@@ -187,28 +186,6 @@ def _celery(reference: weakref.ref[Flask]) -> t.Any:
         )
 
     return app.extensions["celery"]
-
-
-def _spool(app: Flask, config: Config) -> Spool | None:
-    from .spool import Spool, SpoolError
-
-    if config.spool is None or not config.active:
-        return None
-
-    if isinstance(config.spool, Unset):
-        return Spool(Path(app.instance_path) / "mengpaneel-spool.sqlite3")
-
-    spool = Spool(config.spool)
-
-    try:
-        spool.check()
-    except SpoolError as error:
-        raise ValueError(
-            f"MENGPANEEL_SPOOL is {str(config.spool)!r}; it must be the path of a file"
-            f" that can be written: {error}."
-        ) from None
-
-    return spool
 
 
 def _inspector(app: Flask, config: Config) -> Inspector | None:

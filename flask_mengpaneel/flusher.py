@@ -62,6 +62,7 @@ class Flusher:
         self.config = config
         self.ledger = ledger
         self.background = background
+        self._has_looked = False
         self.signer = signer
         self.inline = inline
         self._client_side = ClientSide(config, app, signer)
@@ -119,21 +120,40 @@ class Flusher:
         request = request_at_hand()
         assert request is not None, "Flask calls this in a request"
 
-        # The inspector is no page of the app's: it must not use up what waits.
-        if request.environ["PATH_INFO"].startswith(PREFIX):
-            return response
+        if not self._has_looked:
+            self._has_looked = True
+            self._look()
 
         try:
-            self._respond(manager_of(request), request, response)
+            manager = manager_of(request)
+
+            # Most requests have neither calls nor a cookie, and are no pages: they
+            # pay for nothing else.
+            if (
+                manager is None
+                and "HTTP_COOKIE" not in request.environ
+                and not injection.may_be_page(response)
+            ):
+                return response
+
+            # The inspector is no page of the app's: it must not use up what waits.
+            if not request.environ["PATH_INFO"].startswith(PREFIX):
+                self._respond(manager, request, response)
         except Exception as error:
             self.trouble("the response was left as it was", error)
 
         return response
 
+    def _look(self) -> None:
+        try:
+            if self.background is not None:
+                self.background.look()
+        except Exception as error:
+            self.trouble("what other processes left could not be sent", error)
+
     def teardown_request(self, _error: BaseException | None) -> None:
         """Send what was recorded when the response was gone, or when there was none."""
-        request = request_at_hand()
-        manager = manager_of(request) if request is not None else None
+        manager = manager_of(None)
 
         if manager is None:
             return
@@ -148,7 +168,6 @@ class Flusher:
     def _respond(
         self, manager: Manager | None, request: Request, response: Response
     ) -> None:
-        # Most requests have neither calls nor a cookie: they pay for nothing else.
         cookies = "HTTP_COOKIE" in request.environ
         waiting = Waiting(request) if cookies else Waiting.nothing()
 
@@ -176,7 +195,7 @@ class Flusher:
             waiting.keep([])
 
         ours, late, others = self._sort(calls, exchange)
-        exchange.entries = [] if visitor.is_prefetch else ours
+        exchange.entries = [] if ours and visitor.is_prefetch else ours
         outcome = None
 
         if calls:

@@ -152,12 +152,14 @@ def check(response: Response) -> None:
 
     :raises Declined: it isn't.
     """
-    headers = {name.lower(): value for name, value in response.headers}
-    content_type = headers.get("content-type", "").lower()
-    status = response.status_code
+    # First, since it is why most responses are declined.
+    content_type = response.headers.get("Content-Type", "").lower()
 
     if content_type.partition(";")[0].strip() not in HTML:
         raise Declined("not HTML")
+
+    headers = {name.lower(): value for name, value in response.headers}
+    status = response.status_code
 
     if status in REDIRECTS or status in (204, 205, 206, 304) or status < 200:
         raise Declined(f"browsers don't show what comes with {status}")
@@ -246,6 +248,10 @@ def keep_private(response: Response) -> None:
 _ADDRESS = ("SCRIPT_NAME", "HTTP_HOST", "wsgi.url_scheme")
 
 
+#: The URL of the script, the data of a page without calls, and its snippet.
+_Fixed: t.TypeAlias = "tuple[str, dict[str, t.Any], bytes]"
+
+
 class Script:
     """The part of a page that loads the browser library."""
 
@@ -253,7 +259,7 @@ class Script:
         self._config = config
         self._app = app
         self._signer = signer
-        self._boots: dict[tuple[str | None, ...], bytes] = {}
+        self._fixed: dict[tuple[str | None, ...], _Fixed] = {}
 
     def snippet(
         self,
@@ -266,37 +272,33 @@ class Script:
         :param calls: hand-overs, for a page that has calls.
         """
         nonce = self._nonce()
-
-        if calls is None and nonce is None:
-            return self._boot(request.environ)
-
-        data = self._data()
+        url, data, boot = self._at(request.environ)
 
         if calls is None:
-            return snippet(self._url(), data, nonce)
+            return snippet(url, data, nonce) if nonce else boot
 
-        data["calls"] = calls
+        data = {**data, "calls": calls}
 
         if self._app.debug:
             data["debug"] = {"strategy": "ClientSide", "declined": dict(declined or {})}
 
         sign = self._signer.sign if self._signer else None
-        return snippet(self._url(), data, nonce, sign)
+        return snippet(url, data, nonce, sign)
 
-    def _boot(self, environ: c.Mapping[str, t.Any]) -> bytes:
-        """The snippet of a page without calls: always the same one at one address."""
+    def _at(self, environ: c.Mapping[str, t.Any]) -> _Fixed:
+        """What is always the same at one address."""
         address = tuple(map(environ.get, _ADDRESS))
-        boot = self._boots.get(address)
+        fixed = self._fixed.get(address)
 
-        if boot is None:
+        if fixed is None:
             # Anybody may ask for any host.
-            if len(self._boots) >= 16:
-                self._boots.clear()
+            if len(self._fixed) >= 16:
+                self._fixed.clear()
 
-            boot = snippet(self._url(), self._data())
-            self._boots[address] = boot
+            url, data = self._url(), self._data()
+            fixed = self._fixed[address] = url, data, snippet(url, data)
 
-        return boot
+        return fixed
 
     def _data(self) -> dict[str, t.Any]:
         config = self._config

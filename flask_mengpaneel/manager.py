@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import contextlib
 import marshal
 import os
@@ -165,9 +164,9 @@ class Manager(Recorder):
             properties["time"] = self._now()
 
         if "$insert_id" not in properties:
-            properties["$insert_id"] = binascii.hexlify(os.urandom(16)).decode()
+            properties["$insert_id"] = os.urandom(16).hex()
 
-        if call.event in self._timers:
+        if self._timers and call.event in self._timers:
             self._stop_clock(call.event, properties)
 
     def _stop_clock(self, event: str, properties: dict[str, t.Any]) -> None:
@@ -315,10 +314,17 @@ def manager_at_hand() -> Manager:
     return manager
 
 
-def manager_of(request: Request) -> Manager | None:
-    """The manager of a request, if anything was recorded in it."""
+def manager_of(request: Request | None) -> Manager | None:
+    """The manager of a request, if anything was recorded in it.
+
+    :param request: ``None`` looks for the one at hand, where there is a manager.
+    """
     manager: Manager | None = _g().get("_mengpaneel")
-    return manager if manager is not None and manager._request is request else None
+
+    if manager is None:
+        return None
+
+    return manager if manager._request is (request or request_at_hand()) else None
 
 
 def leave(manager: Manager) -> None:

@@ -128,6 +128,9 @@ class Identity:
     @classmethod
     def from_cookie(cls, cookie: c.Mapping[str, Json]) -> Identity:
         """Read the ids that the library keeps."""
+        if not cookie:
+            return NOBODY
+
         device_id = _id(cookie.get("$device_id"))
         user_id = _id(cookie.get("$user_id"))
         distinct_id = _id(cookie.get("distinct_id"))
@@ -140,6 +143,10 @@ class Identity:
             distinct_id = None
 
         return cls(device_id, user_id, None if distinct_id == user_id else distinct_id)
+
+
+#: Whoever hasn't any ids.
+NOBODY = Identity()
 
 
 def _id(value: t.Any) -> str | None:
@@ -312,12 +319,24 @@ def read(value: str) -> dict[str, Json]:
     if not isinstance(cookie, dict):
         return {}
 
+    try:
+        # In one go, as nearly every cookie can be taken.
+        kept = t.cast("dict[str, Json]", plain(cookie))
+    except ValueError:
+        kept = None
+
+    if kept is not None and _depth(kept) <= _MAX_DEPTH + 1:
+        return kept
+
     return {
         name: kept
         for name, kept in ((plain(name), _sane(kept)) for name, kept in cookie.items())
         if kept is not _INSANE and isinstance(name, str)
     }
 
+
+# As JavaScript's `encodeURIComponent` does; the JSON is ASCII.
+_ESCAPED = {code: quote(chr(code), safe="!'()*-._~") for code in range(128)}
 
 _INSANE = object()
 
@@ -346,7 +365,7 @@ def write(
     response: Response, request: Request, config: Config, cookie: dict[str, Json]
 ) -> None:
     """Set the library's cookie as the library would have written it."""
-    value = quote(dumps(cookie), safe="!'()*-._~")
+    value = dumps(cookie).translate(_ESCAPED)
 
     if len(config.cookie_name) + len(value) < _MAX_COOKIE:
         _set(response, request, config, config.cookie_name, value)

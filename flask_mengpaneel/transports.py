@@ -72,6 +72,9 @@ class Transport(ABC):
         """Wait until nothing is left to send; ``True`` if nothing is."""
         return True
 
+    def look(self) -> None:
+        """Send what other processes have left, as this one serves its first request."""
+
     def close(self) -> None:
         """Finish: the process ends."""
         return None
@@ -291,10 +294,7 @@ class ThreadTransport(Transport):
         return bool(fits or rows)
 
     def look(self) -> None:
-        """Send what other processes left in the spool, if they did.
-
-        For the first request that a process serves.
-        """
+        """Send what other processes left in the spool, if they did."""
         if self._spool is not None and self._spool.path.exists():
             with self._lock:
                 self._started()

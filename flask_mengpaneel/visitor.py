@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import collections.abc as c
 import copy
+import functools
 import ipaddress
 import logging
 import time
 import typing as t
 from urllib.parse import quote
-
-from werkzeug.utils import cached_property
 
 from . import persistence
 from .calls import Call, Json
@@ -26,9 +25,6 @@ logger = logging.getLogger("flask_mengpaneel")
 
 # https://fetch.spec.whatwg.org/#concept-request-destination
 _PAGES = frozenset({"document", "iframe", "frame", "embed", "object", "fencedframe"})
-
-# What every browser calls itself; the last is Flask's test client.
-_BROWSERS = ("Mozilla/", "Opera/", "Werkzeug/")
 
 # The last three are Turbo's and those of older browsers.
 _PREFETCH = ("HTTP_SEC_PURPOSE", "HTTP_X_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
@@ -72,8 +68,12 @@ class Visitor:
         webhook, a command-line client or an app.
         """
         agent = self.user_agent
+        # The third is Flask's test client. As one expression: each request that
+        # tracks asks this several times.
         return (
-            any(name in agent for name in _BROWSERS)
+            "Mozilla/" in agent
+            or "Opera/" in agent
+            or "Werkzeug/" in agent
             or self._environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
         )
 
@@ -162,7 +162,7 @@ class Visitor:
 
     # -- who
 
-    @cached_property
+    @functools.cached_property
     def cookie(self) -> c.Mapping[str, Json]:
         """What the browser library keeps in its cookie; empty if there is none."""
         name = self._config.cookie_name
@@ -172,12 +172,12 @@ class Visitor:
 
         return persistence.read(self._request.cookies.get(name, ""))
 
-    @cached_property
+    @functools.cached_property
     def known(self) -> Identity:
         """The ids that the browser library has for this visitor."""
         return Identity.from_cookie(self.cookie)
 
-    @cached_property
+    @functools.cached_property
     def identity(self) -> Identity:
         """The ids for what the server sends: the known ones, else a new device's."""
         if self.known or self._request is None:
@@ -209,7 +209,7 @@ class Visitor:
 
     # -- may we
 
-    @cached_property
+    @functools.cached_property
     def consents(self) -> bool | None:
         """Whether the visitor may be tracked; ``None``: not asked yet.
 
