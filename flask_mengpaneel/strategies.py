@@ -338,14 +338,14 @@ def _merged_log(calls: CallLog, entries: c.Sequence[Entry]) -> CallLog:
 def _hand_overs(calls: CallLog, entries: c.Sequence[Entry]) -> list[t.Any]:
     """The calls in the order in which they are to be made, by what is made once.
 
-    A page that is shown again makes nothing but its set-up calls again.
+    A page that is shown again, perhaps after its visitor has signed out, makes none
+    of its calls again, and doesn't identify anybody.
     """
-    parts = [(entry.id, entry.calls) for entry in entries]
-    parts.append((uuid.uuid4().hex[:12], calls))
-    setup = _merged_log(calls, entries).setup
+    own = uuid.uuid4().hex[:12]
+    parts = [*((entry.id, entry.calls) for entry in entries), (own, calls)]
     hand_overs = [
         *((f"{id}b", part.before_setup) for id, part in parts),
-        (None, setup),
+        (f"{own}s", _merged_log(calls, entries).setup),
         *((id, part.tracking) for id, part in parts),
     ]
     return [
