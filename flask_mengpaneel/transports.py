@@ -72,7 +72,7 @@ class Transport(ABC):
         """Wait until nothing is left to send; ``True`` if nothing is."""
         return True
 
-    def look(self) -> None:
+    def look(self) -> None:  # noqa: B027
         """Send what other processes have left, as this one serves its first request."""
 
     def close(self) -> None:
