@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import collections.abc as c
-import contextlib
 import logging
 import time
 import typing as t
 
 from . import injection, signals
 from .calls import Call, CallLog
-from .manager import Manager, leave, manager_of, request_at_hand
+from .manager import Manager, current_request, leave, manager_of_request
 from .outcomes import Declined, Outcome
 from .persistence import Identity
 from .strategies import (
@@ -117,34 +116,16 @@ class Flusher:
 
     def after_request(self, response: Response) -> Response:
         """Let a response carry the calls of its request, and those that wait for it."""
-        request = request_at_hand()
-        assert request is not None, "Flask calls this in a request"
-
-        if not self._has_looked:
-            self._has_looked = True
-            self._look()
-
         try:
-            manager = manager_of(request)
-
-            # Most requests have neither calls nor a cookie, and are no pages: they
-            # pay for nothing else.
-            if (
-                manager is None
-                and "HTTP_COOKIE" not in request.environ
-                and not injection.may_be_page(response)
-            ):
-                return response
-
-            # The inspector is no page of the app's: it must not use up what waits.
-            if not request.environ["PATH_INFO"].startswith(PREFIX):
-                self._respond(manager, request, response)
+            self._respond(manager_of_request(), current_request(), response)
         except Exception as error:
             self.trouble("the response was left as it was", error)
 
         return response
 
     def _look(self) -> None:
+        self._has_looked = True
+
         try:
             if self.background is not None:
                 self.background.look()
@@ -153,7 +134,7 @@ class Flusher:
 
     def teardown_request(self, _error: BaseException | None) -> None:
         """Send what was recorded when the response was gone, or when there was none."""
-        manager = manager_of(None)
+        manager = manager_of_request()
 
         if manager is None:
             return
@@ -168,11 +149,26 @@ class Flusher:
     def _respond(
         self, manager: Manager | None, request: Request, response: Response
     ) -> None:
-        cookies = "HTTP_COOKIE" in request.environ
+        environ = request.environ
+        cookies = "HTTP_COOKIE" in environ
+        may_be_page = self._boots and injection.may_be_page(response)
+
+        if not self._has_looked:
+            self._look()
+
+        # Most requests have neither calls nor a cookie, and are no pages: they pay for
+        # nothing else. And the inspector's pages must not use up what waits.
+        if (manager is None and not cookies and not may_be_page) or (
+            environ["PATH_INFO"].startswith(PREFIX)
+        ):
+            return
+
         waiting = Waiting(request) if cookies else Waiting.nothing()
 
         if manager is None and not waiting.entries:
-            self._boot(request, response)
+            if may_be_page:
+                self._boot(request, response, Visitor(self.config, request))
+
             return
 
         visitor = manager.visitor if manager else Visitor(self.config, request)
@@ -184,7 +180,10 @@ class Flusher:
         else:
             self._carry(calls, exchange, manager.strategy if manager else None)
 
-        if not exchange.shared_cache_may_keep:
+        if may_be_page and not exchange.carries:
+            self._boot(request, response, visitor)
+
+        if visitor.has_news(exchange.sent) and not exchange.shared_cache_may_keep:
             visitor.remember(response, exchange.sent)
 
     def _carry(self, calls: CallLog, exchange: Exchange, insisted: str | None) -> None:
@@ -205,9 +204,6 @@ class Flusher:
 
         if outcome and not self._all[outcome.strategy].hands_over:
             exchange.sent = outcome.calls
-
-        if not exchange.carries and visitor.consents:
-            self._boot(exchange.request, exchange.response)
 
         for entry in late:
             outcome = self._ask(self._server_chain, entry.calls, visitor, None)
@@ -255,20 +251,16 @@ class Flusher:
             self.ledger.drop("no consent yet", records)
             logger.debug("Calls without consent were dropped: %s", reason)
 
-    def _boot(self, request: Request, response: Response) -> None:
+    def _boot(self, request: Request, response: Response, visitor: Visitor) -> None:
         """Load the browser library on a page that has no calls of its own."""
-        if not self._boots or not injection.may_be_page(response):
-            return
-
-        visitor = Visitor(self.config, request)
-
         if visitor.consents is not True:
             return
 
-        with contextlib.suppress(Declined):
-            self._client_side.boot(
-                Exchange(request, response, visitor, Waiting.nothing())
-            )
+        try:
+            self._client_side.boot(request, response, visitor)
+        except Declined:
+            # There is nothing that another strategy could take.
+            pass
 
     def take_back(self, calls: CallLog, request: Request, response: Response) -> None:
         """Send calls from the server that a browser couldn't make."""
@@ -276,7 +268,10 @@ class Flusher:
 
         if visitor.consents and calls:
             outcome = self._ask(self._server_chain, calls, visitor, None)
-            visitor.remember(response, outcome.calls if outcome else ())
+            sent = outcome.calls if outcome else ()
+
+            if visitor.has_news(sent):
+                visitor.remember(response, sent)
 
     # -- the end of a job, or of what a request did after its response
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections.abc as c
 import contextlib
 import marshal
 import os
 import time
 import typing as t
 
-from flask import current_app, g, request
+from flask import current_app, g, has_app_context, request
 
 from .calls import Call, CallLog, Stage, dumps
 from .config import STRATEGIES
@@ -16,8 +17,6 @@ from .recorder import Recorder
 from .visitor import Visitor
 
 if t.TYPE_CHECKING:
-    import collections.abc as c
-
     from flask import Request
 
     from .flusher import Flusher
@@ -85,7 +84,7 @@ class Manager(Recorder):
         self.calls = CallLog()
         self._stage = Stage.TRACKING
         self._outer: list[Manager | None] = []
-        self._taken: list[Call] = []
+        self._taken: CallLog | None = None
         self._last_time = 0.0
         self._timers: dict[str, float] = {}
         self._recording: bool | None = None
@@ -228,11 +227,7 @@ class Manager(Recorder):
     def __exit__(self, *exc_info: object) -> None:
         outer = self._outer.pop()
 
-        if outer is None:
-            g.pop("_mengpaneel", None)
-        else:
-            g._mengpaneel = outer
-
+        _put_back(outer)
         self.flush()
 
     def flush(self) -> Outcome | None:
@@ -247,9 +242,11 @@ class Manager(Recorder):
         calls, self.calls = self.calls, CallLog()
 
         if calls:
-            # The calls before these have said who it is.
-            self._visitor.learn(self._taken)
-            self._taken = [*calls]
+            if self._taken is not None:
+                # The calls before these have said who it is.
+                self._visitor.learn([*self._taken])
+
+            self._taken = calls
 
         return calls
 
@@ -284,11 +281,8 @@ def manager_at_hand() -> Manager:
     :raises RuntimeError: this is neither a request nor a ``with Manager():`` block.
     """
     current = request_at_hand()
-
-    try:
-        manager: Manager | None = _g().get("_mengpaneel")
-    except RuntimeError:
-        manager = None
+    held = current_g().__dict__ if has_app_context() else {}
+    manager: Manager | None = held.get("_mengpaneel")
 
     # An app context that was pushed by hand is shared by the requests inside of it,
     # so what lies on `g` may be another unit's.
@@ -309,22 +303,19 @@ def manager_at_hand() -> Manager:
     if manager is None or manager._request is not current:
         manager = Manager.of_request(flusher, current)
 
-    g._mengpaneel = manager
+    held["_mengpaneel"] = manager
     manager._outer.append(outer)
     return manager
 
 
-def manager_of(request: Request | None) -> Manager | None:
-    """The manager of a request, if anything was recorded in it.
+def manager_of_request() -> Manager | None:
+    """The manager of the request at hand, if anything was recorded in it."""
+    manager: Manager | None = current_g().get("_mengpaneel")
 
-    :param request: ``None`` looks for the one at hand, where there is a manager.
-    """
-    manager: Manager | None = _g().get("_mengpaneel")
-
-    if manager is None:
+    if manager is None or manager._request is not request_at_hand():
         return None
 
-    return manager if manager._request is (request or request_at_hand()) else None
+    return manager
 
 
 def leave(manager: Manager) -> None:
@@ -337,23 +328,30 @@ def leave(manager: Manager) -> None:
     if manager._request is not None:
         manager._request.environ[_KEY] = manager
 
+    _put_back(outer)
+
+
+def _put_back(outer: Manager | None) -> None:
+    held = current_g().__dict__
+
     if outer is None:
-        g.pop("_mengpaneel", None)
+        held.pop("_mengpaneel", None)
     else:
-        g._mengpaneel = outer
+        held["_mengpaneel"] = outer
+
+
+# What is behind the proxies: looking it up at each use takes longer than the rest.
+current_request: c.Callable[[], Request]
+current_request = request._get_current_object  # type: ignore[attr-defined]
+current_g: c.Callable[[], t.Any] = g._get_current_object
 
 
 def request_at_hand() -> Request | None:
-    """The request itself, if there is one: looking it up through the proxy at each
-    use would take longer than everything else."""
+    """The request, if there is one."""
     try:
-        return t.cast("Request", request._get_current_object())  # type: ignore[attr-defined]
+        return current_request()
     except RuntimeError:
         return None
-
-
-def _g() -> t.Any:
-    return g._get_current_object()
 
 
 def _is_too_large(wire: list[t.Any]) -> bool:

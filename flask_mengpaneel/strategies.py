@@ -268,7 +268,7 @@ class ClientSide(Strategy):
         if exchange is None:
             raise Declined("not in a request")
 
-        page, at = self._page(exchange)
+        page, at = _page(exchange.request, exchange.response, visitor)
 
         if exchange.shared_cache_may_keep:
             raise Declined("shared caches may keep the page")
@@ -286,38 +286,35 @@ class ClientSide(Strategy):
         injection.keep_private(exchange.response)
         return exchange.made(_merged_log(calls, exchange.entries))
 
-    def boot(self, exchange: Exchange) -> None:
+    def boot(self, request: Request, response: Response, visitor: Visitor) -> None:
         """Load the browser library on a page that has no calls of its own.
 
         :raises Declined: this isn't a page.
         """
-        page, at = self._page(exchange)
-        injection.insert(
-            exchange.response, page, at, self._script.snippet(exchange.request)
-        )
-
-    def _page(self, exchange: Exchange) -> tuple[bytes, int]:
-        """The page, and where in it the script goes.
-
-        :raises Declined: this isn't a page that a browser will show.
-        """
-        injection.check(exchange.response)
-        _check_request(exchange)
-        return injection.find(exchange.response)
+        page, at = _page(request, response, visitor)
+        injection.insert(response, page, at, self._script.snippet(request))
 
 
-def _check_request(exchange: Exchange) -> None:
-    if exchange.request.method == "HEAD":
+def _page(request: Request, response: Response, visitor: Visitor) -> tuple[bytes, int]:
+    """The page, and where in it the script goes.
+
+    :raises Declined: this isn't a page that a browser will show.
+    """
+    injection.check(response)
+
+    if request.method == "HEAD":
         raise Declined("a HEAD request")
 
-    if not exchange.visitor.is_browser:
+    if not visitor.is_browser:
         raise Declined("the client is not a browser")
 
-    if exchange.visitor.is_blocked:
+    if visitor.is_blocked:
         raise Declined("the browser library is blocked in this browser")
 
-    if not exchange.visitor.is_page_view:
+    if not visitor.is_page_view:
         raise Declined("fetched by a script, not shown as a page")
+
+    return injection.find(response)
 
 
 def _merged_log(calls: CallLog, entries: c.Sequence[Entry]) -> CallLog:

@@ -149,10 +149,7 @@ class Visitor:
         """
         referrer = self._environ.get("HTTP_REFERER", "")
 
-        if not self._environ:
-            return [], ""
-
-        if self.is_page_view and self.is_browser:
+        if self._environ and self.is_browser and self.is_page_view:
             url = [self._environ.get(name, "") for name in _URL]
             # HTTP/1.0 has no host.
             url[1] = url[1] or self._environ["SERVER_NAME"]
@@ -219,12 +216,12 @@ class Visitor:
         if self._request is None:
             return True
 
-        answer = self._asked()
+        answer = self._asked() if self._config.consent else None
 
         if answer is not True and self._signals_no():
             return False
 
-        if self._opted_out():
+        if "HTTP_COOKIE" in self._environ and self._opted_out():
             return False
 
         return answer if self._config.consent else True
@@ -249,9 +246,7 @@ class Visitor:
 
     def _opted_out(self) -> bool:
         """Whether the library's own cookies say so (gdpr-utils.js)."""
-        if self._request is None or "HTTP_COOKIE" not in self._environ:
-            return False
-
+        assert self._request is not None
         cookies = self._request.cookies
         return cookies.get(self._config.opt_cookie_name) == "0" or bool(
             cookies.get("mp_optout")
@@ -275,45 +270,48 @@ class Visitor:
 
     # -- what the browser has to know
 
+    def has_news(self, sent: c.Sequence[Call]) -> bool:
+        """Whether the browser library would know something else by now.
+
+        :param sent: the calls that the server has sent for it.
+        """
+        if self.opted is not None:
+            return True
+
+        if not (sent or self.is_introduced) or not self.can_remember:
+            return False
+
+        timers = self.cookie.get("__timers")
+        timed = timers if isinstance(timers, dict) else {}
+        return not self.known or any(
+            call.wire[0][0] in persistence.CHANGING
+            or (bool(timed) and call.tracks and call.event in timed)
+            for call in sent
+        )
+
     def remember(self, response: Response, sent: c.Sequence[Call]) -> None:
         """Tell the browser library what it would know if it had made the calls itself.
 
         :param sent: the calls that the server has sent for it.
         """
         request, config = self._request, self._config
-
-        if request is None:
-            return
+        assert request is not None, "a job has no response"
 
         if self.opted is not None:
             persistence.write_choice(response, request, config, self.opted)
 
-        if self.opted is False:
-            if config.cookie_persistence:
-                persistence.forget(response, request, config)
-        elif self.can_remember and self._is_news(sent):
+        if self.can_remember and (sent or self.is_introduced):
             persistence.write(response, request, config, self._after(sent))
+        elif self.opted is False and config.cookie_persistence:
+            persistence.forget(response, request, config)
 
     @property
     def can_remember(self) -> bool:
         """Whether the response may tell the browser library who the visitor is."""
         return (
-            self.consents is True
+            self.comes_back
+            and self.consents is True
             and self._config.cookie_persistence
-            and self.comes_back
-        )
-
-    def _is_news(self, sent: c.Sequence[Call]) -> bool:
-        """Whether the library would remember something else after these calls."""
-        if not self.known:
-            return bool(sent) or self.is_introduced
-
-        timers = self.cookie.get("__timers")
-        timed = timers if isinstance(timers, dict) else {}
-        return any(
-            call.wire[0][0] in persistence.CHANGING
-            or (bool(timed) and call.tracks and call.event in timed)
-            for call in sent
         )
 
     def _after(self, sent: c.Sequence[Call]) -> dict[str, Json]:
