@@ -81,7 +81,8 @@ def test() -> t.NoReturn:
 
 
 def example(*arguments: str) -> t.NoReturn:
-    """Serve the example."""
+    """Serve the example, with Mixpanel's browser library where npm has it."""
+    install_npm_packages()
     become(["flask", "--app", "example/app.py", "run", *arguments], "example")
 
 
@@ -136,13 +137,23 @@ def install_programs() -> dict[str, str]:
         name: f"{name} is not installed" for name in PROGRAMS if not shutil.which(name)
     }
 
-    if "npm" not in lacking:
-        try:
-            fill(NPM_PACKAGES, ROOT / "package-lock.json", lambda: run(["npm", "ci"]))
-        except subprocess.CalledProcessError:
-            lacking["npm"] = "npm could not install its packages"
+    if "npm" not in lacking and not install_npm_packages():
+        lacking["npm"] = "npm could not install its packages"
 
     return lacking
+
+
+def install_npm_packages() -> bool:
+    """Install the npm packages of the lock file.
+
+    :return: whether they are there.
+    """
+    try:
+        fill(NPM_PACKAGES, ROOT / "package-lock.json", lambda: run(["npm", "ci"]))
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return False
+
+    return True
 
 
 def fill(
