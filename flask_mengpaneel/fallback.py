@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import json
+import operator
+import os
 import threading
 import time
 import typing as t
@@ -56,7 +58,13 @@ class Signer:
     def sign(self, text: str) -> str | None:
         """The signature of a text; ``None`` if the app has no secret key."""
         signer = self._signer
-        return signer.sign(text).decode()[len(text) + 1 :] if signer else None
+
+        if signer is None:
+            return None
+
+        # The same calls, made again within a second, are other calls.
+        unique = f"{text}.{os.urandom(6).hex()}"
+        return signer.sign(unique).decode()[len(text) + 1 :]
 
     def is_ours(self, text: str, signature: str) -> bool:
         """Whether this app signed the text, and not too long ago."""
@@ -123,12 +131,12 @@ class Fallback:
                 return Response(status=403)
 
             log = self._log(text, signature, positions)
-        except (ValueError, TypeError, KeyError, LookupError):
+        except (ValueError, TypeError, LookupError, RecursionError):
             return Response(status=400)
 
         response = Response(status=204)
 
-        if value.get("blocked"):
+        if value.get("blocked") and _consents(self._flusher, request):
             response.set_cookie(
                 BLOCKED_COOKIE, "1", max_age=_BLOCKED_FOR, samesite="Lax"
             )
@@ -141,10 +149,25 @@ class Fallback:
         data = json.loads(text)
         hand_overs = data["calls"] if isinstance(data, dict) else [[None, data]]
         calls = [wire for _, wires in hand_overs for wire in wires]
+        numbers = [operator.index(position) for position in positions]
+        # What was signed: there are several spellings of a signature itself.
+        which = signature.rpartition(".")[0]
+
+        # Before any of them counts as taken. A negative one would be a second name.
+        if not all(0 <= number < len(calls) for number in numbers):
+            raise LookupError("no such call")
+
         return CallLog(
             tracking=[
-                Call.from_json(calls[position])
-                for position in positions
-                if not self._taken.count((signature, text, position))
+                Call.from_json(calls[number])
+                for number in numbers
+                if not self._taken.count((which, number))
             ]
         )
+
+
+def _consents(flusher: Flusher, request: Request) -> bool:
+    # It imports this module.
+    from .visitor import Visitor
+
+    return Visitor(flusher.config, request).consents is True

@@ -9,9 +9,9 @@ import typing as t
 
 from . import injection, signals
 from .calls import Call, CallLog
+from .fallback import _Bounded as Bounded
 from .manager import Manager, current_request, leave, manager_of_request
 from .outcomes import Declined, Outcome
-from .persistence import Identity
 from .strategies import (
     REPLAYING,
     AsyncServerSide,
@@ -62,6 +62,7 @@ class Flusher:
         self.ledger = ledger
         self.background = background
         self._has_looked = False
+        self._sent = Bounded(10_000)
         self.signer = signer
         self.inline = inline
         self._client_side = ClientSide(config, app, signer)
@@ -175,6 +176,10 @@ class Flusher:
         exchange = Exchange(request, response, visitor, waiting)
         calls = manager.take() if manager else CallLog()
 
+        if waiting.entries and not visitor.known:
+            # Requests that are under way at once find the same new visitor.
+            visitor.identity = waiting.entries[0].stranger
+
         if visitor.consents is None:
             self._hold(calls, exchange)
         else:
@@ -205,18 +210,23 @@ class Flusher:
         if outcome and not self._all[outcome.strategy].hands_over:
             exchange.sent = outcome.calls
 
-        for entry in late:
+        for entry in self._unsent(late):
             outcome = self._ask(self._server_chain, entry.calls, visitor, None)
             exchange.sent = [*(outcome.calls if outcome else ()), *exchange.sent]
 
-        for entry in others:
+        for entry in self._unsent(others):
             # The calls themselves say who it became.
-            person = visitor.as_person(entry.seen or Identity.new())
+            person = visitor.as_person(entry.seen or entry.stranger)
             self._ask(self._server_chain, entry.calls, person, None)
 
         if late or others:
             gone = [*late, *others]
             waiting.keep([entry for entry in waiting.entries if entry not in gone])
+
+    def _unsent(self, entries: c.Iterable[Entry]) -> c.Iterator[Entry]:
+        """The entries that this process hasn't sent yet: requests that are under way
+        at once have the same session."""
+        return (entry for entry in entries if not self._sent.count(entry.id))
 
     def _sort(
         self, calls: CallLog, exchange: Exchange

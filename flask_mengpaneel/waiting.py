@@ -65,6 +65,11 @@ class Entry:
         )
 
     @property
+    def stranger(self) -> Identity:
+        """A new visitor's ids, for calls of somebody without any."""
+        return Identity(str(uuid.uuid5(uuid.NAMESPACE_OID, self.id)))
+
+    @property
     def is_repeatable(self) -> bool:
         """Whether it does no harm if these calls are made twice."""
         return all(call.is_repeatable for call in self.calls)

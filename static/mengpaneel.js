@@ -1,4 +1,4 @@
-// See docs/front-ends.md.
+// docs/front-ends.md
 (() => {
 if (window.Mengpaneel) return
 
@@ -26,7 +26,6 @@ const save = (key, list) => safely(() => (localStorage["mengpaneel_" + key] = JS
 const take = ({ text, signature, calls: only }) => {
 	const data = JSON.parse(text)
 	const all = []
-
 	for (const [once, calls] of data.calls || [[0, data]]) {
 		const made = load("made")
 		const again = once && made.includes(once)
@@ -261,11 +260,14 @@ window.fetch = async function (input, init) {
 
 const { open } = XMLHttpRequest.prototype
 
+function listen() {
+	receive(this.responseURL, (name) => this.getResponseHeader(name))
+}
+
 XMLHttpRequest.prototype.open = function (method, url) {
 	open.apply(this, arguments)
 
 	if (announces(url)) {
-		const listen = () => receive(this.responseURL, (name) => this.getResponseHeader(name))
 		this.setRequestHeader(capable, "true")
 		this.addEventListener("readystatechange", listen, { once: true })
 	}

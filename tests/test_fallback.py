@@ -1,0 +1,521 @@
+"""Calls that browsers couldn't make, handed back to the app."""
+
+from __future__ import annotations
+
+import io
+import json
+import string
+import time
+import typing as t
+from urllib.parse import unquote
+
+import pytest
+from flask import Response
+from flask.testing import FlaskClient
+from itsdangerous import TimestampSigner
+from werkzeug.test import TestResponse
+
+from flask_mengpaneel.fallback import _Bounded
+from sites import CAPABLE, CHROME, COOKIE, PAGE, Site, scripts
+
+URL = "/_mengpaneel/calls"
+DAY = 86_400
+
+Json = t.Any
+
+
+def make_site(**settings: t.Any) -> Site:
+    """A site with a page and an answer for scripts, each with three calls."""
+    site = Site(**settings)
+
+    def record() -> None:
+        with site.mengpaneel.setup():
+            site.mengpaneel.identify("ann")
+
+        site.mengpaneel.track("View", {"Page": "home"})
+        site.mengpaneel.people.increment("Views")
+
+    def page() -> str:
+        record()
+        return PAGE
+
+    def api() -> Response:
+        record()
+        return Response("{}", content_type="application/json")
+
+    site.view("/", page)
+    site.view("/api", api)
+    return site
+
+
+@pytest.fixture
+def site() -> Site:
+    return make_site()
+
+
+def of_page(response: TestResponse, calls: list[Json] | None = None) -> dict[str, Json]:
+    """What the script of a page hands back when it can't make these of its calls;
+    ``None``: any."""
+    ((attributes, text),) = [
+        (attributes, text)
+        for attributes, text in scripts(response.get_data(as_text=True))
+        if attributes.get("id") == "mengpaneel"
+    ]
+    total = sum(len(wires) for _, wires in json.loads(text)["calls"])
+    return {
+        "text": text,
+        "signature": attributes.get("data-signature"),
+        "calls": list(range(total)) if calls is None else calls,
+    }
+
+
+def of_header(response: TestResponse) -> dict[str, Json]:
+    """What a script hands back of an answer's calls when it can't make any."""
+    text = response.headers["X-Mengpaneel-Calls"]
+    return {
+        "text": text,
+        "signature": response.headers["X-Mengpaneel-Signature"],
+        "calls": list(range(len(json.loads(text)))),
+    }
+
+
+def hand_back(client: FlaskClient, value: Json, **options: t.Any) -> TestResponse:
+    """Post as ``navigator.sendBeacon`` does with a text."""
+    body = value if isinstance(value, (str, bytes)) else json.dumps(value)
+    return client.post(URL, data=body, content_type="text/plain", **options)
+
+
+def events(site: Site) -> list[dict[str, Json]]:
+    """The properties of the events that went to Mixpanel from the server."""
+    return [one["properties"] for one in site.messages if one.get("event") == "View"]
+
+
+def updates(site: Site) -> list[dict[str, Json]]:
+    return [one for one in site.messages if "$add" in one]
+
+
+# -- what comes back
+
+
+def test_a_pages_calls_are_sent_with_the_ids_and_times_that_it_had(site: Site) -> None:
+    client = site.visitor(distinct_id="$device:1", **{"$device_id": "1"})
+    value = of_page(client.get("/"))
+    recorded = [
+        call[1][1]
+        for _, calls in json.loads(value["text"])["calls"]
+        for call in calls
+        if call[0] == ["track"]
+    ]
+    assert site.messages == []
+    assert hand_back(client, value).status_code == 204
+    (event,) = events(site)
+    assert [{name: event[name] for name in recorded[0]}] == recorded
+    assert event["Page"] == "home"
+    assert abs(event["time"] - time.time()) < 60
+    assert updates(site)[0]["$add"] == {"Views": 1}
+
+
+def test_an_answers_calls_come_back_by_its_header(site: Site) -> None:
+    client = site.visitor(distinct_id="$device:1", **{"$device_id": "1"})
+    value = of_header(client.get("/api", headers=CAPABLE))
+    assert site.messages == []
+    assert hand_back(client, value).status_code == 204
+    assert events(site)[0]["$user_id"] == "ann"
+    assert len(events(site)) == len(updates(site)) == 1
+
+
+def test_only_the_calls_that_were_not_made_are_sent(site: Site) -> None:
+    client = site.client()
+    value = of_page(client.get("/"), [2])
+    assert hand_back(client, value).status_code == 204
+    assert len(updates(site)) == 1
+    assert events(site) == []
+
+
+def test_text_of_any_kind_comes_back(site: Site) -> None:
+    text = "</script><!-- \u2028 \"' é 🎉 . 1.5"
+
+    def page() -> str:
+        site.mengpaneel.track("View", {"Text": text})
+        return PAGE
+
+    site.view("/text", page)
+    client = site.client()
+    assert hand_back(client, of_page(client.get("/text"))).status_code == 204
+    assert events(site)[0]["Text"] == text
+
+
+# -- whose it is
+
+
+def test_it_is_of_whom_the_cookie_names(site: Site) -> None:
+    client = site.client()
+    value = of_page(client.get("/"), [1])
+    client.set_cookie(COOKIE, '{"distinct_id": "bob", "$user_id": "bob"}')
+    hand_back(client, value)
+    assert events(site)[0]["distinct_id"] == "bob"
+
+
+def test_a_visitor_without_a_cookie_gets_a_device_that_stays(site: Site) -> None:
+    client = site.client()
+    value = of_page(client.get("/"), [1])
+    assert client.get_cookie(COOKIE) is None
+    hand_back(client, value)
+    cookie = client.get_cookie(COOKIE)
+    assert cookie is not None
+    assert not cookie.http_only
+    (event,) = events(site)
+    assert json.loads(unquote(cookie.value))["distinct_id"] == event["distinct_id"]
+    assert event["distinct_id"].startswith("$device:")
+
+
+def test_whoever_signed_in_on_the_page_stays_signed_in(site: Site) -> None:
+    client = site.client()
+    hand_back(client, of_page(client.get("/")))
+    assert events(site)[0]["$user_id"] == "ann"
+    cookie = client.get_cookie(COOKIE)
+    assert cookie is not None
+    assert json.loads(unquote(cookie.value))["$user_id"] == "ann"
+
+
+# -- only what the app gave
+
+
+def tampered(value: dict[str, Json], old: str, new: str) -> dict[str, Json]:
+    assert old in value["text"]
+    return {**value, "text": value["text"].replace(old, new)}
+
+
+def test_another_text_is_refused(site: Site) -> None:
+    client = site.client()
+    value = of_page(client.get("/"))
+    assert hand_back(client, tampered(value, "home", "away")).status_code == 403
+    assert hand_back(client, tampered(value, "ann", "eve")).status_code == 403
+    assert hand_back(client, {**value, "signature": ""}).status_code == 403
+    assert hand_back(client, {**value, "signature": None}).status_code == 403
+    assert site.messages == []
+
+
+def test_what_a_page_and_a_header_say_is_not_mixed(site: Site) -> None:
+    client = site.client()
+    page = of_page(client.get("/"))
+    header = of_header(client.get("/api", headers=CAPABLE))
+    mixed = {**page, "signature": header["signature"]}
+    assert hand_back(client, mixed).status_code == 403
+    assert site.messages == []
+
+
+def test_a_part_of_what_was_signed_is_refused(site: Site) -> None:
+    client = site.client()
+    value = of_page(client.get("/"))
+    text, signature = value["text"], value["signature"]
+
+    for at in [at for at, letter in enumerate(text) if letter == "."]:
+        part = {"text": text[:at], "signature": f"{text[at + 1 :]}.{signature}"}
+        assert hand_back(client, {**value, **part}).status_code == 400
+
+    assert site.messages == []
+
+
+def test_what_another_app_signed_is_refused(site: Site) -> None:
+    other = make_site()
+    other.app.secret_key = "another"
+    client = other.client()
+    value = of_page(client.get("/"))
+    assert hand_back(site.client(), value).status_code == 403
+    assert hand_back(client, value).status_code == 204
+    assert site.messages == []
+
+
+def test_a_value_of_the_apps_session_is_no_signature(site: Site) -> None:
+    """Whatever else the app signs with its key can't be passed off as calls."""
+    text = json.dumps([[["track"], ["Forged"]]])
+    signed = TimestampSigner("secret", salt="cookie-session").sign(text).decode()
+    signature = signed[len(text) + 1 :]
+    value = {"text": text, "signature": signature, "calls": [0]}
+    assert hand_back(site.client(), value).status_code == 403
+
+
+@pytest.mark.parametrize(("days", "status"), [(6.9, 204), (7.1, 403)])
+def test_calls_are_taken_back_for_a_week(
+    site: Site, monkeypatch: pytest.MonkeyPatch, days: float, status: int
+) -> None:
+    client = site.client()
+    value = of_page(client.get("/"))
+    later = int(time.time() + days * DAY)
+    monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _: later)
+    assert hand_back(client, value).status_code == status
+    assert len(events(site)) == (status == 204)
+
+
+def test_a_key_that_was_rotated_out_still_counts_as_long_as_it_is_named(
+    site: Site,
+) -> None:
+    client = site.client()
+    value = of_page(client.get("/"))
+    site.app.secret_key = "new"
+    assert hand_back(client, value).status_code == 403
+    site.app.config["SECRET_KEY_FALLBACKS"] = ["older", "secret"]
+    assert hand_back(client, value).status_code == 204
+    fresh = of_page(client.get("/"))
+    site.app.config["SECRET_KEY_FALLBACKS"] = None
+    assert hand_back(client, fresh).status_code == 204
+    assert len(events(site)) == 2
+
+
+def test_without_a_secret_key_nothing_is_signed_or_taken(site: Site) -> None:
+    client = site.client()
+    value = of_page(client.get("/"))
+    site.app.secret_key = None
+    assert of_page(client.get("/"))["signature"] is None
+    assert hand_back(client, value).status_code == 403
+    assert site.messages == []
+
+
+# -- once
+
+
+def test_each_call_is_taken_once(site: Site) -> None:
+    client = site.client()
+    value = of_page(client.get("/"))
+
+    for calls in [[1], [1, 2], [0, 1, 2, 2], [2], [True]]:
+        assert hand_back(client, {**value, "calls": calls}).status_code == 204
+
+    assert len(events(site)) == len(updates(site)) == 1
+
+
+def test_the_same_calls_of_another_page_are_taken_too(site: Site) -> None:
+    client = site.client()
+
+    for _ in range(2):
+        hand_back(client, of_page(client.get("/")))
+
+    assert len(events(site)) == len(updates(site)) == 2
+
+
+def test_a_signature_in_another_spelling_brings_nothing_again(site: Site) -> None:
+    client = site.client()
+    value = of_page(client.get("/"))
+    letters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    answers = [
+        hand_back(client, {**value, "signature": value["signature"][:-1] + letter})
+        for letter in letters
+    ]
+    # The last letter has bits that say nothing.
+    assert [answer.status_code for answer in answers].count(204) > 1
+    assert len(events(site)) == len(updates(site)) == 1
+
+
+def test_the_same_calls_of_two_answers_within_a_second_are_taken_twice(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def like() -> str:
+        site.mengpaneel.people.increment("Likes")
+        return "liked"
+
+    site.view("/like", like, methods=["POST"])
+    now = int(time.time())
+    monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _: now)
+    client = site.visitor(distinct_id="ann", **{"$user_id": "ann"})
+    answers = [client.post("/like", headers=CAPABLE) for _ in range(2)]
+    values = [of_header(answer) for answer in answers]
+    assert values[0]["text"] == values[1]["text"]
+
+    for value in [*values, *values]:
+        assert hand_back(client, value).status_code == 204
+
+    assert [update["$add"] for update in updates(site)] == [{"Likes": 1}] * 2
+
+
+def test_what_was_seen_longest_ago_is_forgotten_first() -> None:
+    seen = _Bounded(2)
+    assert [seen.count(thing) for thing in "abacab"] == [0, 0, 1, 0, 2, 0]
+
+
+@pytest.mark.parametrize("calls", [[-1], [1, -2], [1, 3], [1, "2"], [1, [2]], [1, 1.0]])
+def test_positions_that_no_call_has_are_refused_whole(
+    site: Site, calls: list[Json]
+) -> None:
+    client = site.client()
+    value = of_page(client.get("/"))
+    assert hand_back(client, {**value, "calls": calls}).status_code == 400
+    assert site.messages == []
+    assert hand_back(client, value).status_code == 204
+    assert len(events(site)) == len(updates(site)) == 1
+
+
+# -- what isn't a hand-back
+
+BODIES = {
+    "blank": " ",
+    "no JSON": "{",
+    "no UTF-8": b"\xff\xfe",
+    "null": "null",
+    "number": "1",
+    "text": '"text"',
+    "list": "[]",
+    "nothing in it": "{}",
+    "no calls": '{"text": "[]", "signature": "x"}',
+    "a lone surrogate": '{"text": "\\ud800", "signature": "x", "calls": []}',
+    "a long number": "9" * 5000,
+    "very deep": "[" * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_of_another_kind_is_refused(site: Site, name: str) -> None:
+    assert hand_back(site.client(), BODIES[name]).status_code == 400
+
+
+def test_other_methods_are_refused(site: Site) -> None:
+    for method in ["get", "put", "delete"]:
+        assert getattr(site.client(), method)(URL).status_code == 405
+
+
+@pytest.mark.parametrize(("length", "status"), [(2_000_000, 400), (2_000_001, 413)])
+def test_what_is_larger_than_any_page_of_calls_is_refused(
+    site: Site, length: int, status: int
+) -> None:
+    assert hand_back(site.client(), "x" * length).status_code == status
+
+
+def test_a_body_without_a_length_is_refused(site: Site) -> None:
+    response = site.client().post(
+        URL,
+        input_stream=io.BytesIO(b"{}"),
+        headers={"Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert response.status_code == 413
+
+
+class Clock:
+    """The time of the rate limit."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+def test_an_address_may_hand_back_so_often_a_minute(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("flask_mengpaneel.fallback.time", clock)
+    client = site.client()
+    value = of_page(client.get("/"))
+
+    for _ in range(120):
+        assert hand_back(client, "{}").status_code == 400
+
+    assert hand_back(client, value).status_code == 429
+    assert site.messages == []
+    other = {"environ_base": {"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": CHROME}}
+    assert hand_back(client, {**value, "calls": [2]}, **other).status_code == 204
+    clock.now += 60
+    assert hand_back(client, value).status_code == 204
+    assert len(events(site)) == len(updates(site)) == 1
+
+
+# -- consent
+
+
+@pytest.mark.parametrize("answer", [False, None])
+def test_without_consent_nothing_is_sent_or_set(answer: bool | None) -> None:
+    answers: list[bool | None] = [True]
+    site = make_site(consent=lambda: answers[0])
+    client = site.client()
+    value = {**of_page(client.get("/")), "blocked": True}
+    answers[0] = answer
+    response = hand_back(client, value)
+    assert response.status_code == 204
+    assert response.headers.getlist("Set-Cookie") == []
+    assert site.messages == []
+
+
+@pytest.mark.parametrize("header", ["DNT", "Sec-GPC"])
+def test_a_browser_that_says_no_gets_nothing_sent_or_set(
+    site: Site, header: str
+) -> None:
+    client = site.client()
+    value = {**of_page(client.get("/")), "blocked": True}
+    response = hand_back(client, value, headers={header: "1"})
+    assert response.headers.getlist("Set-Cookie") == []
+    assert site.messages == []
+
+
+def test_who_has_opted_out_since_gets_nothing_sent_or_set(site: Site) -> None:
+    client = site.client()
+    value = {**of_page(client.get("/")), "blocked": True}
+    client.set_cookie("__mp_opt_in_out_token", "0")
+    response = hand_back(client, value)
+    assert response.headers.getlist("Set-Cookie") == []
+    assert site.messages == []
+
+
+# -- what follows
+
+
+def test_the_next_pages_of_a_blocked_visitor_are_flushed_on_the_server(
+    site: Site,
+) -> None:
+    client = site.client()
+    value = of_page(client.get("/"))
+    hand_back(client, {**value, "blocked": True})
+    cookie = client.get_cookie("mengpaneel_blocked")
+    assert cookie is not None
+    assert cookie.max_age == 3600
+    assert cookie.same_site == "Lax"
+    before = len(events(site))
+    page = client.get("/")
+    assert page.get_data(as_text=True) == PAGE
+    assert len(events(site)) == before + 1
+    assert site.outcomes[-1].strategy == "AsyncServerSide"
+    assert "blocked" in site.outcomes[-1].declined["ClientSide"]
+
+
+@pytest.mark.parametrize("blocked", [None, False, 0, ""])
+def test_a_visitor_who_is_not_blocked_stays_with_the_library(
+    site: Site, blocked: Json
+) -> None:
+    client = site.client()
+    value = of_page(client.get("/"))
+    hand_back(client, {**value, "blocked": blocked})
+    assert client.get_cookie("mengpaneel_blocked") is None
+    assert of_page(client.get("/"))["calls"] == [0, 1, 2]
+
+
+def test_what_is_refused_blocks_nobody(site: Site) -> None:
+    client = site.client()
+    value = {**of_page(client.get("/")), "signature": "x", "blocked": True}
+    assert hand_back(client, value).status_code == 403
+    assert client.get_cookie("mengpaneel_blocked") is None
+
+
+def test_it_can_be_switched_off() -> None:
+    site = make_site(fallback=False)
+    client = site.client()
+    page = client.get("/")
+    assert of_page(page)["signature"] is None
+    assert "fallback" not in json.loads(of_page(page)["text"])
+    assert "X-Mengpaneel-Signature" not in client.get("/api", headers=CAPABLE).headers
+    assert hand_back(client, of_page(page)).status_code == 404
+    assert site.messages == []
+
+
+def test_every_call_that_comes_back_is_in_the_books() -> None:
+    site = make_site(strategies=["ClientSide", "AsyncServerSide"])
+    client = site.client()
+    value = of_page(client.get("/"))
+    hand_back(client, value)
+    site.kept.has_room = False
+    hand_back(client, of_page(client.get("/")))
+
+    with site.app.app_context():
+        ledger = site.mengpaneel.ledger()
+
+    assert (ledger.recorded, ledger.delivered) == (8, 6)
+    assert ledger.dropped == {"no strategy takes it": 2}
