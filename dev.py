@@ -46,7 +46,9 @@ STEPS = [
         "oldest Flask",
         "oldest",
         [],
-        "pytest --ignore=tests/browser --ignore=tests/test_packaging.py",
+        # Without what takes long and has no part of Flask in it.
+        "pytest --ignore=tests/browser --ignore=tests/test_packaging.py"
+        " --ignore=tests/test_devices.py --ignore=tests/test_faults.py",
     ),
     ("JavaScript", "dev", ["node", "npm"], "npm test"),
     ("TypeScript", "dev", ["node", "npm"], "npm run types"),
