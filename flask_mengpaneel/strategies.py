@@ -387,7 +387,7 @@ class CapableClientSide(Strategy):
         signature = self._signer.sign(header) if self._signer else None
         exchange.response.headers[RESPONSE_HEADER] = header
 
-        if signature and visitor.is_browser:
+        if signature:
             exchange.response.headers[SIGNATURE_HEADER] = signature
 
         return exchange.made(needed)
