@@ -14,6 +14,7 @@ from flask import Response
 from itsdangerous import BadSignature, TimestampSigner
 
 from .calls import Call, CallLog
+from .visitor import BLOCKED_COOKIE, Visitor
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request
@@ -21,9 +22,6 @@ if t.TYPE_CHECKING:
     from .flusher import Flusher
 
 SIGNATURE_HEADER = "X-Mengpaneel-Signature"
-
-#: The cookie of a browser in which the library was found blocked.
-BLOCKED_COOKIE = "mengpaneel_blocked"
 
 # Seconds after which the library gets another chance there.
 _BLOCKED_FOR = 3600
@@ -78,7 +76,7 @@ class Signer:
         return signer is not None
 
 
-class _Bounded:
+class Bounded:
     """What was seen lately, for as many things as a process can afford."""
 
     def __init__(self, most: int) -> None:
@@ -104,8 +102,8 @@ class Fallback:
     def __init__(self, flusher: Flusher, signer: Signer) -> None:
         self._flusher = flusher
         self._signer = signer
-        self._taken = _Bounded(20_000)
-        self._senders = _Bounded(10_000)
+        self._taken = Bounded(20_000)
+        self._senders = Bounded(10_000)
 
     def take(self, request: Request) -> Response:
         """Answer a hand-back: ``{"text": ..., "signature": ..., "calls": [...]}``.
@@ -168,6 +166,4 @@ class Fallback:
 
 def _consents(flusher: Flusher, request: Request) -> bool:
     # It imports this module.
-    from .visitor import Visitor
-
     return Visitor(flusher.config, request).consents is True

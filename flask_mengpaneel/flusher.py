@@ -9,7 +9,7 @@ import typing as t
 
 from . import injection, signals
 from .calls import Call, CallLog
-from .fallback import _Bounded as Bounded
+from .fallback import Bounded
 from .manager import Manager, current_request, leave, manager_of_request
 from .outcomes import Declined, Outcome
 from .strategies import (

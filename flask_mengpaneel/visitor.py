@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from . import persistence
 from .calls import Call, Json
-from .fallback import BLOCKED_COOKIE
 from .persistence import Identity, Persistence
 
 if t.TYPE_CHECKING:
@@ -22,6 +21,9 @@ if t.TYPE_CHECKING:
     from .config import Config
 
 logger = logging.getLogger("flask_mengpaneel")
+
+#: The cookie of a browser in which the library was found blocked.
+BLOCKED_COOKIE = "mengpaneel_blocked"
 
 # https://fetch.spec.whatwg.org/#concept-request-destination
 _PAGES = frozenset({"document", "iframe", "frame", "embed", "object", "fencedframe"})

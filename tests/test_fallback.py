@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
-from flask_mengpaneel.fallback import _Bounded
+from flask_mengpaneel.fallback import Bounded
 from sites import CAPABLE, CHROME, COOKIE, PAGE, Site, scripts
 
 URL = "/_mengpaneel/calls"
@@ -329,7 +329,7 @@ def test_the_same_calls_of_two_answers_within_a_second_are_taken_twice(
 
 
 def test_what_was_seen_longest_ago_is_forgotten_first() -> None:
-    seen = _Bounded(2)
+    seen = Bounded(2)
     assert [seen.count(thing) for thing in "abacab"] == [0, 0, 1, 0, 2, 0]
 
 
