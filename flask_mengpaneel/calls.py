@@ -130,7 +130,8 @@ class Call:
     def properties(self) -> dict[str, Json]:
         """The properties of a tracked event."""
         position = 0 if self.wire[0][0] == "track_pageview" else 1
-        return t.cast("dict[str, Json]", self.wire[1][position])
+        properties: dict[str, Json] = self.wire[1][position]
+        return properties
 
     def with_defaults(self, defaults: c.Mapping[str, Json]) -> Call:
         """The same event with further properties; its own win."""
@@ -164,16 +165,15 @@ class CallLog:
 
     def __iter__(self) -> c.Iterator[Call]:
         """The calls in the order in which they are to reach Mixpanel."""
-        yield from self.before_setup
-        yield from self.setup
-        yield from self.tracking
+        return iter([*self.before_setup, *self.setup, *self.tracking])
 
     def __len__(self) -> int:
         return len(self.before_setup) + len(self.setup) + len(self.tracking)
 
     def of(self, stage: Stage) -> list[Call]:
         """The calls of one stage."""
-        return t.cast("list[Call]", getattr(self, stage))
+        calls: list[Call] = getattr(self, stage)
+        return calls
 
     def to_json(self) -> dict[str, t.Any]:
         """The calls as plain JSON values, by stage; what is empty is left out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc as c
 import dataclasses
 import difflib
+import functools
 import os
 import re
 import typing as t
@@ -83,7 +84,7 @@ class Config:
     csp_nonce: InRequest | None = None
     inspector: bool = False
 
-    @property
+    @functools.cached_property
     def active(self) -> bool:
         """Whether calls go anywhere at all."""
         return self.enabled and self.token is not None
@@ -101,7 +102,7 @@ class Config:
 
         return {**options, **self.client_config}
 
-    @property
+    @functools.cached_property
     def cookie_name(self) -> str:
         """The name of the cookie in which the browser library keeps the visitor.
 
@@ -111,13 +112,13 @@ class Config:
         name = self.client_config.get("persistence_name")
         return f"mp_{name}" if name else f"mp_{self.token}_mixpanel"
 
-    @property
+    @functools.cached_property
     def opt_cookie_name(self) -> str:
         """The name of the cookie in which the library keeps a visitor's opt-out."""
         prefix = self.client_config.get("opt_out_tracking_cookie_prefix")
         return f"{prefix or '__mp_opt_in_out_'}{self.token}"
 
-    @property
+    @functools.cached_property
     def cookie_persistence(self) -> bool:
         """Whether the browser library keeps the visitor where the server can see."""
         config = self.client_config

@@ -398,7 +398,7 @@ class _Visit:
     def _decline(self, response: Response, body: bytes) -> str:
         """Why calls couldn't go with a page; empty if they could."""
         visitor = Visitor(self._config, request)
-        exchange = Exchange(request, response, visitor, Waiting.nothing())
+        exchange = Exchange(request, response, visitor, Waiting(request), is_html=True)
 
         if visitor.consents is not True:
             return _NO_CONSENT
@@ -410,6 +410,9 @@ class _Visit:
         # policy.
         if b' id="mengpaneel"' in body:
             return ""
+
+        if not injection.is_html(response):
+            return "not HTML"
 
         try:
             injection.check(response)

@@ -10,7 +10,7 @@ import typing as t
 from . import injection, signals
 from .calls import Call, CallLog
 from .fallback import Bounded
-from .manager import Manager, current_request, leave, manager_of_request
+from .manager import Manager, current_request, leave, manager_of
 from .outcomes import Declined, Outcome
 from .strategies import (
     REPLAYING,
@@ -118,7 +118,8 @@ class Flusher:
     def after_request(self, response: Response) -> Response:
         """Let a response carry the calls of its request, and those that wait for it."""
         try:
-            self._respond(manager_of_request(), current_request(), response)
+            request = current_request()
+            self._respond(manager_of(request), request, response)
         except Exception as error:
             self.trouble("the response was left as it was", error)
 
@@ -135,7 +136,7 @@ class Flusher:
 
     def teardown_request(self, _error: BaseException | None) -> None:
         """Send what was recorded when the response was gone, or when there was none."""
-        manager = manager_of_request()
+        manager = manager_of(None)
 
         if manager is None:
             return
@@ -151,20 +152,22 @@ class Flusher:
         self, manager: Manager | None, request: Request, response: Response
     ) -> None:
         environ = request.environ
-        cookies = "HTTP_COOKIE" in environ
-        may_be_page = self._boots and injection.may_be_page(response)
+        is_tiny = injection.is_tiny(response)
+        # Without calls it doesn't matter what a tiny response is.
+        is_html = (manager is not None or not is_tiny) and injection.is_html(response)
+        may_be_page = self._boots and is_html and not is_tiny
 
         if not self._has_looked:
             self._look()
 
         # Most requests have neither calls nor a cookie, and are no pages: they pay for
         # nothing else. And the inspector's pages must not use up what waits.
-        if (manager is None and not cookies and not may_be_page) or (
+        if (manager is None and not may_be_page and "HTTP_COOKIE" not in environ) or (
             environ["PATH_INFO"].startswith(PREFIX)
         ):
             return
 
-        waiting = Waiting(request) if cookies else Waiting.nothing()
+        waiting = Waiting(request)
 
         if manager is None and not waiting.entries:
             if may_be_page:
@@ -173,7 +176,7 @@ class Flusher:
             return
 
         visitor = manager.visitor if manager else Visitor(self.config, request)
-        exchange = Exchange(request, response, visitor, waiting)
+        exchange = Exchange(request, response, visitor, waiting, is_html)
         calls = manager.take() if manager else CallLog()
 
         if waiting.entries and not visitor.known:
@@ -198,7 +201,9 @@ class Flusher:
             # What this request recorded it recorded before it opted out.
             waiting.keep([])
 
-        ours, late, others = self._sort(calls, exchange)
+        ours, late, others = (
+            self._sort(calls, exchange) if waiting.entries else ([], [], [])
+        )
         exchange.entries = [] if ours and visitor.is_prefetch else ours
         outcome = None
 
@@ -290,10 +295,10 @@ class Flusher:
 
         :return: which strategy took them, or ``None`` if there was nothing to send.
         """
-        calls = manager.take()
-
-        if not calls:
+        if not manager.calls:
             return None
+
+        calls = manager.take()
 
         if manager.visitor.consents is None:
             records = count(calls)
@@ -402,4 +407,4 @@ class Flusher:
 
 def count(calls: c.Iterable[Call]) -> int:
     """How many records calls make."""
-    return sum(call.is_record for call in calls)
+    return sum([call.is_record for call in calls])

@@ -56,19 +56,23 @@ _HTML = _tokens(_TO_ITS_END)
 _XHTML = _tokens(rb"(?:(?<=/)>|" + _TO_ITS_END + rb")")
 
 
+#: Bytes of a page that are copied at once.
+_LARGE = 65_536
+
 # It is where the body would be.
 _FRAMESET = re.compile(rb"\s*(?:<!--.*?-->\s*)*<frameset", re.I | re.DOTALL)
 
 
-def may_be_page(response: Response) -> bool:
-    """Whether a closer look is worth it: this is asked for every response."""
-    parts = response.response
-
-    if type(parts) is list and len(parts) == 1 and len(parts[0]) < len("</body>"):
-        return False
-
+def is_html(response: Response) -> bool:
+    """Whether a closer look may be worth it: this is asked for every response."""
     content_type = response.headers.get("Content-Type", "")
     return content_type.partition(";")[0].strip().lower() in HTML
+
+
+def is_tiny(response: Response) -> bool:
+    """Whether the body is too short to be a page."""
+    parts = response.response
+    return type(parts) is list and len(parts) == 1 and len(parts[0]) < len("</body>")
 
 
 def position(page: bytes, is_xml: bool = False) -> int | None:
@@ -77,20 +81,20 @@ def position(page: bytes, is_xml: bool = False) -> int | None:
     :return: the offset of ``</head>``, else of the last ``</body>``, or ``None``
         if it has neither, or is a ``<frameset>``.
     """
-    tokens = _XHTML if is_xml else _HTML
     end = page.find(b"</head>") + len(b"</head>")
 
     if end >= len(b"</head>") and not _FRAMESET.match(page, end):
-        at = _head_end(tokens, page[:end])
+        at = _head_end(page[:end], is_xml)
 
         if at is not None:
             return at
 
-    return _searched(tokens, page)
+    return _searched(page, is_xml)
 
 
-def _searched(tokens: re.Pattern[bytes], page: bytes) -> int | None:
+def _searched(page: bytes, is_xml: bool) -> int | None:
     head = body = None
+    tokens = _XHTML if is_xml else _HTML
 
     for match in tokens.finditer(page):
         if match["frameset"]:
@@ -105,21 +109,39 @@ def _searched(tokens: re.Pattern[bytes], page: bytes) -> int | None:
 
 
 @functools.lru_cache(maxsize=128)
-def _head_end(tokens: re.Pattern[bytes], page: bytes) -> int | None:
+def _head_end(page: bytes, is_xml: bool) -> int | None:
     """Where the head ends, in a part of a page that has nothing after it.
 
     The pages of an app have few different heads.
     """
-    return _searched(tokens, page)
+    return _searched(page, is_xml)
+
+
+class _Parts(list[t.Any]):
+    """The parts of a large page, copied out of it bit by bit as they are sent.
+
+    With two copies of the page at once, the C library would give memory back to the
+    system after each response, and get it anew for the next: thirty times as slow.
+    """
+
+    def __iter__(self) -> c.Iterator[bytes]:
+        for part in super().__iter__():
+            for at in range(0, len(part), _LARGE):
+                yield bytes(part[at : at + _LARGE])
 
 
 def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
     """Put the snippet into the page, which is the body of the response."""
     # Parts, since joining them would copy a large page once more.
-    response.response = [page[:at], snippet, page[at:]]
+    if len(page) < _LARGE:
+        response.response = [page[:at], snippet, page[at:]]
+    else:
+        view = memoryview(page)
+        response.response = _Parts([view[:at], snippet, view[at:]])
 
-    if "Content-Length" in response.headers:
-        response.headers["Content-Length"] = str(len(page) + len(snippet))
+    for position, (name, _) in enumerate(response.headers):
+        if name.lower() == "content-length":
+            response.headers[position] = (name, str(len(page) + len(snippet)))
 
 
 def snippet(
@@ -148,16 +170,10 @@ def snippet(
 
 
 def check(response: Response) -> None:
-    """Make sure that a response is a page that can be changed.
+    """Make sure that a response, which is HTML, can be changed and will be shown.
 
-    :raises Declined: it isn't.
+    :raises Declined: it can't, or won't.
     """
-    # First, since it is why most responses are declined.
-    content_type = response.headers.get("Content-Type", "").lower()
-
-    if content_type.partition(";")[0].strip() not in HTML:
-        raise Declined("not HTML")
-
     headers = {name.lower(): value for name, value in response.headers}
     status = response.status_code
 
@@ -175,6 +191,8 @@ def check(response: Response) -> None:
 
     if forbids_scripts(headers.get("content-security-policy", "")):
         raise Declined("the page's policy allows no scripts")
+
+    content_type = headers["content-type"].lower()
 
     if "utf-16" in content_type or "utf-32" in content_type:
         raise Declined("the body isn't in an encoding that has ASCII in it")
@@ -271,7 +289,7 @@ class Script:
 
         :param calls: hand-overs, for a page that has calls.
         """
-        nonce = self._nonce()
+        nonce = self._nonce() if self._config.csp_nonce else None
         url, data, boot = self._at(request.environ)
 
         if calls is None:
@@ -328,9 +346,7 @@ class Script:
         return hashlib.sha256(text).hexdigest()[:12]
 
     def _nonce(self) -> str | None:
-        if self._config.csp_nonce is None:
-            return None
-
+        assert self._config.csp_nonce is not None
         nonce = self._config.csp_nonce()
         return str(nonce) if nonce else None
 

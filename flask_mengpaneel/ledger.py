@@ -64,7 +64,9 @@ class Ledger:
     def reset(self) -> None:
         """Start with nothing, as in a process that was just forked."""
         self._pid = os.getpid()
-        self._still = threading.Condition()
+        # Used itself where nobody is told: with it a condition takes twice as long.
+        self._lock = threading.RLock()
+        self._still = threading.Condition(self._lock)
         self._moves = 0
         self._recorded = 0
         self._delivered = 0
@@ -99,18 +101,18 @@ class Ledger:
         if self._pid != os.getpid():
             process.after_fork()
 
-        with self._still:
+        with self._lock:
             self._recorded += records
 
     def deliver(self, records: int = 1) -> None:
         """Count what has reached Mixpanel, or was handed to the browser."""
-        with self._still:
+        with self._lock:
             self._delivered += records
 
     def drop(self, reason: str, records: int = 1) -> None:
         """Count what won't be delivered."""
         if records:
-            with self._still:
+            with self._lock:
                 self._dropped[reason] = self._dropped.get(reason, 0) + records
 
     def snapshot(self) -> Balance:

@@ -9,7 +9,8 @@ import os
 import time
 import typing as t
 
-from flask import current_app, g, has_app_context, request
+from flask import current_app, g, request
+from flask.globals import app_ctx
 
 from .calls import Call, CallLog, Stage, dumps
 from .config import STRATEGIES
@@ -18,6 +19,7 @@ from .visitor import Visitor
 
 if t.TYPE_CHECKING:
     from flask import Request
+    from flask.ctx import AppContext
 
     from .flusher import Flusher
     from .outcomes import Outcome
@@ -183,7 +185,7 @@ class Manager(Recorder):
 
     def _now(self) -> float:
         """The time in seconds since the epoch, later than ever before in this unit."""
-        now = round(time.time(), 3)
+        now = round(time.time() * 1000) / 1000
 
         # Mixpanel sorts by time, so two events of one millisecond, or of a clock that
         # was set back a little, must not have the same.
@@ -256,8 +258,12 @@ def flusher_at_hand() -> Flusher:
 
     :raises RuntimeError: there is no app context, or its app has no Mengpaneel.
     """
+    return _flusher_of(_context())
+
+
+def _context() -> AppContext:
     try:
-        extensions = current_app.extensions
+        return current_context()
     except RuntimeError:
         raise RuntimeError(
             "Mengpaneel works inside a request, or inside an app context with"
@@ -265,12 +271,16 @@ def flusher_at_hand() -> Flusher:
             " app.app_context():'."
         ) from None
 
-    try:
-        return t.cast("Flusher", extensions["mengpaneel"])
-    except KeyError:
+
+def _flusher_of(context: AppContext) -> Flusher:
+    flusher: Flusher | None = context.app.extensions.get("mengpaneel")
+
+    if flusher is None:
         raise RuntimeError(
             "This app has no Mengpaneel: call 'mengpaneel.init_app(app)'."
-        ) from None
+        )
+
+    return flusher
 
 
 def manager_at_hand() -> Manager:
@@ -281,7 +291,8 @@ def manager_at_hand() -> Manager:
     :raises RuntimeError: this is neither a request nor a ``with Manager():`` block.
     """
     current = request_at_hand()
-    held = current_g().__dict__ if has_app_context() else {}
+    context = _context()
+    held = context.g.__dict__
     manager: Manager | None = held.get("_mengpaneel")
 
     # An app context that was pushed by hand is shared by the requests inside of it,
@@ -289,7 +300,7 @@ def manager_at_hand() -> Manager:
     if manager is not None and manager._request is current:
         return manager
 
-    flusher = flusher_at_hand()
+    flusher = _flusher_of(context)
 
     if current is None:
         raise RuntimeError(
@@ -308,14 +319,17 @@ def manager_at_hand() -> Manager:
     return manager
 
 
-def manager_of_request() -> Manager | None:
-    """The manager of the request at hand, if anything was recorded in it."""
-    manager: Manager | None = current_g().get("_mengpaneel")
+def manager_of(request: Request | None) -> Manager | None:
+    """The manager of a request, if anything was recorded in it.
 
-    if manager is None or manager._request is not request_at_hand():
+    :param request: ``None`` looks for the one at hand, where there is a manager.
+    """
+    manager: Manager | None = current_context().g.__dict__.get("_mengpaneel")
+
+    if manager is None:
         return None
 
-    return manager
+    return manager if manager._request is (request or request_at_hand()) else None
 
 
 def leave(manager: Manager) -> None:
@@ -332,7 +346,7 @@ def leave(manager: Manager) -> None:
 
 
 def _put_back(outer: Manager | None) -> None:
-    held = current_g().__dict__
+    held = current_context().g.__dict__
 
     if outer is None:
         held.pop("_mengpaneel", None)
@@ -343,7 +357,8 @@ def _put_back(outer: Manager | None) -> None:
 # What is behind the proxies: looking it up at each use takes longer than the rest.
 current_request: c.Callable[[], Request]
 current_request = request._get_current_object  # type: ignore[attr-defined]
-current_g: c.Callable[[], t.Any] = g._get_current_object
+current_context: c.Callable[[], AppContext]
+current_context = app_ctx._get_current_object  # type: ignore[attr-defined]
 
 
 def request_at_hand() -> Request | None:
@@ -357,5 +372,5 @@ def request_at_hand() -> Request | None:
 def _is_too_large(wire: list[t.Any]) -> bool:
     # No character takes more than six bytes of JSON for each of marshal's, which is
     # several times as fast.
-    size = len(marshal.dumps(wire))
+    size = len(marshal.dumps(wire, 2))
     return size > _MAX_RECORD // 6 and len(dumps(wire)) > _MAX_RECORD

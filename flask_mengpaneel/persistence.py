@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc as c
-import dataclasses
 import json
 import os
 import time
@@ -56,8 +55,7 @@ CHANGING = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(t.NamedTuple):
     """The ids by which Mixpanel knows a person.
 
     https://docs.mixpanel.com/docs/tracking-methods/id-management/identifying-users-simplified

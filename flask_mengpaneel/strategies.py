@@ -38,7 +38,7 @@ REPLAYING = frozenset({"ClientSide", "CapableClientSide"})
 _CAPABLE = "HTTP_" + REQUEST_HEADER.upper().replace("-", "_")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Exchange:
     """A request, the response to it, and what is known of whoever sent it."""
 
@@ -47,6 +47,8 @@ class Exchange:
     visitor: Visitor
     #: What waits in the session.
     waiting: Waiting
+    #: Whether the response is HTML, and so perhaps a page.
+    is_html: bool
     #: What of it may be made with this response.
     entries: list[Entry] = dataclasses.field(default_factory=list)
     #: Why strategies declined until now.
@@ -96,10 +98,11 @@ class Strategy(ABC):
     #: Whether the calls are out of the server's hands then.
     hands_over = True
 
-    @property
-    def name(self) -> str:
-        """The name in settings and outcomes."""
-        return type(self).__name__
+    #: The name in settings and outcomes.
+    name: t.ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__name__
 
     @abstractmethod
     def flush(
@@ -267,6 +270,10 @@ class ClientSide(Strategy):
     ) -> list[Call]:
         if exchange is None:
             raise Declined("not in a request")
+
+        # This is why most are declined.
+        if not exchange.is_html:
+            raise Declined("not HTML")
 
         page, at = _page(exchange.request, exchange.response, visitor)
 

@@ -72,13 +72,13 @@ class Batch:
             calls,
             visitor.identity,
             visitor.successors,
-            round(time.time(), 3),
+            round(time.time() * 1000) / 1000,
             visitor.ip,
             visitor.user_agent,
             url,
             referrer,
             visitor.cookie,
-            sum(call.is_record for call in calls),
+            sum([call.is_record for call in calls]),
         )
 
     def to_json(self) -> dict[str, t.Any]:

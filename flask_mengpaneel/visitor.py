@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from . import persistence
 from .calls import Call, Json
-from .persistence import Identity, Persistence
+from .persistence import NOBODY, Identity, Persistence
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -53,6 +53,10 @@ class Visitor:
         self._config = config
         self._request = request
         self._environ: dict[str, t.Any] = request.environ if request else {}
+
+        if "HTTP_COOKIE" not in self._environ:
+            self.cookie, self.known = {}, NOBODY
+
         #: What the visitor has chosen in this request: to be tracked, or not to be.
         self.opted: bool | None = None
         #: Whether calls that the browser is going to make have the ids of `identity`.
@@ -62,7 +66,7 @@ class Visitor:
 
     # -- with what
 
-    @property
+    @functools.cached_property
     def is_browser(self) -> bool:
         """Whether the client is a browser, and not a program.
 
@@ -70,8 +74,7 @@ class Visitor:
         webhook, a command-line client or an app.
         """
         agent = self.user_agent
-        # The third is Flask's test client. As one expression: each request that
-        # tracks asks this several times.
+        # The third is Flask's test client.
         return (
             "Mozilla/" in agent
             or "Opera/" in agent
@@ -166,7 +169,7 @@ class Visitor:
         """What the browser library keeps in its cookie; empty if there is none."""
         name = self._config.cookie_name
 
-        if self._request is None or name not in self._environ.get("HTTP_COOKIE", ""):
+        if self._request is None or name not in self._environ["HTTP_COOKIE"]:
             return {}
 
         return persistence.read(self._request.cookies.get(name, ""))

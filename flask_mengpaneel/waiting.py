@@ -118,14 +118,18 @@ class Waiting:
     trace: a response that has nothing to do with it must not vary by cookie.
     """
 
+    __slots__ = ("entries",)
+
     def __init__(self, request: Request) -> None:
         self.entries: list[Entry] = []
+        header = request.environ.get("HTTP_COOKIE")
+
+        if header is None:
+            return
 
         interface = current_app.session_interface
 
-        if interface.get_cookie_name(current_app) not in request.environ.get(
-            "HTTP_COOKIE", ""
-        ):
+        if interface.get_cookie_name(current_app) not in header:
             return
 
         try:
@@ -136,13 +140,6 @@ class Waiting:
 
         if stored is not None:
             self.entries = _entries(stored)
-
-    @classmethod
-    def nothing(cls) -> Waiting:
-        """What waits where nobody looked."""
-        waiting = cls.__new__(cls)
-        waiting.entries = []
-        return waiting
 
     def keep(self, entries: c.Sequence[Entry]) -> None:
         """Let these entries wait, and no others."""

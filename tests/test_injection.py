@@ -679,3 +679,21 @@ def test_large_pages_stay_the_same_around_it(size: int) -> None:
 
     assert without_ours(response.data) == page.encode()
     final_length(response)
+
+
+@pytest.mark.parametrize("size", [65_000, 65_600, 1_000_000])
+def test_a_large_page_is_sent_in_parts_that_are_bytes(size: int) -> None:
+    page = f"<html><head></head><body>{'é' * (size // 2)}</body></html>"
+    site = make_site(page)
+
+    with site.app.test_request_context("/quiet", headers={"User-Agent": "Mozilla/5.0"}):
+        response = site.app.full_dispatch_request()
+        parts = list(response.response)
+
+    assert {type(part) for part in parts} == {bytes}
+    assert max(map(len, parts)) <= 65_536
+    sent = b"".join(parts)
+    assert len(OURS.findall(sent)) == 1
+    assert response.headers["Content-Length"] == str(len(sent))
+    assert OURS.sub(b"", sent).decode() == page
+    assert response.get_data() == sent
