@@ -4,8 +4,15 @@ import collections.abc as c
 import typing as t
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from script_pages import Api, Site
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Error,
+    Frame,
+    Page,
+    sync_playwright,
+)
+from script_pages import Api, Site, wait_until
 
 from needs import need
 
@@ -19,6 +26,32 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+def wait_for_function(page: Page | Frame, expression: str) -> None:
+    """Wait until an expression is true.
+
+    Playwright's own asks within the page, with `eval`, which strict policies forbid.
+    """
+
+    def is_true() -> bool:
+        try:
+            return bool(page.evaluate(expression))
+        except Error as error:
+            # The page is being left.
+            assert "context" in str(error) or "navigat" in str(error), error
+            return False
+
+    assert wait_until(is_true, 30), f"{expression} is not true"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def waiting_without_eval() -> c.Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (Page, Frame):
+            patch.setattr(kind, "wait_for_function", wait_for_function)
+
+        yield
 
 
 @pytest.fixture(scope="session")
