@@ -165,5 +165,4 @@ class Fallback:
 
 
 def _consents(flusher: Flusher, request: Request) -> bool:
-    # It imports this module.
     return Visitor(flusher.config, request).consents is True
