@@ -199,6 +199,11 @@ class CallLog:
         return cls(before_setup, setup, tracking, Stage.SETUP.value in value)
 
 
+def count(calls: c.Iterable[Call]) -> int:
+    """How many records calls make."""
+    return sum([call.wire[0][0] in TRACKING or call.is_record for call in calls])
+
+
 def _list(value: t.Any) -> list[t.Any]:
     if not isinstance(value, list):
         raise ValueError("not a list of calls")

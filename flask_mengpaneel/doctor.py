@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc as c
-import contextlib
 import dataclasses
 import gzip
 import json
@@ -21,7 +20,7 @@ from .config import CLIENT_STRATEGIES
 from .diagnosis import Finding, Level, Page, judge
 from .outcomes import REDIRECTS, Declined
 from .policies import HEADER, REPORT_ONLY, parse, parse_page
-from .strategies import Exchange, ServerStrategy
+from .strategies import Exchange
 from .testing import RecordingTransport
 from .visitor import Visitor
 from .waiting import Waiting
@@ -124,31 +123,13 @@ def examine(
         if "Delayed" in config.strategies:
             findings += [one for page in pages for one in _cookies(app, page)]
 
-        with _nothing_leaves(flusher), app.test_client() as client:
+        # Views track what they track, but nobody has opened these pages.
+        with flusher.diverted(RecordingTransport()), app.test_client() as client:
             visit = _Visit(app, flusher, client, urljoin([*pages, base][0], "/"))
             findings += visit.script()
             findings += [one for page in pages for one in visit.look_at(page)]
 
     return list(dict.fromkeys(findings))
-
-
-@contextlib.contextmanager
-def _nothing_leaves(flusher: Flusher) -> c.Iterator[None]:
-    """Views track what they track, but nobody has opened these pages."""
-    taken = {
-        strategy: strategy._transport
-        for strategy in flusher._all.values()
-        if isinstance(strategy, ServerStrategy)
-    }
-
-    for strategy in taken:
-        strategy._transport = RecordingTransport()
-
-    try:
-        yield
-    finally:
-        for strategy, transport in taken.items():
-            strategy._transport = transport
 
 
 # -- Settings
@@ -398,7 +379,7 @@ class _Visit:
     def _decline(self, response: Response, body: bytes) -> str:
         """Why calls couldn't go with a page; empty if they could."""
         visitor = Visitor(self._config, request)
-        exchange = Exchange(request, response, visitor, Waiting(request), is_html=True)
+        exchange = Exchange.of(request, response, visitor, Waiting(request))
 
         if visitor.consents is not True:
             return _NO_CONSENT
@@ -411,12 +392,12 @@ class _Visit:
         if b' id="mengpaneel"' in body:
             return ""
 
-        if not injection.is_html(response):
+        if not exchange.kind.is_html:
             return "not HTML"
 
         try:
-            injection.check(response)
-            injection.find(response)
+            injection.check(response, exchange.headers)
+            injection.find(response, exchange.headers)
         except Declined as declined:
             return str(declined)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import logging
 import time
 import typing as t
 
-from . import injection, signals
-from .calls import Call, CallLog
+from . import signals
+from .calls import Call, CallLog, count
 from .fallback import Bounded
 from .manager import Manager, current_request, leave, manager_of
 from .outcomes import Declined, Outcome
@@ -19,12 +20,14 @@ from .strategies import (
     ClientSide,
     Delayed,
     Exchange,
+    Kind,
     ServerSide,
+    ServerStrategy,
     Strategy,
     hold,
 )
 from .values import plain
-from .visitor import Visitor
+from .visitor import PAGES, Visitor
 from .waiting import Entry, Waiting
 
 if t.TYPE_CHECKING:
@@ -40,6 +43,9 @@ logger = logging.getLogger("flask_mengpaneel")
 
 # What each event has for itself.
 _OWN = frozenset({"time", "$insert_id", "token"})
+
+#: Strategies, each with the reason for which it needn't be asked.
+Candidates: t.TypeAlias = "list[tuple[Strategy, str | None]]"
 
 #: Where the extension's own files and pages are.
 PREFIX = "/_mengpaneel"
@@ -76,14 +82,13 @@ class Flusher:
                 ServerSide(inline, ledger),
             )
         }
-        self._chain = [self._all[name] for name in config.strategies]
-        self._server_chain = [
-            strategy
-            for strategy in (self._all["AsyncServerSide"], self._all["ServerSide"])
-            if strategy in self._chain
-        ] or [self._all["ServerSide"]]
-        self._replaying = [one for one in self._chain if one.name in REPLAYING]
+        self._chain = tuple(self._all[name] for name in config.strategies)
+        self._server_chain = tuple(
+            strategy for strategy in self._chain if not strategy.hands_over
+        ) or (self._all["ServerSide"],)
+        self._replaying = tuple(one for one in self._chain if one.name in REPLAYING)
         self._boots = "ClientSide" in config.strategies
+        self._candidates: dict[t.Any, Candidates] = {}
 
     # -- what every event gets
 
@@ -119,11 +124,24 @@ class Flusher:
         """Let a response carry the calls of its request, and those that wait for it."""
         try:
             request = current_request()
-            self._respond(manager_of(request), request, response)
+            manager = manager_of(request)
+
+            if not self._has_looked:
+                self._look()
+
+            if manager is not None or self._may_be_concerned(request.environ):
+                self._respond(manager, request, response)
         except Exception as error:
             self.trouble("the response was left as it was", error)
 
         return response
+
+    def _may_be_concerned(self, environ: c.Mapping[str, t.Any]) -> bool:
+        """Whether something may wait for a request without calls, or it may be for a
+        page. Most are not, and pay for nothing else."""
+        return "HTTP_COOKIE" in environ or (
+            self._boots and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES
+        )
 
     def _look(self) -> None:
         self._has_looked = True
@@ -136,63 +154,53 @@ class Flusher:
 
     def teardown_request(self, _error: BaseException | None) -> None:
         """Send what was recorded when the response was gone, or when there was none."""
-        manager = manager_of(None)
+        manager = leave()
 
-        if manager is None:
-            return
-
-        leave(manager)
-
-        try:
-            self.flush(manager)
-        except Exception as error:
-            self.trouble("what was left could not be sent", error)
+        if manager is not None and manager.calls:
+            try:
+                self.flush(manager)
+            except Exception as error:
+                self.trouble("what was left could not be sent", error)
 
     def _respond(
         self, manager: Manager | None, request: Request, response: Response
     ) -> None:
-        environ = request.environ
-        is_tiny = injection.is_tiny(response)
-        # Without calls it doesn't matter what a tiny response is.
-        is_html = (manager is not None or not is_tiny) and injection.is_html(response)
-        may_be_page = self._boots and is_html and not is_tiny
-
-        if not self._has_looked:
-            self._look()
-
-        # Most requests have neither calls nor a cookie, and are no pages: they pay for
-        # nothing else. And the inspector's pages must not use up what waits.
-        if (manager is None and not may_be_page and "HTTP_COOKIE" not in environ) or (
-            environ["PATH_INFO"].startswith(PREFIX)
-        ):
+        # What waits is not for the inspector's pages.
+        if request.environ["PATH_INFO"].startswith(PREFIX):
             return
 
         waiting = Waiting(request)
-
-        if manager is None and not waiting.entries:
-            if may_be_page:
-                self._boot(request, response, Visitor(self.config, request))
-
-            return
-
         visitor = manager.visitor if manager else Visitor(self.config, request)
-        exchange = Exchange(request, response, visitor, waiting, is_html)
+        exchange = Exchange.of(request, response, visitor, waiting)
+
+        if manager is not None or waiting.entries:
+            self._flush_into(exchange, manager)
+
+        if self._boots and exchange.kind.is_html and not exchange.carries:
+            self._boot(exchange)
+
+        if exchange.sent or visitor.has_chosen:
+            self._remember(exchange)
+
+    def _flush_into(self, exchange: Exchange, manager: Manager | None) -> None:
+        visitor, entries = exchange.visitor, exchange.waiting.entries
         calls = manager.take() if manager else CallLog()
 
-        if waiting.entries and not visitor.known:
+        if entries and not visitor.known:
             # Requests that are under way at once find the same new visitor.
-            visitor.identity = waiting.entries[0].stranger
+            visitor.identity = entries[0].stranger
 
         if visitor.consents is None:
             self._hold(calls, exchange)
         else:
             self._carry(calls, exchange, manager.strategy if manager else None)
 
-        if may_be_page and not exchange.carries:
-            self._boot(request, response, visitor)
+    def _remember(self, exchange: Exchange) -> None:
+        """Tell the browser library what the server has learnt in its place."""
+        visitor = exchange.visitor
 
         if visitor.has_news(exchange.sent) and not exchange.shared_cache_may_keep:
-            visitor.remember(response, exchange.sent)
+            visitor.remember(exchange.response, exchange.sent)
 
     def _carry(self, calls: CallLog, exchange: Exchange, insisted: str | None) -> None:
         visitor, waiting = exchange.visitor, exchange.waiting
@@ -201,11 +209,13 @@ class Flusher:
             # What this request recorded it recorded before it opted out.
             waiting.keep([])
 
-        ours, late, others = (
-            self._sort(calls, exchange) if waiting.entries else ([], [], [])
-        )
-        exchange.entries = [] if ours and visitor.is_prefetch else ours
+        late: list[Entry] = []
+        others: list[Entry] = []
         outcome = None
+
+        if waiting.entries:
+            ours, late, others = self._sort(calls, exchange)
+            exchange.entries = [] if ours and visitor.is_prefetch else ours
 
         if calls:
             outcome = self._ask(self._chain_for(insisted), calls, visitor, exchange)
@@ -214,6 +224,15 @@ class Flusher:
 
         if outcome and not self._all[outcome.strategy].hands_over:
             exchange.sent = outcome.calls
+
+        if late or others:
+            self._send_apart(late, others, exchange)
+
+    def _send_apart(
+        self, late: list[Entry], others: list[Entry], exchange: Exchange
+    ) -> None:
+        """Send from the server what has waited too long, or is other people's."""
+        visitor, waiting = exchange.visitor, exchange.waiting
 
         for entry in self._unsent(late):
             outcome = self._ask(self._server_chain, entry.calls, visitor, None)
@@ -224,9 +243,8 @@ class Flusher:
             person = visitor.as_person(entry.seen or entry.stranger)
             self._ask(self._server_chain, entry.calls, person, None)
 
-        if late or others:
-            gone = [*late, *others]
-            waiting.keep([entry for entry in waiting.entries if entry not in gone])
+        gone = [*late, *others]
+        waiting.keep([entry for entry in waiting.entries if entry not in gone])
 
     def _unsent(self, entries: c.Iterable[Entry]) -> c.Iterator[Entry]:
         """The entries that this process hasn't sent yet: requests that are under way
@@ -266,13 +284,13 @@ class Flusher:
             self.ledger.drop("no consent yet", records)
             logger.debug("Calls without consent were dropped: %s", reason)
 
-    def _boot(self, request: Request, response: Response, visitor: Visitor) -> None:
+    def _boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own."""
-        if visitor.consents is not True:
+        if exchange.visitor.consents is not True:
             return
 
         try:
-            self._client_side.boot(request, response, visitor)
+            self._client_side.boot(exchange)
         except Declined:
             # There is nothing that another strategy could take.
             pass
@@ -311,28 +329,49 @@ class Flusher:
 
     # -- the chain
 
-    def _chain_for(self, insisted: str | None) -> c.Sequence[Strategy]:
+    def _chain_for(self, insisted: str | None) -> tuple[Strategy, ...]:
         if insisted is None:
             return self._chain
 
         first = self._all[insisted]
-        return [first, *(one for one in self._server_chain if one is not first)]
+        return (first, *(one for one in self._server_chain if one is not first))
+
+    def _at_first_sight(
+        self, chain: tuple[Strategy, ...], kind: Kind | None
+    ) -> Candidates:
+        """A chain, and who of it takes nothing with such a response, or without one.
+
+        Looked up, since it is the same for most responses of an app.
+        """
+        key = chain, kind
+        candidates = self._candidates.get(key)
+
+        if candidates is None:
+            candidates = [(strategy, strategy.rules_out(kind)) for strategy in chain]
+            self._candidates[key] = candidates
+
+        return candidates
 
     def _ask(
         self,
-        chain: c.Iterable[Strategy],
+        chain: tuple[Strategy, ...],
         calls: CallLog,
         visitor: Visitor,
         exchange: Exchange | None,
     ) -> Outcome | None:
         """Offer the calls to one strategy after the other."""
+        kind = exchange.kind if exchange else None
         declined: dict[str, str] = {} if exchange is None else exchange.declined
 
-        for strategy in chain:
+        for strategy, reason in self._at_first_sight(chain, kind):
+            if reason:
+                declined[strategy.name] = reason
+                continue
+
             try:
                 taken = strategy.flush(calls, visitor, exchange)
-            except Declined as reason:
-                declined[strategy.name] = str(reason)
+            except Declined as refusal:
+                declined[strategy.name] = str(refusal)
             except Exception as error:
                 # Strategies change something only when nothing can fail any more,
                 # so the next one may try.
@@ -377,6 +416,25 @@ class Flusher:
 
         return outcome
 
+    @contextlib.contextmanager
+    def diverted(self, transport: Transport) -> c.Iterator[None]:
+        """Let another transport take for a while what the server is to send."""
+        servers = [one for one in self._all.values() if isinstance(one, ServerStrategy)]
+        usual = [server.transport for server in servers]
+
+        def use(transports: c.Iterable[Transport | None]) -> None:
+            self._candidates.clear()
+
+            for server, one in zip(servers, transports, strict=True):
+                server.transport = one
+
+        use([transport] * len(servers))
+
+        try:
+            yield
+        finally:
+            use(usual)
+
     # -- trouble
 
     def trouble(self, what: str, error: Exception) -> None:
@@ -403,8 +461,3 @@ class Flusher:
                 self.config.on_failure(record, reason)
             except Exception:
                 logger.exception("MENGPANEEL_ON_FAILURE failed")
-
-
-def count(calls: c.Iterable[Call]) -> int:
-    """How many records calls make."""
-    return sum([call.is_record for call in calls])

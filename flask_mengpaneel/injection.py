@@ -63,16 +63,13 @@ _LARGE = 65_536
 _FRAMESET = re.compile(rb"\s*(?:<!--.*?-->\s*)*<frameset", re.I | re.DOTALL)
 
 
-def is_html(response: Response) -> bool:
-    """Whether a closer look may be worth it: this is asked for every response."""
-    content_type = response.headers.get("Content-Type", "")
+def is_html(headers: c.Mapping[str, str]) -> bool:
+    """Whether a response is HTML, and so perhaps a page.
+
+    :param headers: with names in lower case.
+    """
+    content_type = headers.get("content-type", "")
     return content_type.partition(";")[0].strip().lower() in HTML
-
-
-def is_tiny(response: Response) -> bool:
-    """Whether the body is too short to be a page."""
-    parts = response.response
-    return type(parts) is list and len(parts) == 1 and len(parts[0]) < len("</body>")
 
 
 def position(page: bytes, is_xml: bool = False) -> int | None:
@@ -169,12 +166,12 @@ def snippet(
     ).encode("ascii", "xmlcharrefreplace")
 
 
-def check(response: Response) -> None:
+def check(response: Response, headers: c.Mapping[str, str]) -> None:
     """Make sure that a response, which is HTML, can be changed and will be shown.
 
+    :param headers: its headers, with names in lower case.
     :raises Declined: it can't, or won't.
     """
-    headers = {name.lower(): value for name, value in response.headers}
     status = response.status_code
 
     if status in REDIRECTS or status in (204, 205, 206, 304) or status < 200:
@@ -189,7 +186,9 @@ def check(response: Response) -> None:
     if response.direct_passthrough or not response.is_sequence:
         raise Declined("the body is streamed")
 
-    if forbids_scripts(headers.get("content-security-policy", "")):
+    policies = headers.get("content-security-policy")
+
+    if policies and forbids_scripts(policies):
         raise Declined("the page's policy allows no scripts")
 
     content_type = headers["content-type"].lower()
@@ -203,7 +202,7 @@ def forbids_scripts(policies: str) -> bool:
 
     https://www.w3.org/TR/CSP3/#parse-serialized-policy-list
     """
-    for policy in policies.lower().split(",") if policies else ():
+    for policy in policies.lower().split(","):
         directives = {
             words[0]: words[1:]
             for words in map(str.split, reversed(policy.split(";")))
@@ -221,13 +220,14 @@ def forbids_scripts(policies: str) -> bool:
     return False
 
 
-def find(response: Response) -> tuple[bytes, int]:
+def find(response: Response, headers: c.Mapping[str, str]) -> tuple[bytes, int]:
     """The page, and where in it the script goes.
 
+    :param headers: those of the response, with names in lower case.
     :raises Declined: there is no place for it.
     """
     page = _body(response)
-    at = position(page, is_xml="xml" in response.headers.get("Content-Type", ""))
+    at = position(page, is_xml="xml" in headers["content-type"])
 
     if at is None:
         raise Declined("no </head> or </body>, or a frameset")

@@ -5,27 +5,30 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import marshal
-import os
 import time
 import typing as t
 
 from flask import current_app, g, request
-from flask.globals import app_ctx
 
-from .calls import Call, CallLog, Stage, dumps
+from .calls import TRACKING, Call, CallLog, Stage, dumps
 from .config import STRATEGIES
+from .ids import hex_id
 from .recorder import Recorder
 from .visitor import Visitor
 
 if t.TYPE_CHECKING:
-    from flask import Request
-    from flask.ctx import AppContext
+    from flask import Flask, Request
 
     from .flusher import Flusher
     from .outcomes import Outcome
 
 # https://docs.mixpanel.com/reference/track-event#limits
 _MAX_RECORD = 1_048_576
+
+_NO_CONTEXT = (
+    "Mengpaneel works inside a request, or inside an app context with 'with"
+    " Manager():'. There is no app context here: use 'with app.app_context():'."
+)
 
 # Where a request keeps its manager while its body waits to be streamed.
 _KEY = "flask_mengpaneel.manager"
@@ -65,24 +68,18 @@ class Manager(Recorder):
     )
 
     def __init__(self, *, strategy: str | None = None) -> None:
-        self._flusher = flusher_at_hand()
-        self._visitor = Visitor(self._flusher.config, None)
-        self._request: Request | None = None
+        self._begin(flusher_at_hand(), None)
         self.strategy = strategy
-        self._start()
 
-    @classmethod
-    def of_request(cls, flusher: Flusher, request: Request) -> Manager:
-        """The manager of a request, whose calls are the visitor's."""
-        manager = cls.__new__(cls)
-        manager._flusher = flusher
-        manager._visitor = Visitor(flusher.config, request)
-        manager._request = request
-        manager._strategy = None
-        manager._start()
-        return manager
+    def _begin(self, flusher: Flusher, request: Request | None) -> None:
+        """Start with nothing.
 
-    def _start(self) -> None:
+        :param request: the one whose visitor the calls are of.
+        """
+        self._flusher = flusher
+        self._visitor = Visitor(flusher.config, request)
+        self._request = request
+        self._strategy: str | None = None
         self.calls = CallLog()
         self._stage = Stage.TRACKING
         self._outer: list[Manager | None] = []
@@ -127,20 +124,21 @@ class Manager(Recorder):
 
     def record(self, wire: list[t.Any]) -> None:
         """Add a call to the stage at hand."""
+        name = wire[0][0]
         call = Call(wire)
 
-        if wire[0][0] == "opt_in_tracking" and self._flusher.config.active:
+        if name == "opt_in_tracking" and self._flusher.config.active:
             self._recording = self._visitor.opt_in()
 
-        if not self.recording:
+        if not self._recording and not self.recording:
             return
 
-        if call.tracks:
+        if name in TRACKING:
             self._stamp(call)
-        elif call.name == "time_event":
+        elif name == "time_event":
             self._timers[call.event] = self._now()
             call.arguments.append(self._timers[call.event])
-        elif call.name == "reset":
+        elif name == "reset":
             self._visitor.succeed()
 
         if _is_too_large(wire):
@@ -151,21 +149,22 @@ class Manager(Recorder):
 
         self.calls.of(self._stage).append(call)
 
-        if wire[0][0] == "opt_out_tracking":
+        if name == "opt_out_tracking":
             self._visitor.opt_out()
             self._recording = False
 
     def _stamp(self, call: Call) -> None:
         properties = call.properties
 
-        for name, value in self._flusher.default_properties().items():
-            properties.setdefault(name, value)
+        if self._flusher.config.default_properties is not None:
+            for name, value in self._flusher.default_properties().items():
+                properties.setdefault(name, value)
 
         if "time" not in properties:
             properties["time"] = self._now()
 
         if "$insert_id" not in properties:
-            properties["$insert_id"] = os.urandom(16).hex()
+            properties["$insert_id"] = hex_id()
 
         if self._timers and call.event in self._timers:
             self._stop_clock(call.event, properties)
@@ -258,22 +257,12 @@ def flusher_at_hand() -> Flusher:
 
     :raises RuntimeError: there is no app context, or its app has no Mengpaneel.
     """
-    return _flusher_of(_context())
-
-
-def _context() -> AppContext:
     try:
-        return current_context()
+        app = current_flask()
     except RuntimeError:
-        raise RuntimeError(
-            "Mengpaneel works inside a request, or inside an app context with"
-            " 'with Manager():'. There is no app context here: use 'with"
-            " app.app_context():'."
-        ) from None
+        raise RuntimeError(_NO_CONTEXT) from None
 
-
-def _flusher_of(context: AppContext) -> Flusher:
-    flusher: Flusher | None = context.app.extensions.get("mengpaneel")
+    flusher: Flusher | None = app.extensions.get("mengpaneel")
 
     if flusher is None:
         raise RuntimeError(
@@ -290,9 +279,12 @@ def manager_at_hand() -> Manager:
 
     :raises RuntimeError: this is neither a request nor a ``with Manager():`` block.
     """
+    try:
+        held = current_g().__dict__
+    except RuntimeError:
+        raise RuntimeError(_NO_CONTEXT) from None
+
     current = request_at_hand()
-    context = _context()
-    held = context.g.__dict__
     manager: Manager | None = held.get("_mengpaneel")
 
     # An app context that was pushed by hand is shared by the requests inside of it,
@@ -300,7 +292,7 @@ def manager_at_hand() -> Manager:
     if manager is not None and manager._request is current:
         return manager
 
-    flusher = _flusher_of(context)
+    flusher = flusher_at_hand()
 
     if current is None:
         raise RuntimeError(
@@ -312,41 +304,43 @@ def manager_at_hand() -> Manager:
     manager = current.environ.get(_KEY)
 
     if manager is None or manager._request is not current:
-        manager = Manager.of_request(flusher, current)
+        manager = Manager.__new__(Manager)
+        manager._begin(flusher, current)
 
     held["_mengpaneel"] = manager
     manager._outer.append(outer)
     return manager
 
 
-def manager_of(request: Request | None) -> Manager | None:
-    """The manager of a request, if anything was recorded in it.
-
-    :param request: ``None`` looks for the one at hand, where there is a manager.
-    """
-    manager: Manager | None = current_context().g.__dict__.get("_mengpaneel")
-
-    if manager is None:
-        return None
-
-    return manager if manager._request is (request or request_at_hand()) else None
+def manager_of(request: Request) -> Manager | None:
+    """The manager of a request, if anything was recorded in it."""
+    manager: Manager | None = current_g().__dict__.get("_mengpaneel")
+    return manager if manager is not None and manager._request is request else None
 
 
-def leave(manager: Manager) -> None:
-    """Take a request's manager off ``g``, which the next request may share.
+def leave() -> Manager | None:
+    """Take the manager of the request that ends off ``g``, which the next may share.
 
     Flask tears a request down before its body is streamed, and once more after that.
+
+    :return: the manager, if anything was recorded.
     """
+    manager: Manager | None = current_g().__dict__.get("_mengpaneel")
+
+    if manager is None or manager._request is not request_at_hand():
+        return None
+
     outer = manager._outer.pop()
 
     if manager._request is not None:
         manager._request.environ[_KEY] = manager
 
     _put_back(outer)
+    return manager
 
 
 def _put_back(outer: Manager | None) -> None:
-    held = current_context().g.__dict__
+    held = current_g().__dict__
 
     if outer is None:
         held.pop("_mengpaneel", None)
@@ -357,8 +351,10 @@ def _put_back(outer: Manager | None) -> None:
 # What is behind the proxies: looking it up at each use takes longer than the rest.
 current_request: c.Callable[[], Request]
 current_request = request._get_current_object  # type: ignore[attr-defined]
-current_context: c.Callable[[], AppContext]
-current_context = app_ctx._get_current_object  # type: ignore[attr-defined]
+current_flask: c.Callable[[], Flask]
+current_flask = current_app._get_current_object  # type: ignore[attr-defined]
+current_g: c.Callable[[], t.Any]
+current_g = g._get_current_object
 
 
 def request_at_hand() -> Request | None:

@@ -480,6 +480,10 @@ def _text(value: t.Any, what: str) -> str:
 
 
 def _event(name: t.Any) -> str:
+    # Nearly all are as plain as that.
+    if type(name) is str and name.isascii() and name.strip():
+        return name
+
     return _text(name, "an event name")
 
 
@@ -521,7 +525,8 @@ def _given(value: t.Any, what: str = "properties") -> dict[str, t.Any]:
 
 
 def _event_properties(value: t.Any) -> dict[str, t.Any]:
-    properties = _properties(value)
+    properties = plain(value) if type(value) is dict else _properties(value)
+    assert isinstance(properties, dict)
 
     if "time" in properties:
         properties["time"] = _moment(value["time"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections.abc as c
 import dataclasses
 import typing as t
-import uuid
 from abc import ABC, abstractmethod
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -14,6 +13,7 @@ from flask import current_app
 from . import injection, profiles, waiting
 from .calls import Call, CallLog, Json, dumps
 from .fallback import SIGNATURE_HEADER
+from .ids import hex_id
 from .origins import page_properties
 from .outcomes import REDIRECTS, Declined
 from .persistence import Identity
@@ -38,6 +38,15 @@ REPLAYING = frozenset({"ClientSide", "CapableClientSide"})
 _CAPABLE = "HTTP_" + REQUEST_HEADER.upper().replace("-", "_")
 
 
+class Kind(t.NamedTuple):
+    """What a response is, as far as it rules strategies out."""
+
+    is_redirect: bool
+    is_html: bool
+    #: Whether the client says that it can make calls.
+    is_capable: bool
+
+
 @dataclasses.dataclass(slots=True)
 class Exchange:
     """A request, the response to it, and what is known of whoever sent it."""
@@ -47,9 +56,10 @@ class Exchange:
     visitor: Visitor
     #: What waits in the session.
     waiting: Waiting
-    #: Whether the response is HTML, and so perhaps a page.
-    is_html: bool
-    #: What of it may be made with this response.
+    #: The response's headers as the app has set them; the names are in lower case.
+    headers: dict[str, str]
+    kind: Kind
+    #: What of that which waits may be made with this response.
     entries: list[Entry] = dataclasses.field(default_factory=list)
     #: Why strategies declined until now.
     declined: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -57,6 +67,24 @@ class Exchange:
     carries: bool = False
     #: The calls that the server sends itself.
     sent: c.Sequence[Call] = ()
+
+    @classmethod
+    def of(
+        cls, request: Request, response: Response, visitor: Visitor, waiting: Waiting
+    ) -> Exchange:
+        """What there is to know when a response is ready."""
+        headers: dict[str, str] = {}
+
+        for name, value in response.headers:
+            name = name.lower()
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+
+        kind = Kind(
+            response.status_code in REDIRECTS and "location" in headers,
+            injection.is_html(headers),
+            request.environ.get(_CAPABLE, "").strip().lower() in ("true", "1"),
+        )
+        return cls(request, response, visitor, waiting, headers, kind)
 
     def made(self, calls: c.Iterable[Call]) -> list[Call]:
         """The response has the calls now, and those of them that waited need not."""
@@ -70,22 +98,17 @@ class Exchange:
         return list(calls)
 
     @property
-    def header_names(self) -> set[str]:
-        """The names of the response's headers, in lower case."""
-        return {name.lower() for name, _ in self.response.headers}
-
-    @property
     def shared_cache_may_keep(self) -> bool:
         """Whether the response may be given to other visitors.
 
         https://www.rfc-editor.org/rfc/rfc9111#section-3.5
         """
-        names = self.header_names
+        headers = self.headers
 
-        if "cdn-cache-control" in names or "surrogate-control" in names:
+        if "cdn-cache-control" in headers or "surrogate-control" in headers:
             return True
 
-        if "cache-control" not in names:
+        if "cache-control" not in headers:
             return False
 
         control = self.response.cache_control
@@ -105,10 +128,17 @@ class Strategy(ABC):
         cls.name = cls.__name__
 
     @abstractmethod
+    def rules_out(self, kind: Kind | None) -> str | None:
+        """Say why it takes no calls at all with such a response, if it doesn't.
+
+        :param kind: ``None`` where there is no response any more, or never was.
+        """
+
+    @abstractmethod
     def flush(
         self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
     ) -> list[Call]:
-        """Take the calls.
+        """Take the calls, unless the kind of the response has ruled that out.
 
         :param exchange: ``None`` where there is no response any more, or never was.
         :return: the calls that were needed, in the order in which they are made.
@@ -116,24 +146,38 @@ class Strategy(ABC):
         """
 
 
-class Delayed(Strategy):
+class ResponseStrategy(Strategy):
+    """One that needs a response, which carries the calls to the client."""
+
+    def rules_out(self, kind: Kind | None) -> str | None:
+        return "not in a request" if kind is None else self.lacks(kind)
+
+    @abstractmethod
+    def lacks(self, kind: Kind) -> str | None:
+        """Say what such a response is not, if that rules the strategy out."""
+
+    def flush(
+        self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
+    ) -> list[Call]:
+        assert exchange is not None, "ruled out"
+        return self.carry(calls, visitor, exchange)
+
+    @abstractmethod
+    def carry(self, calls: CallLog, visitor: Visitor, exchange: Exchange) -> list[Call]:
+        """Let the response carry the calls: see :meth:`flush`."""
+
+
+class Delayed(ResponseStrategy):
     """Keep the calls in the session until the redirect is followed."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def flush(
-        self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
-    ) -> list[Call]:
-        if exchange is None:
-            raise Declined("not in a request")
+    def lacks(self, kind: Kind) -> str | None:
+        return None if kind.is_redirect else "not a redirect"
 
-        request, response = exchange.request, exchange.response
-
-        if response.status_code not in REDIRECTS or "Location" not in response.headers:
-            raise Declined("not a redirect")
-
-        if not _same_site(response.headers["Location"], request):
+    def carry(self, calls: CallLog, visitor: Visitor, exchange: Exchange) -> list[Call]:
+        if not _same_site(exchange.headers["location"], exchange.request):
             raise Declined("a redirect to another site")
 
         if not calls.before_setup and not calls.tracking:
@@ -259,23 +303,17 @@ def _comes_back(exchange: Exchange) -> bool:
     return exchange.visitor.is_browser or name in exchange.request.cookies
 
 
-class ClientSide(Strategy):
+class ClientSide(ResponseStrategy):
     """Put the calls into the page; the browser library makes them."""
 
     def __init__(self, config: Config, app: Flask, signer: Signer | None) -> None:
         self._script = injection.Script(config, app, signer)
 
-    def flush(
-        self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
-    ) -> list[Call]:
-        if exchange is None:
-            raise Declined("not in a request")
+    def lacks(self, kind: Kind) -> str | None:
+        return None if kind.is_html else "not HTML"
 
-        # This is why most are declined.
-        if not exchange.is_html:
-            raise Declined("not HTML")
-
-        page, at = _page(exchange.request, exchange.response, visitor)
+    def carry(self, calls: CallLog, visitor: Visitor, exchange: Exchange) -> list[Call]:
+        page, at = _page(exchange)
 
         if exchange.shared_cache_may_keep:
             raise Declined("shared caches may keep the page")
@@ -293,23 +331,25 @@ class ClientSide(Strategy):
         injection.keep_private(exchange.response)
         return exchange.made(_merged_log(calls, exchange.entries))
 
-    def boot(self, request: Request, response: Response, visitor: Visitor) -> None:
+    def boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own.
 
         :raises Declined: this isn't a page.
         """
-        page, at = _page(request, response, visitor)
-        injection.insert(response, page, at, self._script.snippet(request))
+        page, at = _page(exchange)
+        snippet = self._script.snippet(exchange.request)
+        injection.insert(exchange.response, page, at, snippet)
 
 
-def _page(request: Request, response: Response, visitor: Visitor) -> tuple[bytes, int]:
+def _page(exchange: Exchange) -> tuple[bytes, int]:
     """The page, and where in it the script goes.
 
     :raises Declined: this isn't a page that a browser will show.
     """
-    injection.check(response)
+    visitor = exchange.visitor
+    injection.check(exchange.response, exchange.headers)
 
-    if request.method == "HEAD":
+    if exchange.request.method == "HEAD":
         raise Declined("a HEAD request")
 
     if not visitor.is_browser:
@@ -321,7 +361,7 @@ def _page(request: Request, response: Response, visitor: Visitor) -> tuple[bytes
     if not visitor.is_page_view:
         raise Declined("fetched by a script, not shown as a page")
 
-    return injection.find(response)
+    return injection.find(exchange.response, exchange.headers)
 
 
 def _merged_log(calls: CallLog, entries: c.Sequence[Entry]) -> CallLog:
@@ -345,7 +385,7 @@ def _hand_overs(calls: CallLog, entries: c.Sequence[Entry]) -> list[t.Any]:
     A page that is shown again, perhaps after its visitor has signed out, makes none
     of its calls again, and doesn't identify anybody.
     """
-    own = uuid.uuid4().hex[:12]
+    own = hex_id()[:12]
     parts = [*((entry.id, entry.calls) for entry in entries), (own, calls)]
     hand_overs = [
         *((f"{id}b", part.before_setup) for id, part in parts),
@@ -359,24 +399,17 @@ def _hand_overs(calls: CallLog, entries: c.Sequence[Entry]) -> list[t.Any]:
     ]
 
 
-class CapableClientSide(Strategy):
+class CapableClientSide(ResponseStrategy):
     """Hand the calls to a client that says it can make them."""
 
     def __init__(self, config: Config, signer: Signer | None) -> None:
         self._config = config
         self._signer = signer
 
-    def flush(
-        self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
-    ) -> list[Call]:
-        if exchange is None:
-            raise Declined("not in a request")
+    def lacks(self, kind: Kind) -> str | None:
+        return None if kind.is_capable else "the client doesn't say that it can"
 
-        capable = exchange.request.environ.get(_CAPABLE, "")
-
-        if capable.strip().lower() not in {"true", "1"}:
-            raise Declined("the client doesn't say that it can")
-
+    def carry(self, calls: CallLog, visitor: Visitor, exchange: Exchange) -> list[Call]:
         self._check(exchange)
         # Two requests that are under way at once have the same session. A page knows
         # which of its calls were made already; a header doesn't.
@@ -454,25 +487,27 @@ class ServerStrategy(Strategy):
     hands_over = False
 
     def __init__(self, transport: Transport | None, ledger: Ledger) -> None:
-        self._transport = transport
+        self.transport = transport
         self._ledger = ledger
+
+    def rules_out(self, kind: Kind | None) -> str | None:
+        return None if self.transport else "there is no background transport"
 
     def flush(
         self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
     ) -> list[Call]:
-        if self._transport is None:
-            raise Declined("there is no background transport")
+        assert self.transport is not None, "ruled out"
 
         if not calls.before_setup and not calls.tracking:
             return []
 
-        batch = Batch.of(list(calls), visitor)
+        batch = Batch.of([*calls], visitor)
         taken = False
         # Before, since it may be delivered before `send` is back.
         self._ledger.record(batch.records)
 
         try:
-            taken = self._transport.send(batch)
+            taken = self.transport.send(batch)
         finally:
             if not taken:
                 self._ledger.record(-batch.records)
@@ -480,7 +515,7 @@ class ServerStrategy(Strategy):
         if not taken:
             raise Declined("the background transport has no room")
 
-        if not self._transport.keeps_books:
+        if not self.transport.keeps_books:
             self._ledger.deliver(batch.records)
 
         return batch.calls

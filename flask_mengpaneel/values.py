@@ -56,10 +56,22 @@ def _plain(value: t.Any) -> Json:
         return _finite(value)
 
     if kind is dict:
-        return {
-            key if type(key) is str and key.isascii() else _key(key): _plain(item)
-            for key, item in value.items()
-        }
+        # One loop for nearly all the properties there are: what it settles itself
+        # costs no call.
+        items: dict[str, Json] = {}
+
+        for key, item in value.items():
+            if type(key) is not str or not key.isascii():
+                key = _key(key)
+
+            kind = type(item)
+
+            if not (kind is int or kind is bool or (kind is str and item.isascii())):
+                item = _plain(item)
+
+            items[key] = item
+
+        return items
 
     if kind is list or kind is tuple:
         return [_plain(item) for item in value]

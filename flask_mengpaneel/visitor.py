@@ -25,8 +25,9 @@ logger = logging.getLogger("flask_mengpaneel")
 #: The cookie of a browser in which the library was found blocked.
 BLOCKED_COOKIE = "mengpaneel_blocked"
 
-# https://fetch.spec.whatwg.org/#concept-request-destination
-_PAGES = frozenset({"document", "iframe", "frame", "embed", "object", "fencedframe"})
+#: The destinations of requests whose response is shown as a page.
+#: https://fetch.spec.whatwg.org/#concept-request-destination
+PAGES = frozenset({"document", "iframe", "frame", "embed", "object", "fencedframe"})
 
 # The last three are Turbo's and those of older browsers.
 _PREFETCH = ("HTTP_SEC_PURPOSE", "HTTP_X_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
@@ -92,7 +93,7 @@ class Visitor:
         destination = environ.get("HTTP_SEC_FETCH_DEST")
 
         if destination is not None:
-            return destination in _PAGES
+            return destination in PAGES
 
         mode = environ.get("HTTP_SEC_FETCH_MODE")
 
@@ -274,6 +275,11 @@ class Visitor:
         return bool(self.opted)
 
     # -- what the browser has to know
+
+    @property
+    def has_chosen(self) -> bool:
+        """Whether the visitor has got ids or made a choice in this request."""
+        return self.is_introduced or self.opted is not None
 
     def has_news(self, sent: c.Sequence[Call]) -> bool:
         """Whether the browser library would know something else by now.

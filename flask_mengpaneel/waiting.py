@@ -15,6 +15,7 @@ from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from werkzeug.http import dump_cookie
 
 from .calls import CallLog
+from .ids import hex_id
 from .persistence import Identity
 
 if t.TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Entry:
     @classmethod
     def of(cls, calls: CallLog, owner: Identity, seen: Identity) -> Entry:
         """An entry for calls that were recorded just now."""
-        return cls(calls, owner, seen, time.time(), uuid.uuid4().hex[:12])
+        return cls(calls, owner, seen, time.time(), hex_id()[:12])
 
     def is_of(self, now: Identity, calls: CallLog) -> bool:
         """Whether these calls are of the person whom a request is for.
