@@ -379,7 +379,10 @@ class _Visit:
     def _decline(self, response: Response, body: bytes) -> str:
         """Why calls couldn't go with a page; empty if they could."""
         visitor = Visitor(self._config, request)
-        exchange = Exchange.of(request, response, visitor, Waiting(request))
+        headers = injection.headers_of(response)
+        is_html = injection.is_html(headers)
+        waiting = Waiting(request)
+        exchange = Exchange(request, response, headers, is_html, visitor, waiting)
 
         if visitor.consents is not True:
             return _NO_CONSENT
@@ -392,12 +395,12 @@ class _Visit:
         if b' id="mengpaneel"' in body:
             return ""
 
-        if not exchange.kind.is_html:
+        if not is_html:
             return "not HTML"
 
         try:
-            injection.check(response, exchange.headers)
-            injection.find(response, exchange.headers)
+            injection.check(response, headers)
+            injection.find(response, headers)
         except Declined as declined:
             return str(declined)
 

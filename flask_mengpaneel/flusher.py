@@ -8,10 +8,10 @@ import logging
 import time
 import typing as t
 
-from . import signals
+from . import injection, signals
 from .calls import Call, CallLog, count
 from .fallback import Bounded
-from .manager import Manager, current_request, leave, manager_of
+from .manager import Manager, current_g, current_request, leave
 from .outcomes import Declined, Outcome
 from .strategies import (
     REPLAYING,
@@ -124,24 +124,29 @@ class Flusher:
         """Let a response carry the calls of its request, and those that wait for it."""
         try:
             request = current_request()
-            manager = manager_of(request)
+            manager: Manager | None = current_g().__dict__.get("_mengpaneel")
+
+            if manager is not None and manager._request is not request:
+                manager = None
 
             if not self._has_looked:
                 self._look()
 
-            if manager is not None or self._may_be_concerned(request.environ):
+            # Most requests have no calls, nothing can wait for them, and they are
+            # not for pages: they pay for no more than this.
+            if (
+                manager is not None
+                or "HTTP_COOKIE" in (environ := request.environ)
+                or (
+                    self._boots
+                    and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES
+                )
+            ):
                 self._respond(manager, request, response)
         except Exception as error:
             self.trouble("the response was left as it was", error)
 
         return response
-
-    def _may_be_concerned(self, environ: c.Mapping[str, t.Any]) -> bool:
-        """Whether something may wait for a request without calls, or it may be for a
-        page. Most are not, and pay for nothing else."""
-        return "HTTP_COOKIE" in environ or (
-            self._boots and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES
-        )
 
     def _look(self) -> None:
         self._has_looked = True
@@ -170,17 +175,21 @@ class Flusher:
             return
 
         waiting = Waiting(request)
+        headers = injection.headers_of(response)
+        is_html = injection.is_html(headers)
+        may_boot = is_html and self._boots
+
+        if manager is None and not waiting.entries and not may_boot:
+            return
+
         visitor = manager.visitor if manager else Visitor(self.config, request)
-        exchange = Exchange.of(request, response, visitor, waiting)
+        exchange = Exchange(request, response, headers, is_html, visitor, waiting)
 
         if manager is not None or waiting.entries:
             self._flush_into(exchange, manager)
 
-        if self._boots and exchange.kind.is_html and not exchange.carries:
+        if may_boot and not exchange.carries:
             self._boot(exchange)
-
-        if exchange.sent or visitor.has_chosen:
-            self._remember(exchange)
 
     def _flush_into(self, exchange: Exchange, manager: Manager | None) -> None:
         visitor, entries = exchange.visitor, exchange.waiting.entries
@@ -195,10 +204,7 @@ class Flusher:
         else:
             self._carry(calls, exchange, manager.strategy if manager else None)
 
-    def _remember(self, exchange: Exchange) -> None:
-        """Tell the browser library what the server has learnt in its place."""
-        visitor = exchange.visitor
-
+        # Tell the browser library what the server has learnt in its place.
         if visitor.has_news(exchange.sent) and not exchange.shared_cache_may_keep:
             visitor.remember(exchange.response, exchange.sent)
 
@@ -336,20 +342,13 @@ class Flusher:
         first = self._all[insisted]
         return (first, *(one for one in self._server_chain if one is not first))
 
-    def _at_first_sight(
-        self, chain: tuple[Strategy, ...], kind: Kind | None
-    ) -> Candidates:
+    def _look_at(self, chain: tuple[Strategy, ...], kind: Kind | None) -> Candidates:
         """A chain, and who of it takes nothing with such a response, or without one.
 
-        Looked up, since it is the same for most responses of an app.
+        It is the same for most responses of an app.
         """
-        key = chain, kind
-        candidates = self._candidates.get(key)
-
-        if candidates is None:
-            candidates = [(strategy, strategy.rules_out(kind)) for strategy in chain]
-            self._candidates[key] = candidates
-
+        candidates = [(strategy, strategy.rules_out(kind)) for strategy in chain]
+        self._candidates[chain, kind] = candidates
         return candidates
 
     def _ask(
@@ -363,7 +362,9 @@ class Flusher:
         kind = exchange.kind if exchange else None
         declined: dict[str, str] = {} if exchange is None else exchange.declined
 
-        for strategy, reason in self._at_first_sight(chain, kind):
+        candidates = self._candidates.get((chain, kind)) or self._look_at(chain, kind)
+
+        for strategy, reason in candidates:
             if reason:
                 declined[strategy.name] = reason
                 continue
@@ -406,7 +407,9 @@ class Flusher:
             self.ledger.deliver(records)
 
         outcome = Outcome(strategy.name, declined, taken)
-        logger.debug("%s took %d calls; %s", strategy.name, len(taken), declined)
+
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s took %d calls; %s", strategy.name, len(taken), declined)
 
         if signals.flushed.receivers:
             try:

@@ -57,10 +57,21 @@ _XHTML = _tokens(rb"(?:(?<=/)>|" + _TO_ITS_END + rb")")
 
 
 #: Bytes of a page that are copied at once.
-_LARGE = 65_536
+_LARGE = 262_144
 
 # It is where the body would be.
 _FRAMESET = re.compile(rb"\s*(?:<!--.*?-->\s*)*<frameset", re.I | re.DOTALL)
+
+
+def headers_of(response: Response) -> dict[str, str]:
+    """The headers of a response, with names in lower case, to be asked for often."""
+    headers: dict[str, str] = {}
+
+    for name, value in response.headers:
+        name = name.lower()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+
+    return headers
 
 
 def is_html(headers: c.Mapping[str, str]) -> bool:
@@ -114,27 +125,32 @@ def _head_end(page: bytes, is_xml: bool) -> int | None:
     return _searched(page, is_xml)
 
 
-class _Parts(list[t.Any]):
-    """The parts of a large page, copied out of it bit by bit as they are sent.
+class _Parts(list[bytes]):
+    """A page and what is inserted into it: copied bit by bit, as it is sent.
 
-    With two copies of the page at once, the C library would give memory back to the
-    system after each response, and get it anew for the next: thirty times as slow.
+    With two copies of a large page at once, the C library would give memory back to
+    the system after each response, and get it anew for the next: thirty times as slow.
     """
 
+    def __init__(self, page: bytes, at: int, snippet: bytes) -> None:
+        super().__init__([page[:at], snippet, page])
+        self._at = at
+
     def __iter__(self) -> c.Iterator[bytes]:
-        for part in super().__iter__():
-            for at in range(0, len(part), _LARGE):
-                yield bytes(part[at : at + _LARGE])
+        head, snippet, page = self[:]
+        yield head + snippet
+
+        for at in range(self._at, len(page), _LARGE):
+            yield page[at : at + _LARGE]
 
 
 def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
     """Put the snippet into the page, which is the body of the response."""
-    # Parts, since joining them would copy a large page once more.
-    if len(page) < _LARGE:
-        response.response = [page[:at], snippet, page[at:]]
-    else:
-        view = memoryview(page)
-        response.response = _Parts([view[:at], snippet, view[at:]])
+    response.response = (
+        [page[:at] + snippet, page[at:]]
+        if len(page) < _LARGE
+        else _Parts(page, at, snippet)
+    )
 
     for position, (name, _) in enumerate(response.headers):
         if name.lower() == "content-length":
@@ -183,7 +199,7 @@ def check(response: Response, headers: c.Mapping[str, str]) -> None:
     if headers.get("content-disposition", "").lower().startswith("attachment"):
         raise Declined("an attachment")
 
-    if response.direct_passthrough or not response.is_sequence:
+    if response.direct_passthrough or not isinstance(response.response, list | tuple):
         raise Declined("the body is streamed")
 
     policies = headers.get("content-security-policy")
@@ -226,22 +242,19 @@ def find(response: Response, headers: c.Mapping[str, str]) -> tuple[bytes, int]:
     :param headers: those of the response, with names in lower case.
     :raises Declined: there is no place for it.
     """
-    page = _body(response)
+    parts = response.response
+    # As Flask makes it of what a view returns.
+    page: bytes = (
+        parts[0]
+        if type(parts) is list and len(parts) == 1 and type(parts[0]) is bytes
+        else response.get_data()
+    )
     at = position(page, is_xml="xml" in headers["content-type"])
 
     if at is None:
         raise Declined("no </head> or </body>, or a frameset")
 
     return page, at
-
-
-def _body(response: Response) -> bytes:
-    parts = response.response
-
-    if isinstance(parts, list) and len(parts) == 1 and isinstance(parts[0], bytes):
-        return parts[0]
-
-    return response.get_data()
 
 
 def keep_private(response: Response) -> None:
@@ -290,7 +303,8 @@ class Script:
         :param calls: hand-overs, for a page that has calls.
         """
         nonce = self._nonce() if self._config.csp_nonce else None
-        url, data, boot = self._at(request.environ)
+        address = tuple(map(request.environ.get, _ADDRESS))
+        url, data, boot = self._fixed.get(address) or self._fix(address)
 
         if calls is None:
             return snippet(url, data, nonce) if nonce else boot
@@ -303,19 +317,14 @@ class Script:
         sign = self._signer.sign if self._signer else None
         return snippet(url, data, nonce, sign)
 
-    def _at(self, environ: c.Mapping[str, t.Any]) -> _Fixed:
+    def _fix(self, address: tuple[str | None, ...]) -> _Fixed:
         """What is always the same at one address."""
-        address = tuple(map(environ.get, _ADDRESS))
-        fixed = self._fixed.get(address)
+        # Anybody may ask for any host.
+        if len(self._fixed) >= 16:
+            self._fixed.clear()
 
-        if fixed is None:
-            # Anybody may ask for any host.
-            if len(self._fixed) >= 16:
-                self._fixed.clear()
-
-            url, data = self._url(), self._data()
-            fixed = self._fixed[address] = url, data, snippet(url, data)
-
+        url, data = self._url(), self._data()
+        fixed = self._fixed[address] = url, data, snippet(url, data)
         return fixed
 
     def _data(self) -> dict[str, t.Any]:

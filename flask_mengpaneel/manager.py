@@ -63,8 +63,8 @@ class Manager(Recorder):
         "_strategy",
         "_taken",
         "_timers",
-        "_visitor",
         "calls",
+        "visitor",
     )
 
     def __init__(self, *, strategy: str | None = None) -> None:
@@ -77,7 +77,8 @@ class Manager(Recorder):
         :param request: the one whose visitor the calls are of.
         """
         self._flusher = flusher
-        self._visitor = Visitor(flusher.config, request)
+        #: Whom the calls are from.
+        self.visitor = Visitor(flusher.config, request)
         self._request = request
         self._strategy: str | None = None
         self.calls = CallLog()
@@ -105,22 +106,7 @@ class Manager(Recorder):
 
         self._strategy = name
 
-    @property
-    def visitor(self) -> Visitor:
-        """Whom the calls are from."""
-        return self._visitor
-
     # -- recording
-
-    @property
-    def recording(self) -> bool:
-        """Whether calls are kept: there is a token, and the visitor agrees."""
-        if self._recording is None:
-            self._recording = (
-                self._flusher.config.active and self._visitor.consents is not False
-            )
-
-        return self._recording
 
     def record(self, wire: list[t.Any]) -> None:
         """Add a call to the stage at hand."""
@@ -128,18 +114,23 @@ class Manager(Recorder):
         call = Call(wire)
 
         if name == "opt_in_tracking" and self._flusher.config.active:
-            self._recording = self._visitor.opt_in()
+            self._recording = self.visitor.opt_in()
 
-        if not self._recording and not self.recording:
+        if self._recording is None:
+            self._recording = (
+                self._flusher.config.active and self.visitor.consents is not False
+            )
+
+        if not self._recording:
             return
 
         if name in TRACKING:
-            self._stamp(call)
+            self._stamp(call, call.properties)
         elif name == "time_event":
             self._timers[call.event] = self._now()
             call.arguments.append(self._timers[call.event])
         elif name == "reset":
-            self._visitor.succeed()
+            self.visitor.succeed()
 
         if _is_too_large(wire):
             raise ValueError(
@@ -150,12 +141,10 @@ class Manager(Recorder):
         self.calls.of(self._stage).append(call)
 
         if name == "opt_out_tracking":
-            self._visitor.opt_out()
+            self.visitor.opt_out()
             self._recording = False
 
-    def _stamp(self, call: Call) -> None:
-        properties = call.properties
-
+    def _stamp(self, call: Call, properties: dict[str, t.Any]) -> None:
         if self._flusher.config.default_properties is not None:
             for name, value in self._flusher.default_properties().items():
                 properties.setdefault(name, value)
@@ -245,7 +234,7 @@ class Manager(Recorder):
         if calls:
             if self._taken is not None:
                 # The calls before these have said who it is.
-                self._visitor.learn([*self._taken])
+                self.visitor.learn([*self._taken])
 
             self._taken = calls
 
@@ -310,12 +299,6 @@ def manager_at_hand() -> Manager:
     held["_mengpaneel"] = manager
     manager._outer.append(outer)
     return manager
-
-
-def manager_of(request: Request) -> Manager | None:
-    """The manager of a request, if anything was recorded in it."""
-    manager: Manager | None = current_g().__dict__.get("_mengpaneel")
-    return manager if manager is not None and manager._request is request else None
 
 
 def leave() -> Manager | None:

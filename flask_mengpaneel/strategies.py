@@ -53,12 +53,13 @@ class Exchange:
 
     request: Request
     response: Response
+    #: The response's headers as the app has set them; the names are in lower case.
+    headers: dict[str, str]
+    #: Whether the response is HTML, and so perhaps a page.
+    is_html: bool
     visitor: Visitor
     #: What waits in the session.
     waiting: Waiting
-    #: The response's headers as the app has set them; the names are in lower case.
-    headers: dict[str, str]
-    kind: Kind
     #: What of that which waits may be made with this response.
     entries: list[Entry] = dataclasses.field(default_factory=list)
     #: Why strategies declined until now.
@@ -68,23 +69,15 @@ class Exchange:
     #: The calls that the server sends itself.
     sent: c.Sequence[Call] = ()
 
-    @classmethod
-    def of(
-        cls, request: Request, response: Response, visitor: Visitor, waiting: Waiting
-    ) -> Exchange:
-        """What there is to know when a response is ready."""
-        headers: dict[str, str] = {}
-
-        for name, value in response.headers:
-            name = name.lower()
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-
-        kind = Kind(
-            response.status_code in REDIRECTS and "location" in headers,
-            injection.is_html(headers),
-            request.environ.get(_CAPABLE, "").strip().lower() in ("true", "1"),
+    @property
+    def kind(self) -> Kind:
+        """What the response is, to rule strategies out."""
+        capable = self.request.environ.get(_CAPABLE)
+        return Kind(
+            "location" in self.headers and self.response.status_code in REDIRECTS,
+            self.is_html,
+            capable is not None and capable.strip().lower() in ("true", "1"),
         )
-        return cls(request, response, visitor, waiting, headers, kind)
 
     def made(self, calls: c.Iterable[Call]) -> list[Call]:
         """The response has the calls now, and those of them that waited need not."""
@@ -346,8 +339,8 @@ def _page(exchange: Exchange) -> tuple[bytes, int]:
 
     :raises Declined: this isn't a page that a browser will show.
     """
-    visitor = exchange.visitor
-    injection.check(exchange.response, exchange.headers)
+    response, headers, visitor = exchange.response, exchange.headers, exchange.visitor
+    injection.check(response, headers)
 
     if exchange.request.method == "HEAD":
         raise Declined("a HEAD request")
@@ -361,7 +354,7 @@ def _page(exchange: Exchange) -> tuple[bytes, int]:
     if not visitor.is_page_view:
         raise Declined("fetched by a script, not shown as a page")
 
-    return injection.find(exchange.response, exchange.headers)
+    return injection.find(response, headers)
 
 
 def _merged_log(calls: CallLog, entries: c.Sequence[Entry]) -> CallLog:
@@ -501,7 +494,7 @@ class ServerStrategy(Strategy):
         if not calls.before_setup and not calls.tracking:
             return []
 
-        batch = Batch.of([*calls], visitor)
+        batch = Batch.of(calls, visitor)
         taken = False
         # Before, since it may be delivered before `send` is back.
         self._ledger.record(batch.records)

@@ -12,7 +12,7 @@ import typing as t
 from mixpanel import Mixpanel
 
 from . import profiles
-from .calls import Call, Json
+from .calls import Call, CallLog, Json, count
 from .devices import describe, is_bot
 from .origins import page_properties, pageview_properties
 from .persistence import CHANGING, Identity, Persistence
@@ -53,7 +53,7 @@ class Batch:
     calls: list[Call]
     identity: Identity
     #: Who there is after each ``reset()``.
-    successors: list[Identity]
+    successors: c.Sequence[Identity]
     at: float
     ip: str | None = None
     user_agent: str = ""
@@ -65,8 +65,9 @@ class Batch:
     records: int = 0
 
     @classmethod
-    def of(cls, calls: list[Call], visitor: Visitor) -> Batch:
+    def of(cls, log: CallLog, visitor: Visitor) -> Batch:
         """A batch for calls that are flushed now."""
+        calls = [*log.before_setup, *log.setup, *log.tracking]
         url, referrer = visitor.page
         return cls(
             calls,
@@ -78,7 +79,7 @@ class Batch:
             url,
             referrer,
             visitor.cookie,
-            sum([call.is_record for call in calls]),
+            count(calls),
         )
 
     def to_json(self) -> dict[str, t.Any]:
@@ -109,7 +110,7 @@ class Batch:
             value["url"],
             value["referrer"],
             value["cookie"],
-            sum(call.is_record for call in calls),
+            count(calls),
         )
 
 

@@ -50,24 +50,32 @@ class Visitor:
     :param request: ``None`` for a job, which has no visitor.
     """
 
+    #: What the visitor has chosen in this request: to be tracked, or not to be.
+    opted: bool | None = None
+    #: Whether calls that the browser is going to make have the ids of `identity`.
+    is_introduced = False
+    #: The new visitors with the same browser, one after each ``reset()``.
+    successors: tuple[Identity, ...] = ()
+
     def __init__(self, config: Config, request: Request | None) -> None:
         self._config = config
         self._request = request
-        self._environ: dict[str, t.Any] = request.environ if request else {}
+        environ: dict[str, t.Any] = request.environ if request else {}
+        self._environ = environ
 
-        if "HTTP_COOKIE" not in self._environ:
-            self.cookie, self.known = {}, NOBODY
+        # What a visitor without cookies has to be asked for isn't much.
+        if "HTTP_COOKIE" not in environ:
+            self.cookie, self.known, self.is_blocked = {}, NOBODY, False
 
-        #: What the visitor has chosen in this request: to be tracked, or not to be.
-        self.opted: bool | None = None
-        #: Whether calls that the browser is going to make have the ids of `identity`.
-        self.is_introduced = False
-        #: The new visitors with the same browser, one after each ``reset()``.
-        self.successors: list[Identity] = []
+            if config.consent is None:
+                self.consents = not self._signals_no()
+
+        #: The ``User-Agent`` header.
+        self.user_agent: str = environ.get("HTTP_USER_AGENT", "")
 
     # -- with what
 
-    @functools.cached_property
+    @property
     def is_browser(self) -> bool:
         """Whether the client is a browser, and not a program.
 
@@ -118,18 +126,13 @@ class Visitor:
             self._environ.get(name, "").startswith("prefetch") for name in _PREFETCH
         )
 
-    @property
+    @functools.cached_property
     def is_blocked(self) -> bool:
         """Whether the browser library was found blocked in this browser."""
         header = self._environ.get("HTTP_COOKIE", "")
         return self._request is not None and (
             BLOCKED_COOKIE in header and BLOCKED_COOKIE in self._request.cookies
         )
-
-    @property
-    def user_agent(self) -> str:
-        """The ``User-Agent`` header."""
-        return t.cast(str, self._environ.get("HTTP_USER_AGENT", ""))
 
     # -- from where
 
@@ -183,15 +186,17 @@ class Visitor:
     @functools.cached_property
     def identity(self) -> Identity:
         """The ids for what the server sends: the known ones, else a new device's."""
-        if self.known or self._request is None:
-            return self.known
+        known = self.known
+
+        if (known is not NOBODY and known) or self._request is None:
+            return known
 
         return Identity.new()
 
     def as_person(self, person: Identity) -> Visitor:
         """The same browser, when somebody else may have sat in front of it."""
         visitor = copy.copy(self)
-        visitor.successors = []
+        visitor.successors = ()
 
         if person != self.identity:
             visitor.known = visitor.identity = person
@@ -204,11 +209,11 @@ class Visitor:
         if made:
             self.cookie = self._after(made)
             self.known = self.identity = Identity.from_cookie(self.cookie)
-            self.successors = []
+            self.successors = ()
 
     def succeed(self) -> None:
         """Make place for a new visitor with the same browser: this one signs out."""
-        self.successors.append(Identity.new())
+        self.successors += (Identity.new(),)
 
     # -- may we
 
@@ -276,11 +281,6 @@ class Visitor:
 
     # -- what the browser has to know
 
-    @property
-    def has_chosen(self) -> bool:
-        """Whether the visitor has got ids or made a choice in this request."""
-        return self.is_introduced or self.opted is not None
-
     def has_news(self, sent: c.Sequence[Call]) -> bool:
         """Whether the browser library would know something else by now.
 
@@ -318,11 +318,14 @@ class Visitor:
 
     @property
     def can_remember(self) -> bool:
-        """Whether the response may tell the browser library who the visitor is."""
+        """Whether the response may tell the browser library who the visitor is.
+
+        As far as one can tell: what isn't a browser and has no cookies keeps none.
+        """
         return (
-            self.comes_back
+            self._config.cookie_persistence
             and self.consents is True
-            and self._config.cookie_persistence
+            and ("HTTP_COOKIE" in self._environ or self.is_browser)
         )
 
     def _after(self, sent: c.Sequence[Call]) -> dict[str, Json]:
@@ -338,11 +341,6 @@ class Visitor:
             kept.make(call, time.time())
 
         return kept.to_cookie()
-
-    @property
-    def comes_back(self) -> bool:
-        """Whether the client keeps cookies, as far as one can tell."""
-        return self.is_browser or "HTTP_COOKIE" in self._environ
 
 
 def is_whole(url: c.Sequence[str]) -> bool:
