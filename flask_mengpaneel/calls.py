@@ -170,6 +170,13 @@ class CallLog:
     def __len__(self) -> int:
         return len(self.before_setup) + len(self.setup) + len(self.tracking)
 
+    @property
+    def identifies(self) -> bool:
+        """Whether it is said who this is before anything is tracked."""
+        return any(
+            call.wire[0][0] == "identify" for call in (*self.before_setup, *self.setup)
+        )
+
     def of(self, stage: Stage) -> list[Call]:
         """The calls of one stage."""
         calls: list[Call] = getattr(self, stage)

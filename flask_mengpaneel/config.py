@@ -21,6 +21,9 @@ if t.TYPE_CHECKING:
 
     from .calls import Json
 
+#: Where the extension's own files and pages are.
+PREFIX = "/_mengpaneel"
+
 STRATEGIES = (
     "Delayed",
     "ClientSide",
@@ -38,8 +41,13 @@ TRANSPORTS = ("thread", "inline", "celery")
 # https://cloud.google.com/run/docs/container-contract#env-vars
 SERVERLESS = ("AWS_LAMBDA_FUNCTION_NAME", "VERCEL", "K_SERVICE", "FUNCTION_TARGET")
 
-#: A callable that takes no argument and is called inside the request.
-InRequest = c.Callable[[], t.Any]
+#: Where projects live that don't live in the United States. A project's browsers and
+#: servers send to the same host there:
+#: https://docs.mixpanel.com/docs/privacy/eu-residency
+_REGIONAL_HOSTS = frozenset({"api-eu.mixpanel.com", "api-in.mixpanel.com"})
+
+#: A callable that takes no argument.
+Supplier = c.Callable[[], t.Any]
 
 
 class Unset:
@@ -70,8 +78,8 @@ class Config:
     timeout: float = 3.0
     spool: Path | Unset | None = UNSET
     durable: bool = False
-    default_properties: c.Mapping[str, t.Any] | InRequest | None = None
-    consent: InRequest | None = None
+    default_properties: c.Mapping[str, t.Any] | Supplier | None = None
+    consent: Supplier | None = None
     respect_dnt: bool = True
     fallback: bool = True
     max_header: int = 4096
@@ -81,7 +89,7 @@ class Config:
     id_merge: str = "simplified"
     anonymize_ip: bool = False
     bots: str = "send"
-    csp_nonce: InRequest | None = None
+    csp_nonce: Supplier | None = None
     inspector: bool = False
 
     @functools.cached_property
@@ -99,6 +107,8 @@ class Config:
 
         if self.inspector:
             options["api_host"] = "/_mengpaneel/inspector"
+        elif urlsplit(self.api_host).hostname in _REGIONAL_HOSTS:
+            options["api_host"] = self.api_host
 
         return {**options, **self.client_config}
 
@@ -111,6 +121,12 @@ class Config:
         """
         name = self.client_config.get("persistence_name")
         return f"mp_{name}" if name else f"mp_{self.token}_mixpanel"
+
+    @functools.cached_property
+    def session_key(self) -> str:
+        """Where in the session calls wait: the apps of one site may share a session,
+        and track for different projects."""
+        return f"_mengpaneel_{(self.token or '')[:8]}"
 
     @functools.cached_property
     def opt_cookie_name(self) -> str:
@@ -323,7 +339,10 @@ def _spool(value: t.Any) -> Path | None:
 
 
 def _properties(value: t.Any) -> t.Any:
-    allowed = "a dict, a callable that returns one, or None"
+    allowed = "a dict, a callable that returns one, its dotted path or None"
+
+    if isinstance(value, str):
+        value = _imported(value, allowed)
 
     if value is None or callable(value):
         return value

@@ -16,10 +16,10 @@ from flask import (
     send_from_directory,
 )
 
-from .config import Config
+from .config import PREFIX, Config
 from .delivery import Delivery, open_spool
 from .fallback import Fallback, Signer
-from .flusher import PREFIX, Flusher
+from .flusher import Flusher
 from .injection import static_folder
 from .ledger import Ledger
 from .manager import Manager, flusher_at_hand, manager_at_hand
@@ -103,7 +103,11 @@ class Mengpaneel(Recorder):
         if config.active:
             app.after_request(flusher.after_request)
 
-        app.teardown_request(flusher.teardown_request)
+        # As if it was registered first, since Flask calls the last one first: the
+        # others may track as well.
+        app.teardown_request_funcs.setdefault(None, []).insert(
+            0, flusher.teardown_request
+        )
         self._apps.add(app)
 
     def _manager(self) -> Manager:
@@ -200,27 +204,40 @@ def _inspector(app: Flask, config: Config) -> Inspector | None:
 def _blueprint(app: Flask, flusher: Flusher | None) -> Blueprint:
     """The extension's files, and the place where browsers hand calls back."""
     blueprint = Blueprint("mengpaneel", __name__, url_prefix=PREFIX)
-    rule: dict[str, t.Any] = {}
-
-    if app.url_map.host_matching:
-        # On each host of the app: a page asks the one that it is from.
-        rule["host"] = "<mengpaneel_host>"
-        blueprint.url_defaults(
-            lambda _, values: values.setdefault("mengpaneel_host", request.host)
-        )
-        blueprint.url_value_preprocessor(
-            lambda _, values: (values or {}).pop("mengpaneel_host", None)
-        )
-
-    blueprint.add_url_rule("/static/<path:filename>", "static", _static, **rule)
+    fallback = None
 
     if flusher is not None and flusher.signer is not None:
         fallback = Fallback(flusher, flusher.signer)
-        blueprint.add_url_rule(
-            "/calls", "calls", lambda: fallback.take(request), methods=["POST"], **rule
-        )
+
+    def calls() -> Response:
+        assert fallback is not None, "there is no rule for it"
+        return fallback.take(request)
+
+    for place in _places(app, blueprint):
+        blueprint.add_url_rule("/static/<path:filename>", "static", _static, **place)
+
+        if fallback is not None:
+            blueprint.add_url_rule("/calls", "calls", calls, methods=["POST"], **place)
 
     return blueprint
+
+
+def _places(app: Flask, blueprint: Blueprint) -> list[dict[str, t.Any]]:
+    """The hosts of the app, as options of a rule: a page asks the one it is from."""
+    if not app.url_map.host_matching and not app.subdomain_matching:
+        return [{}]
+
+    blueprint.url_value_preprocessor(
+        lambda _, values: (values or {}).pop("mengpaneel_host", None)
+    )
+
+    if not app.url_map.host_matching:
+        return [{}, {"subdomain": "<mengpaneel_host>"}]
+
+    blueprint.url_defaults(
+        lambda _, values: values.setdefault("mengpaneel_host", request.host)
+    )
+    return [{"host": "<mengpaneel_host>"}]
 
 
 def _static(filename: str) -> Response:

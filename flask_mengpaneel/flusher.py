@@ -10,8 +10,9 @@ import typing as t
 
 from . import injection, signals
 from .calls import Call, CallLog, count
+from .config import PREFIX
 from .fallback import Bounded
-from .manager import Manager, current_g, current_request, leave
+from .manager import ANSWERED, Manager, current_g, current_request, leave
 from .outcomes import Declined, Outcome
 from .strategies import (
     REPLAYING,
@@ -46,9 +47,6 @@ _OWN = frozenset({"time", "$insert_id", "token"})
 
 #: Strategies, each with the reason for which it needn't be asked.
 Candidates: t.TypeAlias = "list[tuple[Strategy, str | None]]"
-
-#: Where the extension's own files and pages are.
-PREFIX = "/_mengpaneel"
 
 
 class Flusher:
@@ -124,10 +122,17 @@ class Flusher:
         """Let a response carry the calls of its request, and those that wait for it."""
         try:
             request = current_request()
+            environ = request.environ
             manager: Manager | None = current_g().__dict__.get("_mengpaneel")
 
             if manager is not None and manager._request is not request:
                 manager = None
+
+            # From now on nothing but the server can send what is tracked.
+            environ[ANSWERED] = True
+
+            if manager is not None:
+                manager.most_kept = 1
 
             if not self._has_looked:
                 self._look()
@@ -136,7 +141,7 @@ class Flusher:
             # not for pages: they pay for no more than this.
             if (
                 manager is not None
-                or "HTTP_COOKIE" in (environ := request.environ)
+                or "HTTP_COOKIE" in environ
                 or (
                     self._boots
                     and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES
@@ -162,10 +167,7 @@ class Flusher:
         manager = leave()
 
         if manager is not None and manager.calls:
-            try:
-                self.flush(manager)
-            except Exception as error:
-                self.trouble("what was left could not be sent", error)
+            self.flush_late(manager)
 
     def _respond(
         self, manager: Manager | None, request: Request, response: Response
@@ -174,7 +176,7 @@ class Flusher:
         if request.environ["PATH_INFO"].startswith(PREFIX):
             return
 
-        waiting = Waiting(request)
+        waiting = Waiting(request, self.config.session_key)
         headers = injection.headers_of(response)
         is_html = injection.is_html(headers)
         may_boot = is_html and self._boots
@@ -241,7 +243,8 @@ class Flusher:
         visitor, waiting = exchange.visitor, exchange.waiting
 
         for entry in self._unsent(late):
-            outcome = self._ask(self._server_chain, entry.calls, visitor, None)
+            earlier = visitor.as_seen(entry.seen)
+            outcome = self._ask(self._server_chain, entry.calls, earlier, None)
             exchange.sent = [*(outcome.calls if outcome else ()), *exchange.sent]
 
         for entry in self._unsent(others):
@@ -266,11 +269,13 @@ class Flusher:
         late: list[Entry] = []
         others: list[Entry] = []
         oldest = time.time() - self.config.delayed_max_age
+        # Who is sent to another site may not come back.
+        all_late = not self._replaying or exchange.leaves
 
         for entry in exchange.waiting.entries:
             if not entry.is_of(exchange.visitor.known, calls):
                 others.append(entry)
-            elif entry.at < oldest or not self._replaying:
+            elif all_late or entry.at < oldest:
                 late.append(entry)
             else:
                 ours.append(entry)
@@ -312,7 +317,14 @@ class Flusher:
             if visitor.has_news(sent):
                 visitor.remember(response, sent)
 
-    # -- the end of a job, or of what a request did after its response
+    # -- jobs, and what a request does after its response
+
+    def flush_late(self, manager: Manager) -> None:
+        """Send the calls of a manager where nobody waits for the outcome."""
+        try:
+            self.flush(manager)
+        except Exception as error:
+            self.trouble("what was left could not be sent", error)
 
     def flush(self, manager: Manager) -> Outcome | None:
         """Send the calls that no response can carry.
@@ -379,6 +391,10 @@ class Flusher:
                 self.trouble(f"{strategy.name} failed", error)
                 declined[strategy.name] = f"failed: {error!r}"
             else:
+                if not taken and not strategy.hands_over:
+                    # Nothing but who it is, which is no news for Mixpanel.
+                    return None
+
                 return self._settle(strategy, calls, declined, taken)
 
         self._lose(calls, declined)
@@ -451,6 +467,11 @@ class Flusher:
         """Tell whoever wants to know what could not be delivered."""
         logger.error("%d records were not delivered: %s", len(records), reason)
 
+        # Mostly called by a background thread.
+        with self._app.app_context():
+            self._tell(records, reason)
+
+    def _tell(self, records: list[dict[str, t.Any]], reason: str) -> None:
         try:
             signals.failed.send(self._app, records=records, reason=reason)
         except Exception:

@@ -8,11 +8,13 @@ import hashlib
 import re
 import typing as t
 from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import escape
 from werkzeug.utils import cached_property
 
 from .calls import dumps
+from .config import PREFIX
 from .outcomes import REDIRECTS, Declined
 
 if t.TYPE_CHECKING:
@@ -59,6 +61,9 @@ _XHTML = _tokens(rb"(?:(?<=/)>|" + _TO_ITS_END + rb")")
 #: Bytes of a page that are copied at once.
 _LARGE = 262_144
 
+#: Larger heads aren't kept to be recognised.
+_LARGE_HEAD = 8192
+
 # It is where the body would be.
 _FRAMESET = re.compile(rb"\s*(?:<!--.*?-->\s*)*<frameset", re.I | re.DOTALL)
 
@@ -92,7 +97,8 @@ def position(page: bytes, is_xml: bool = False) -> int | None:
     end = page.find(b"</head>") + len(b"</head>")
 
     if end >= len(b"</head>") and not _FRAMESET.match(page, end):
-        at = _head_end(page[:end], is_xml)
+        find = _head_end if end <= _LARGE_HEAD else _searched
+        at = find(page[:end], is_xml)
 
         if at is not None:
             return at
@@ -275,10 +281,6 @@ def keep_private(response: Response) -> None:
     del response.headers["Last-Modified"]
 
 
-# What the URL of the script may depend on.
-_ADDRESS = ("SCRIPT_NAME", "HTTP_HOST", "wsgi.url_scheme")
-
-
 #: The URL of the script, the data of a page without calls, and its snippet.
 _Fixed: t.TypeAlias = "tuple[str, dict[str, t.Any], bytes]"
 
@@ -290,7 +292,7 @@ class Script:
         self._config = config
         self._app = app
         self._signer = signer
-        self._fixed: dict[tuple[str | None, ...], _Fixed] = {}
+        self._fixed: dict[str, _Fixed] = {}
 
     def snippet(
         self,
@@ -303,8 +305,8 @@ class Script:
         :param calls: hand-overs, for a page that has calls.
         """
         nonce = self._nonce() if self._config.csp_nonce else None
-        address = tuple(map(request.environ.get, _ADDRESS))
-        url, data, boot = self._fixed.get(address) or self._fix(address)
+        root = request.environ.get("SCRIPT_NAME", "")
+        url, data, boot = self._fixed.get(root) or self._fix(root)
 
         if calls is None:
             return snippet(url, data, nonce) if nonce else boot
@@ -317,17 +319,21 @@ class Script:
         sign = self._signer.sign if self._signer else None
         return snippet(url, data, nonce, sign)
 
-    def _fix(self, address: tuple[str | None, ...]) -> _Fixed:
-        """What is always the same at one address."""
-        # Anybody may ask for any host.
+    def _fix(self, root: str) -> _Fixed:
+        """What is always the same where an app is mounted at a path."""
+        # It may be a header that says where that is, and so anybody.
         if len(self._fixed) >= 16:
             self._fixed.clear()
 
-        url, data = self._url(), self._data()
-        fixed = self._fixed[address] = url, data, snippet(url, data)
+        # Not by `url_for`, which knows of hosts: each of the app's serves the script,
+        # and a page asks the one that it is from.
+        base = quote(root.encode("latin-1", "replace")).rstrip("/") + PREFIX
+        url = f"{base}/static/mengpaneel.js?v={self._version}"
+        data = self._data(f"{base}/calls")
+        fixed = self._fixed[root] = url, data, snippet(url, data)
         return fixed
 
-    def _data(self) -> dict[str, t.Any]:
+    def _data(self, fallback: str) -> dict[str, t.Any]:
         config = self._config
         data = {
             "token": config.token,
@@ -336,17 +342,9 @@ class Script:
         }
 
         if self._signer:
-            data["fallback"] = self._app.url_for("mengpaneel.calls", _external=False)
+            data["fallback"] = fallback
 
         return data
-
-    def _url(self) -> str:
-        return self._app.url_for(
-            "mengpaneel.static",
-            filename="mengpaneel.js",
-            v=self._version,
-            _external=False,
-        )
 
     @cached_property
     def _version(self) -> str:

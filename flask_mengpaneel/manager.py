@@ -5,13 +5,14 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import marshal
+import sys
 import time
 import typing as t
 
 from flask import current_app, g, request
 
 from .calls import TRACKING, Call, CallLog, Stage, dumps
-from .config import STRATEGIES
+from .config import PREFIX, STRATEGIES
 from .ids import hex_id
 from .recorder import Recorder
 from .visitor import Visitor
@@ -30,8 +31,14 @@ _NO_CONTEXT = (
     " Manager():'. There is no app context here: use 'with app.app_context():'."
 )
 
-# Where a request keeps its manager while its body waits to be streamed.
+# Calls of a job that are kept until they are flushed: what Mixpanel takes at once.
+_MOST_OF_JOB = 2000
+
+# Where a request keeps its manager, for threads that work for it, and while its body
+# is streamed.
 _KEY = "flask_mengpaneel.manager"
+#: In the environment of a request whose response is ready.
+ANSWERED = "flask_mengpaneel.answered"
 
 
 class Manager(Recorder):
@@ -44,8 +51,10 @@ class Manager(Recorder):
                 manager.identify(subscription.user_id)
             manager.track("Renew Subscription")
 
-    The calls are flushed when the block is left, also by an exception. The methods of
-    the extension work in the block as well.
+    The calls are flushed when the block is left, also by an exception, and on the way
+    whenever there are 2,000 of them, so that a job of any length needs little memory:
+    set up first who it is about. The methods of the extension work in the block as
+    well.
 
     :param strategy: insist on one of the strategies: ``"ServerSide"`` delivers before
         the block is left.
@@ -60,15 +69,18 @@ class Manager(Recorder):
         "_recording",
         "_request",
         "_stage",
+        "_stages",
         "_strategy",
         "_taken",
         "_timers",
         "calls",
+        "most_kept",
         "visitor",
     )
 
     def __init__(self, *, strategy: str | None = None) -> None:
         self._begin(flusher_at_hand(), None)
+        self.most_kept = _MOST_OF_JOB
         self.strategy = strategy
 
     def _begin(self, flusher: Flusher, request: Request | None) -> None:
@@ -83,6 +95,11 @@ class Manager(Recorder):
         self._strategy: str | None = None
         self.calls = CallLog()
         self._stage = Stage.TRACKING
+        #: How many stages are entered.
+        self._stages = 0
+        #: How many calls are kept before they are flushed on the way: all of them
+        #: while there is a response to come, none when there was one.
+        self.most_kept = sys.maxsize
         self._outer: list[Manager | None] = []
         self._taken: CallLog | None = None
         self._last_time = 0.0
@@ -90,6 +107,12 @@ class Manager(Recorder):
         self._recording: bool | None = None
 
     def _manager(self) -> Manager:
+        if not self._outer:
+            raise RuntimeError(
+                "This Manager is not in use: call its methods inside of 'with"
+                " Manager() as manager:'."
+            )
+
         return self
 
     @property
@@ -118,7 +141,10 @@ class Manager(Recorder):
 
         if self._recording is None:
             self._recording = (
-                self._flusher.config.active and self.visitor.consents is not False
+                self._flusher.config.active
+                and self.visitor.consents is not False
+                # What tracks all requests doesn't mean those of the extension itself.
+                and not self.visitor.is_on(PREFIX)
             )
 
         if not self._recording:
@@ -138,11 +164,20 @@ class Manager(Recorder):
                 " Mixpanel takes"
             )
 
-        self.calls.of(self._stage).append(call)
+        stage = self._stage
+
+        if stage is Stage.SETUP and name in TRACKING:
+            # That something happened is never a part of who it is.
+            stage = Stage.TRACKING
+
+        self.calls.of(stage).append(call)
 
         if name == "opt_out_tracking":
             self.visitor.opt_out()
             self._recording = False
+
+        if len(self.calls.tracking) >= self.most_kept and not self._stages:
+            self._flusher.flush_late(self)
 
     def _stamp(self, call: Call, properties: dict[str, t.Any]) -> None:
         if self._flusher.config.default_properties is not None:
@@ -200,11 +235,23 @@ class Manager(Recorder):
             self.calls.set_up = True
 
         self._stage = stage
+        self._stages += 1
 
         try:
             yield
         finally:
             self._stage = outer
+            self._stages -= 1
+
+    def _twin(self) -> Manager:
+        """Another manager for the same visitor: in a thread that has got a copy of the
+        context while the view goes on."""
+        twin = Manager.__new__(Manager)
+        twin._begin(self._flusher, self._request)
+        twin.visitor = self.visitor
+        twin.calls.setup = list(self.calls.setup)
+        twin.calls.set_up = self.calls.set_up
+        return twin
 
     # -- the unit at hand
 
@@ -293,8 +340,13 @@ def manager_at_hand() -> Manager:
     manager = current.environ.get(_KEY)
 
     if manager is None or manager._request is not current:
-        manager = Manager.__new__(Manager)
+        manager = current.environ[_KEY] = Manager.__new__(Manager)
         manager._begin(flusher, current)
+
+        if ANSWERED in current.environ:
+            manager.most_kept = 1
+    elif manager._outer:
+        manager = manager._twin()
 
     held["_mengpaneel"] = manager
     manager._outer.append(outer)
@@ -313,12 +365,8 @@ def leave() -> Manager | None:
     if manager is None or manager._request is not request_at_hand():
         return None
 
-    outer = manager._outer.pop()
-
-    if manager._request is not None:
-        manager._request.environ[_KEY] = manager
-
-    _put_back(outer)
+    manager.most_kept = 1
+    _put_back(manager._outer.pop())
     return manager
 
 

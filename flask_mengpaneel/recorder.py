@@ -37,6 +37,10 @@ class _Missing:
 _MISSING: t.Any = _Missing()
 
 
+#: The methods that `recorded` has made.
+_RECORDED: set[t.Any] = set()
+
+
 def recorded(
     method: c.Callable[t.Concatenate[Recording, P], list[t.Any]],
 ) -> c.Callable[t.Concatenate[Recording, P], None]:
@@ -55,6 +59,7 @@ def recorded(
         except Exception as error:
             manager.refuse(method.__name__, error)
 
+    _RECORDED.add(record)
     return record
 
 
@@ -424,8 +429,7 @@ class Recorder(Unit):
             return None
 
         method = getattr(owner, name, None)
-        # Those that are `recorded` wrap what makes the call.
-        return method if hasattr(method, "__wrapped__") else None
+        return method if getattr(method, "__func__", None) in _RECORDED else None
 
     @recorded
     def _call(self, name: str, /, *arguments: Value) -> list[t.Any]:

@@ -6,11 +6,10 @@ import collections.abc as c
 import dataclasses
 import typing as t
 from abc import ABC, abstractmethod
-from urllib.parse import SplitResult, urljoin, urlsplit
 
 from flask import current_app
 
-from . import injection, profiles, waiting
+from . import injection, profiles, redirects, waiting
 from .calls import Call, CallLog, Json, dumps
 from .fallback import SIGNATURE_HEADER
 from .ids import hex_id
@@ -78,6 +77,30 @@ class Exchange:
             self.is_html,
             capable is not None and capable.strip().lower() in ("true", "1"),
         )
+
+    @property
+    def leaves(self) -> bool:
+        """Whether the response sends the visitor to another site."""
+        return self.kind.is_redirect and not redirects.stays_here(
+            self.headers["location"], self.request
+        )
+
+    @property
+    def session_comes_back(self) -> bool:
+        """Whether the client will bring what is put into the session now.
+
+        Where its cookie may have stayed at home, a new one would replace it, with all
+        that is in it.
+        """
+        interface, visitor = current_app.session_interface, self.visitor
+
+        if interface.get_cookie_name(current_app) in self.request.cookies:
+            return True
+
+        if interface.get_cookie_samesite(current_app) == "Strict":
+            return visitor.is_browser and not visitor.comes_from_elsewhere
+
+        return visitor.is_browser and not visitor.withholds_cookies
 
     def made(self, calls: c.Iterable[Call]) -> list[Call]:
         """The response has the calls now, and those of them that waited need not."""
@@ -170,7 +193,7 @@ class Delayed(ResponseStrategy):
         return None if kind.is_redirect else "not a redirect"
 
     def carry(self, calls: CallLog, visitor: Visitor, exchange: Exchange) -> list[Call]:
-        if not _same_site(exchange.headers["location"], exchange.request):
+        if exchange.leaves:
             raise Declined("a redirect to another site")
 
         if not calls.before_setup and not calls.tracking:
@@ -179,9 +202,6 @@ class Delayed(ResponseStrategy):
         if visitor.successors and self._config.cookie_persistence:
             # The response itself tells the browser.
             raise Declined("the next page is another visitor's")
-
-        if not _comes_back(exchange):
-            raise Declined("the client won't come back with the session")
 
         if REPLAYING.isdisjoint(self._config.strategies):
             raise Declined("no other strategy would take the calls up again")
@@ -195,6 +215,9 @@ def hold(calls: CallLog, exchange: Exchange) -> None:
 
     :raises Declined: it can't hold them.
     """
+    if not exchange.session_comes_back:
+        raise Declined("the client won't come back with the session")
+
     visitor = exchange.visitor
     seen = visitor.known
 
@@ -245,57 +268,6 @@ def _page_properties(visitor: Visitor) -> dict[str, Json]:
     return dict(page_properties(joined(url), referrer)) if url else {}
 
 
-def _same_site(location: str, request: Request) -> bool:
-    """Whether a browser that follows a redirect comes back to this site."""
-    # Browsers read a backslash as a slash, and leave out white space.
-    if "\\" in location or any(char <= " " for char in location):
-        return False
-
-    try:
-        target = urlsplit(location)
-        here = urlsplit(request.host_url)
-
-        if target.netloc:
-            same = _host(target, here.scheme) == _host(here, here.scheme)
-        else:
-            # They take any number of slashes for two, and need none after a scheme.
-            same = not target.scheme and not location.startswith("//")
-    except (ValueError, KeyError):
-        return False
-
-    return same and _cookie_goes_to(target, request)
-
-
-def _host(url: SplitResult, default_scheme: str) -> tuple[str | None, int | None]:
-    """Host and port, where the default ports of http and https are the same."""
-    scheme = url.scheme or default_scheme
-    port = url.port if url.port != {"http": 80, "https": 443}[scheme] else None
-    return url.hostname, port
-
-
-def _cookie_goes_to(target: SplitResult, request: Request) -> bool:
-    """Whether the session's cookie goes along to a URL of this site.
-
-    https://www.rfc-editor.org/rfc/rfc6265#section-5.1.4
-    """
-    interface = current_app.session_interface
-    secure = interface.get_cookie_secure(current_app)
-
-    if secure and (target.scheme or request.scheme) == "http":
-        return False
-
-    base = interface.get_cookie_path(current_app)
-    path = urlsplit(urljoin(request.base_url, target.path)).path or "/"
-    return path.startswith(base) and (
-        base.endswith("/") or path[len(base) : len(base) + 1] in ("", "/")
-    )
-
-
-def _comes_back(exchange: Exchange) -> bool:
-    name = current_app.session_interface.get_cookie_name(current_app)
-    return exchange.visitor.is_browser or name in exchange.request.cookies
-
-
 class ClientSide(ResponseStrategy):
     """Put the calls into the page; the browser library makes them."""
 
@@ -342,8 +314,8 @@ def _page(exchange: Exchange) -> tuple[bytes, int]:
     response, headers, visitor = exchange.response, exchange.headers, exchange.visitor
     injection.check(response, headers)
 
-    if exchange.request.method == "HEAD":
-        raise Declined("a HEAD request")
+    if exchange.request.method not in ("GET", "POST"):
+        raise Declined(f"a {exchange.request.method} request")
 
     if not visitor.is_browser:
         raise Declined("the client is not a browser")

@@ -6,14 +6,16 @@ import collections.abc as c
 import dataclasses
 import json
 import logging
+import marshal
 import time
 import typing as t
 
 from mixpanel import Mixpanel
 
 from . import profiles
-from .calls import Call, CallLog, Json, count
+from .calls import Call, CallLog, Json, count, dumps
 from .devices import describe, is_bot
+from .ids import hex_id
 from .origins import page_properties, pageview_properties
 from .persistence import CHANGING, Identity, Persistence
 from .visitor import is_whole, joined
@@ -69,9 +71,15 @@ class Batch:
         """A batch for calls that are flushed now."""
         calls = [*log.before_setup, *log.setup, *log.tracking]
         url, referrer = visitor.page
+        identity = visitor.known
+
+        # A program that says whom it is about is no new device of theirs each time.
+        if not identity and (visitor.comes_back or not log.identifies):
+            identity = visitor.identity
+
         return cls(
             calls,
-            visitor.identity,
+            identity,
             visitor.successors,
             round(time.time() * 1000) / 1000,
             visitor.ip,
@@ -113,6 +121,42 @@ class Batch:
             count(calls),
         )
 
+    def to_bytes(self) -> bytes:
+        """The batch as it waits in memory: one object, whatever is in it.
+
+        Python's garbage collector goes through all that waits again and again, except
+        what can't refer to anything.
+        """
+        try:
+            return marshal.dumps(
+                (
+                    [call.wire for call in self.calls],
+                    tuple(self.identity),
+                    [tuple(one) for one in self.successors],
+                    self.at,
+                    self.ip,
+                    self.user_agent,
+                    self.url,
+                    self.referrer,
+                    dict(self.cookie),
+                    self.records,
+                )
+            )
+        except ValueError:
+            # Middleware may put a text into the environment that is more than that.
+            return Batch.from_json(json.loads(dumps(self.to_json()))).to_bytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Batch:
+        """Read what :meth:`to_bytes` gave, in the same process."""
+        wires, identity, successors, *others = marshal.loads(data)
+        return cls(
+            [Call(wire) for wire in wires],
+            Identity(*identity),
+            [Identity(*one) for one in successors],
+            *others,
+        )
+
 
 class Tracker:
     """Turns batches into messages, as the browser library would have sent them."""
@@ -131,18 +175,30 @@ class Tracker:
         for call, records in profiles.merge(batch.calls):
             translation.make(call, records)
 
-        return translation.messages, translation.dropped
+        return translation.written.messages, translation.dropped
 
 
 class _Dropped(Exception):
     """A call makes no message; the message of the exception says why."""
 
 
-class _Translation:
-    """The browser library, while it makes the calls of one batch.
+class _Consumer:
+    """Takes the messages of the official library: its documented seam."""
 
-    It is the consumer of the official library as well, whose messages it collects.
-    """
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        #: Of the call that is being made.
+        self.records = 0
+        self.repeatable = True
+
+    def send(self, endpoint: str, json_message: str, api_key: object = None) -> None:
+        """Keep a message."""
+        message = Message(endpoint, json_message, self.records, self.repeatable)
+        self.messages.append(message)
+
+
+class _Translation:
+    """The browser library, while it makes the calls of one batch."""
 
     def __init__(self, config: Config, batch: Batch) -> None:
         self._config = config
@@ -154,18 +210,17 @@ class _Translation:
             batch.successors,
         )
         self._origin = _origin(batch)
+        #: What every event has, until a call changes it.
+        self._common: dict[str, Json] | None = None
         self._all_disabled = False
         self._disabled: set[str] = set()
-        self._records = 0
-        self._repeatable = True
-        self._mixpanel = Mixpanel(config.token, self, serializer=_Encoder)
-        self.messages: list[Message] = []
+        self.written = _Consumer()
+        self._mixpanel = _Library(config.token, self.written, serializer=_encoder)
         self.dropped: dict[str, int] = {}
 
     def make(self, call: Call, records: int) -> None:
         """Make a call, which stands for a number of records."""
-        self._records = records
-        self._repeatable = call.is_repeatable
+        self.written.records = records
 
         try:
             self._make(call)
@@ -182,13 +237,26 @@ class _Translation:
 
     def _make(self, call: Call) -> None:
         name = call.name
-        before = self._persistence.identity
-        started = self._persistence.timers.get(call.event) if call.tracks else None
-        self._persistence.make(call, self._batch.at)
 
         if name in _EVENTS:
-            getattr(self, name)(started, *call.arguments)
-        elif name in _PEOPLE:
+            _EVENTS[name](self, self._started(call), *call.arguments)
+            return
+
+        before = self._persistence.identity
+        self._persistence.make(call, self._batch.at)
+
+        if name in CHANGING:
+            self._common = None
+
+        self.written.repeatable = call.is_repeatable
+
+        try:
+            self._change(name, call, before)
+        finally:
+            self.written.repeatable = True
+
+    def _change(self, name: str, call: Call, before: Identity) -> None:
+        if name in _PEOPLE:
             self._people(name, *call.arguments)
         elif name in _GROUP:
             self._group(call.wire[2][0], *call.wire[1], *call.arguments)
@@ -199,12 +267,24 @@ class _Translation:
         elif name not in CHANGING:
             raise _Dropped("only the browser library can make the call")
 
-    def send(self, endpoint: str, json_message: str, api_key: object = None) -> None:
-        """Take a message of the official library: its documented consumer seam."""
-        message = Message(endpoint, json_message, self._records, self._repeatable)
-        self.messages.append(message)
-
     # -- events
+
+    def _started(self, call: Call) -> float | None:
+        """When the clock of an event was started, if it was; it stops."""
+        persistence = self._persistence
+
+        # Of two events with nothing in between, the second changes nothing.
+        if self._common is not None and not persistence.timers:
+            return None
+
+        started = persistence.timers.get(call.event)
+        persistence.make(call, self._batch.at)
+        self._common = {
+            **self._origin,
+            **persistence.super_properties,
+            **persistence.identity.properties,
+        }
+        return started
 
     def track(
         self,
@@ -220,14 +300,11 @@ class _Translation:
             seconds = t.cast(float, properties["time"]) - started
             properties = {"$duration": round(seconds, 3), **properties}
 
-        persistence = self._persistence
-        self._mixpanel.track(
-            persistence.identity.distinct_id,
+        assert self._common is not None
+        self._track(
             event,
             {
-                **self._origin,
-                **persistence.super_properties,
-                **persistence.identity.properties,
+                **self._common,
                 **properties,
                 # As the browser library has it, nothing overrides the project.
                 "token": self._config.token,
@@ -255,6 +332,13 @@ class _Translation:
     ) -> None:
         self.track(started, event, {**properties, **groups})
 
+    def _track(self, event: str, properties: dict[str, Json]) -> None:
+        """Let the library write an event."""
+        if "$insert_id" not in properties:
+            properties["$insert_id"] = hex_id()
+
+        self._mixpanel.track("", event, properties)
+
     # -- who it is
 
     def _identified(self, before: Identity) -> None:
@@ -269,9 +353,8 @@ class _Translation:
             and before.device_id
             and before.user_id != now.user_id
         ):
-            self._records = 0
-            self._mixpanel.track(
-                now.distinct_id,
+            self.written.records = 0
+            self._track(
                 "$identify",
                 {
                     **now.properties,
@@ -291,8 +374,9 @@ class _Translation:
             raise _Dropped("it is the id of the visitor already")
 
         # The library's own `alias` sends at once, and to the default host.
-        self._mixpanel.track(
-            original, "$create_alias", {"alias": alias, "time": self._batch.at}
+        self._track(
+            "$create_alias",
+            {"distinct_id": original, "alias": alias, "time": self._batch.at},
         )
 
     # -- what is tracked at all
@@ -355,7 +439,15 @@ class _Translation:
         return {name: self._origin[name] for name in names if name in self._origin}
 
 
-class _Encoder(json.JSONEncoder):
+class _Library(Mixpanel):  # type: ignore[misc]
+    """The official library, which is always told the id of an event."""
+
+    def _make_insert_id(self) -> str:
+        # A random one takes as long as the rest of the message.
+        return ""
+
+
+class _Encoder:
     """Writes plain JSON values; faster where orjson is installed."""
 
     def encode(self, o: t.Any) -> str:
@@ -366,7 +458,15 @@ class _Encoder(json.JSONEncoder):
                 # A number of more than 64 bits.
                 pass
 
-        return super().encode(o)
+        return dumps(o)
+
+
+_ENCODER = _Encoder()
+
+
+def _encoder(**_options: object) -> _Encoder:
+    """What the library takes for a class, of which it makes one for each message."""
+    return _ENCODER
 
 
 def _origin(batch: Batch) -> dict[str, Json]:
@@ -385,7 +485,11 @@ def _origin(batch: Batch) -> dict[str, Json]:
     return origin
 
 
-_EVENTS = frozenset({"track", "track_pageview", "track_with_groups"})
+_EVENTS: dict[str, c.Callable[..., None]] = {
+    "track": _Translation.track,
+    "track_pageview": _Translation.track_pageview,
+    "track_with_groups": _Translation.track_with_groups,
+}
 
 _OTHERS = frozenset(
     {"alias", "disable", "enable", "set_group", "add_group", "remove_group"}

@@ -122,7 +122,7 @@ def _converted(value: t.Any) -> Json:
         # In an order of its own, so that the same set is the same list everywhere.
         return sorted((_plain(item) for item in value), key=repr)
 
-    if isinstance(value, c.Sequence) and not isinstance(
+    if isinstance(value, c.Sequence | c.ValuesView) and not isinstance(
         value, bytes | bytearray | memoryview
     ):
         return [_plain(item) for item in value]
@@ -138,7 +138,11 @@ def _converted(value: t.Any) -> Json:
 
 
 def _name(value: object) -> str:
-    return f"a value of type {type(value).__name__!r}"
+    kind = type(value)
+    # Several libraries have a `bool` of their own.
+    name = kind.__qualname__
+    where = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"a value of type '{where}{name}'"
 
 
 def _finite(value: float) -> float:

@@ -126,6 +126,33 @@ class Visitor:
             self._environ.get(name, "").startswith("prefetch") for name in _PREFETCH
         )
 
+    def is_on(self, path: str) -> bool:
+        """Whether the request is for a URL of the app below a path."""
+        return t.cast(str, self._environ.get("PATH_INFO", "")).startswith(path)
+
+    @property
+    def comes_from_elsewhere(self) -> bool:
+        """Whether another site has led to the request, or made it."""
+        return self._environ.get("HTTP_SEC_FETCH_SITE") == "cross-site"
+
+    @property
+    def withholds_cookies(self) -> bool:
+        """Whether the browser may have cookies that didn't come with the request.
+
+        Those that are ``SameSite=Lax``, as they are by default, come from another site
+        with links only, and not into frames.
+        https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis#section-5.2
+        """
+        environ = self._environ
+        is_link = (
+            environ.get("REQUEST_METHOD") in ("GET", "HEAD")
+            and environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
+            and environ.get("HTTP_SEC_FETCH_DEST") == "document"
+        )
+        return environ.get("HTTP_SEC_FETCH_STORAGE_ACCESS") == "none" or (
+            self.comes_from_elsewhere and not is_link
+        )
+
     @functools.cached_property
     def is_blocked(self) -> bool:
         """Whether the browser library was found blocked in this browser."""
@@ -201,6 +228,16 @@ class Visitor:
         if person != self.identity:
             visitor.known = visitor.identity = person
             visitor.cookie = {}
+
+        return visitor
+
+    def as_seen(self, seen: Identity) -> Visitor:
+        """The same visitor, when the browser took them for somebody: they may have
+        signed in since."""
+        visitor = copy.copy(self)
+
+        if seen:
+            visitor.known = visitor.identity = seen
 
         return visitor
 
@@ -320,13 +357,19 @@ class Visitor:
     def can_remember(self) -> bool:
         """Whether the response may tell the browser library who the visitor is.
 
-        As far as one can tell: what isn't a browser and has no cookies keeps none.
+        If it may have told it before, but its cookie didn't come along, it may not.
         """
         return (
             self._config.cookie_persistence
             and self.consents is True
-            and ("HTTP_COOKIE" in self._environ or self.is_browser)
+            and self.comes_back
+            and (bool(self.known) or not self.withholds_cookies)
         )
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether the client keeps cookies, as far as one can tell."""
+        return "HTTP_COOKIE" in self._environ or self.is_browser
 
     def _after(self, sent: c.Sequence[Call]) -> dict[str, Json]:
         url, referrer = self.page

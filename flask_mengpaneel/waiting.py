@@ -19,11 +19,10 @@ from .ids import hex_id
 from .persistence import Identity
 
 if t.TYPE_CHECKING:
-    from werkzeug import Request
+    from flask import Request
 
 logger = logging.getLogger(__name__)
 
-KEY = "_mengpaneel"
 VERSION = 1
 
 # Browsers drop a whole cookie that is larger, and with it all of the session:
@@ -117,11 +116,14 @@ class Waiting:
 
     The session is read only if there is something in it, and then without leaving a
     trace: a response that has nothing to do with it must not vary by cookie.
+
+    :param key: where in the session.
     """
 
-    __slots__ = ("entries",)
+    __slots__ = ("_key", "entries")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, key: str) -> None:
+        self._key = key
         self.entries: list[Entry] = []
         header = request.environ.get("HTTP_COOKIE")
 
@@ -134,7 +136,10 @@ class Waiting:
             return
 
         try:
-            stored = _peek().get(KEY)
+            stored = _peek().get(key)
+
+            if stored is None and _session().modified:
+                stored = _restored(request, key)
         except Exception:
             logger.exception("The session can't be read")
             return
@@ -150,9 +155,9 @@ class Waiting:
         self.entries = list(entries)
 
         if entries:
-            session[KEY] = _stored(entries)
+            session[self._key] = _stored(entries)
         else:
-            session.pop(KEY, None)
+            session.pop(self._key, None)
 
         # Not every kind of session notices.
         session.modified = True
@@ -167,7 +172,7 @@ class Waiting:
 
         serializer = interface.get_signing_serializer(current_app)
         assert serializer is not None, "a session that isn't null has a key"
-        value = serializer.dumps(_peek() | {KEY: _stored(entries)})
+        value = serializer.dumps(_peek() | {self._key: _stored(entries)})
         limit = current_app.config["MAX_COOKIE_SIZE"] or _MAX_COOKIE
         return len(_cookie(interface, str(value))) <= min(limit, _MAX_COOKIE)
 
@@ -218,6 +223,18 @@ def _peek() -> dict[str, t.Any]:
         return dict(kept)
     finally:
         kept.accessed = accessed
+
+
+def _restored(request: Request, key: str) -> t.Any:
+    """What waited in the session until a view has cleared it, as one does when
+    somebody signs in or out. It goes on waiting."""
+    before = current_app.session_interface.open_session(current_app, request)
+    stored = None if before is None else before.get(key)
+
+    if stored is not None:
+        session[key] = stored
+
+    return stored
 
 
 def _session() -> SessionMixin:

@@ -507,6 +507,7 @@ def travel(journey: list[tuple[str, list[str]]], **settings: t.Any) -> None:
 @example([("image", ["track"]), ("in chain", ["track", "before"]), ("again", [])])
 # Somebody without ids signs up over a redirect, and has signed out before a page came.
 @example([("in fetched", []), ("out redirect", [])])
+@example([("in fetched", ["track"]), ("away", [])])
 @example([("fetched", ["track"]), ("in poll", []), ("out redirect", [])])
 # The library on the page hasn't been told who signed in elsewhere.
 @example([("page", []), ("in poll", []), ("out fetch", ["set"])])

@@ -25,7 +25,7 @@ from sites import (
 )
 
 JSON = {"Accept": "*/*"}
-KEY = "_mengpaneel"
+KEY = "_mengpaneel_token"
 DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
 ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
 PREFETCH = {"Sec-Purpose": "prefetch"}
@@ -134,7 +134,7 @@ def test_a_redirect_to_another_site_is_not_delayed(location: str) -> None:
 
     assert site.outcome.declined["Delayed"] == "a redirect to another site"
     assert site.outcome.strategy == "AsyncServerSide"
-    assert "_mengpaneel" not in str(response.headers)
+    assert "_mengpaneel_token" not in str(response.headers)
 
 
 @pytest.mark.parametrize(

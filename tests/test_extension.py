@@ -970,7 +970,7 @@ def test_what_another_version_left_in_the_session_costs_no_page_and_no_call(
     client = app.test_client()
 
     with client.session_transaction() as kept:
-        kept["_mengpaneel"] = stored
+        kept["_mengpaneel_token"] = stored
         kept["user"] = "ann"
 
     response = client.get("/", follow_redirects=True)

@@ -8,11 +8,12 @@ import typing as t
 import xml.etree.ElementTree as ET
 
 import pytest
-from flask import Response, request
+from flask import Flask, Response, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
+from flask_mengpaneel import Mengpaneel, injection
 from flask_mengpaneel.values import plain
 from sites import CHROME, PAGE, Site, block, names, page_calls, scripts, tags
 
@@ -451,26 +452,60 @@ def test_a_hostile_script_root_gets_nothing_into_the_page() -> None:
 
 
 def test_on_a_subdomain_the_script_is_served_where_the_page_can_load_it() -> None:
-    site = Site()
-    site.app.config["SERVER_NAME"] = "shop.example"
-    site.app.subdomain_matching = True
-    site.app.url_map.default_subdomain = ""
-    site.app.add_url_rule("/", "main", lambda: PAGE)
-    site.app.add_url_rule("/", "sub", lambda: PAGE, subdomain="sub")
-    client = site.client()
+    app = Flask(__name__, subdomain_matching=True)
+    app.config.update(
+        SERVER_NAME="shop.example",
+        MENGPANEEL_TOKEN="token",
+        MENGPANEEL_SPOOL=None,
+        SECRET_KEY="secret",
+        TESTING=True,
+    )
+    Mengpaneel(app)
+    app.add_url_rule("/", "main", lambda: PAGE)
+    app.add_url_rule("/", "sub", lambda name: PAGE, subdomain="<name>")
+    client = app.test_client()
 
-    for base in ("http://shop.example/", "http://sub.shop.example/"):
-        (source,) = [
-            attributes["src"]
-            for attributes, _ in scripts(client.get("/", base_url=base).text)
-            if "src" in attributes
-        ]
-        assert source is not None
-        where = source if "//" in source else base.rstrip("/") + source
-        where = f"http:{where}" if where.startswith("//") else where
+    for base in ("http://shop.example", "http://blog.shop.example"):
+        page = client.get("/", base_url=base)
+        (source,) = [a["src"] for a, _ in scripts(page.text) if "src" in a]
+        data = block(page)
+        assert data is not None and source is not None
+        # Only a page's own host is `'self'` for its policy.
+        assert source.startswith("/_mengpaneel/static/")
 
-        with client.get(where) as response:
+        with client.get(source, base_url=base) as response:
             assert response.status_code == 200, base
+
+        assert client.post(data["fallback"], base_url=base).status_code == 413
+
+
+def test_the_script_is_below_the_path_at_which_an_app_is_mounted() -> None:
+    site = make_site()
+    page = site.client().get("/quiet", base_url="http://localhost/my shop/")
+    data = block(page)
+
+    assert data is not None
+    assert data["fallback"] == "/my%20shop/_mengpaneel/calls"
+    assert 'src="/my%20shop/_mengpaneel/static/mengpaneel.js?v=' in page.text
+
+
+def test_a_large_head_is_searched_and_forgotten() -> None:
+    before = injection._head_end.cache_info().currsize
+    page = b"<html><head><style>" + b"x" * 100_000 + b"</style></head><body>"
+
+    assert injection.position(page) == page.index(b"</head>")
+    assert injection._head_end.cache_info().currsize == before
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_what_no_browser_shows_gets_no_script(method: str) -> None:
+    site = make_site()
+    site.view("/any", lambda: (site.mengpaneel.track("A"), PAGE)[1], methods=[method])
+    response = site.client().open("/any", method=method)
+
+    assert response.text == PAGE
+    assert site.outcome.declined["ClientSide"] == f"a {method} request"
+    assert [call.event for call in site.kept.calls] == ["A"]
 
 
 # -- nonce

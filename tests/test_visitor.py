@@ -578,7 +578,7 @@ def test_calls_wait_until_the_visitor_was_asked(
     assert client.get("/quiet").text.count('"track"') == 0
 
     with client.session_transaction() as session:
-        assert "_mengpaneel" not in session
+        assert "_mengpaneel_token" not in session
 
     assert transport.batches == []
 

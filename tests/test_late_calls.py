@@ -1,0 +1,225 @@
+"""Calls that no response can carry any more, and units of work that are long."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import threading
+
+import pytest
+from flask import (
+    Flask,
+    Response,
+    copy_current_request_context,
+    current_app,
+    request_tearing_down,
+    stream_with_context,
+)
+
+from flask_mengpaneel import Manager, Mengpaneel
+from flask_mengpaneel.testing import RecordingTransport
+from sites import CHROME, PAGE, Site, block, names, page_calls
+
+WEBHOOK = "Stripe/1.0"
+
+
+# -- jobs
+
+
+def test_a_long_job_is_sent_on_the_way() -> None:
+    site = Site()
+
+    with site.app.app_context(), Manager() as manager:
+        with manager.setup():
+            manager.identify("ann")
+
+        for n in range(5_000):
+            manager.track("Row", {"n": n})
+            assert len(manager.calls.tracking) < 2_000
+
+        assert [batch.records for batch in site.kept.batches] == [2_000, 2_000]
+
+    events = [message["properties"] for message in site.messages]
+    assert [event["n"] for event in events] == list(range(5_000))
+    assert {event["distinct_id"] for event in events} == {"ann"}
+
+
+def test_a_long_stage_is_not_torn_apart() -> None:
+    site = Site()
+
+    with site.app.app_context(), Manager() as manager:
+        with manager.before_setup():
+            for n in range(2_500):
+                manager.track("Row", {"n": n})
+
+            with manager.tracking():
+                for n in range(2_500):
+                    manager.track("Row", {"n": n})
+
+        assert site.kept.batches == []
+
+        with manager.setup():
+            manager.identify("ann")
+
+    assert len(site.kept.calls) == 5_001
+
+
+def test_a_manager_that_is_not_in_use_takes_no_calls() -> None:
+    site = Site()
+
+    with site.app.app_context():
+        manager = Manager()
+
+        with pytest.raises(RuntimeError, match="with Manager"):
+            manager.track("Too Early")
+
+        with manager:
+            manager.track("In Time")
+
+        with pytest.raises(RuntimeError, match="with Manager"):
+            manager.track("Too Late")
+
+    assert [call.event for call in site.kept.calls] == ["In Time"]
+
+
+# -- after the response
+
+
+def test_a_stream_hands_over_each_call_when_it_happens() -> None:
+    site = Site()
+    seen: list[int] = []
+
+    def chunks() -> c.Iterator[str]:
+        for n in range(3):
+            site.mengpaneel.track("Chunk", {"n": n})
+            seen.append(len(site.kept.calls))
+            yield f"data: {n}\n\n"
+
+    site.view("/", lambda: Response(stream_with_context(chunks())))
+    site.client().get("/", buffered=True)
+
+    assert seen == [1, 2, 3]
+    (person,) = {message["properties"]["distinct_id"] for message in site.messages}
+    assert person.startswith("$device:")
+
+
+def test_those_who_tear_down_after_the_extension_may_track() -> None:
+    app = Flask(__name__)
+    mengpaneel = Mengpaneel()
+    transport = RecordingTransport()
+    app.config.update(
+        TESTING=True,
+        MENGPANEEL_TOKEN="token",
+        MENGPANEEL_TRANSPORT=transport,
+        MENGPANEEL_SPOOL=None,
+    )
+
+    @app.teardown_request
+    def early(_error: BaseException | None) -> None:
+        mengpaneel.track("Registered Early")
+
+    mengpaneel.init_app(app)
+
+    @app.get("/")
+    def view() -> str:
+        mengpaneel.track("View")
+        return "ok"
+
+    def told(_app: Flask, **_extra: object) -> None:
+        mengpaneel.track("Told")
+
+    with request_tearing_down.connected_to(told, app):
+        app.test_client().get("/")
+
+    events = [call.event for call in transport.calls]
+    assert events == ["View", "Registered Early", "Told"]
+
+
+def test_a_thread_of_the_view_tracks_for_the_same_person() -> None:
+    site = Site()
+
+    @site.app.before_request
+    def set_up() -> None:
+        with site.mengpaneel.setup():
+            site.mengpaneel.identify("ann")
+
+    def view() -> str:
+        @copy_current_request_context
+        def work() -> None:
+            site.mengpaneel.track("In Thread")
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        site.mengpaneel.track("In View")
+        return PAGE
+
+    site.view("/", view)
+    page = site.client().get("/")
+
+    (message,) = site.messages
+    assert message["event"] == "In Thread"
+    assert message["properties"]["distinct_id"] == "ann"
+    assert names(page_calls(page)) == ["identify ann", "track In View"]
+
+
+# -- what is not the app's
+
+
+def test_what_tracks_all_requests_leaves_those_of_the_extension_alone() -> None:
+    site = Site()
+    site.app.before_request(lambda: site.mengpaneel.track("Request"))
+    client = site.client(WEBHOOK)
+    client.get("/_mengpaneel/static/mengpaneel.js").close()
+    client.post("/_mengpaneel/calls", data="{}")
+
+    assert site.kept.batches == []
+    assert site.mengpaneel._flusher().ledger.recorded == 0
+
+
+# -- stages
+
+
+@pytest.mark.parametrize("agent", [CHROME, WEBHOOK])
+def test_an_event_in_setup_is_an_event(agent: str) -> None:
+    site = Site()
+
+    def view() -> str:
+        with site.mengpaneel.setup():
+            site.mengpaneel.identify("ann")
+            site.mengpaneel.track("Sign In")
+
+        with site.mengpaneel.setup():
+            site.mengpaneel.register({"Plan": "pro"})
+
+        return PAGE
+
+    site.view("/", view)
+    response = site.client(agent).get("/")
+
+    if block(response):
+        assert "track Sign In" in names(page_calls(response))
+    else:
+        assert [message["event"] for message in site.messages] == ["Sign In"]
+
+
+def test_a_stage_is_no_method_that_can_be_called_by_name() -> None:
+    site = Site(testing=False)
+
+    with site.app.app_context(), Manager() as manager:
+        manager.call("setup")
+        manager.call("people.set", {"Plan": "pro"})
+
+    assert [call.name for call in site.kept.calls] == ["setup", "people.set"]
+
+
+def test_who_is_told_of_a_failure_has_the_app_at_hand() -> None:
+    told: list[tuple[str, str]] = []
+    site = Site(
+        on_failure=lambda record, reason: told.append((current_app.name, reason))
+    )
+    flusher = site.app.extensions["mengpaneel"]
+    thread = threading.Thread(target=flusher.report, args=([{"event": "A"}], "refused"))
+    thread.start()
+    thread.join()
+
+    assert told == [(site.app.name, "refused")]
