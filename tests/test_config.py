@@ -86,6 +86,8 @@ def test_there_is_a_key_for_each_field() -> None:
         ("spool", pathlib.Path("events.sqlite3"), pathlib.Path("events.sqlite3")),
         ("default_properties", {"Release": "1"}, {"Release": "1"}),
         ("default_properties", allow, allow),
+        ("default_properties", "test_config.allow", allow),
+        ("default_properties", "test_config:allow", allow),
         ("consent", allow, allow),
         ("consent", "test_config.allow", allow),
         ("consent", None, None),
@@ -164,6 +166,8 @@ WRONG = [
     ("spool", 1, "path"),
     ("durable", "yes", "True or False"),
     ("default_properties", "Release", "dict"),
+    ("default_properties", "nowhere.release", "dotted path"),
+    ("default_properties", "test_config.transport", "dict"),
     ("default_properties", [("a", 1)], "dict"),
     ("default_properties", {"Release": object()}, "dict"),
     ("default_properties", {"Release": float("nan")}, "dict"),
@@ -322,6 +326,41 @@ def test_the_names_of_the_library_s_cookies() -> None:
 def test_the_page_keeps_an_opt_out_where_the_server_sees_it() -> None:
     options = read(client_config={"debug": True}).init_options
     assert options == {"debug": True, "opt_out_tracking_persistence_type": "cookie"}
+
+
+@pytest.mark.parametrize(
+    "host", ["https://api-eu.mixpanel.com", "https://api-in.mixpanel.com"]
+)
+def test_browsers_send_to_the_region_of_the_server(host: str) -> None:
+    assert read(api_host=host).init_options["api_host"] == host
+    assert read(api_host=f"{host}:443/").init_options["api_host"] == f"{host}:443"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "https://api.mixpanel.com",
+        "https://proxy.test/mixpanel",
+        "https://api-eu.mixpanel.com.test",
+        "http://127.0.0.1:5001",
+    ],
+)
+def test_of_other_hosts_browsers_are_told_nothing(host: str) -> None:
+    assert "api_host" not in read(api_host=host).init_options
+
+
+def test_a_client_config_with_a_host_of_its_own_wins_over_the_region() -> None:
+    options = read(
+        api_host="https://api-eu.mixpanel.com", client_config={"api_host": "/events"}
+    ).init_options
+
+    assert options["api_host"] == "/events"
+
+
+def test_with_the_inspector_browsers_send_to_it_whatever_the_region() -> None:
+    options = read(api_host="https://api-eu.mixpanel.com", inspector=True).init_options
+
+    assert options["api_host"] == "/_mengpaneel/inspector"
 
 
 def test_the_app_s_own_client_config_wins() -> None:

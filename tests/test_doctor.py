@@ -551,7 +551,8 @@ def test_a_strict_session_is_a_note(serve: CreateApp) -> None:
 @pytest.mark.parametrize(
     ("server", "client", "remedy"),
     [
-        ("https://api-eu.mixpanel.com", None, "https://api-eu.mixpanel.com"),
+        ("https://api-eu.mixpanel.com", None, None),
+        ("https://api-eu.mixpanel.com", HOST, "https://api-eu.mixpanel.com"),
         ("https://api.mixpanel.com", "https://api-eu.mixpanel.com", HOST),
         ("https://api.mixpanel.com", HOST, None),
         ("https://api-eu.mixpanel.com", "https://proxy.test", None),
