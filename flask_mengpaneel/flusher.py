@@ -270,7 +270,7 @@ class Flusher:
         others: list[Entry] = []
         oldest = time.time() - self.config.delayed_max_age
         # Who is sent to another site may not come back.
-        all_late = not self._replaying or exchange.leaves
+        all_late = not self._replaying or exchange.visitor.is_blocked or exchange.leaves
 
         for entry in exchange.waiting.entries:
             if not entry.is_of(exchange.visitor.known, calls):

@@ -10,6 +10,7 @@ from playwright.sync_api import (
     Error,
     Frame,
     Page,
+    Playwright,
     sync_playwright,
 )
 from script_pages import Api, Site, wait_until
@@ -55,19 +56,28 @@ def waiting_without_eval() -> c.Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> c.Iterator[Browser]:
+def playwright() -> c.Iterator[Playwright]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=need("chromium"), args=FLAGS
-        )
-        yield browser
-        browser.close()
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def chromium(playwright: Playwright) -> c.Iterator[Browser]:
+    browser = playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
-def context(chromium: Browser) -> c.Iterator[BrowserContext]:
+def browser(chromium: Browser) -> Browser:
+    """The browser in which a test's pages are."""
+    return chromium
+
+
+@pytest.fixture
+def context(browser: Browser) -> c.Iterator[BrowserContext]:
     """A browser profile without history."""
-    context = chromium.new_context()
+    context = browser.new_context()
     context.set_default_timeout(30_000)
     yield context
     context.close()

@@ -1,0 +1,31 @@
+"""The way of a visitor in whose browser the library is blocked."""
+
+from __future__ import annotations
+
+from journey import OpenShop, opened_shops
+from playwright.sync_api import Page as Tab
+
+open_shop = opened_shops
+
+#: An address at which nobody listens.
+NOBODY = "http://127.0.0.1:9"
+
+
+def test_a_journey_without_the_library_arrives_by_way_of_the_app(
+    open_shop: OpenShop, page: Tab
+) -> None:
+    shop = open_shop(library_url=f"{NOBODY}/mixpanel.min.js")
+    page.goto(shop.url)
+    page.click("text=Tea")
+    page.click("text=Sign up")
+    page.wait_for_url("**/welcome")
+    shop.settle(page)
+    shop.check()
+    assert shop.names == [
+        "Land",
+        "View Product 1",
+        "Sign Up",
+        "Confirm",
+        "Welcome",
+        "Fence",
+    ]
