@@ -31,6 +31,7 @@ NPM_PACKAGES = ROOT / "node_modules"
 #: What tests need beyond Python, and Debian's packages of it.
 PROGRAMS = {
     "chromium": "chromium",
+    "firefox": "firefox-esr",
     "node": "nodejs",
     "npm": "npm",
     "redis-server": "redis-server",
@@ -52,7 +53,18 @@ STEPS = [
     ),
     ("JavaScript", "dev", ["node", "npm"], "npm test"),
     ("TypeScript", "dev", ["node", "npm"], "npm run types"),
-    ("browser tests", "dev", ["node", "npm", "chromium"], "pytest tests/browser"),
+    (
+        "browser tests",
+        "dev",
+        ["node", "npm", "chromium"],
+        "pytest tests/browser --ignore=tests/browser/test_firefox.py",
+    ),
+    (
+        "Firefox tests",
+        "dev",
+        ["node", "npm", "firefox"],
+        "pytest tests/browser/test_firefox.py",
+    ),
 ]
 
 

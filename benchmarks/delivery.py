@@ -1,10 +1,11 @@
-"""Delivery beside its peers: events per second, CPU, bytes, memory, hand-over.
+"""Delivery beside its peers: events per second, CPU, bytes, memory, hand-over, faults.
 
-    python benchmarks/delivery.py [--events 20000] [--rounds 3]
+``python -m benchmarks.delivery [--events N] [--rounds N] [--only NAME]...``
 
 Each client runs in a process of its own, one after the other in each round, against a
-sink in another process that takes 0 or 30 ms to answer. A client that isn't installed
-is left out. The events are the same for all: a name and five properties.
+sink in another process. All track the same events, a name and five properties, at the
+settings that make them fastest; the clock runs from the first call until the sink has
+answered for the last event. A client that isn't installed is left out.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import collections.abc as c
 import contextlib
+import datetime as dt
 import gzip
 import importlib.util
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -25,17 +29,43 @@ import sys
 import tempfile
 import time
 import typing as t
+from pathlib import Path
 
+from flask import Flask
+
+COMMAND = (sys.executable, "-m", "benchmarks.delivery")
+NAME = "Place Order"
+#: One after the other, so that no two neighbours are the same to a compressor.
+PROPERTIES = [
+    {
+        "Plan": ("free", "team", "pro")[number % 3],
+        "Items": number % 7,
+        "Total": number * 37 % 10_000 / 100,
+        "Currency": ("EUR", "USD", "JPY", "GBP")[number % 4],
+        "New": number % 5 == 0,
+    }
+    for number in range(1000)
+]
 EVENTS_PER_REQUEST = 5
-PROPERTIES = {"Plan": "pro", "Items": 3, "Total": 19.9, "Currency": "EUR", "New": True}
-GOOD = {"status": 1, "error": None, "code": 200, "num_records_imported": 1}
+LATENCIES = (0.0, 0.03)
+OURS = "flask-mengpaneel"
+OURS_WITH_SPOOL = "flask-mengpaneel + spool"
+#: One request for each event, or nearly: a few are enough.
+SLOW = {"mixpanel Consumer": 50, "segment": 4, "posthog": 2}
+#: What waits in the memory test.
+WAITING = 100_000
+#: Seconds for which requests come while Mixpanel is in trouble.
+TROUBLE = 5.0
 
 
 # The sink.
 
 
-async def serve(latency: float, counters: t.Any, ready: t.Any) -> None:
-    """Count what arrives by the marks of events in it, without reading it."""
+async def serve(latency: float, status: int, counters: t.Any, ready: t.Any) -> None:
+    """Count what arrives by the marks of events in it, without reading it.
+
+    :param status: what is answered; 0 never answers.
+    """
 
     async def converse(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -45,36 +75,44 @@ async def serve(latency: float, counters: t.Any, ready: t.Any) -> None:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 size = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
                 body = await reader.readexactly(size)
-                data = (
-                    gzip.decompress(body) if b"content-encoding: gzip" in head else body
-                )
-                # Quoted as in JSON, and as in a form.
-                events = data.count(b'"Place Order"') + data.count(b"%22Place+Order%22")
+
+                if not status:
+                    continue
+
                 await asyncio.sleep(latency)
-                counters[0] += events
-                counters[1] += size
-                counters[2] += 1
-                text = json.dumps(GOOD | {"status": status(head)}).encode()
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                    b"Content-Length: %d\r\n\r\n%s" % (len(text), text)
-                )
+
+                if status == 200:
+                    counters[0] += events_in(head, body)
+                    counters[1] += size
+                    counters[2] += 1
+
+                writer.write(answer(head, status))
 
     server = await asyncio.start_server(converse, "127.0.0.1", 0, limit=2**24)
     ready.put(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
 
-def status(head: bytes) -> int | str:
-    return "OK" if b" /import" in head else 1
+def events_in(head: bytes, body: bytes) -> int:
+    data = gzip.decompress(body) if b"content-encoding: gzip" in head else body
+    # Quoted as in JSON, and as in a form.
+    return data.count(b'"Place Order"') + data.count(b"%22Place+Order%22")
+
+
+def answer(head: bytes, status: int) -> bytes:
+    body = json.dumps({"status": "OK" if b" /import" in head else 1, "error": None})
+    return (
+        f"HTTP/1.1 {status} Whatever\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
 
 
 @contextlib.contextmanager
-def sink(latency: float) -> t.Iterator[tuple[str, t.Any]]:
+def sink(latency: float = 0.0, status: int = 200) -> c.Iterator[tuple[str, t.Any]]:
     counters = multiprocessing.Array("q", 3)
     ready: t.Any = multiprocessing.Queue()
     process = multiprocessing.Process(
-        target=lambda: asyncio.run(serve(latency, counters, ready)), daemon=True
+        target=lambda: asyncio.run(serve(latency, status, counters, ready)), daemon=True
     )
     process.start()
 
@@ -85,10 +123,14 @@ def sink(latency: float) -> t.Iterator[tuple[str, t.Any]]:
         process.join()
 
 
-# The clients. Each gives a function that tracks an event, and one that waits for the
-# end; at the settings that make it fastest.
+# The clients. Each gives what tracks an event, and what waits for the end.
 
-Client = tuple[t.Callable[[int], object], t.Callable[[], object]]
+
+class Client(t.NamedTuple):
+    track: c.Callable[[dict[str, t.Any]], object]
+    finish: c.Callable[[], object]
+    #: At the end of a request.
+    flush: c.Callable[[], object] = lambda: None
 
 
 def mengpaneel(url: str) -> Client:
@@ -100,53 +142,46 @@ def mengpaneel_spool(url: str) -> Client:
 
 
 def _mengpaneel(url: str, spool: str | None) -> Client:
-    from flask import Flask
+    # Loaded before the clock starts, as by all others.
+    import requests  # noqa: F401
 
     from flask_mengpaneel import Manager, Mengpaneel
 
     app = Flask(__name__)
     extension = Mengpaneel(app, token="t", api_host=url, spool=spool)
     app.app_context().push()
-    # Loaded before the clock starts, as by all others.
-    import mixpanel  # noqa: F401
-    import requests  # noqa: F401
+    manager = Manager().__enter__()
 
-    manager = Manager()
-
-    def track(number: int) -> None:
-        # As the requests of a page do: some events each.
-        nonlocal manager
-        manager.track("Place Order", PROPERTIES)
-
-        if number % EVENTS_PER_REQUEST == 0:
-            manager.flush()
-            manager = Manager()
+    def track(properties: dict[str, t.Any]) -> None:
+        manager.track(NAME, {"distinct_id": "ann", **properties})
 
     def flush() -> None:
-        manager.flush()
+        # A unit of work ends, as a request would, and another begins.
+        nonlocal manager
+        manager.__exit__()
+        manager = Manager().__enter__()
+
+    def finish() -> None:
+        flush()
         extension.flush(120)
 
-    return track, flush
+    return Client(track, finish, flush)
 
 
 def mixpanel_buffered(url: str) -> Client:
     import mixpanel
 
-    consumer = mixpanel.BufferedConsumer(
-        max_size=50, events_url=f"{url}/track", people_url=f"{url}/engage"
-    )
+    # It takes no larger buffer than that.
+    consumer = mixpanel.BufferedConsumer(max_size=50, events_url=f"{url}/track")
     client = mixpanel.Mixpanel("t", consumer)
-    return (
-        lambda number: client.track("ann", "Place Order", PROPERTIES),
-        consumer.flush,
-    )
+    return Client(lambda p: client.track("ann", NAME, p), consumer.flush)
 
 
 def mixpanel_consumer(url: str) -> Client:
     import mixpanel
 
     client = mixpanel.Mixpanel("t", mixpanel.Consumer(events_url=f"{url}/track"))
-    return lambda number: client.track("ann", "Place Order", PROPERTIES), lambda: None
+    return Client(lambda p: client.track("ann", NAME, p), lambda: None)
 
 
 def mixpanel_async(url: str) -> Client:
@@ -156,27 +191,21 @@ def mixpanel_async(url: str) -> Client:
     consumer = AsyncBufferedConsumer(
         events_url=f"{url}/track",
         max_size=2000,
-        flush_after=_seconds(1),
+        flush_after=dt.timedelta(seconds=1),
         flush_first=False,
     )
     client = mixpanel.Mixpanel("t", consumer)
 
-    def flush() -> None:
+    def finish() -> None:
         thread = consumer.flushing_thread
 
+        # Else both would send what it has under way.
         if thread is not None and thread.is_alive():
             thread.join()
 
-        consumer.transfer_buffers()
         consumer.flush(async_=False)
 
-    return lambda number: client.track("ann", "Place Order", PROPERTIES), flush
-
-
-def _seconds(seconds: int) -> t.Any:
-    import datetime
-
-    return datetime.timedelta(seconds=seconds)
+    return Client(lambda p: client.track("ann", NAME, p), finish)
 
 
 def posthog(url: str) -> Client:
@@ -185,10 +214,8 @@ def posthog(url: str) -> Client:
     client = Posthog(
         "t", host=url, flush_at=1000, max_queue_size=1_000_000, thread=4, gzip=True
     )
-    return (
-        lambda number: client.capture(
-            "Place Order", distinct_id="ann", properties=dict(PROPERTIES)
-        ),
+    return Client(
+        lambda p: client.capture(NAME, distinct_id="ann", properties=dict(p)),
         client.flush,
     )
 
@@ -199,120 +226,161 @@ def segment(url: str) -> Client:
     client = Segment(
         "t", host=url, max_queue_size=1_000_000, upload_size=1000, thread=4, gzip=True
     )
-    return (
-        lambda number: client.track("ann", "Place Order", dict(PROPERTIES)),
-        client.flush,
-    )
+    return Client(lambda p: client.track("ann", NAME, dict(p)), client.flush)
 
 
-CLIENTS: dict[str, tuple[t.Callable[[str], Client], str]] = {
-    "flask-mengpaneel": (mengpaneel, "flask_mengpaneel"),
-    "flask-mengpaneel + spool": (mengpaneel_spool, "flask_mengpaneel"),
+CLIENTS: dict[str, tuple[c.Callable[[str], Client], str]] = {
+    OURS: (mengpaneel, "flask_mengpaneel"),
+    OURS_WITH_SPOOL: (mengpaneel_spool, "flask_mengpaneel"),
     "mixpanel Consumer": (mixpanel_consumer, "mixpanel"),
     "mixpanel BufferedConsumer": (mixpanel_buffered, "mixpanel"),
     "mixpanel-py-async": (mixpanel_async, "mixpanel_async"),
     "posthog": (posthog, "posthog"),
     "segment": (segment, "segment"),
 }
-#: One request for each event: a few are enough.
-SLOW = {"mixpanel Consumer": 200}
 
 
-def deliver(name: str, url: str, events: int) -> dict[str, float]:
-    """In a process of its own: track events and wait until they are delivered."""
-    track, flush = CLIENTS[name][0](url)
-    track(0)
-    flush()
+# What is measured, in a process of its own each time.
+
+Numbers = dict[str, float]
+
+
+def deliver(name: str, url: str, events: int) -> Numbers:
+    """Track events, and wait until they are delivered."""
+    client = CLIENTS[name][0](url)
+    client.track(PROPERTIES[0])
+    client.finish()
     cpu, started = time.process_time(), time.perf_counter()
-
-    for number in range(events):
-        track(number)
-
-    tracked = time.perf_counter()
-    flush()
-    ended = time.perf_counter()
+    track_all(client, events)
+    client.finish()
     return {
-        "track": (tracked - started) / events,
-        "seconds": ended - started,
+        "seconds": time.perf_counter() - started,
         "cpu": time.process_time() - cpu,
     }
 
 
-def hand_over(name: str, url: str, events: int) -> dict[str, float]:
-    """In a process of its own: batches of five events that are recorded already."""
-    from flask import Flask
+def track_all(client: Client, events: int) -> None:
+    for number in range(events):
+        client.track(PROPERTIES[number % len(PROPERTIES)])
 
-    from flask_mengpaneel import Manager, Mengpaneel
-    from flask_mengpaneel.tracker import Batch
+        if number % EVENTS_PER_REQUEST == 0:
+            client.flush()
 
-    app = Flask(__name__)
-    extension = Mengpaneel(app, token="t", api_host=url, spool=None)
-    app.app_context().push()
-    transport = app.extensions["mengpaneel"].background
-    ledger = extension.ledger()
-    batches = []
 
-    for _ in range(events // EVENTS_PER_REQUEST + 1):
-        manager = Manager()
+def hand_over(name: str, url: str, events: int) -> Numbers:
+    """What one event costs the thread that tracks it."""
+    client = CLIENTS[name][0](url)
+    client.track(PROPERTIES[0])
+    client.finish()
+    recording, handing = [], []
 
-        for _ in range(EVENTS_PER_REQUEST):
-            manager.track("Place Order", PROPERTIES)
+    for first in range(0, events, EVENTS_PER_REQUEST):
+        started = time.perf_counter()
 
-        batches.append(Batch.of(list(manager.take()), manager.visitor))
+        for number in range(first, first + EVENTS_PER_REQUEST):
+            client.track(PROPERTIES[number % len(PROPERTIES)])
 
-    durations = []
+        recorded = time.perf_counter()
+        client.flush()
+        recording.append((recorded - started) / EVENTS_PER_REQUEST * 1e6)
+        handing.append((time.perf_counter() - recorded) / EVENTS_PER_REQUEST * 1e6)
 
-    # Everything that is heavy is loaded by the first.
-    ledger.record(EVENTS_PER_REQUEST)
-    transport.send(batches.pop())
-    extension.flush(30)
-    cpu, started = time.process_time(), time.perf_counter()
-
-    for batch in batches:
-        before = time.perf_counter()
-        ledger.record(batch.records)
-        transport.send(batch)
-        durations.append((time.perf_counter() - before) / EVENTS_PER_REQUEST)
-
-    extension.flush(120)
+    client.finish()
     return {
-        "us/hand-over": statistics.median(durations) * 1e6,
-        "us at p99": sorted(durations)[int(len(durations) * 0.99)] * 1e6,
-        "events/s": events / (time.perf_counter() - started),
-        "cpu s/10,000": (time.process_time() - cpu) / events * 10_000,
+        "track()": statistics.median(recording),
+        "at p99": percentile(recording),
+        "hand over": statistics.median(handing),
+        "at p99 ": percentile(handing),
     }
 
 
-def hold(name: str, url: str, events: int) -> dict[str, float]:
-    """In a process of its own: how much memory events take that can't be delivered."""
-    track, _ = CLIENTS[name][0]("http://127.0.0.1:9")
-    track(0)
+def hold(name: str, url: str, events: int) -> Numbers:
+    """How much memory events take that can't be delivered."""
+    client = CLIENTS[name][0](url)
+    client.track(PROPERTIES[0])
+    client.flush()
     before = memory()
-
-    for number in range(events):
-        track(number)
-
-    return {"memory": memory() - before}
+    track_all(client, events)
+    return {"MB": memory() - before}
 
 
 def memory() -> float:
-    """What the process needs at most so far, in MB."""
+    """What the process needed at most so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def child(what: str, name: str, url: str, events: int) -> dict[str, float]:
+def suffer(name: str, url: str, _: int) -> Numbers:
+    """How long requests take that track an event while Mixpanel is in trouble."""
+    client = CLIENTS[name][0](url)
+    app = Flask(__name__)
+
+    @app.get("/visit")
+    def visit() -> str:
+        for number in range(EVENTS_PER_REQUEST):
+            client.track(PROPERTIES[number])
+
+        client.flush()
+        return "visit"
+
+    browser = app.test_client()
+    durations = []
+    browser.get("/visit")
+    end = time.monotonic() + TROUBLE
+
+    while time.monotonic() < end:
+        started = time.perf_counter()
+        browser.get("/visit")
+        durations.append((time.perf_counter() - started) * 1e3)
+
+    return {
+        "requests": len(durations),
+        "median": statistics.median(durations),
+        "p99": percentile(durations),
+        "most": max(durations),
+    }
+
+
+def percentile(values: list[float]) -> float:
+    return sorted(values)[int(len(values) * 0.99)]
+
+
+WORK = {"deliver": deliver, "hand_over": hand_over, "hold": hold, "suffer": suffer}
+
+
+def child(
+    what: str, name: str, url: str, events: int, timeout: float | None = None
+) -> Numbers:
     output = subprocess.run(
-        [sys.executable, __file__, "--child", what, name, url, str(events)],
+        [*COMMAND, "--child", what, name, url, str(events)],
         check=True,
+        cwd=Path(__file__).parent.parent,
+        timeout=timeout,
         stdout=subprocess.PIPE,
         # Some complain of each event that waits.
         stderr=subprocess.DEVNULL,
     ).stdout
-    return t.cast("dict[str, float]", json.loads(output.splitlines()[-1]))
+    return t.cast(Numbers, json.loads(output.splitlines()[-1]))
 
 
-def measure(name: str, latency: float, events: int) -> dict[str, float]:
-    events = SLOW.get(name, events)
+# Rounds, and what is printed of them.
+
+Results = dict[str, list[Numbers]]
+
+
+def rounds_of(
+    names: c.Sequence[str], rounds: int, measure: c.Callable[[str], Numbers]
+) -> Results:
+    results: Results = collections.defaultdict(list)
+
+    for _ in range(rounds):
+        for name in names:
+            results[name].append(measure(name))
+
+    return results
+
+
+def delivered(name: str, latency: float, events: int) -> Numbers:
+    events //= SLOW.get(name, 1)
 
     with sink(latency) as (url, counters):
         numbers = child("deliver", name, url, events)
@@ -320,61 +388,161 @@ def measure(name: str, latency: float, events: int) -> dict[str, float]:
 
     # The first event was to warm up.
     return {
-        "events/s": events / numbers["seconds"],
-        "cpu s/10,000": numbers["cpu"] / events * 10_000,
-        "us/track": numbers["track"] * 1e6,
+        "events/s": (arrived - 1) / numbers["seconds"],
+        "CPU s/10,000": numbers["cpu"] / events * 10_000,
         "bytes/event": size / max(arrived, 1),
-        "lost": events + 1 - arrived,
         "requests": requests,
+        "lost": events + 1 - arrived,
     }
 
 
-def main(events: int = 20_000, rounds: int = 3, only: t.Sequence[str] = ()) -> None:
-    """Measure all clients that are installed, and print the medians."""
+def troubled(name: str, status: int) -> Numbers:
+    with sink(status=status) as (url, _):
+        try:
+            return child("suffer", name, url, 0, timeout=4 * TROUBLE)
+        except subprocess.TimeoutExpired:
+            # The first request waits still.
+            return dict.fromkeys(("requests", "median", "p99", "most"), math.inf)
+
+
+def median(results: Results, name: str, column: str) -> float:
+    return statistics.median(numbers[column] for numbers in results[name])
+
+
+def show(title: str, results: Results) -> None:
+    columns = list(next(iter(results.values()))[0])
+    print(f"\n{title}\n{'':<26}" + "".join(f"{column:>24}" for column in columns))
+
+    for name, rounds in results.items():
+        cells = [cell([numbers[column] for numbers in rounds]) for column in columns]
+        print(f"{name:<26}" + "".join(f"{text:>24}" for text in cells), flush=True)
+
+
+def cell(values: list[float]) -> str:
+    """The median, and from where to where the rounds went."""
+    middle, low, high = map(
+        number, (statistics.median(values), min(values), max(values))
+    )
+    return middle if low == high else f"{middle} ({low} - {high})"
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value in {0, 1} else f"{value:.3g}"
+
+
+class Goal(t.NamedTuple):
+    what: str
+    seen: float
+    reach: str
+    #: The best of the others.
+    peer: tuple[float, str] | None = None
+
+
+def show_goals(goals: c.Iterable[Goal]) -> None:
+    print(f"\n{'':<42}{'seen':>10}{'to reach':>24}    best peer")
+
+    for what, seen, reach, peer in goals:
+        beside = f"{number(peer[0])} ({peer[1]})" if peer else ""
+        print(f"{what:<42}{number(seen):>10}{reach:>24}    {beside}")
+
+
+def best(results: Results, column: str, choose: t.Any) -> tuple[float, str]:
+    """The best of those that lost nothing."""
+    return t.cast(
+        "tuple[float, str]",
+        choose(
+            (median(results, name, column), name)
+            for name in results
+            if not name.startswith(OURS) and not median(results, name, "lost")
+        ),
+    )
+
+
+def main(events: int = 20_000, rounds: int = 5, only: c.Sequence[str] = ()) -> None:
+    """Measure all clients that are installed, and print medians and spreads."""
     names = [
         name
         for name, (_, module) in CLIENTS.items()
         if importlib.util.find_spec(module) and (not only or name in only)
     ]
+    goals = []
 
-    for latency in (0.0, 0.03):
-        print(f"\nSink at {latency * 1000:.0f} ms, median of {rounds} rounds")
-        results: dict[str, list[dict[str, float]]] = collections.defaultdict(list)
+    for latency in LATENCIES:
+        results = rounds_of(
+            names, rounds, lambda name, s=latency: delivered(name, s, events)
+        )
+        show(f"Delivered, sink at {latency * 1000:.0f} ms", results)
+        goals += goals_of_delivery(latency, results)
 
-        for _ in range(rounds):
-            for name in names:
-                results[name].append(measure(name, latency, events))
+    goals += measure_hand_over(events, rounds)
+    goals += measure_memory(rounds)
+    goals += measure_trouble([name for name in names if name != OURS])
+    show_goals(goals)
 
-        columns = list(results[names[0]][0])
-        print(f"{'':<26}" + "".join(f"{column:>14}" for column in columns))
 
-        for name in names:
-            medians = [statistics.median(r[c] for r in results[name]) for c in columns]
-            print(f"{name:<26}" + "".join(f"{value:>14,.2f}" for value in medians))
+def goals_of_delivery(latency: float, results: Results) -> c.Iterator[Goal]:
+    if len(results) < 3:
+        return
 
-        name = "flask-mengpaneel"
-        print("\nOf this, without recording the events")
+    at = f"sink at {latency * 1000:.0f} ms"
+    speed = best(results, "events/s", max)
+    reach = f">= {max(25_000, 1.3 * speed[0]):,.0f}" if latency else ">= 35,000"
+    cpu = best(results, "CPU s/10,000", min)
+    yield Goal(f"events/s, {at}", median(results, OURS, "events/s"), reach, speed)
+    yield Goal(
+        f"CPU s/10,000, {at}",
+        median(results, OURS, "CPU s/10,000"),
+        f"<= {min(0.25, cpu[0]):.3g}",
+        cpu,
+    )
+    yield Goal("bytes/event", median(results, OURS, "bytes/event"), "<= 90")
 
-        with sink(latency) as (url, _):
-            for column, value in child("hand_over", name, url, events).items():
-                print(f"{column:<26}{value:>14,.2f}")
 
-    print("\nMemory for 100,000 events that can't be delivered, in MB")
+def measure_hand_over(events: int, rounds: int) -> list[Goal]:
+    with sink() as (url, _):
+        results = rounds_of(
+            [OURS], rounds, lambda name: child("hand_over", name, url, events)
+        )
 
-    for name in names:
-        if name.startswith("flask-mengpaneel"):
-            print(f"{name:<26}{child('hold', name, '', 100_000)['memory']:>14,.0f}")
+    show("On the request's thread, us per event", results)
+    return [Goal("us/hand-over", median(results, OURS, "hand over"), "<= 10")]
+
+
+def measure_memory(rounds: int) -> list[Goal]:
+    # Nobody listens there.
+    results = rounds_of(
+        [OURS, OURS_WITH_SPOOL],
+        min(rounds, 3),
+        lambda name: child("hold", name, "http://127.0.0.1:9", WAITING),
+    )
+    show(f"Memory for {WAITING:,} events that can't be delivered", results)
+    return [
+        Goal("MB that wait in memory", median(results, OURS, "MB"), "<= 150"),
+        Goal("MB with the spool", median(results, OURS_WITH_SPOOL, "MB"), "<= 60"),
+    ]
+
+
+def measure_trouble(names: c.Sequence[str]) -> c.Iterator[Goal]:
+    titles = {200: "Mixpanel answers", 503: "503 to everything", 0: "no answer ever"}
+
+    for status, title in titles.items():
+        results = rounds_of(names, 1, lambda name, s=status: troubled(name, s))
+        show(f"Requests of {EVENTS_PER_REQUEST} events each, ms, {title}", results)
+
+        if OURS_WITH_SPOOL in results:
+            p99 = median(results, OURS_WITH_SPOOL, "p99")
+            yield Goal(f"ms of a request at p99, {title}", p99, "<= 5")
 
 
 if __name__ == "__main__":
     if "--child" in sys.argv:
-        _, what, name, url, events = sys.argv[1:]
-        work = {"deliver": deliver, "hand_over": hand_over, "hold": hold}[what]
-        print(json.dumps(work(name, url, int(events))), flush=True)
+        _, _, what, name, url, events = sys.argv
+        print(json.dumps(WORK[what](name, url, int(events))), flush=True)
+        # Without the end of a process, which some spend on what is left.
         os._exit(0)
 
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=[])
     main(**vars(parser.parse_args()))

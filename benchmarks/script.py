@@ -1,36 +1,72 @@
 """What the script costs a page: ``python benchmarks/script.py``.
 
-Prints the gzipped size, the main-thread time of 20 calls with the CPU throttled 4x
-(beside the same calls made on the library directly), and what is added to a fetch.
+Prints the gzipped size; the main-thread time of 20 calls with the CPU throttled 4x,
+beside the same calls made on the library alone, and how much of it the profiler finds
+in the script itself; and what is added to a fetch, and by the header alone.
 """
 
 from __future__ import annotations
 
 import gzip
+import logging
 import pathlib
 import shutil
 import statistics
 import sys
+import typing as t
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "browser")]
 
+from playwright.sync_api import CDPSession, sync_playwright  # noqa: E402
 from playwright.sync_api import Page as Tab  # noqa: E402
-from playwright.sync_api import sync_playwright  # noqa: E402
 from script_pages import Api, Page, Site, track  # noqa: E402
 
-CALLS = """
-async ([calls, direct]) => {
-  const times = [];
-  for (let round = 0; round < 30; round++) {
+CALLS = 20
+
+#: What gives a page clocks of some microseconds.
+ISOLATED = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+}
+
+# A page that Turbo shows is read at once, when the event comes.
+PREPARE = """
+(data) => {
+  const timed = run => {
     const start = performance.now();
-    if (direct)
-      for (const [[name], args] of calls) mixpanel[name](...args);
-    else
-      await fetch("/api/calls").then(() => performance.now());
-    times.push(performance.now() - start);
-    await new Promise(done => setTimeout(done, 30));
-  }
+    run();
+    return performance.now() - start;
+  };
+  const alone = options => {
+    for (const [[name], [event, properties]] of data.calls[0][1])
+      mixpanel[name](event, {...properties}, options);
+  };
+  window.ways = {
+    script: () => {
+      const element = document.createElement("script");
+      element.type = "application/json";
+      element.id = "mengpaneel";
+      element.textContent = JSON.stringify(data);
+      document.head.append(element);
+      return timed(() => dispatchEvent(new Event("turbo:load")));
+    },
+    beacons: () =>
+      timed(() => alone({send_immediately: true, transport: "sendBeacon"})),
+    batches: () => timed(() => alone()),
+  };
+}
+"""
+
+ROUNDS = """
+async ([names, rounds]) => {
+  const times = Object.fromEntries(names.map(name => [name, []]));
+  for (let round = 0; round < rounds; round++)
+    for (let turn = 0; turn < names.length; turn++) {
+      const name = names[(round + turn) % names.length];
+      times[name].push(window.ways[name]());
+      await new Promise(done => setTimeout(done, 50));
+    }
   return times;
 }
 """
@@ -40,53 +76,120 @@ async () => {
   const frame = document.createElement("iframe");
   document.body.append(frame);
   const plain = frame.contentWindow.fetch.bind(window);
-  const times = [[], []];
+  const headers = {"X-Mengpaneel-Flush-Capable": "true"};
+  const options = {method: "POST", body: "x", headers: {"Content-Type": "text/plain"}};
+  const ways = {
+    plain: () => plain("/api/none"),
+    control: () => plain("/api/none"),
+    header: () => plain("/api/none", {headers}),
+    script: () => fetch("/api/none"),
+    "plain POST": () => plain("/api/none", options),
+    "script POST": () => fetch("/api/none", options),
+  };
+  const names = Object.keys(ways);
+  const times = Object.fromEntries(names.map(name => [name, []]));
   for (let round = 0; round < 1000; round++)
-    for (const which of round % 2 ? [0, 1] : [1, 0]) {
+    for (let turn = 0; turn < names.length; turn++) {
+      const name = names[(round + turn) % names.length];
       const start = performance.now();
-      await (await (which ? fetch : plain)("/api/none")).text();
-      times[which].push(performance.now() - start);
+      await (await ways[name]()).text();
+      times[name].push(performance.now() - start);
     }
   return times;
 }
 """
 
+Times = dict[str, list[float]]
 
-def trace(tab: Tab, site: Site) -> None:
-    """Print the time in the script for 20 calls, by the profiler."""
+
+def in_script(profile: dict[str, t.Any]) -> tuple[float, float]:
+    """The milliseconds for which the script was on top of the stack, and those of
+    them in the browser's `fetch`; what it calls of the browser's else is its own."""
+    nodes = {node["id"]: node for node in profile["nodes"]}
+    callers = {
+        child: node["id"]
+        for node in profile["nodes"]
+        for child in node.get("children", ())
+    }
+    own = sending = 0.0
+
+    for sample, duration in zip(profile["samples"], profile["timeDeltas"], strict=True):
+        frame, called = nodes[sample]["callFrame"], ""
+
+        if not frame["url"] and sample in callers:
+            called = frame["functionName"]
+            frame = nodes[callers[sample]]["callFrame"]
+
+        if frame["url"].endswith("mengpaneel.js"):
+            sending += duration / 1000 if called == "fetch" else 0
+            own += duration / 1000 if called != "fetch" else 0
+
+    return own, sending
+
+
+def profiled(session: CDPSession, tab: Tab) -> tuple[float, float]:
+    """The same of one page's calls."""
+    session.send("Profiler.start")
+    tab.evaluate(ROUNDS, [["script"], 1])
+    return in_script(session.send("Profiler.stop")["profile"])
+
+
+def time_calls(tab: Tab, site: Site, rounds: int = 30) -> None:
+    """Print the time that a page's calls take, in turns with the library alone."""
     session = tab.context.new_cdp_session(tab)
     session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
-    site.pages["/calls"] = Page(data=site.data())
-    tab.goto(site.url + "/calls")
-    tab.wait_for_function("window.mixpanel.__loaded")
-    calls = [track(f"Event {number}", number) for number in range(20)]
-    direct = statistics.median(tab.evaluate(CALLS, [calls, True]))
-    site.calls["calls"] = []
-    empty = statistics.median(tab.evaluate(CALLS, [calls, False]))
-    site.calls["calls"] = calls
-    ours = statistics.median(tab.evaluate(CALLS, [calls, False]))
-    print(f"20 calls, CPU 4x slower: library alone {direct:.1f} ms,")
-    print(f"  with the script {ours - empty:.1f} ms (a response with, less without)")
+    calls = [track(f"Event {number}", number) for number in range(CALLS)]
+    tab.evaluate(PREPARE, site.data([None, calls]))
+    ways = ["script", "beacons", "batches"]
+    tab.evaluate(ROUNDS, [ways, 5])
+    times: Times = tab.evaluate(ROUNDS, [ways, rounds])
+    medians = {name: statistics.median(times[name]) for name in ways}
+    session.send("Profiler.enable")
+    session.send("Profiler.setSamplingInterval", {"interval": 100})
+    profiles = [profiled(session, tab) for _ in range(rounds)]
+    own, sending = map(statistics.median, zip(*profiles, strict=True))
+    session.send("Profiler.disable")
     session.send("Emulation.setCPUThrottlingRate", {"rate": 1})
+    print(f"{CALLS} calls, CPU 4x slower, median of {rounds} rounds:")
+    print(f"  {medians['script']:6.1f} ms with the script")
+    print(f"  {medians['beacons']:6.1f} ms on the library alone, sent at once")
+    print(f"  {medians['batches']:6.1f} ms on the library alone, sent in batches")
+    print(f"  {own:6.1f} ms of the script's are its own, by the profiler,")
+    print(f"  {sending:6.1f} ms are in fetch(), the rest in the library")
+
+
+def time_fetches(tab: Tab) -> None:
+    """Print what is added to a fetch."""
+    times: Times = tab.evaluate(FETCHES)
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    print(f"fetch, {medians['plain']:.3f} ms, median of 1,000 in turns:")
+
+    for name, base in [
+        ("control", "plain"),
+        ("header", "plain"),
+        ("script", "plain"),
+        ("script POST", "plain POST"),
+    ]:
+        print(f"  {medians[name] / medians[base] - 1:+6.1%} {name}")
 
 
 def main() -> None:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     source = (ROOT / "static" / "mengpaneel.js").read_bytes()
     print(f"mengpaneel.js: {len(gzip.compress(source, 9))} bytes gzipped")
     api = Api()
     site = Site(api)
+    site.pages["/calls"] = Page(data=site.data(), headers=ISOLATED)
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
         tab = browser.new_page()
-        trace(tab, site)
         tab.goto(site.url + "/calls")
         tab.wait_for_function("window.mixpanel.__loaded")
-        plain, wrapped = map(statistics.median, tab.evaluate(FETCHES))
-        added = wrapped / plain - 1
-        print(f"fetch, median of 1,000 pairs: {plain:.3f} ms plain, {added:+.1%}")
+        time_calls(tab, site)
+        time_fetches(tab)
         browser.close()
 
     site.close()

@@ -77,6 +77,9 @@ class Call:
     @property
     def name(self) -> str:
         """The method, as one would write it: ``people.set``, ``get_group.set``."""
+        if len(self.wire) == 2:
+            return ".".join(self.wire[0])
+
         return ".".join(name for names in self.wire[::2] for name in names)
 
     @property

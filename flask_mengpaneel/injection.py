@@ -298,11 +298,14 @@ class Script:
         self,
         request: Request,
         calls: list[t.Any] | None = None,
+        races: bool = False,
         declined: c.Mapping[str, str] | None = None,
     ) -> bytes:
         """What is inserted into a page.
 
         :param calls: hand-overs, for a page that has calls.
+        :param races: whether another page may have the same calls, and making them
+            twice would do harm.
         """
         nonce = self._nonce() if self._config.csp_nonce else None
         root = request.environ.get("SCRIPT_NAME", "")
@@ -312,6 +315,9 @@ class Script:
             return snippet(url, data, nonce) if nonce else boot
 
         data = {**data, "calls": calls}
+
+        if races:
+            data["races"] = True
 
         if self._app.debug:
             data["debug"] = {"strategy": "ClientSide", "declined": dict(declined or {})}

@@ -156,12 +156,15 @@ def merge(calls: c.Iterable[Call]) -> list[tuple[Call, int]]:
     pending: dict[str, _Profile] = {}
 
     for call in calls:
+        # Nearly all are, and none of these is a profile operation.
+        if call.wire[0][0] in _BESIDE:
+            slots.append((call, int(call.tracks)))
+            continue
+
         operation = _operation(call)
 
         if operation is None:
-            if call.wire[0][0] not in _BESIDE:
-                _end(pending, call)
-
+            _end(pending, call)
             slots.append((call, int(call.is_record)))
             continue
 
@@ -173,11 +176,15 @@ def merge(calls: c.Iterable[Call]) -> list[tuple[Call, int]]:
 
         pending[key].take(method, steps)
 
-    return [
-        pair
-        for slot in slots
-        for pair in (slot.calls() if isinstance(slot, _Profile) else [slot])
-    ]
+    merged: list[tuple[Call, int]] = []
+
+    for slot in slots:
+        if isinstance(slot, _Profile):
+            merged += slot.calls()
+        else:
+            merged.append(slot)
+
+    return merged
 
 
 def _end(pending: dict[str, _Profile], call: Call) -> None:

@@ -40,6 +40,8 @@ _VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- Whose project it is for: only its own app may send it.
+    project TEXT NOT NULL,
     endpoint TEXT NOT NULL,
     records INTEGER NOT NULL,
     repeatable INTEGER NOT NULL,
@@ -65,7 +67,10 @@ CREATE TABLE IF NOT EXISTS tallies (
     PRIMARY KEY (origin, reason)
 ) WITHOUT ROWID;
 """
-_FREE = "NOT (leased_until BETWEEN :now AND :now + :lease) AND not_before <= :clock"
+_FREE = (
+    "project = :project AND NOT (leased_until BETWEEN :now AND :now + :lease)"
+    " AND not_before <= :clock"
+)
 
 _inherited: list[sqlite3.Connection] = []
 
@@ -107,10 +112,16 @@ class Spool:
     """Keeps messages in a SQLite file. Nothing it does raises: what fails is logged.
 
     The file is made when there is something to put into it.
+
+    :param project: the token. Apps that track for others may share the file, but send
+        nothing of each other's.
     """
 
-    def __init__(self, path: Path, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, path: Path, project: str = "", most_bytes: int = MOST_BYTES
+    ) -> None:
         self.path = path
+        self._project = project
         self._most_bytes = most_bytes
         self._reset()
 
@@ -198,6 +209,7 @@ class Spool:
 
         now = time.time()
         shared = (
+            self._project,
             origin,
             self._me if leased else "",
             time.monotonic() + LEASE if leased else 0.0,
@@ -206,9 +218,9 @@ class Spool:
             reason,
         )
         connection.executemany(
-            "INSERT INTO messages (endpoint, records, repeatable, json, origin,"
-            " leased_by, leased_until, not_before, kept_at, reason)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO messages (endpoint, records, repeatable, json, project,"
+            " origin, leased_by, leased_until, not_before, kept_at, reason)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(m.endpoint, m.records, m.repeatable, m.json, *shared) for m in messages],
         )
         # Nobody else writes meanwhile, so that the numbers follow each other.
@@ -269,10 +281,15 @@ class Spool:
 
         return self._write(take, [])
 
-    def _now(self) -> dict[str, float]:
+    def _now(self) -> dict[str, t.Any]:
         # Leases are measured by the clock that nobody sets, and which is the same for
         # all processes of a machine. Rows wait by the one that survives a restart.
-        return {"now": time.monotonic(), "clock": time.time(), "lease": LEASE}
+        return {
+            "project": self._project,
+            "now": time.monotonic(),
+            "clock": time.time(),
+            "lease": LEASE,
+        }
 
     def _any_free(self, connection: sqlite3.Connection) -> bool:
         found = connection.execute(
@@ -405,14 +422,16 @@ class Spool:
             self._read(look, None)
 
     def summary(self) -> Summary:
-        """What waits in the spool, of all processes."""
+        """What waits in the spool for this project, of all processes."""
 
         def look(connection: sqlite3.Connection) -> Summary:
             waiting = {
                 (endpoint, reason): (records, since)
                 for endpoint, reason, records, since in connection.execute(
                     "SELECT endpoint, reason, sum(records), min(kept_at)"
-                    " FROM messages GROUP BY endpoint, reason ORDER BY min(kept_at)"
+                    " FROM messages WHERE project = ?"
+                    " GROUP BY endpoint, reason ORDER BY min(kept_at)",
+                    (self._project,),
                 )
             }
             tallies = dict(

@@ -290,6 +290,7 @@ class ClientSide(ResponseStrategy):
             self._script.snippet(
                 exchange.request,
                 calls=_hand_overs(calls, exchange.entries),
+                races=not all(entry.is_repeatable for entry in exchange.entries),
                 declined=exchange.declined,
             ),
         )

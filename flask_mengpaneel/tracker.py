@@ -221,9 +221,19 @@ class _Translation:
     def make(self, call: Call, records: int) -> None:
         """Make a call, which stands for a number of records."""
         self.written.records = records
+        names = call.wire[0]
 
         try:
-            self._make(call)
+            if len(names) == 1 and names[0] in _EVENTS and len(call.wire) == 2:
+                started = None
+
+                # Of two events with nothing in between, the second changes nothing.
+                if self._common is None or self._persistence.timers:
+                    started = self._prepare(call)
+
+                _EVENTS[names[0]](self, started, *call.wire[1])
+            else:
+                self._make(call)
         except _Dropped as reason:
             logger.debug("mengpaneel.%s is not sent: %s", call.name, reason)
             self._drop(records, str(reason))
@@ -237,11 +247,6 @@ class _Translation:
 
     def _make(self, call: Call) -> None:
         name = call.name
-
-        if name in _EVENTS:
-            _EVENTS[name](self, self._started(call), *call.arguments)
-            return
-
         before = self._persistence.identity
         self._persistence.make(call, self._batch.at)
 
@@ -269,14 +274,12 @@ class _Translation:
 
     # -- events
 
-    def _started(self, call: Call) -> float | None:
-        """When the clock of an event was started, if it was; it stops."""
+    def _prepare(self, call: Call) -> float | None:
+        """Put together what an event has besides its own properties.
+
+        :return: when its clock was started, if it was.
+        """
         persistence = self._persistence
-
-        # Of two events with nothing in between, the second changes nothing.
-        if self._common is not None and not persistence.timers:
-            return None
-
         started = persistence.timers.get(call.event)
         persistence.make(call, self._batch.at)
         self._common = {

@@ -28,27 +28,33 @@ from .delivery import (
     parcels,
     wrap,
 )
+from .tracker import Batch
 
 if t.TYPE_CHECKING:
     from celery import Celery
 
     from .config import Config
     from .ledger import Balance
-    from .tracker import Batch, Message
+    from .tracker import Message
 
 log = logging.getLogger(__name__)
 
 #: Seconds for which the first of some events waits for company.
 LINGER = 0.2
-#: Records that may wait in memory: fewer if there is a spool to take the rest.
+#: Records that may wait in memory, or KB: fewer if there is a spool to take the rest,
+#: and of these a fifth while Mixpanel is in trouble.
 MOST_WAITING = 100_000
-MOST_WAITING_WITH_SPOOL = 10_000
+MOST_WAITING_WITH_SPOOL = 50_000
+#: Parcels of up to 2 MB that may wait before more are built.
+MOST_BUILT = 6
 #: Seconds that a request waits for the spool.
 MOST_PATIENCE = 0.1
+#: Seconds that the end of the process waits for it, if an answer came at the end.
+MOST_SETTLING = 2.0
 #: Seconds for which a worker computes before it lets others.
-SLICE = 0.0005
-#: While one thread waits for an answer the other builds messages.
-WORKERS = 2
+SLICE = 0.001
+#: While some threads wait for answers another builds messages.
+WORKERS = 4
 
 AT_EXIT = "the process ended"
 UNANSWERED = Verdict(Kind.AMBIGUOUS, "no answer before the process ended")
@@ -109,8 +115,9 @@ class InlineTransport(Transport):
             self.delivery.close()
 
 
-#: A batch, and its row in the spool or 0.
-Queued = tuple["Batch", int]
+#: A batch as bytes, its records, its weight, and its row in the spool or 0. A plain
+#: tuple of these is nothing that the garbage collector goes through again and again.
+Queued = tuple[bytes, int, int, int]
 #: The row of a batch, its messages, and what isn't sent of it.
 Packed = tuple[int, list["Message"], dict[str, int]]
 
@@ -186,6 +193,8 @@ class ThreadTransport(Transport):
         self._building: list[Queued] = []
         self._lanes = {"events": Lane(WORKERS), "people": Lane(1), "groups": Lane(1)}
         self._in_hand: set[Parcel] = set()
+        #: How many answers are being acted upon.
+        self._settling = 0
         #: How many workers report what was dropped.
         self._telling = 0
         #: The weight of the queue, and since when its first batch waits.
@@ -216,8 +225,8 @@ class ThreadTransport(Transport):
     def _count(self, balance: Balance) -> None:
         with self._lock:
             balance.waiting += sum(
-                batch.records
-                for batch, row in (*self._queue, *self._building)
+                records
+                for _, records, _, row in (*self._queue, *self._building)
                 if not row
             )
             balance.waiting += sum(p.records for p in self._parcels() if not p.rows)
@@ -232,26 +241,38 @@ class ThreadTransport(Transport):
 
     def send(self, batch: Batch) -> bool:
         """Take a batch, if there is room for it."""
+        data = batch.to_bytes()
+        queued = (data, batch.records, _weight(batch, data), 0)
+
         with self._lock:
             if not self._started():
                 return False
 
-            fits = self._fits(batch)
+            fits = self._fits(queued)
+            stores = self._durable or not fits
 
-            if fits and not self._durable:
-                self._append(batch, 0)
-                return True
-
-            if self._spool is None:
+            if stores and self._spool is None:
                 return False
 
-            self._storing += 1
+            if stores:
+                self._storing += 1
+            else:
+                self._append(queued)
 
             if not fits:
                 self._overflows = True
                 self._look_at = 0.0
 
-        return self._store(batch, fits)
+            behind = self._is_behind()
+
+        if stores:
+            return self._store(batch, queued, fits)
+
+        if behind:
+            # A loop that tracks leaves the workers no time: here is some.
+            time.sleep(0)
+
+        return True
 
     @property
     def _durable(self) -> bool:
@@ -260,23 +281,39 @@ class ThreadTransport(Transport):
     def _started(self) -> bool:
         return self._deadline is None and (self._workers > 0 or self._start())
 
-    def _fits(self, batch: Batch) -> bool:
-        return not self._overflows and (
-            not self._queue or self._queued + _weight(batch) <= self._room
-        )
+    def _fits(self, queued: Queued) -> bool:
+        if self._overflows:
+            return False
 
-    def _append(self, batch: Batch, row: int) -> None:
+        _, _, weight, _ = queued
+        total = self._queued + weight
+
+        if not self._queue or total <= self._room // 5:
+            return True
+
+        # What waits long is safer in the spool.
+        return total <= self._room and (self._spool is None or not self._in_trouble)
+
+    @property
+    def _in_trouble(self) -> bool:
+        return any(lane.failures for lane in self._lanes.values())
+
+    def _is_behind(self) -> bool:
+        return 2 * self._queued > self._room and self._may_build()
+
+    def _append(self, queued: Queued) -> None:
         if not self._queue:
             self._first = time.monotonic()
 
-        self._queue.append((batch, row))
-        self._queued += _weight(batch)
+        _, _, weight, _ = queued
+        self._queue.append(queued)
+        self._queued += weight
 
         if self._queued >= self._wake_at:
             self._wake_at = float("inf")
             self._news.notify()
 
-    def _store(self, batch: Batch, fits: bool) -> bool:
+    def _store(self, batch: Batch, queued: Queued, fits: bool) -> bool:
         """Write a batch into the spool, and queue it if there is room."""
         assert self._spool is not None
         reason = "being sent" if fits else "the queue was full"
@@ -290,7 +327,7 @@ class ThreadTransport(Transport):
 
             # A disk that takes nothing is no reason to send nothing.
             if fits:
-                self._append(batch, rows[0] if rows else 0)
+                self._append((*queued[:3], rows[0] if rows else 0))
 
         return bool(fits or rows)
 
@@ -338,15 +375,24 @@ class ThreadTransport(Transport):
                 now = time.monotonic()
 
                 if task := self._task(now):
+                    if self._workers < WORKERS and self._has_more(now):
+                        self._start()
+
                     return task
 
-                if helps:
+                # What another one builds is to be sent in a moment.
+                if helps and not self._building:
                     break
 
                 self._wait(now)
 
             self._workers -= 1
             return None
+
+    def _has_more(self, now: float) -> bool:
+        return self._queued >= MOST_RECORDS or any(
+            lane.ready(now) for lane in self._lanes.values()
+        )
 
     def _task(self, now: float) -> c.Callable[[], None] | None:
         for lane in self._lanes.values():
@@ -371,17 +417,14 @@ class ThreadTransport(Transport):
         return None
 
     def _may_build(self) -> bool:
-        built = sum(
-            len(p.messages) for lane in self._lanes.values() for p in lane.parcels
-        )
-        return built < 2 * MOST_RECORDS
+        return sum(len(lane.parcels) for lane in self._lanes.values()) < MOST_BUILT
 
     def _may_drain(self, now: float) -> bool:
         if (
             self._spool is None
             or self._deadline is not None
             or now < self._look_at
-            or any(lane.failures for lane in self._lanes.values())
+            or self._in_trouble
         ):
             return False
 
@@ -414,14 +457,13 @@ class ThreadTransport(Transport):
         taken = 0
 
         while self._queue and taken < MOST_RECORDS:
-            self._building.append(self._queue.popleft())
-            taken += _weight(self._building[-1][0])
+            queued = self._queue.popleft()
+            _, _, weight, _ = queued
+            self._building.append(queued)
+            taken += weight
 
         self._queued -= taken
         self._first = time.monotonic()
-
-        if self._queued >= MOST_RECORDS and self._workers < WORKERS:
-            self._start()
 
     def _build(self) -> None:
         packed = self._packed(list(self._building))
@@ -448,8 +490,8 @@ class ThreadTransport(Transport):
         packed = []
         until = time.perf_counter() + SLICE
 
-        for batch, row in queued:
-            packed.append((row, *self._delivery.pack(batch)))
+        for data, _, _, row in queued:
+            packed.append((row, *self._delivery.pack(Batch.from_bytes(data))))
 
             # Without this a request that wants the interpreter waits for the 5 ms
             # after which Python takes it away from a thread.
@@ -472,18 +514,26 @@ class ThreadTransport(Transport):
         with self._lock:
             self._draining = False
             self._drained_last = True
-            self._sort(drained)
 
-            if drained:
+            if not self._closed:
+                self._sort(drained)
+                self._look_again(stored, drained)
                 return
 
-            self._look_at = time.monotonic() + LOOK_EVERY
+        # The end of the process didn't wait for it.
+        for parcel in drained:
+            self._delivery.keep(parcel, AT_EXIT)
 
-            if not self._queue and not self._storing and self._stored == stored:
-                self._overflows = False
+    def _look_again(self, stored: int, drained: list[Parcel]) -> None:
+        if drained:
+            return
 
-            elif self._overflows:
-                self._look_at = 0.0
+        self._look_at = time.monotonic() + LOOK_EVERY
+
+        if not self._queue and not self._storing and self._stored == stored:
+            self._overflows = False
+        elif self._overflows:
+            self._look_at = 0.0
 
     def _send(self, lane: Lane, parcel: Parcel) -> None:
         verdict = self._delivery.ask(parcel, self._patience())
@@ -497,6 +547,7 @@ class ThreadTransport(Transport):
                     return
 
                 self._in_hand.remove(parcel)
+                self._settling += 1
 
             attempt = self._delivery.settle(parcel, verdict)
             told = self._put_off(attempt)
@@ -504,6 +555,7 @@ class ThreadTransport(Transport):
             with self._lock:
                 lane.parcels.extendleft(reversed(attempt.again))
                 self._react(lane, attempt)
+                self._settling -= 1
                 self._telling += 1
 
         self._delivery.tell(told)
@@ -592,7 +644,7 @@ class ThreadTransport(Transport):
 
     @property
     def _busy(self) -> bool:
-        return self._storing > 0 or self._telling > 0
+        return self._storing > 0 or self._settling > 0 or self._telling > 0
 
     def _over(self) -> bool:
         if (
@@ -616,6 +668,8 @@ class ThreadTransport(Transport):
 
         with delivery.ledger.moving():
             with self._lock:
+                # What they don't settle comes back.
+                self._done.wait_for(lambda: not self._settling, MOST_SETTLING)
                 in_hand, waiting, queued = self._abandon()
 
             for parcel in in_hand:
@@ -626,7 +680,9 @@ class ThreadTransport(Transport):
             for parcel in waiting:
                 told += delivery.keep(parcel, AT_EXIT)
 
-            told += delivery.keep_batches(queued, AT_EXIT)
+            told += delivery.keep_batches(
+                [(Batch.from_bytes(data), row) for data, _, _, row in queued], AT_EXIT
+            )
 
         delivery.tell(told)
 
@@ -648,24 +704,9 @@ class ThreadTransport(Transport):
         return in_hand, waiting, queued
 
 
-def _weight(batch: Batch) -> int:
-    """An ordinary record is 1, a large one as many as it has pieces of 4 KB."""
-    size = sum(
-        _size(value)
-        for call in batch.calls
-        for argument in call.arguments
-        if isinstance(argument, dict)
-        for value in argument.values()
-    )
-    return max(batch.records, 1) + size // 4096
-
-
-def _size(value: t.Any) -> int:
-    if isinstance(value, str):
-        return len(value)
-
-    # Rare enough to be measured.
-    return len(repr(value)) if isinstance(value, list | dict) else 0
+def _weight(batch: Batch, data: bytes) -> int:
+    """An ordinary record is 1, a large one as many as it has KB."""
+    return max(batch.records, len(data) // 1024, 1)
 
 
 def make_transport(

@@ -9,165 +9,46 @@ const routes = { people: "engage", groups: "groups", events: "track" }
 const outbox = { people: [], groups: [], events: [] }
 const busy = { people: [], groups: [], events: [] }
 const queue = []
+const waiting = []
 let debug = "debug" in dataset
 let page, main, twin, current, blocked, leaving
 
-const safely = (run) => {
+const safely = (call) => {
 	try {
-		return run()
+		return call()
 	} catch (e) {
 		debug && console.debug("Mengpaneel", e)
 	}
 }
 
-const load = (key) => safely(() => JSON.parse(localStorage["mengpaneel_" + key] || 0)) || []
-const save = (key, list) => safely(() => (localStorage["mengpaneel_" + key] = JSON.stringify(list.slice(-200))))
-
-const take = ({ text, signature, calls: only }) => {
-	const data = JSON.parse(text)
-	const all = []
-	for (const [once, calls] of data.calls || [[0, data]]) {
-		const made = load("made")
-		const again = once && made.includes(once)
-
-		if (once && !again) save("made", [...made, once])
-
-		for (const call of calls) all.push({ call, text, signature, all, done: only ? !only.includes(all.length) : again })
-	}
-
-	queue.push(...all.filter((item) => !item.done))
-	flush()
-}
-
-const retake = (key) => {
-	const list = load(key)
-	save(key, [])
-	list.map(take)
-}
-
-const get = (target, name) => name in {} || target[name]
-
-const make = (target, call) => {
-	for (let i = 0; call[i]; i += 2) {
-		const last = call[i].pop()
-		const owner = call[i].reduce(get, target)
-		target = get(owner, last).apply(owner, call[i + 1])
-	}
-}
-
-const live = (mixpanel) => {
-	main = mixpanel
-	blocked = false
-	safely(() => {
-		const { people, config } = main
-		twin = Object.create(main)
-		twin.people = Object.create(people)
-		twin.config = Object.create(config)
-		twin.config.api_transport = "sendBeacon"
-
-		for (const key in main) if (main[key] === true) twin[key] = false
-		for (const key in people) if (people[key] == main) twin.people[key] = twin
-
-		for (const kind in routes)
-			main.add_hook("before_send_" + kind, (message) => {
-				if (!current) return message
-				current.done = outbox[kind].push([message, current])
-				return null
-			})
-	})
-	flush()
+const make = (target, [names, args, ...rest]) => {
+	let owner
+	for (const name of names) [owner, target] = [target, name in {} || target[name]]
+	target = target.apply(owner, args)
+	rest[0] && make(target, rest)
 }
 
 const perform = (call) => {
-	const direct = /people|alias|identify|_group|^track/.test(call[0][0])
-
 	debug && console.debug("Mengpaneel", JSON.stringify(call), debug)
-	if (direct && main.get_property("$user_id")) twin.identify(main.get_distinct_id())
-	make(direct ? twin : main, call)
-	main.unregister("__alias")
+	if (/people|_group/.test(call[0]) && main.get_property("$user_id")) twin.identify(main.get_distinct_id())
+	make(/people|alias|identify|_group|^track/.test(call[0]) ? twin : main, call)
+	if (call[0][0] == "alias") main.unregister("__alias")
 }
 
 const flush = () =>
 	safely(() => {
-		if (blocked) back(queue.splice(0))
-		else if (main) {
-			for (current of queue.splice(0)) safely(() => perform(current.call))
-			current = 0
-			send()
-		}
+		if (blocked) return back(queue.splice(0))
+		if (!main) return
+		for (current of queue.splice(0)) safely(() => perform(current.call))
+		current = 0
+		send()
 	})
 
-const send = () => {
-	for (const kind in routes)
-		while (outbox[kind][0] && (leaving || !busy[kind][0])) post(kind, outbox[kind].splice(0, 20))
-}
-
-const post = (kind, batch) => {
-	const { api_routes, ip } = main.config
-	const url = `${main.get_api_host(kind)}/${api_routes[routes[kind]]}?verbose=1&ip=${+ip}`
-	const body = new URLSearchParams({ data: JSON.stringify(batch.map(([message]) => message)) })
-	const items = batch.map(([, item]) => item)
-	const request = (keepalive) => fetch(url, { method: "POST", body, keepalive })
-
-	if (leaving) return navigator.sendBeacon(url, body) || back(items)
-
-	busy[kind] = items
-	request(true)
-		.catch(() => leaving || request().catch(() => (blocked = navigator.onLine)))
-		.then((answer) => answer.json())
-		.then(({ status }) => status)
-		.catch(() => 0)
-		.then((taken) => {
-			busy[kind] = []
-			if (leaving) return
-			if (taken) save("doubt", [])
-			else back(items)
-			if (blocked) retake("doubt")
-			send()
-		})
-}
-
-const back = (items, doubt) => {
-	for (const item of items) item.done = false
-
-	for (const all of new Set(items.map((item) => item.all))) {
-		const { text, signature } = all[0]
-		const calls = all.reduce((list, item, i) => (item.done ? list : (item.done = [...list, i])), [])
-		const left = { text, signature, calls, blocked }
-		const body = JSON.stringify(left)
-		const url = signature && page.fallback
-		const keep = (key) => save(key, [...load(key), left])
-
-		if (doubt) keep("doubt")
-		else if (url && !leaving)
-			fetch(url, { method: "POST", body, keepalive: true }).then(
-				({ status }) => status > 428 && keep("left"),
-				() => leaving || keep("left")
-			)
-		else (url && navigator.sendBeacon(url, body)) || keep("left")
-	}
-}
-
-const adopt = () => {
-	if (window.mixpanel)
-		mixpanel.push(function () {
-			main || live(this)
-		})
-}
-
-const check = () => {
-	adopt()
-	if (main) return
-	blocked = true
-	retake("doubt")
-	flush()
-}
-
 const stand = (owner, root) =>
-	new Proxy(Object.assign([], { config: 0, persistence: 0, __loaded: 0 }), {
+	new Proxy([], {
 		get: (target, name) => {
 			if (name in target) return target[name]
-			if (name == "people") return stand((mixpanel) => mixpanel.people, target)
+			if (name == "people") return stand(({ people }) => people, target)
 
 			return (...args) => {
 				const method = (mixpanel) => owner(mixpanel)[name](...args)
@@ -180,27 +61,139 @@ const stand = (owner, root) =>
 	})
 
 const boot = () => {
-	const config = { ...page.config }
+	const { token, config, library } = page
 	const root = (window.mixpanel = stand((mixpanel) => mixpanel))
 	const script = document.createElement("script")
 	root.__SV = 1.2
-	root._i = [[page.token, config, "mixpanel"]]
+	root.__loaded = root.config = 0
+	root._i = [[token, config, "mixpanel"]]
 	root.init = (token, init, name) => {
 		if (!name) return Object.assign(config, init)
 		root[name] = stand((mixpanel) => mixpanel)
 		root._i.push([token, init, name])
 	}
 	script.nonce = nonce
-	script.onload = script.onerror = check
-
-	const createScriptURL = () => page.library
-	script.src = safely(() => trustedTypes.createPolicy("mengpaneel", { createScriptURL }).createScriptURL("")) || page.library
+	script.onload = check
+	script.src = safely(() => trustedTypes.createPolicy("mengpaneel", { createScriptURL: (url) => url }).createScriptURL(library)) || library
 	document.head.append(script)
 }
 
+const adopt = () => {
+	window.mixpanel?.push(function () {
+		main || live(this)
+	})
+}
+
+const check = () => {
+	adopt()
+	if (main) return
+	blocked = true
+	retake("doubt")
+	flush()
+}
+
+const live = (mixpanel) => {
+	main = mixpanel
+	blocked = false
+	safely(() => {
+		twin = Object.create(main)
+		twin.people = Object.create(main.people)
+		twin.config = Object.create(main.config)
+		twin.config.api_transport = "sendBeacon"
+
+		for (const key in main) if (main[key] === true) twin[key] = false
+		for (const key in main.people) if (main.people[key] == main) twin.people[key] = twin
+
+		for (const kind in routes)
+			main.add_hook("before_send_" + kind, (message) => {
+				if (!current) return message
+				current.done = outbox[kind].push([message, current])
+				return null
+			})
+	})
+	flush()
+}
+
+const send = () => {
+	for (const kind in routes)
+		while (outbox[kind][0] && (leaving || !busy[kind][0])) post(kind, outbox[kind].splice(0, 20))
+}
+
+const post = async (kind, batch) => {
+	const url = `${main.get_api_host(kind)}/${main.config.api_routes[routes[kind]]}?verbose=1&ip=${+main.config.ip}`
+	const body = new URLSearchParams({ data: JSON.stringify(batch.map(([message]) => message)) })
+	const items = batch.map(([, item]) => item)
+	const request = (keepalive) => fetch(url, { method: "POST", body, keepalive })
+
+	if (leaving) return navigator.sendBeacon(url, body) || back(items)
+
+	busy[kind] = items
+	const taken = await request(true)
+		.catch(() => leaving || request().catch(() => (blocked = navigator.onLine)))
+		.then((answer) => answer.json())
+		.then(({ status }) => status)
+		.catch(() => 0)
+	busy[kind] = []
+	if (leaving) return
+	if (taken) save("doubt", [])
+	else back(items)
+	if (blocked) retake("doubt")
+	send()
+}
+
+const back = (items, doubt) => {
+	items.map((item) => (item.done = false))
+
+	for (const all of new Set(items.map((item) => item.all))) {
+		const { text, signature } = all[0]
+		const calls = []
+		all.map((item, i) => item.done || (item.done = calls.push(i)))
+		const left = { text, signature, calls, blocked }
+		const body = JSON.stringify(left)
+		const url = signature && page.fallback
+
+		if (doubt) add("doubt", left)
+		else if (url && !leaving)
+			fetch(url, { method: "POST", body, keepalive: true }).then(
+				({ status }) => status > 428 && add("left", left),
+				() => leaving || add("left", left)
+			)
+		else (url && navigator.sendBeacon(url, body)) || add("left", left)
+	}
+}
+
+const take = ({ text, signature, calls: only }) => {
+	const data = JSON.parse(text)
+	const all = []
+
+	for (const [once, calls] of data.calls || [[0, data]]) {
+		const again = load("made").includes(once)
+		if (once && !again) add("made", once)
+		for (const call of calls) all.push({ call, text, signature, all, done: only ? !only.includes(all.length) : again })
+	}
+
+	queue.push(...all.filter((item) => !item.done))
+	flush()
+}
+
+const turn = () => {
+	waiting.splice(0, 1).map(take)
+	return new Promise((done) => setTimeout(done, 200))
+}
+
+const retake = (key) => {
+	const list = load(key)
+	save(key, [])
+	list.map(take)
+}
+
+const load = (key) => safely(() => JSON.parse(localStorage["mengpaneel_" + key] || 0)) || []
+const save = (key, list) => safely(() => (localStorage["mengpaneel_" + key] = JSON.stringify(list.slice(-200))))
+const add = (key, value) => save(key, [...load(key), value])
+
 const scan = () => {
 	for (const element of document.querySelectorAll("script#mengpaneel")) {
-		const text = element.textContent
+		const { text, dataset } = element
 		const first = !page
 		element.remove()
 		safely(() => {
@@ -208,12 +201,13 @@ const scan = () => {
 			debug = page.debug || debug
 
 			if (first) {
-				page.library && !window.mixpanel && safely(boot)
+				if (page.library && !window.mixpanel) safely(boot)
 				adopt()
 				retake("left")
 			}
 
-			page.calls && take({ text, signature: element.dataset.signature })
+			if (page.calls) waiting.push({ text, ...dataset })
+			if (!page.races || !navigator.locks?.request("mengpaneel", turn).catch(turn)) turn()
 		})
 	}
 }
@@ -228,18 +222,14 @@ const announces = (url) =>
 	!blocked &&
 	safely(() => {
 		const { href, pathname } = new URL(url, document.baseURI)
-		return (
-			ours(href) &&
-			!href.startsWith(main.config.api_host) &&
-			!dataset.exclude?.split(" ").some((url) => url && pathname.startsWith(url))
-		)
+		return ours(href) && !href.startsWith(main.config.api_host) && !dataset.exclude?.split(" ").some((url) => url && pathname.startsWith(url))
 	})
 
 const receive = (url, get) =>
 	safely(() => {
 		const text = ours(url) && get("X-Mengpaneel-Calls")
 
-		text && take({ text, signature: get("X-Mengpaneel-Signature") })
+		if (text) take({ text, signature: get("X-Mengpaneel-Signature") })
 	})
 
 window.fetch = async function (input, init) {
@@ -248,7 +238,7 @@ window.fetch = async function (input, init) {
 
 	if (!headers || headers.has("X-Sec-Purpose")) return fetch.apply(this, arguments)
 
-	const marked = new Proxy(init || {}, { get: (init, name) => (name == "headers" ? headers : init[name]) })
+	const marked = init ? new Proxy(init, { get: (target, name) => (name == "headers" ? headers : target[name]) }) : { headers }
 
 	headers.set(capable, "true")
 	const answer = fetch.call(this, input, request ? init : marked)
@@ -276,6 +266,7 @@ XMLHttpRequest.prototype.open = function (method, url) {
 addEventListener("pageshow", () => (leaving = false))
 addEventListener("pagehide", () => {
 	leaving = true
+	waiting.splice(0).map(take)
 	send()
 	back(queue.splice(0))
 	back(busy.events, true)

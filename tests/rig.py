@@ -13,34 +13,25 @@ from flask_mengpaneel.calls import Call
 from flask_mengpaneel.config import Config
 from flask_mengpaneel.delivery import Delivery
 from flask_mengpaneel.ledger import Ledger
-from flask_mengpaneel.tracker import Message
+from flask_mengpaneel.persistence import NOBODY
+from flask_mengpaneel.tracker import Batch, Message
 from flask_mengpaneel.transports import InlineTransport, ThreadTransport
 
 _ids = itertools.count()
 
 
-@dataclasses.dataclass
-class PlainBatch:
+class PlainBatch(Batch):
     """A batch whose messages are built already."""
 
-    messages: list[Message]
-    calls: list[Call] = dataclasses.field(default_factory=list)
-
-    @property
-    def records(self) -> int:
-        return sum(message.records for message in self.messages)
-
-    def to_json(self) -> dict[str, t.Any]:
-        return {"messages": [dataclasses.astuple(m) for m in self.messages]}
-
-    @classmethod
-    def from_json(cls, value: dict[str, t.Any]) -> PlainBatch:
-        return cls([Message(*message) for message in value["messages"]])
+    def __init__(self, messages: list[Message]) -> None:
+        calls = [Call([["message"], list(dataclasses.astuple(m))]) for m in messages]
+        records = sum(message.records for message in messages)
+        super().__init__(calls, NOBODY, [], 0.0, records=records)
 
 
 class PlainTracker:
-    def messages(self, batch: PlainBatch) -> tuple[list[Message], dict[str, int]]:
-        return batch.messages, {}
+    def messages(self, batch: Batch) -> tuple[list[Message], dict[str, int]]:
+        return [Message(*call.arguments) for call in batch.calls], {}
 
 
 def event(name: str = "Visit", **properties: t.Any) -> Message:
@@ -84,13 +75,13 @@ class Rig:
         self.inline = InlineTransport(self.delivery)
         self.thread = ThreadTransport(self.delivery)
 
-    def send(self, batch: PlainBatch) -> bool:
+    def send(self, batch: Batch) -> bool:
         self.ledger.record(batch.records)
-        return self.thread.send(t.cast(t.Any, batch))
+        return self.thread.send(batch)
 
-    def send_inline(self, batch: PlainBatch) -> None:
+    def send_inline(self, batch: Batch) -> None:
         self.ledger.record(batch.records)
-        self.inline.send(t.cast(t.Any, batch))
+        self.inline.send(batch)
 
     @property
     def reported(self) -> dict[str, str]:

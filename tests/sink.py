@@ -18,6 +18,7 @@ import dataclasses
 import gzip
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -142,10 +143,17 @@ class Sink:
 
     :param port: 0 takes a free one.
     :param latency: seconds that each answer takes.
+    :param tls: with a certificate: it speaks HTTPS.
     """
 
-    def __init__(self, port: int = 0, latency: float = 0.0) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        latency: float = 0.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.latency = latency
+        self._tls = tls
         self.requests: list[Request] = []
         #: What was taken, in order, by path (``"/import"``).
         self.taken: dict[str, list[dict[str, t.Any]]] = collections.defaultdict(list)
@@ -165,7 +173,7 @@ class Sink:
         self._connections: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self.port = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Sink:
@@ -248,6 +256,13 @@ class Sink:
                 return
 
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+            if self._tls is not None:
+                # Hands are shaken with the first read, which may fail.
+                connection = self._tls.wrap_socket(
+                    connection, server_side=True, do_handshake_on_connect=False
+                )
+
             self._connections.add(connection)
             threading.Thread(
                 target=self._converse, args=(connection,), daemon=True

@@ -76,18 +76,21 @@ def redis(tmp_path: Path) -> c.Iterator[Redis]:
     server.stop()
 
 
-def settings(redis: Redis, url: str) -> dict[str, t.Any]:
+def settings(redis: Redis, url: str, **celery: t.Any) -> dict[str, t.Any]:
     return settings_for(url, transport="celery") | {
         "CELERY": {
             "broker_url": redis.url,
             "broker_connection_retry_on_startup": True,
             "worker_hijack_root_logger": False,
+            **celery,
         }
     }
 
 
 @contextlib.contextmanager
-def worker(folder: Path, redis: Redis, url: str, *options: str) -> c.Iterator[Process]:
+def worker(
+    folder: Path, redis: Redis, url: str, *options: str, **celery: t.Any
+) -> c.Iterator[Process]:
     process = Process(
         folder,
         [
@@ -95,7 +98,7 @@ def worker(folder: Path, redis: Redis, url: str, *options: str) -> c.Iterator[Pr
             *("--loglevel=INFO", "--without-gossip", "--without-mingle"),
             *(options or ("--concurrency=2",)),
         ],
-        settings(redis, url),
+        settings(redis, url, **celery),
     )
 
     try:
@@ -154,6 +157,37 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path, redis: Redis) -> None:
         os.kill(child, signal.SIGKILL)
         assert sink.wait_for(20, 20), process.output
         assert (len(sink.ids), sink.copies) == (20, 0)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+@pytest.mark.parametrize("taken", [False, True], ids=["in vain", "unheard"])
+def test_another_worker_takes_over_from_a_whole_one_that_was_killed(
+    tmp_path: Path, redis: Redis, pool: str, taken: bool
+) -> None:
+    options = ("--concurrency=1", f"--pool={pool}")
+    # Redis gives a task to another worker when it has heard nothing for this long.
+    quickly = {
+        "visibility_timeout": 2,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    }
+    celery = {"broker_transport_options": quickly}
+
+    with Sink() as sink:
+        sink.script(Silent(takes=taken))
+
+        with worker(tmp_path, redis, sink.url, *options, **celery) as killed:
+            visits(tmp_path, redis, sink.url)
+            assert sink.wait_for(lambda: sink.requests)
+            killed.kill()
+
+        with worker(tmp_path, redis, sink.url, *options, **celery) as other:
+            assert sink.wait_for(20 + taken, 40), other.output
+
+        # Twice on the wire, once by id.
+        assert (len(sink.ids), sink.copies) == (20, taken)
+
+    assert all(ended.balanced and not ended.waiting for ended in ledgers(tmp_path))
 
 
 def children(pid: int) -> list[int]:
@@ -224,7 +258,9 @@ print("slowest", max(shop.durations[1:]))
         assert ended.balanced
         assert (ended.recorded, ended.waiting, ended.dropped) == (21, 21, {})
         assert (
-            Spool(tmp_path / "instance" / "mengpaneel-spool.sqlite3").summary().records
+            Spool(tmp_path / "instance" / "mengpaneel-spool.sqlite3", "t")
+            .summary()
+            .records
             == 21
         )
         sink.always = None

@@ -29,7 +29,7 @@ def app(tmp_path: Path, sink: Sink) -> Flask:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
-    spool = Spool(tmp_path / "mengpaneel-spool.sqlite3")
+    spool = Spool(tmp_path / "mengpaneel-spool.sqlite3", "t")
     spool.put([event() for _ in range(2500)], "HTTP 503")
     return spool
 

@@ -134,7 +134,7 @@ def test_updates_go_to_engage_uncompressed_and_without_our_address() -> None:
 def test_refused_records_are_reported_and_the_others_delivered(names: bool) -> None:
     batch = events(2000)
     bad = {
-        json.loads(batch.messages[i].json)["properties"]["$insert_id"]
+        json.loads(batch.calls[i].arguments[1])["properties"]["$insert_id"]
         for i in (0, 777, 1999)
     }
 

@@ -25,7 +25,7 @@ QUICK = 0.5
 
 
 def spool_of(folder: Path) -> Spool:
-    return Spool(folder / "instance" / "mengpaneel-spool.sqlite3")
+    return Spool(folder / "instance" / "mengpaneel-spool.sqlite3", "t")
 
 
 def free_port() -> int:
@@ -458,7 +458,7 @@ app.app_context().push()
 for _ in range(300):
     with Manager() as manager:
         manager.track("Large", {f"Text {n}": str(n) * 20_000 for n in range(10)})
-queued = sum(len(batch.calls) for batch, _ in background._queue)
+queued = sum(records for _, records, _, _ in background._queue)
 assert background._queued <= background._room, background._queued
 assert queued < 300, queued
 """

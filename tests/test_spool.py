@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 import typing as t
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 
 from flask_mengpaneel import spool as spools
 from flask_mengpaneel.config import Config
-from flask_mengpaneel.delivery import open_spool
+from flask_mengpaneel.delivery import Attempt, Parcel, Verdict, open_spool
 from flask_mengpaneel.ledger import Balance
-from flask_mengpaneel.spool import Spool, SpoolError
+from flask_mengpaneel.spool import Row, Spool, SpoolError
 from rig import PlainBatch, event, events, rig, update
 from sink import Sink, Status
 
@@ -39,6 +40,15 @@ def test_what_is_put_in_is_leased_in_order_by_one(path: Path) -> None:
     assert theirs.lease(10) == []
     assert ours.summary().records == 0
     assert ours.summary().delivered == 5
+
+
+def test_apps_of_several_projects_send_nothing_of_each_other_s(path: Path) -> None:
+    ours, theirs = Spool(path, "ours"), Spool(path, "theirs")
+    (message,) = ids(1)
+    ours.put([message], "down")
+
+    assert theirs.lease(10) == []
+    assert [row.message.json for row in ours.lease(10)] == [message.json]
 
 
 def test_updates_of_profiles_come_before_events(path: Path) -> None:
@@ -211,6 +221,53 @@ def test_what_cannot_be_delivered_is_spooled_at_exit_and_sent_later(
         assert second.thread.flush(5)
         second.check(recorded=0, forwarded=21)
         first.check(recorded=21, delivered=21, waiting=0)
+
+
+def test_what_is_taken_from_the_spool_at_the_very_end_is_put_back(path: Path) -> None:
+    entered, ended = threading.Event(), threading.Event()
+
+    class SlowSpool(Spool):
+        def lease(self, limit: int) -> list[Row]:
+            entered.set()
+            assert ended.wait(10)
+            return super().lease(limit)
+
+    Spool(path).put([event()], "down")
+
+    with rig("http://127.0.0.1:9", spool=SlowSpool(path), shutdown_timeout=0.0) as r:
+        r.thread.look()
+        assert entered.wait(10)
+
+    ended.set()
+    deadline = time.monotonic() + 10
+
+    while not (rows := Spool(path).lease(10)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    assert len(rows) == 1
+
+
+def test_what_fails_at_the_very_end_is_spooled(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, ended = threading.Event(), threading.Event()
+
+    with rig("http://127.0.0.1:9", spool=Spool(path), shutdown_timeout=0.0) as r:
+        settle = r.delivery.settle
+
+        def slowly(parcel: Parcel, verdict: Verdict) -> Attempt:
+            entered.set()
+            assert ended.wait(10)
+            return settle(parcel, verdict)
+
+        monkeypatch.setattr(r.delivery, "settle", slowly)
+        r.send(events(1))
+        assert entered.wait(10)
+        threading.Timer(0.1, ended.set).start()
+        r.thread.close()
+
+        assert Spool(path).summary().records == 1
+        r.check(recorded=1, waiting=1)
 
 
 def test_operations_that_were_on_their_way_in_a_dead_process_are_not_sent_again(

@@ -67,6 +67,33 @@ def messages_of(*calls: Call, **fields: t.Any) -> list[Message]:
     return messages
 
 
+# -- batches
+
+
+def test_a_batch_is_the_same_after_it_has_waited_as_bytes() -> None:
+    one = batch(
+        track(x=[1, {"y": None}]),
+        call("people.set", {"Plan": "pro", "n": 10**30}),
+        group("remove", {"a": 1}),
+        ip="192.0.2.7",
+        user_agent=CHROME,
+        url=["https", "shop.example", "", "/", "a=b"],
+        referrer="https://www.google.com/",
+        cookie={"$device_id": "d1", "__timers": {"A": 1}},
+    )
+
+    assert Batch.from_bytes(one.to_bytes()) == one
+
+
+def test_a_batch_with_a_text_of_another_class_waits_all_the_same() -> None:
+    class Text(str):
+        pass
+
+    one = batch(track(), user_agent=Text(CHROME))
+
+    assert Batch.from_bytes(one.to_bytes()) == one
+
+
 # -- events
 
 

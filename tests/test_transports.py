@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import threading
 
+from flask_mengpaneel.transports import WORKERS
 from rig import events, rig
-from sink import Sink
+from sink import Silent, Sink
 
 
 def test_inline_delivers_before_send_returns() -> None:
@@ -63,3 +65,25 @@ def test_threads_start_when_there_is_something_to_send() -> None:
         assert not set(threading.enumerate()) - before
         r.send(events(1))
         assert {t.name for t in set(threading.enumerate()) - before} == {"mengpaneel"}
+
+
+def test_several_requests_are_under_way_while_much_is_to_be_sent() -> None:
+    with Sink() as sink, rig(sink.url) as r:
+        sink.always = Silent()
+        r.send(events(20_000))
+        assert sink.wait_for(lambda: len(sink.requests) == WORKERS)
+
+        sink.recover()
+        assert r.thread.flush(30)
+        assert len(sink.ids) == 20_000
+        r.check(recorded=20_000, delivered=20_000)
+
+
+def test_a_batch_waits_as_something_that_refers_to_nothing() -> None:
+    with Sink(latency=0.2) as sink, rig(sink.url) as r:
+        r.send(events(1))
+        (queued,) = r.thread._queue
+        gc.collect()
+
+        assert not gc.is_tracked(queued)
+        assert r.thread.flush(5)

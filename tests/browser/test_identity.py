@@ -396,10 +396,11 @@ def test_super_properties_hold_on_every_way(
 # -- once
 
 
-def test_two_tabs_that_race_for_a_delayed_event_make_one_event(
+def test_two_tabs_that_race_for_delayed_calls_make_them_once(
     shop: Shop, page: Tab, context: BrowserContext
 ) -> None:
     arrive(page, shop.url)
+    sign_in(page, "ann")
     other = context.new_page()
     arrive(other, f"{shop.url}/quiet")
     leave_waiting(shop, context)
