@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc as c
 import typing as t
 import warnings
 import weakref
@@ -22,10 +23,20 @@ from .fallback import Fallback, Signer
 from .flusher import Flusher
 from .injection import static_folder
 from .ledger import Ledger
-from .manager import Manager, flusher_at_hand, manager_at_hand
+from .manager import (
+    ANSWERED,
+    MANAGER,
+    Manager,
+    current_g,
+    current_request,
+    flusher_at_hand,
+    leave,
+    manager_at_hand,
+)
 from .recorder import Recorder
 from .tracker import Tracker
 from .transports import InlineTransport, make_transport
+from .visitor import PAGES
 
 if t.TYPE_CHECKING:
     from .inspector import Inspector
@@ -100,14 +111,14 @@ class Mengpaneel(Recorder):
         if inspector is not None:
             app.register_blueprint(inspector.blueprint)
 
+        after_request, teardown_request = _hooks(flusher)
+
         if config.active:
-            app.after_request(flusher.after_request)
+            app.after_request(after_request)
 
         # As if it was registered first, since Flask calls the last one first: the
         # others may track as well.
-        app.teardown_request_funcs.setdefault(None, []).insert(
-            0, flusher.teardown_request
-        )
+        app.teardown_request_funcs.setdefault(None, []).insert(0, teardown_request)
         self._apps.add(app)
 
     def _manager(self) -> Manager:
@@ -150,6 +161,56 @@ class Mengpaneel(Recorder):
             return t.cast(Flusher, app.extensions["mengpaneel"])
 
         return flusher_at_hand()
+
+
+def _hooks(
+    flusher: Flusher,
+) -> tuple[c.Callable[[Response], Response], c.Callable[[BaseException | None], None]]:
+    """What Flask calls when a request ends: for most, this is all that happens.
+
+    Plain functions, since Flask looks into what it calls each time.
+    """
+    has_looked = False
+
+    def after_request(response: Response) -> Response:
+        nonlocal has_looked
+        request = current_request()
+        environ = request.environ
+        manager: Manager | None = environ.get(MANAGER)
+        # From now on nothing but the server can send what is tracked.
+        environ[ANSWERED] = request
+
+        if manager is not None:
+            if manager._request is request:
+                manager.most_kept = 1
+            else:
+                # Middleware may ask an app twice, with one environment.
+                manager = None
+
+        if not has_looked:
+            has_looked = True
+            flusher.look()
+
+        # Else there are no calls, nothing can wait for it, and it is no page.
+        if (
+            manager is not None
+            or "HTTP_COOKIE" in environ
+            or (
+                flusher.boots
+                and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES
+            )
+        ):
+            flusher.respond(manager, request, response)
+
+        return response
+
+    def teardown_request(_error: BaseException | None) -> None:
+        manager: Manager | None = current_g().__dict__.get("_mengpaneel")
+
+        if manager is not None and leave(manager) and manager.calls:
+            flusher.flush_late(manager)
+
+    return after_request, teardown_request
 
 
 def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher:

@@ -12,7 +12,7 @@ from . import injection, signals
 from .calls import Call, CallLog, count
 from .config import PREFIX
 from .fallback import Bounded
-from .manager import ANSWERED, Manager, current_g, current_request, leave
+from .manager import Manager
 from .outcomes import Declined, Outcome
 from .strategies import (
     REPLAYING,
@@ -28,7 +28,7 @@ from .strategies import (
     hold,
 )
 from .values import plain
-from .visitor import PAGES, Visitor
+from .visitor import Visitor
 from .waiting import Entry, Waiting
 
 if t.TYPE_CHECKING:
@@ -65,7 +65,6 @@ class Flusher:
         self.config = config
         self.ledger = ledger
         self.background = background
-        self._has_looked = False
         self._sent = Bounded(10_000)
         self.signer = signer
         self.inline = inline
@@ -85,7 +84,8 @@ class Flusher:
             strategy for strategy in self._chain if not strategy.hands_over
         ) or (self._all["ServerSide"],)
         self._replaying = tuple(one for one in self._chain if one.name in REPLAYING)
-        self._boots = "ClientSide" in config.strategies
+        #: Whether pages without calls get the browser library too.
+        self.boots = "ClientSide" in config.strategies
         self._candidates: dict[t.Any, Candidates] = {}
 
     # -- what every event gets
@@ -118,56 +118,25 @@ class Flusher:
 
     # -- the end of a request
 
-    def after_request(self, response: Response) -> Response:
-        """Let a response carry the calls of its request, and those that wait for it."""
+    def respond(
+        self, manager: Manager | None, request: Request, response: Response
+    ) -> None:
+        """Let a response carry the calls of its request, and those that wait for it.
+
+        :param manager: of the request, if anything was recorded in it.
+        """
         try:
-            request = current_request()
-            environ = request.environ
-            manager: Manager | None = current_g().__dict__.get("_mengpaneel")
-
-            if manager is not None and manager._request is not request:
-                manager = None
-
-            # From now on nothing but the server can send what is tracked.
-            environ[ANSWERED] = True
-
-            if manager is not None:
-                manager.most_kept = 1
-
-            if not self._has_looked:
-                self._look()
-
-            # Most requests have no calls, nothing can wait for them, and they are
-            # not for pages: they pay for no more than this.
-            if (
-                manager is not None
-                or "HTTP_COOKIE" in environ
-                or (
-                    self._boots
-                    and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES
-                )
-            ):
-                self._respond(manager, request, response)
+            self._respond(manager, request, response)
         except Exception as error:
             self.trouble("the response was left as it was", error)
 
-        return response
-
-    def _look(self) -> None:
-        self._has_looked = True
-
+    def look(self) -> None:
+        """Send what other processes have left, if they did."""
         try:
             if self.background is not None:
                 self.background.look()
         except Exception as error:
             self.trouble("what other processes left could not be sent", error)
-
-    def teardown_request(self, _error: BaseException | None) -> None:
-        """Send what was recorded when the response was gone, or when there was none."""
-        manager = leave()
-
-        if manager is not None and manager.calls:
-            self.flush_late(manager)
 
     def _respond(
         self, manager: Manager | None, request: Request, response: Response
@@ -179,7 +148,7 @@ class Flusher:
         waiting = Waiting(request, self.config.session_key)
         headers = injection.headers_of(response)
         is_html = injection.is_html(headers)
-        may_boot = is_html and self._boots
+        may_boot = is_html and self.boots
 
         if manager is None and not waiting.entries and not may_boot:
             return

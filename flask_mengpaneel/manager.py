@@ -34,10 +34,10 @@ _NO_CONTEXT = (
 # Calls of a job that are kept until they are flushed: what Mixpanel takes at once.
 _MOST_OF_JOB = 2000
 
-# Where a request keeps its manager, for threads that work for it, and while its body
-# is streamed.
-_KEY = "flask_mengpaneel.manager"
-#: In the environment of a request whose response is ready.
+#: Where a request keeps its manager, also for threads that work for it, and while its
+#: body is streamed.
+MANAGER = "flask_mengpaneel.manager"
+#: In an environment: the request whose response is ready.
 ANSWERED = "flask_mengpaneel.answered"
 
 
@@ -337,13 +337,13 @@ def manager_at_hand() -> Manager:
         )
 
     outer = manager
-    manager = current.environ.get(_KEY)
+    manager = current.environ.get(MANAGER)
 
     if manager is None or manager._request is not current:
-        manager = current.environ[_KEY] = Manager.__new__(Manager)
+        manager = current.environ[MANAGER] = Manager.__new__(Manager)
         manager._begin(flusher, current)
 
-        if ANSWERED in current.environ:
+        if current.environ.get(ANSWERED) is current:
             manager.most_kept = 1
     elif manager._outer:
         manager = manager._twin()
@@ -353,21 +353,19 @@ def manager_at_hand() -> Manager:
     return manager
 
 
-def leave() -> Manager | None:
+def leave(manager: Manager) -> bool:
     """Take the manager of the request that ends off ``g``, which the next may share.
 
     Flask tears a request down before its body is streamed, and once more after that.
 
-    :return: the manager, if anything was recorded.
+    :return: whether it is this request's.
     """
-    manager: Manager | None = current_g().__dict__.get("_mengpaneel")
-
-    if manager is None or manager._request is not request_at_hand():
-        return None
+    if manager._request is not request_at_hand():
+        return False
 
     manager.most_kept = 1
     _put_back(manager._outer.pop())
-    return manager
+    return True
 
 
 def _put_back(outer: Manager | None) -> None:

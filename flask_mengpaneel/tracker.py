@@ -71,11 +71,10 @@ class Batch:
         """A batch for calls that are flushed now."""
         calls = [*log.before_setup, *log.setup, *log.tracking]
         url, referrer = visitor.page
-        identity = visitor.known
-
+        says_who = (log.setup or log.before_setup) and log.identifies
         # A program that says whom it is about is no new device of theirs each time.
-        if not identity and (visitor.comes_back or not log.identifies):
-            identity = visitor.identity
+        is_device = not says_who or visitor.comes_back
+        identity = visitor.identity if is_device else visitor.known
 
         return cls(
             calls,

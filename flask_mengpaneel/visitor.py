@@ -72,24 +72,18 @@ class Visitor:
 
         #: The ``User-Agent`` header.
         self.user_agent: str = environ.get("HTTP_USER_AGENT", "")
+        #: Whether the client is a browser, and not a program. Every browser names
+        #: itself; what goes without a name, or with another, is a webhook, a
+        #: command-line client or an app. The third is Flask's test client.
+        self.is_browser = (
+            "Mozilla/" in self.user_agent
+            or "Opera/" in self.user_agent
+            or "Werkzeug/" in self.user_agent
+            or environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
+        )
+        self._identity: Identity | None = None
 
     # -- with what
-
-    @property
-    def is_browser(self) -> bool:
-        """Whether the client is a browser, and not a program.
-
-        Every browser names itself; what goes without a name, or with another, is a
-        webhook, a command-line client or an app.
-        """
-        agent = self.user_agent
-        # The third is Flask's test client.
-        return (
-            "Mozilla/" in agent
-            or "Opera/" in agent
-            or "Werkzeug/" in agent
-            or self._environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
-        )
 
     @property
     def is_page_view(self) -> bool:
@@ -210,15 +204,19 @@ class Visitor:
         """The ids that the browser library has for this visitor."""
         return Identity.from_cookie(self.cookie)
 
-    @functools.cached_property
+    @property
     def identity(self) -> Identity:
         """The ids for what the server sends: the known ones, else a new device's."""
-        known = self.known
+        if self._identity is None:
+            known = self.known
+            is_known = (known is not NOBODY and known) or self._request is None
+            self._identity = known if is_known else Identity.new()
 
-        if (known is not NOBODY and known) or self._request is None:
-            return known
+        return self._identity
 
-        return Identity.new()
+    @identity.setter
+    def identity(self, identity: Identity) -> None:
+        self._identity = identity
 
     def as_person(self, person: Identity) -> Visitor:
         """The same browser, when somebody else may have sat in front of it."""
@@ -360,9 +358,9 @@ class Visitor:
         If it may have told it before, but its cookie didn't come along, it may not.
         """
         return (
-            self._config.cookie_persistence
+            self.comes_back
+            and self._config.cookie_persistence
             and self.consents is True
-            and self.comes_back
             and (bool(self.known) or not self.withholds_cookies)
         )
 

@@ -14,6 +14,7 @@ from flask import (
     request_tearing_down,
     stream_with_context,
 )
+from werkzeug.test import create_environ, run_wsgi_app
 
 from flask_mengpaneel import Manager, Mengpaneel
 from flask_mengpaneel.testing import RecordingTransport
@@ -132,6 +133,16 @@ def test_those_who_tear_down_after_the_extension_may_track() -> None:
 
     events = [call.event for call in transport.calls]
     assert events == ["View", "Registered Early", "Told"]
+
+
+def test_an_environment_that_is_used_again_is_another_request_s() -> None:
+    site = Site()
+    site.view("/", lambda: (site.mengpaneel.track("View"), PAGE)[1])
+    environ = create_environ("/", headers={"User-Agent": CHROME})
+    pages = [run_wsgi_app(site.app, environ)[0] for _ in range(2)]
+
+    assert [b"View" in b"".join(page) for page in pages] == [True, True]
+    assert site.kept.batches == []
 
 
 def test_a_thread_of_the_view_tracks_for_the_same_person() -> None:
