@@ -162,6 +162,8 @@ class CallLog:
 
     #: Whether somebody said who this is, even if only that it is nobody.
     set_up: bool = False
+    #: About how many bytes were recorded.
+    size: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.before_setup or self.setup or self.tracking)

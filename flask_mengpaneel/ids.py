@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import os
 
-_SIZE = 32
+from . import process
 
-_stock: list[str] = []
-_pid = 0
+_DIGITS = 32
 
 
-def hex_id() -> str:
-    """Give 32 random hexadecimal digits that nobody has had before."""
-    global _pid
+class _Stock:
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        process.on_fork(self)
 
-    if _pid != os.getpid():
+    def after_fork(self) -> None:
         # What the parent process has in stock is the parent's.
-        _stock.clear()
-        _pid = os.getpid()
+        self._ids.clear()
 
-    try:
-        return _stock.pop()
-    except IndexError:
-        digits = os.urandom(256 * _SIZE // 2).hex()
-        fresh = [digits[at : at + _SIZE] for at in range(0, len(digits), _SIZE)]
-        one = fresh.pop()
-        _stock.extend(fresh)
-        return one
+    def take(self) -> str:
+        """Give 32 random hexadecimal digits that nobody has had before."""
+        try:
+            return self._ids.pop()
+        except IndexError:
+            digits = os.urandom(256 * _DIGITS // 2).hex()
+            fresh = [
+                digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS)
+            ]
+            one = fresh.pop()
+            self._ids += fresh
+            return one
+
+
+hex_id = _Stock().take

@@ -158,12 +158,16 @@ class Manager(Recorder):
         elif name == "reset":
             self.visitor.succeed()
 
-        if _is_too_large(wire):
+        # Several times as fast as JSON, which has at most six bytes for each of these.
+        size = len(marshal.dumps(wire, 2))
+
+        if size > _MAX_RECORD // 6 and len(dumps(wire)) > _MAX_RECORD:
             raise ValueError(
                 f"{call.name} has more than {_MAX_RECORD} bytes, which is what"
                 " Mixpanel takes"
             )
 
+        self.calls.size += size
         stage = self._stage
 
         if stage is Stage.SETUP and name in TRACKING:
@@ -392,10 +396,3 @@ def request_at_hand() -> Request | None:
         return current_request()
     except RuntimeError:
         return None
-
-
-def _is_too_large(wire: list[t.Any]) -> bool:
-    # No character takes more than six bytes of JSON for each of marshal's, which is
-    # several times as fast.
-    size = len(marshal.dumps(wire, 2))
-    return size > _MAX_RECORD // 6 and len(dumps(wire)) > _MAX_RECORD

@@ -65,6 +65,8 @@ class Batch:
     referrer: str = ""
     cookie: c.Mapping[str, Json] = dataclasses.field(default_factory=dict)
     records: int = 0
+    #: About how many bytes its calls have, if they were recorded in this process.
+    size: int = 0
 
     @classmethod
     def of(cls, log: CallLog, visitor: Visitor) -> Batch:
@@ -87,6 +89,7 @@ class Batch:
             referrer,
             visitor.cookie,
             count(calls),
+            log.size,
         )
 
     def to_json(self) -> dict[str, t.Any]:
@@ -139,6 +142,7 @@ class Batch:
                     self.referrer,
                     dict(self.cookie),
                     self.records,
+                    self.size,
                 )
             )
         except ValueError:

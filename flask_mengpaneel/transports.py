@@ -45,6 +45,8 @@ LINGER = 0.2
 #: and of these a fifth while Mixpanel is in trouble.
 MOST_WAITING = 100_000
 MOST_WAITING_WITH_SPOOL = 50_000
+#: Batches that wait as they are. To put one into bytes takes a request some time.
+FEW = 100
 #: Parcels of up to 2 MB that may wait before more are built.
 MOST_BUILT = 6
 #: Seconds that a request waits for the spool.
@@ -115,9 +117,10 @@ class InlineTransport(Transport):
             self.delivery.close()
 
 
-#: A batch as bytes, its records, its weight, and its row in the spool or 0. A plain
-#: tuple of these is nothing that the garbage collector goes through again and again.
-Queued = tuple[bytes, int, int, int]
+#: A batch, its records, its weight, and its row in the spool or 0. Where there are
+#: many, it is in bytes: such a tuple is nothing that Python's garbage collector goes
+#: through again and again.
+Queued = tuple["Batch | bytes", int, int, int]
 #: The row of a batch, its messages, and what isn't sent of it.
 Packed = tuple[int, list["Message"], dict[str, int]]
 
@@ -241,8 +244,8 @@ class ThreadTransport(Transport):
 
     def send(self, batch: Batch) -> bool:
         """Take a batch, if there is room for it."""
-        data = batch.to_bytes()
-        queued = (data, batch.records, _weight(batch, data), 0)
+        kept = batch if len(self._queue) < FEW else batch.to_bytes()
+        queued = (kept, batch.records, _weight(batch), 0)
 
         with self._lock:
             if not self._started():
@@ -490,8 +493,8 @@ class ThreadTransport(Transport):
         packed = []
         until = time.perf_counter() + SLICE
 
-        for data, _, _, row in queued:
-            packed.append((row, *self._delivery.pack(Batch.from_bytes(data))))
+        for kept, _, _, row in queued:
+            packed.append((row, *self._delivery.pack(_opened(kept))))
 
             # Without this a request that wants the interpreter waits for the 5 ms
             # after which Python takes it away from a thread.
@@ -681,7 +684,7 @@ class ThreadTransport(Transport):
                 told += delivery.keep(parcel, AT_EXIT)
 
             told += delivery.keep_batches(
-                [(Batch.from_bytes(data), row) for data, _, _, row in queued], AT_EXIT
+                [(_opened(kept), row) for kept, _, _, row in queued], AT_EXIT
             )
 
         delivery.tell(told)
@@ -704,9 +707,13 @@ class ThreadTransport(Transport):
         return in_hand, waiting, queued
 
 
-def _weight(batch: Batch, data: bytes) -> int:
+def _weight(batch: Batch) -> int:
     """An ordinary record is 1, a large one as many as it has KB."""
-    return max(batch.records, len(data) // 1024, 1)
+    return max(batch.records, batch.size // 1024, 1)
+
+
+def _opened(kept: Batch | bytes) -> Batch:
+    return Batch.from_bytes(kept) if isinstance(kept, bytes) else kept
 
 
 def make_transport(

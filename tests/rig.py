@@ -26,7 +26,8 @@ class PlainBatch(Batch):
     def __init__(self, messages: list[Message]) -> None:
         calls = [Call([["message"], list(dataclasses.astuple(m))]) for m in messages]
         records = sum(message.records for message in messages)
-        super().__init__(calls, NOBODY, [], 0.0, records=records)
+        size = sum(len(message.json) for message in messages)
+        super().__init__(calls, NOBODY, [], 0.0, records=records, size=size)
 
 
 class PlainTracker:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import threading
 
+from flask_mengpaneel import transports
 from flask_mengpaneel.transports import WORKERS
 from rig import events, rig
 from sink import Silent, Sink
@@ -79,11 +80,14 @@ def test_several_requests_are_under_way_while_much_is_to_be_sent() -> None:
         r.check(recorded=20_000, delivered=20_000)
 
 
-def test_a_batch_waits_as_something_that_refers_to_nothing() -> None:
+def test_where_many_wait_they_refer_to_nothing() -> None:
     with Sink(latency=0.2) as sink, rig(sink.url) as r:
-        r.send(events(1))
-        (queued,) = r.thread._queue
+        for _ in range(transports.FEW + 10):
+            r.send(events(1))
+
+        *_, queued = r.thread._queue
         gc.collect()
 
         assert not gc.is_tracked(queued)
         assert r.thread.flush(5)
+        assert len(sink.ids) == transports.FEW + 10
