@@ -33,7 +33,7 @@ try:
 except ImportError:
     zlib = importlib.import_module("zlib")
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger("flask_mengpaneel")
 
 #: The most records in a request, by Mixpanel's rules.
 MOST_RECORDS = 2000
@@ -485,7 +485,7 @@ class Delivery:
             with process.importing:
                 return self.tracker.messages(batch)
         except Exception:
-            log.exception("Building the messages of a batch failed; it is dropped.")
+            logger.exception("Building the messages of a batch failed; it is dropped.")
             return [], {"error": batch.records}
 
     def count_dropped(self, dropped: c.Mapping[str, int]) -> None:
@@ -508,7 +508,7 @@ class Delivery:
             kind = Kind.AMBIGUOUS if error.ambiguous else Kind.NOT_NOW
             return Verdict(kind, str(error))
         except Exception as error:
-            log.exception("Sending to Mixpanel failed in an unexpected way.")
+            logger.exception("Sending to Mixpanel failed in an unexpected way.")
             return Verdict(Kind.AMBIGUOUS, repr(error))
 
         return read(reply, parcel)
@@ -635,7 +635,7 @@ class Delivery:
         try:
             return self.pack(Batch.from_json(json.loads(message.json)))
         except (ValueError, LookupError, TypeError):
-            log.exception("A batch in the spool can't be read; it is dropped.")
+            logger.exception("A batch in the spool can't be read; it is dropped.")
             return [], {"error": message.records}
 
     # The end of a message's way.
@@ -715,16 +715,16 @@ class Delivery:
             try:
                 self._report([json.loads(m.json) for m in parcel.messages], reason)
             except Exception:
-                log.exception("Reporting what was dropped failed.")
+                logger.exception("Reporting what was dropped failed.")
 
     def close(self) -> None:
         """Say what became of everything, at the end of the process."""
         balance = self.ledger.snapshot()
 
         if balance.dropped:
-            log.warning("%s", balance)
+            logger.warning("%s", balance)
         elif balance.recorded:
-            log.info("%s", balance)
+            logger.info("%s", balance)
 
         if self.spool is not None:
             self.spool.close()

@@ -24,9 +24,7 @@ class _Stock:
             return self._ids.pop()
         except IndexError:
             digits = os.urandom(256 * _DIGITS // 2).hex()
-            fresh = [
-                digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS)
-            ]
+            fresh = [digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS)]
             one = fresh.pop()
             self._ids += fresh
             return one

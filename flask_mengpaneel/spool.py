@@ -23,7 +23,7 @@ from .tracker import Message
 if t.TYPE_CHECKING:
     from .ledger import Balance
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger("flask_mengpaneel")
 
 #: Seconds for which rows belong to the process that took them.
 LEASE = 60.0
@@ -567,7 +567,7 @@ class Spool:
                 return
 
         aside = self.path.with_name(f"{self.path.name}.corrupt-{time.time_ns()}")
-        log.error(
+        logger.error(
             "The spool %s is corrupt (%s); it is now %s.", self.path, error, aside
         )
 
@@ -579,7 +579,7 @@ class Spool:
 
     def _complain(self, reason: str) -> None:
         if not self._complained:
-            log.error("The spool %s can't be used: %s", self.path, reason)
+            logger.error("The spool %s can't be used: %s", self.path, reason)
 
         self._complained = True
 

@@ -30,7 +30,7 @@ from .transports import MOST_PATIENCE, ThreadTransport, Transport
 if t.TYPE_CHECKING:
     from celery import Celery, Task
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger("flask_mengpaneel")
 
 TASK = "flask_mengpaneel.deliver"
 #: Seconds that a request waits for the broker, to connect and for an answer each.
@@ -206,7 +206,7 @@ class CeleryTransport(Transport):
         return self._producer is not None
 
     def _fail(self, error: Exception) -> None:
-        log.warning("Celery's broker can't be reached: %s", error)
+        logger.warning("Celery's broker can't be reached: %s", error)
         self._producer = None
         self._not_before = time.monotonic() + BREAK
 

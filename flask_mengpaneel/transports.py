@@ -37,7 +37,7 @@ if t.TYPE_CHECKING:
     from .ledger import Balance
     from .tracker import Message
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger("flask_mengpaneel")
 
 #: Seconds for which the first of some events waits for company.
 LINGER = 0.2
@@ -53,6 +53,9 @@ MOST_BUILT = 6
 MOST_PATIENCE = 0.1
 #: Seconds that the end of the process waits for it, if an answer came at the end.
 MOST_SETTLING = 2.0
+#: Seconds without anything to do after which a worker ends: an app that is gone would
+#: keep it for good.
+IDLE = 30.0
 #: Seconds for which a worker computes before it lets others.
 SLICE = 0.001
 #: While some threads wait for answers another builds messages.
@@ -370,7 +373,7 @@ class ThreadTransport(Transport):
             try:
                 task()
             except Exception:
-                log.exception("Delivering failed in an unexpected way.")
+                logger.exception("Delivering failed in an unexpected way.")
 
     def _next(self, helps: bool) -> c.Callable[[], None] | None:
         with self._lock:
@@ -387,7 +390,8 @@ class ThreadTransport(Transport):
                 if helps and not self._building:
                     break
 
-                self._wait(now)
+                if not self._wait(now) and self._empty():
+                    break
 
             self._workers -= 1
             return None
@@ -441,7 +445,8 @@ class ThreadTransport(Transport):
             or now >= self._first + LINGER
         )
 
-    def _wait(self, now: float) -> None:
+    def _wait(self, now: float) -> bool:
+        """Wait for something to do; ``False`` if nothing has come for long."""
         moments = [lane.not_before for lane in self._lanes.values() if lane.parcels]
         self._wake_at = 1
 
@@ -449,11 +454,16 @@ class ThreadTransport(Transport):
             moments.append(self._first + LINGER)
             self._wake_at = MOST_RECORDS
 
-        if self._spool is not None:
+        if self._spool is not None and self._spool.path.exists():
             moments.append(self._look_at)
 
         until = min((moment for moment in moments if moment > now), default=None)
-        self._news.wait(None if until is None else until - now)
+
+        if until is None:
+            return self._news.wait(IDLE)
+
+        self._news.wait(until - now)
+        return True
 
     def _take(self) -> None:
         self._drained_last = False
@@ -589,11 +599,11 @@ class ThreadTransport(Transport):
     def _react(self, lane: Lane, attempt: Attempt) -> None:
         if attempt.failed:
             if not lane.failures:
-                log.warning("Mixpanel can't be reached: %s", attempt.reason)
+                logger.warning("Mixpanel can't be reached: %s", attempt.reason)
 
             lane.pause(attempt, time.monotonic())
         elif lane.failures:
-            log.info("Mixpanel can be reached again.")
+            logger.info("Mixpanel can be reached again.")
             lane.failures = 0
             self._look_at = 0.0
 

@@ -21,7 +21,7 @@ from .persistence import Identity
 if t.TYPE_CHECKING:
     from flask import Request
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("flask_mengpaneel")
 
 VERSION = 1
 

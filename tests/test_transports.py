@@ -3,6 +3,8 @@ from __future__ import annotations
 import gc
 import threading
 
+import pytest
+
 from flask_mengpaneel import transports
 from flask_mengpaneel.transports import WORKERS
 from rig import events, rig
@@ -91,3 +93,23 @@ def test_where_many_wait_they_refer_to_nothing() -> None:
         assert not gc.is_tracked(queued)
         assert r.thread.flush(5)
         assert len(sink.ids) == transports.FEW + 10
+
+
+def test_a_worker_without_work_ends_and_another_takes_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transports, "IDLE", 0.05)
+
+    with Sink() as sink, rig(sink.url) as r:
+        for sent in (1, 2):
+            r.send(events(1))
+            assert r.thread.flush(5)
+            assert len(sink.ids) == sent
+
+            for thread in threading.enumerate():
+                if thread.name == "mengpaneel":
+                    thread.join(5)
+
+            assert r.thread._workers == 0
+
+        r.check(recorded=2, delivered=2)
