@@ -162,6 +162,10 @@ class CeleryTransport(Transport):
         """Send what waits in this process, as the broker was down."""
         return self._direct.flush(timeout)
 
+    def hurry(self) -> None:
+        """Begin to finish: the process ends."""
+        self._direct.hurry()
+
     def close(self) -> None:
         """Finish: the process ends."""
         self._direct.close()

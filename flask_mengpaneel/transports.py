@@ -87,6 +87,10 @@ class Transport(ABC):
         """Send what other processes have left, as this one serves its first request."""
         return None
 
+    def hurry(self) -> None:
+        """Begin to finish: :meth:`close` comes next."""
+        return None
+
     def close(self) -> None:
         """Finish: the process ends."""
         return None
@@ -222,6 +226,7 @@ class ThreadTransport(Transport):
         self._hurried = 0
         #: When this process ends, if it does.
         self._deadline: float | None = None
+        self._closing = False
         self._closed = False
 
     def after_fork(self) -> None:
@@ -632,6 +637,19 @@ class ThreadTransport(Transport):
             finally:
                 self._hurried -= 1
 
+    def hurry(self) -> None:
+        """Begin to deliver all that waits."""
+        with self._lock:
+            self._set_deadline()
+
+    def _set_deadline(self) -> float:
+        if self._deadline is None:
+            timeout = self._delivery.config.shutdown_timeout
+            self._deadline = time.monotonic() + timeout
+            self._hurry()
+
+        return self._deadline
+
     def _hurry(self) -> None:
         self._hurried += 1
 
@@ -642,15 +660,13 @@ class ThreadTransport(Transport):
 
     def close(self) -> None:
         """Deliver within ``MENGPANEEL_SHUTDOWN_TIMEOUT``, and keep the rest."""
-        timeout = self._delivery.config.shutdown_timeout
-
         with self._lock:
-            if self._deadline is not None:
+            if self._closing:
                 return
 
-            self._deadline = time.monotonic() + timeout
-            self._hurry()
-            self._done.wait_for(self._over, timeout)
+            self._closing = True
+            left = self._set_deadline() - time.monotonic()
+            self._done.wait_for(self._over, max(left, 0.0))
 
         self._keep_rest()
         self._delivery.close()

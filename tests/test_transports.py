@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import gc
 import threading
+import typing as t
+import weakref
 
 import pytest
 
-from flask_mengpaneel import transports
+from flask_mengpaneel import process, transports
 from flask_mengpaneel.transports import WORKERS
 from rig import events, rig
 from sink import Silent, Sink
@@ -113,3 +115,23 @@ def test_a_worker_without_work_ends_and_another_takes_over(
             assert r.thread._workers == 0
 
         r.check(recorded=2, delivered=2)
+
+
+def test_the_apps_of_a_process_finish_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Sink() as sink, rig(sink.url) as first, rig(sink.url) as second:
+        sink.always = Silent()
+        both = [first.thread, second.thread]
+        monkeypatch.setattr(process, "_closed", weakref.WeakSet(both))
+
+        for r in (first, second):
+            r.send(events(1))
+
+        process._close_all()
+        # One that began when the other had ended would have its whole time after it.
+        ends = [t.cast(float, thread._deadline) for thread in both]
+        assert max(ends) - min(ends) < first.config.shutdown_timeout
+
+        for r in (first, second):
+            r.check(recorded=1, waiting=0, dropped={transports.AT_EXIT: 1})
