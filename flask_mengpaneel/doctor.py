@@ -381,7 +381,7 @@ class _Visit:
         visitor = Visitor(self._config, request)
         headers = injection.headers_of(response)
         is_html = injection.is_html(headers)
-        waiting = Waiting(request, self._config.session_key)
+        waiting = Waiting(self._app, request, self._config.session_key)
         exchange = Exchange(request, response, headers, is_html, visitor, waiting)
 
         if visitor.consents is not True:

@@ -145,7 +145,7 @@ class Flusher:
         if request.environ["PATH_INFO"].startswith(PREFIX):
             return
 
-        waiting = Waiting(request, self.config.session_key)
+        waiting = Waiting(self._app, request, self.config.session_key)
         headers = injection.headers_of(response)
         is_html = injection.is_html(headers)
         may_boot = is_html and self.boots

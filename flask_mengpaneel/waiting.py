@@ -19,7 +19,7 @@ from .ids import hex_id
 from .persistence import Identity
 
 if t.TYPE_CHECKING:
-    from flask import Request
+    from flask import Flask, Request
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -122,7 +122,7 @@ class Waiting:
 
     __slots__ = ("_key", "entries")
 
-    def __init__(self, request: Request, key: str) -> None:
+    def __init__(self, app: Flask, request: Request, key: str) -> None:
         self._key = key
         self.entries: list[Entry] = []
         header = request.environ.get("HTTP_COOKIE")
@@ -130,16 +130,15 @@ class Waiting:
         if header is None:
             return
 
-        interface = current_app.session_interface
-
-        if interface.get_cookie_name(current_app) not in header:
+        if app.session_interface.get_cookie_name(app) not in header:
             return
 
         try:
-            stored = _peek().get(key)
+            kept = _session()
+            stored = _peek(kept).get(key)
 
-            if stored is None and _session().modified:
-                stored = _restored(request, key)
+            if stored is None and kept.modified:
+                stored = _restored(app, request, key)
         except Exception:
             logger.exception("The session can't be read")
             return
@@ -172,7 +171,7 @@ class Waiting:
 
         serializer = interface.get_signing_serializer(current_app)
         assert serializer is not None, "a session that isn't null has a key"
-        value = serializer.dumps(_peek() | {self._key: _stored(entries)})
+        value = serializer.dumps(_peek(_session()) | {self._key: _stored(entries)})
         limit = current_app.config["MAX_COOKIE_SIZE"] or _MAX_COOKIE
         return len(_cookie(interface, str(value))) <= min(limit, _MAX_COOKIE)
 
@@ -214,9 +213,8 @@ def _entries(stored: t.Any) -> list[Entry]:
     return entries
 
 
-def _peek() -> dict[str, t.Any]:
+def _peek(kept: SessionMixin) -> dict[str, t.Any]:
     """What is in the session, without marking it as accessed."""
-    kept = _session()
     accessed = kept.accessed
 
     try:
@@ -225,10 +223,10 @@ def _peek() -> dict[str, t.Any]:
         kept.accessed = accessed
 
 
-def _restored(request: Request, key: str) -> t.Any:
+def _restored(app: Flask, request: Request, key: str) -> t.Any:
     """What waited in the session until a view has cleared it, as one does when
     somebody signs in or out. It goes on waiting."""
-    before = current_app.session_interface.open_session(current_app, request)
+    before = app.session_interface.open_session(app, request)
     stored = None if before is None else before.get(key)
 
     if stored is not None:
@@ -243,14 +241,16 @@ def _session() -> SessionMixin:
     :data:`flask.session` marks it as accessed since Flask 3.1.3, for which Flask adds
     ``Vary: Cookie``. Where the context keeps it depends on Flask's version.
     """
-    kept = getattr(app_ctx, "_session", None)
+    context = app_ctx._get_current_object()  # type: ignore[attr-defined]
+    kept = getattr(context, "_session", None)
 
     if kept is None:
         from flask.globals import request_ctx
 
-        kept = getattr(request_ctx, "_session", None)
+        context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+        kept = getattr(context, "_session", None)
 
         if kept is None:
-            kept = request_ctx.session
+            kept = context.session
 
     return t.cast(SessionMixin, kept)
