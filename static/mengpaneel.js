@@ -234,15 +234,15 @@ const receive = (url, get) =>
 
 window.fetch = async function (input, init) {
 	const request = input instanceof Request
-	const headers = announces(request ? input.url : input) && safely(() => request ? input.headers : new Headers(init?.headers))
+	const headers = announces(request ? input.url : input) && safely(() => (request ? input.headers : !init || new Headers(init.headers)))
 
-	if (!headers || headers.has("X-Sec-Purpose")) return fetch.apply(this, arguments)
+	if (!headers || headers.has?.("X-Sec-Purpose")) return fetch.apply(this, arguments)
 
-	const marked = init ? new Proxy(init, { get: (target, name) => (name == "headers" ? headers : target[name]) }) : { headers }
+	const marked = init ? new Proxy(init, { get: (target, name) => (name == "headers" ? headers : target[name]) }) : { headers: { [capable]: "true" } }
 
-	headers.set(capable, "true")
+	headers.set?.(capable, "true")
 	const answer = fetch.call(this, input, request ? init : marked)
-	headers.delete(capable)
+	headers.delete?.(capable)
 	const response = await answer
 	receive(response.url, (name) => response.headers.get(name))
 	return response
