@@ -56,6 +56,8 @@ SLOW = {"mixpanel Consumer": 50, "segment": 4, "posthog": 2}
 WAITING = 100_000
 #: Seconds for which requests come while Mixpanel is in trouble.
 TROUBLE = 5.0
+#: Where nobody listens.
+NOBODY = "http://127.0.0.1:9"
 
 
 # The sink.
@@ -396,7 +398,11 @@ def delivered(name: str, latency: float, events: int) -> Numbers:
     }
 
 
-def troubled(name: str, status: int) -> Numbers:
+def troubled(name: str, status: int | None) -> Numbers:
+    """What requests take while Mixpanel answers so; ``None``: nobody listens."""
+    if status is None:
+        return child("suffer", name, NOBODY, 0)
+
     with sink(status=status) as (url, _):
         try:
             return child("suffer", name, url, 0, timeout=4 * TROUBLE)
@@ -509,11 +515,10 @@ def measure_hand_over(events: int, rounds: int) -> list[Goal]:
 
 
 def measure_memory(rounds: int) -> list[Goal]:
-    # Nobody listens there.
     results = rounds_of(
         [OURS, OURS_WITH_SPOOL],
         min(rounds, 3),
-        lambda name: child("hold", name, "http://127.0.0.1:9", WAITING),
+        lambda name: child("hold", name, NOBODY, WAITING),
     )
     show(f"Memory for {WAITING:,} events that can't be delivered", results)
     return [
@@ -523,7 +528,15 @@ def measure_memory(rounds: int) -> list[Goal]:
 
 
 def measure_trouble(names: c.Sequence[str]) -> c.Iterator[Goal]:
-    titles = {200: "Mixpanel answers", 503: "503 to everything", 0: "no answer ever"}
+    titles = {
+        200: "Mixpanel answers",
+        400: "400 to everything",
+        413: "413 to everything",
+        429: "429 to everything",
+        503: "503 to everything",
+        0: "no answer ever",
+        None: "nobody listens",
+    }
 
     for status, title in titles.items():
         results = rounds_of(names, 1, lambda name, s=status: troubled(name, s))
