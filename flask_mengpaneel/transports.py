@@ -54,7 +54,7 @@ MOST_PATIENCE = 0.1
 #: Seconds that the end of the process waits for it, if an answer came at the end.
 MOST_SETTLING = 2.0
 #: Seconds without anything to do after which a worker ends: an app that is gone would
-#: keep it for good.
+#: keep it for good. With a spool there is always something: to look into it.
 IDLE = 30.0
 #: Seconds for which a worker computes before it lets others.
 SLICE = 0.001
@@ -459,7 +459,7 @@ class ThreadTransport(Transport):
             moments.append(self._first + LINGER)
             self._wake_at = MOST_RECORDS
 
-        if self._spool is not None and self._spool.path.exists():
+        if self._spool is not None:
             moments.append(self._look_at)
 
         until = min((moment for moment in moments if moment > now), default=None)
