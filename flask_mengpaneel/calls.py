@@ -213,7 +213,13 @@ class CallLog:
 
 def count(calls: c.Iterable[Call]) -> int:
     """How many records calls make."""
-    return sum([call.wire[0][0] in TRACKING or call.is_record for call in calls])
+    records = 0
+
+    for call in calls:
+        if call.wire[0][0] in TRACKING or call.is_record:
+            records += 1
+
+    return records
 
 
 def _list(value: t.Any) -> list[t.Any]:

@@ -380,9 +380,8 @@ class _Visit:
         """Why calls couldn't go with a page; empty if they could."""
         visitor = Visitor(self._config, request)
         headers = injection.headers_of(response)
-        is_html = injection.is_html(headers)
         waiting = Waiting(self._app, request, self._config.session_key)
-        exchange = Exchange(request, response, headers, is_html, visitor, waiting)
+        exchange = Exchange(request, response, headers, visitor, waiting)
 
         if visitor.consents is not True:
             return _NO_CONSENT
@@ -395,7 +394,7 @@ class _Visit:
         if b' id="mengpaneel"' in body:
             return ""
 
-        if not is_html:
+        if not exchange.kind.is_html:
             return "not HTML"
 
         try:

@@ -30,8 +30,8 @@ from .manager import (
     current_g,
     current_request,
     flusher_at_hand,
-    leave,
     manager_at_hand,
+    request_at_hand,
 )
 from .recorder import Recorder
 from .tracker import Tracker
@@ -121,8 +121,7 @@ class Mengpaneel(Recorder):
         app.teardown_request_funcs.setdefault(None, []).insert(0, teardown_request)
         self._apps.add(app)
 
-    def _manager(self) -> Manager:
-        return manager_at_hand()
+    _manager = staticmethod(manager_at_hand)
 
     @property
     def strategy(self) -> str | None:
@@ -182,7 +181,7 @@ def _hooks(
 
         if manager is not None:
             if manager._request is request:
-                manager.most_kept = 1
+                manager.end()
             else:
                 # Middleware may ask an app twice, with one environment.
                 manager = None
@@ -200,15 +199,23 @@ def _hooks(
                 and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES
             )
         ):
-            flusher.respond(manager, request, response)
+            try:
+                flusher.respond(manager, request, response)
+            except Exception as error:
+                flusher.give_up(manager, error)
 
         return response
 
     def teardown_request(_error: BaseException | None) -> None:
         manager: Manager | None = current_g().__dict__.get("_mengpaneel")
 
-        if manager is not None and leave(manager) and manager.calls:
-            flusher.flush_late(manager)
+        # It isn't there any more if the response was made, unless something was
+        # tracked after it.
+        if manager is not None and manager._request is request_at_hand():
+            manager.end()
+
+            if manager.calls:
+                flusher.flush_late(manager)
 
     return after_request, teardown_request
 

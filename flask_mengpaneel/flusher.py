@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 import typing as t
+import weakref
 
 from . import injection, signals
 from .calls import Call, CallLog, count
@@ -45,8 +46,31 @@ logger = logging.getLogger("flask_mengpaneel")
 # What each event has for itself.
 _OWN = frozenset({"time", "$insert_id", "token"})
 
+#: In an environment: what its response has taken along.
+_CARRIED = "flask_mengpaneel.carried"
+
 #: Strategies, each with the reason for which it needn't be asked.
 Candidates: t.TypeAlias = "list[tuple[Strategy, str | None]]"
+
+
+class _Carried(t.NamedTuple):
+    """What a response has taken along: to the client, or to the next page.
+
+    :param calls: those of the request itself.
+    :param found: what waited before.
+    """
+
+    request: Request
+    #: A weak reference, since an environment, and with it all that is in it, lives
+    #: until Python's garbage collector comes by.
+    response: weakref.ref[Response]
+    calls: CallLog
+    waiting: Waiting
+    found: list[Entry]
+
+    def misses(self, request: Request, response: Response) -> bool:
+        """Whether the request is answered with another response after all."""
+        return self.request is request and self.response() is not response
 
 
 class Flusher:
@@ -125,10 +149,37 @@ class Flusher:
 
         :param manager: of the request, if anything was recorded in it.
         """
-        try:
-            self._respond(manager, request, response)
-        except Exception as error:
-            self.trouble("the response was left as it was", error)
+        # What waits is not for the inspector's pages.
+        if request.environ["PATH_INFO"].startswith(PREFIX):
+            return
+
+        carried: _Carried | None = request.environ.pop(_CARRIED, None)
+
+        if carried is not None and carried.misses(request, response):
+            self._recall(carried, manager)
+
+        waiting = Waiting(self._app, request, self.config.session_key)
+        headers = injection.headers_of(response)
+        may_boot = self.boots and injection.is_html(headers.get("content-type", ""))
+
+        if manager is None and not waiting.entries and not may_boot:
+            return
+
+        visitor = manager.visitor if manager else Visitor(self.config, request)
+        exchange = Exchange(request, response, headers, visitor, waiting)
+
+        if manager is not None or waiting.entries:
+            self._flush_into(exchange, manager)
+
+        if may_boot and not exchange.carries:
+            self._boot(exchange)
+
+    def give_up(self, manager: Manager | None, error: Exception) -> None:
+        """Leave a response as it is, since something went wrong."""
+        if manager is not None:
+            self.flush_late(manager)
+
+        self.trouble("the response was left as it was", error)
 
     def look(self) -> None:
         """Send what other processes have left, if they did."""
@@ -137,30 +188,6 @@ class Flusher:
                 self.background.look()
         except Exception as error:
             self.trouble("what other processes left could not be sent", error)
-
-    def _respond(
-        self, manager: Manager | None, request: Request, response: Response
-    ) -> None:
-        # What waits is not for the inspector's pages.
-        if request.environ["PATH_INFO"].startswith(PREFIX):
-            return
-
-        waiting = Waiting(self._app, request, self.config.session_key)
-        headers = injection.headers_of(response)
-        is_html = injection.is_html(headers)
-        may_boot = is_html and self.boots
-
-        if manager is None and not waiting.entries and not may_boot:
-            return
-
-        visitor = manager.visitor if manager else Visitor(self.config, request)
-        exchange = Exchange(request, response, headers, is_html, visitor, waiting)
-
-        if manager is not None or waiting.entries:
-            self._flush_into(exchange, manager)
-
-        if may_boot and not exchange.carries:
-            self._boot(exchange)
 
     def _flush_into(self, exchange: Exchange, manager: Manager | None) -> None:
         visitor, entries = exchange.visitor, exchange.waiting.entries
@@ -181,6 +208,7 @@ class Flusher:
 
     def _carry(self, calls: CallLog, exchange: Exchange, insisted: str | None) -> None:
         visitor, waiting = exchange.visitor, exchange.waiting
+        found = waiting.entries
 
         if visitor.consents is False:
             # What this request recorded it recorded before it opted out.
@@ -199,11 +227,29 @@ class Flusher:
         elif exchange.entries:
             outcome = self._ask(self._replaying, calls, visitor, exchange)
 
-        if outcome and not self._all[outcome.strategy].hands_over:
+        if outcome and self._all[outcome.strategy].hands_over:
+            request, response = exchange.request, weakref.ref(exchange.response)
+            carried = _Carried(request, response, calls, waiting, found)
+            request.environ[_CARRIED] = carried
+        elif outcome:
             exchange.sent = outcome.calls
 
         if late or others:
             self._send_apart(late, others, exchange)
+
+    def _recall(self, carried: _Carried, manager: Manager | None) -> None:
+        """Take calls back from a response that isn't sent.
+
+        A function that runs after the extension's has failed, or the session couldn't
+        be saved; what comes now is an error page.
+        """
+        records = count(carried.calls)
+        self.ledger.record(-records)
+        self.ledger.deliver(-records)
+        carried.waiting.keep(carried.found)
+
+        if manager is not None:
+            manager.take_back(carried.calls)
 
     def _send_apart(
         self, late: list[Entry], others: list[Entry], exchange: Exchange

@@ -79,12 +79,9 @@ def headers_of(response: Response) -> dict[str, str]:
     return headers
 
 
-def is_html(headers: c.Mapping[str, str]) -> bool:
-    """Whether a response is HTML, and so perhaps a page.
-
-    :param headers: with names in lower case.
-    """
-    content_type = headers.get("content-type", "")
+@functools.lru_cache(maxsize=128)
+def is_html(content_type: str) -> bool:
+    """Whether a response is HTML, and so perhaps a page."""
     return content_type.partition(";")[0].strip().lower() in HTML
 
 

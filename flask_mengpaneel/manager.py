@@ -144,7 +144,7 @@ class Manager(Recorder):
                 self._flusher.config.active
                 and self.visitor.consents is not False
                 # What tracks all requests doesn't mean those of the extension itself.
-                and not self.visitor.is_on(PREFIX)
+                and not self.visitor.path.startswith(PREFIX)
             )
 
         if not self._recording:
@@ -266,10 +266,27 @@ class Manager(Recorder):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        outer = self._outer.pop()
-
-        _put_back(outer)
+        self._leave()
         self.flush()
+
+    def _leave(self) -> None:
+        outer = self._outer.pop()
+        held = current_g().__dict__
+
+        if outer is None:
+            held.pop("_mengpaneel", None)
+        else:
+            held["_mengpaneel"] = outer
+
+    def end(self) -> None:
+        """Take leave of ``g``, which the next request may share: this one ends.
+
+        What is recorded from now on has no response to wait for.
+        """
+        self.most_kept = 1
+
+        if self._outer:
+            self._leave()
 
     def flush(self) -> Outcome | None:
         """Send what was recorded until now.
@@ -290,6 +307,11 @@ class Manager(Recorder):
             self._taken = calls
 
         return calls
+
+    def take_back(self, calls: CallLog) -> None:
+        """Keep calls for the next flush after all: the response that had them isn't
+        sent."""
+        self.calls, self._taken = calls, None
 
 
 def flusher_at_hand() -> Flusher:
@@ -324,7 +346,11 @@ def manager_at_hand() -> Manager:
     except RuntimeError:
         raise RuntimeError(_NO_CONTEXT) from None
 
-    current = request_at_hand()
+    try:
+        current = current_request()
+    except RuntimeError:
+        current = None
+
     manager: Manager | None = held.get("_mengpaneel")
 
     # An app context that was pushed by hand is shared by the requests inside of it,
@@ -355,30 +381,6 @@ def manager_at_hand() -> Manager:
     held["_mengpaneel"] = manager
     manager._outer.append(outer)
     return manager
-
-
-def leave(manager: Manager) -> bool:
-    """Take the manager of the request that ends off ``g``, which the next may share.
-
-    Flask tears a request down before its body is streamed, and once more after that.
-
-    :return: whether it is this request's.
-    """
-    if manager._request is not request_at_hand():
-        return False
-
-    manager.most_kept = 1
-    _put_back(manager._outer.pop())
-    return True
-
-
-def _put_back(outer: Manager | None) -> None:
-    held = current_g().__dict__
-
-    if outer is None:
-        held.pop("_mengpaneel", None)
-    else:
-        held["_mengpaneel"] = outer
 
 
 # What is behind the proxies: looking it up at each use takes longer than the rest.

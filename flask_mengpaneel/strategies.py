@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import dataclasses
+import functools
 import typing as t
 from abc import ABC, abstractmethod
 
@@ -46,6 +47,10 @@ class Kind(t.NamedTuple):
     is_capable: bool
 
 
+# There are eight.
+_kind = functools.cache(Kind)
+
+
 @dataclasses.dataclass(slots=True)
 class Exchange:
     """A request, the response to it, and what is known of whoever sent it."""
@@ -54,8 +59,6 @@ class Exchange:
     response: Response
     #: The response's headers as the app has set them; the names are in lower case.
     headers: dict[str, str]
-    #: Whether the response is HTML, and so perhaps a page.
-    is_html: bool
     visitor: Visitor
     #: What waits in the session.
     waiting: Waiting
@@ -71,10 +74,10 @@ class Exchange:
     @property
     def kind(self) -> Kind:
         """What the response is, to rule strategies out."""
-        capable = self.request.environ.get(_CAPABLE)
-        return Kind(
-            "location" in self.headers and self.response.status_code in REDIRECTS,
-            self.is_html,
+        headers, capable = self.headers, self.request.environ.get(_CAPABLE)
+        return _kind(
+            "location" in headers and self.response.status_code in REDIRECTS,
+            injection.is_html(headers.get("content-type", "")),
             capable is not None and capable.strip().lower() in ("true", "1"),
         )
 

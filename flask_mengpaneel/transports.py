@@ -184,6 +184,7 @@ class ThreadTransport(Transport):
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self._spool = delivery.spool
+        self._durable = delivery.config.durable and self._spool is not None
         delivery.in_background = True
         self._room = MOST_WAITING if self._spool is None else MOST_WAITING_WITH_SPOOL
         self._reset()
@@ -253,13 +254,15 @@ class ThreadTransport(Transport):
     def send(self, batch: Batch) -> bool:
         """Take a batch, if there is room for it."""
         kept = batch if len(self._queue) < FEW else batch.to_bytes()
-        queued = (kept, batch.records, _weight(batch), 0)
+        # An ordinary record is 1, a large one as many as it has KB.
+        weight = max(batch.records, batch.size // 1024, 1)
+        queued = (kept, batch.records, weight, 0)
 
         with self._lock:
-            if not self._started():
+            if self._deadline is not None or not (self._workers or self._start()):
                 return False
 
-            fits = self._fits(queued)
+            fits = self._fits(weight)
             stores = self._durable or not fits
 
             if stores and self._spool is None:
@@ -274,7 +277,7 @@ class ThreadTransport(Transport):
                 self._overflows = True
                 self._look_at = 0.0
 
-            behind = self._is_behind()
+            behind = 2 * self._queued > self._room and self._may_build()
 
         if stores:
             return self._store(batch, queued, fits)
@@ -285,18 +288,10 @@ class ThreadTransport(Transport):
 
         return True
 
-    @property
-    def _durable(self) -> bool:
-        return self._delivery.config.durable and self._spool is not None
-
-    def _started(self) -> bool:
-        return self._deadline is None and (self._workers > 0 or self._start())
-
-    def _fits(self, queued: Queued) -> bool:
+    def _fits(self, weight: int) -> bool:
         if self._overflows:
             return False
 
-        _, _, weight, _ = queued
         total = self._queued + weight
 
         if not self._queue or total <= self._room // 5:
@@ -308,9 +303,6 @@ class ThreadTransport(Transport):
     @property
     def _in_trouble(self) -> bool:
         return any(lane.failures for lane in self._lanes.values())
-
-    def _is_behind(self) -> bool:
-        return 2 * self._queued > self._room and self._may_build()
 
     def _append(self, queued: Queued) -> None:
         if not self._queue:
@@ -346,7 +338,8 @@ class ThreadTransport(Transport):
         """Send what other processes left in the spool, if they did."""
         if self._spool is not None and self._spool.path.exists():
             with self._lock:
-                self._started()
+                if self._deadline is None and not self._workers:
+                    self._start()
 
     def _start(self) -> bool:
         helps = self._workers > 0
@@ -731,11 +724,6 @@ class ThreadTransport(Transport):
         self._news.notify_all()
 
         return in_hand, waiting, queued
-
-
-def _weight(batch: Batch) -> int:
-    """An ordinary record is 1, a large one as many as it has KB."""
-    return max(batch.records, batch.size // 1024, 1)
 
 
 def _opened(kept: Batch | bytes) -> Batch:

@@ -66,7 +66,12 @@ def _plain(value: t.Any) -> Json:
 
             kind = type(item)
 
-            if not (kind is int or kind is bool or (kind is str and item.isascii())):
+            if not (
+                kind is int
+                or kind is bool
+                or (kind is str and item.isascii())
+                or (kind is float and math.isfinite(item))
+            ):
                 item = _plain(item)
 
             items[key] = item

@@ -62,6 +62,8 @@ class Visitor:
         self._request = request
         environ: dict[str, t.Any] = request.environ if request else {}
         self._environ = environ
+        #: The path that the request is for, below the one where the app is.
+        self.path: str = environ.get("PATH_INFO", "")
 
         # What a visitor without cookies has to be asked for isn't much.
         if "HTTP_COOKIE" not in environ:
@@ -81,6 +83,8 @@ class Visitor:
             or "Werkzeug/" in self.user_agent
             or environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
         )
+        #: Whether the client keeps cookies, as far as one can tell.
+        self.comes_back = "HTTP_COOKIE" in environ or self.is_browser
         self._identity: Identity | None = None
 
     # -- with what
@@ -119,10 +123,6 @@ class Visitor:
         return any(
             self._environ.get(name, "").startswith("prefetch") for name in _PREFETCH
         )
-
-    def is_on(self, path: str) -> bool:
-        """Whether the request is for a URL of the app below a path."""
-        return t.cast(str, self._environ.get("PATH_INFO", "")).startswith(path)
 
     @property
     def comes_from_elsewhere(self) -> bool:
@@ -321,8 +321,8 @@ class Visitor:
 
         :param sent: the calls that the server has sent for it.
         """
-        if self.opted is not None:
-            return True
+        if not self.comes_back or self.opted is not None:
+            return self.opted is not None
 
         if not (sent or self.is_introduced) or not self.can_remember:
             return False
@@ -363,11 +363,6 @@ class Visitor:
             and self.consents is True
             and (bool(self.known) or not self.withholds_cookies)
         )
-
-    @property
-    def comes_back(self) -> bool:
-        """Whether the client keeps cookies, as far as one can tell."""
-        return "HTTP_COOKIE" in self._environ or self.is_browser
 
     def _after(self, sent: c.Sequence[Call]) -> dict[str, Json]:
         url, referrer = self.page

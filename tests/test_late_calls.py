@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import threading
+import typing as t
 
 import pytest
 from flask import (
@@ -11,14 +12,16 @@ from flask import (
     Response,
     copy_current_request_context,
     current_app,
+    redirect,
     request_tearing_down,
+    session,
     stream_with_context,
 )
 from werkzeug.test import create_environ, run_wsgi_app
 
 from flask_mengpaneel import Manager, Mengpaneel
 from flask_mengpaneel.testing import RecordingTransport
-from sites import CHROME, PAGE, Site, block, names, page_calls
+from sites import CAPABLE, CHROME, PAGE, Site, block, header_calls, names, page_calls
 
 WEBHOOK = "Stripe/1.0"
 
@@ -171,6 +174,116 @@ def test_a_thread_of_the_view_tracks_for_the_same_person() -> None:
     assert message["event"] == "In Thread"
     assert message["properties"]["distinct_id"] == "ann"
     assert names(page_calls(page)) == ["identify ann", "track In View"]
+
+
+# -- a response that isn't sent after all
+
+
+class Discarding:
+    """An app in which a function that runs after the extension's may fail."""
+
+    def __init__(self) -> None:
+        self.app = Flask(__name__)
+        self.app.secret_key = "secret"
+        self.transport = RecordingTransport()
+        self.fails = True
+        self.app.after_request(self._fail)
+        self.app.register_error_handler(500, lambda _error: (self.apology, 500))
+        self.apology = "sorry"
+        self.mengpaneel = Mengpaneel(
+            self.app, token="token", transport=self.transport, spool=None
+        )
+        self.client = self.app.test_client()
+        self.client.environ_base["HTTP_USER_AGENT"] = CHROME
+
+    def _fail(self, response: Response) -> Response:
+        if self.fails and response.status_code != 500:
+            raise RuntimeError("a function that runs late")
+
+        return response
+
+    def view(self, path: str, answer: t.Any) -> None:
+        def view() -> t.Any:
+            self.mengpaneel.track(f"View {path}")
+            return answer
+
+        self.app.add_url_rule(path, path, view)
+
+    @property
+    def events(self) -> list[str]:
+        return [call.event for call in self.transport.calls]
+
+
+@pytest.mark.parametrize(
+    ("answer", "headers"),
+    [
+        pytest.param(PAGE, {}, id="page"),
+        pytest.param({}, CAPABLE, id="header"),
+        pytest.param(redirect("/next"), {}, id="redirect"),
+        pytest.param({}, {}, id="server"),
+    ],
+)
+def test_a_response_that_is_discarded_loses_no_call(
+    answer: t.Any, headers: dict[str, str]
+) -> None:
+    site = Discarding()
+    site.view("/", answer)
+    site.view("/next", PAGE)
+    response = site.client.get("/", headers=headers)
+    carried = [*page_calls(response), *header_calls(response)]
+    ledger = site.mengpaneel.ledger()
+
+    assert response.status_code == 500
+    assert [*names(carried), *site.events] in (["View /"], ["track View /"])
+    assert (ledger.recorded, ledger.delivered) == (1, 1)
+
+    site.fails = False
+    assert names(page_calls(site.client.get("/next"))) == ["track View /next"]
+    assert len(site.events) + len(carried) == 1
+
+
+def test_an_error_page_has_the_calls_of_the_page_in_its_place() -> None:
+    site = Discarding()
+    site.apology = PAGE
+    site.view("/", PAGE)
+    response = site.client.get("/")
+
+    assert response.status_code == 500
+    assert names(page_calls(response)) == ["track View /"]
+    assert site.events == []
+    assert site.mengpaneel.ledger().recorded == 1
+
+
+def test_what_a_discarded_page_has_taken_out_of_the_session_waits_again() -> None:
+    site = Discarding()
+    site.fails = False
+    site.view("/moved", redirect("/"))
+    site.view("/", PAGE)
+    site.app.add_url_rule("/silent", "/silent", lambda: PAGE)
+    site.client.get("/moved")
+    site.fails = True
+    assert page_calls(site.client.get("/silent")) == []
+    site.fails = False
+    found = names(page_calls(site.client.get("/")))
+
+    assert found == ["track View /moved", "track View /"]
+    assert site.events == []
+
+
+def test_a_session_that_cannot_be_saved_loses_no_call() -> None:
+    site = Discarding()
+    site.fails = False
+
+    def view() -> t.Any:
+        site.mengpaneel.track("View")
+        session["unserializable"] = object()
+        return redirect("/next")
+
+    site.app.add_url_rule("/", "/", view)
+    response = site.client.get("/")
+
+    assert response.status_code == 500
+    assert site.events == ["View"]
 
 
 # -- what is not the app's
