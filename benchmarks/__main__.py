@@ -1,6 +1,6 @@
 """Run the benchmarks, all of them or those that are named.
 
-``python -m benchmarks [requests|imports|user_agents|delivery|script]...``
+``python -m benchmarks [requests|imports|user_agents|delivery|faults|script]...``
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ MODULES = {
     "imports": "import_time",
     "user_agents": "agent_cost",
     "delivery": "delivery",
+    "faults": "faults",
     "script": "script",
 }
 

@@ -33,7 +33,7 @@ from pathlib import Path
 
 from flask import Flask
 
-COMMAND = (sys.executable, "-m", "benchmarks.delivery")
+MODULE = "benchmarks.delivery"
 NAME = "Place Order"
 #: One after the other, so that no two neighbours are the same to a compressor.
 PROPERTIES = [
@@ -63,11 +63,15 @@ NOBODY = "http://127.0.0.1:9"
 # The sink.
 
 
-async def serve(latency: float, status: int, counters: t.Any, ready: t.Any) -> None:
-    """Count what arrives by the marks of events in it, without reading it.
+#: A connection that was made to a server.
+Converse = c.Callable[[asyncio.StreamReader, asyncio.StreamWriter], c.Awaitable[None]]
+#: What is written for the head and the body of a request; ``None``: nothing ever.
+Answering = c.Callable[[bytes, bytes], bytes | None]
+HANG_UP = "Connection: close\r\n"
 
-    :param status: what is answered; 0 never answers.
-    """
+
+def conversation(latency: float, answering: Answering, counters: t.Any) -> Converse:
+    """Count what arrives by the marks of events in it, without reading it."""
 
     async def converse(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -77,52 +81,92 @@ async def serve(latency: float, status: int, counters: t.Any, ready: t.Any) -> N
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 size = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
                 body = await reader.readexactly(size)
+                reply = answering(head, body)
 
-                if not status:
+                if reply is None:
                     continue
 
                 await asyncio.sleep(latency)
 
-                if status == 200:
+                if reply.startswith(b"HTTP/1.1 200"):
                     counters[0] += events_in(head, body)
                     counters[1] += size
                     counters[2] += 1
 
-                writer.write(answer(head, status))
+                writer.write(reply)
 
+                if HANG_UP.encode() in reply:
+                    break
+
+        writer.close()
+
+    return converse
+
+
+def events_in(head: bytes, body: bytes) -> int:
+    data = unpacked(head, body)
+    # Quoted as in JSON, and as in a form.
+    return data.count(b'"Place Order"') + data.count(b"%22Place+Order%22")
+
+
+def unpacked(head: bytes, body: bytes) -> bytes:
+    return gzip.decompress(body) if b"content-encoding: gzip" in head else body
+
+
+def always(status: int) -> Answering:
+    """Answer all with this status; 0 never answers."""
+    return lambda head, body: answer(head, status) if status else None
+
+
+FINE = always(200)
+
+
+def answer(head: bytes, status: int, headers: str = "") -> bytes:
+    ok = "OK" if b" /import" in head else 1
+    return http(status, json.dumps({"status": ok, "error": None}), headers)
+
+
+def http(status: int, body: str, headers: str = "") -> bytes:
+    """An answer as it is on the wire.
+
+    :param headers: further ones, each with the end of its line.
+    """
+    return (
+        f"HTTP/1.1 {status} Whatever\r\nContent-Type: application/json\r\n"
+        f"{headers}Content-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+
+
+async def serve(converse: Converse, ready: t.Any) -> None:
     server = await asyncio.start_server(converse, "127.0.0.1", 0, limit=2**24)
     ready.put(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
 
-def events_in(head: bytes, body: bytes) -> int:
-    data = gzip.decompress(body) if b"content-encoding: gzip" in head else body
-    # Quoted as in JSON, and as in a form.
-    return data.count(b'"Place Order"') + data.count(b"%22Place+Order%22")
-
-
-def answer(head: bytes, status: int) -> bytes:
-    body = json.dumps({"status": "OK" if b" /import" in head else 1, "error": None})
-    return (
-        f"HTTP/1.1 {status} Whatever\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n{body}"
-    ).encode()
-
-
 @contextlib.contextmanager
-def sink(latency: float = 0.0, status: int = 200) -> c.Iterator[tuple[str, t.Any]]:
-    counters = multiprocessing.Array("q", 3)
+def server(converse: Converse) -> c.Iterator[str]:
+    """Run a server in a process of its own, and give its URL."""
     ready: t.Any = multiprocessing.Queue()
     process = multiprocessing.Process(
-        target=lambda: asyncio.run(serve(latency, status, counters, ready)), daemon=True
+        target=lambda: asyncio.run(serve(converse, ready)), daemon=True
     )
     process.start()
 
     try:
-        yield f"http://127.0.0.1:{ready.get()}", counters
+        yield f"http://127.0.0.1:{ready.get()}"
     finally:
         process.kill()
         process.join()
+
+
+@contextlib.contextmanager
+def sink(
+    latency: float = 0.0, answering: Answering = FINE
+) -> c.Iterator[tuple[str, t.Any]]:
+    counters = multiprocessing.Array("q", 3)
+
+    with server(conversation(latency, answering, counters)) as url:
+        yield url, counters
 
 
 # The clients. Each gives what tracks an event, and what waits for the end.
@@ -352,8 +396,13 @@ WORK = {"deliver": deliver, "hand_over": hand_over, "hold": hold, "suffer": suff
 def child(
     what: str, name: str, url: str, events: int, timeout: float | None = None
 ) -> Numbers:
+    return run(MODULE, what, name, url, events, timeout=timeout)
+
+
+def run(module: str, *arguments: object, timeout: float | None = None) -> Numbers:
+    """What a module prints last, called as ``--child`` in a process of its own."""
     output = subprocess.run(
-        [*COMMAND, "--child", what, name, url, str(events)],
+        [sys.executable, "-m", module, "--child", *map(str, arguments)],
         check=True,
         cwd=Path(__file__).parent.parent,
         timeout=timeout,
@@ -403,7 +452,7 @@ def troubled(name: str, status: int | None) -> Numbers:
     if status is None:
         return child("suffer", name, NOBODY, 0)
 
-    with sink(status=status) as (url, _):
+    with sink(answering=always(status)) as (url, _):
         try:
             return child("suffer", name, url, 0, timeout=4 * TROUBLE)
         except subprocess.TimeoutExpired:

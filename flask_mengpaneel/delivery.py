@@ -698,7 +698,11 @@ class Delivery:
         ):
             return []
 
-        packed = [self.pack(batch) for batch in plain]
+        return self.drop(plain, reason)
+
+    def drop(self, batches: c.Iterable[Batch], reason: str) -> list[Dropped]:
+        """Count batches as dropped; what it returns is for :meth:`tell`."""
+        packed = [self.pack(batch) for batch in batches]
 
         for _, dropped in packed:
             self.count_dropped(dropped)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import dataclasses
+import functools
+import json
 import logging
 import os
 import sqlite3
@@ -72,9 +74,27 @@ _FREE = (
     " AND not_before <= :clock"
 )
 
+_INSERT = (
+    "INSERT INTO messages (endpoint, records, repeatable, json, project, origin,"
+    " leased_by, leased_until, not_before, kept_at, reason)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+# One statement for all of some rows: SQLite lets other threads run meanwhile.
+# https://www.sqlite.org/json1.html#jeach
+_THESE = "id IN (SELECT value FROM json_each(?))"
+_MINE = f"{_THESE} AND leased_by = ?"
+#: Rows that are written in one transaction: durable requests wait for the end of it.
+_MOST_AT_ONCE = 100
+
+#: Rows that may be settled before the log is emptied, and pages of 4 KB in it after
+#: which whoever writes has to do it.
+_MOST_UNCHECKED = 2000
+_MOST_LOGGED = 10_000
+
 _inherited: list[sqlite3.Connection] = []
 
 
+S = t.TypeVar("S")
 T = t.TypeVar("T")
 
 
@@ -128,12 +148,16 @@ class Spool:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        #: Seconds for which it waits for other processes.
+        self._patience = PATIENCE
         #: Names this process in the file.
         self._me = uuid.uuid4().hex
         #: What is settled but not yet written down as that: a disk may be full.
         self._owed: list[tuple[list[int], str]] = []
         #: Whether records of this process are, or were, in it.
         self._used = False
+        #: Rows settled since the log was emptied.
+        self._unchecked = 0
         #: Delivered records that are in another process's books.
         self._forwarded = 0
         self._complained = False
@@ -192,7 +216,7 @@ class Spool:
                 connection, messages, self._me, reason, leased=leased, pause=pause
             )
 
-        return self._write(insert, [], patience)
+        return self._write(insert, [], patience, pays=False)
 
     def _insert(
         self,
@@ -217,14 +241,15 @@ class Spool:
             now,
             reason,
         )
-        connection.executemany(
-            "INSERT INTO messages (endpoint, records, repeatable, json, project,"
-            " origin, leased_by, leased_until, not_before, kept_at, reason)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(m.endpoint, m.records, m.repeatable, m.json, *shared) for m in messages],
-        )
+        *others, final = [
+            (m.endpoint, m.records, m.repeatable, m.json, *shared) for m in messages
+        ]
+
+        if others:
+            connection.executemany(_INSERT, others)
+
+        last = t.cast(int, connection.execute(_INSERT, final).lastrowid)
         # Nobody else writes meanwhile, so that the numbers follow each other.
-        (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
         return list(range(last - len(messages) + 1, last + 1))
 
     def unpack(
@@ -236,31 +261,39 @@ class Spool:
         :return: the messages of each batch.
         """
 
-        def replace(connection: sqlite3.Connection) -> dict[int, list[Row]]:
-            unpacked: dict[int, list[Row]] = {}
+        unpacked: dict[int, list[Row]] = {}
 
-            for row, messages, dropped in opened:
-                found = connection.execute(
-                    "DELETE FROM messages WHERE id = ? AND leased_by = ?"
-                    " RETURNING origin, reason",
-                    (row, self._me),
-                ).fetchall()
+        for lot in _lots(opened, lambda one: len(one[1])):
+            failed: dict[int, list[Row]] = {}
+            unpacked |= self._write(functools.partial(self._replace, lot), failed)
 
-                for origin, reason in found:
-                    rows = self._insert(
-                        connection, messages, origin, reason, leased=True
-                    )
-                    unpacked[row] = [
-                        Row(new, message, False)
-                        for new, message in zip(rows, messages, strict=True)
-                    ]
+        return unpacked
 
-                    for why, records in dropped.items():
-                        self._tally(connection, origin, why, records)
+    def _replace(
+        self,
+        opened: c.Sequence[tuple[int, c.Sequence[Message], c.Mapping[str, int]]],
+        connection: sqlite3.Connection,
+    ) -> dict[int, list[Row]]:
+        replaced: dict[int, list[Row]] = {}
 
-            return unpacked
+        for row, messages, dropped in opened:
+            found = connection.execute(
+                "DELETE FROM messages WHERE id = ? AND leased_by = ?"
+                " RETURNING origin, reason",
+                (row, self._me),
+            ).fetchall()
 
-        return self._write(replace, {})
+            for origin, reason in found:
+                rows = self._insert(connection, messages, origin, reason, leased=True)
+                replaced[row] = [
+                    Row(new, message, False)
+                    for new, message in zip(rows, messages, strict=True)
+                ]
+
+                for why, records in dropped.items():
+                    self._tally(connection, origin, why, records)
+
+        return replaced
 
     # Sending.
 
@@ -270,9 +303,9 @@ class Spool:
         def take(connection: sqlite3.Connection) -> list[Row]:
             rows = self._free(connection, "endpoint != 'events'", limit)
             rows += self._free(connection, "endpoint = 'events'", limit - len(rows))
-            connection.executemany(
-                "UPDATE messages SET leased_by = ?, leased_until = ? WHERE id = ?",
-                [(self._me, time.monotonic() + LEASE, row.id) for row in rows],
+            connection.execute(
+                f"UPDATE messages SET leased_by = ?, leased_until = ? WHERE {_THESE}",
+                (self._me, time.monotonic() + LEASE, json.dumps([r.id for r in rows])),
             )
             return rows
 
@@ -308,13 +341,13 @@ class Spool:
         rows: list[Row] = []
         size = 0
 
-        for row, endpoint, json, records, repeatable, sent in found:
-            size += len(json)
+        for row, endpoint, text, records, repeatable, sent in found:
+            size += len(text)
 
             if rows and size > MOST_LEASED_BYTES:
                 break
 
-            message = Message(endpoint, json, records, bool(repeatable))
+            message = Message(endpoint, text, records, bool(repeatable))
             rows.append(Row(row, message, bool(sent)))
 
         found.close()
@@ -328,27 +361,41 @@ class Spool:
             before it knows whether they were taken.
         """
 
-        def renew(connection: sqlite3.Connection) -> bool | None:
-            until = time.monotonic() + LEASE
-            held = connection.executemany(
-                "UPDATE messages SET leased_until = ? WHERE id = ? AND leased_by = ?",
-                [(until, row, self._me) for row in rows],
-            ).rowcount == len(rows)
+        for lot in _lots(rows, lambda row: 1):
+            if not (held := self._write(functools.partial(self._renew, lot), None)):
+                return held
 
-            if held:
-                connection.executemany(
-                    "UPDATE messages SET sent = 1 WHERE id = ?",
-                    [(row,) for row in once],
-                )
+        for lot in _lots(once, lambda row: 1):
+            if not self._write(functools.partial(self._mark, lot), False):
+                return None
 
-            return held
+        return True
 
-        return self._write(renew, None)
+    def _renew(self, rows: list[int], connection: sqlite3.Connection) -> bool | None:
+        renewed = connection.execute(
+            f"UPDATE messages SET leased_until = ? WHERE {_MINE}",
+            (time.monotonic() + LEASE, json.dumps(rows), self._me),
+        )
+        return renewed.rowcount == len(rows)
+
+    @staticmethod
+    def _mark(rows: list[int], connection: sqlite3.Connection) -> bool:
+        connection.execute(
+            f"UPDATE messages SET sent = 1 WHERE {_THESE}", (json.dumps(rows),)
+        )
+        return True
 
     def settle(self, rows: c.Sequence[int], reason: str = "") -> None:
         """Remove rows: delivered, or dropped for that reason."""
-        self._owed.append((list(rows), reason))
-        self._write(lambda connection: None, None)
+        for some in _lots(rows, lambda row: 1):
+            self._owed.append((some, reason))
+            self._write(lambda connection: None, None)
+
+        self._unchecked += len(rows)
+
+        if self._unchecked >= _MOST_UNCHECKED:
+            self._unchecked = 0
+            self._checkpoint()
 
     def _pay(self, connection: sqlite3.Connection, count: int) -> int:
         """Write down what is settled; how many records it delivered for others."""
@@ -357,13 +404,11 @@ class Spool:
         for rows, reason in self._owed[:count]:
             by_origin: dict[str, int] = {}
 
-            for row in rows:
-                for origin, records in connection.execute(
-                    "DELETE FROM messages WHERE id = ? AND leased_by = ?"
-                    " RETURNING origin, records",
-                    (row, self._me),
-                ).fetchall():
-                    by_origin[origin] = by_origin.get(origin, 0) + records
+            for origin, records in connection.execute(
+                f"DELETE FROM messages WHERE {_MINE} RETURNING origin, records",
+                (json.dumps(rows), self._me),
+            ).fetchall():
+                by_origin[origin] = by_origin.get(origin, 0) + records
 
             for origin, records in by_origin.items():
                 self._tally(connection, origin, reason, records)
@@ -379,10 +424,10 @@ class Spool:
         """Leave rows to whoever comes next; they were not taken."""
         not_before = time.time() + min(pause, MOST_PAUSE) if pause else 0.0
         self._write(
-            lambda connection: connection.executemany(
+            lambda connection: connection.execute(
                 "UPDATE messages SET leased_by = '', leased_until = 0, sent = 0,"
-                " reason = ?, not_before = ? WHERE id = ? AND leased_by = ?",
-                [(reason, not_before, row, self._me) for row in rows],
+                f" reason = ?, not_before = ? WHERE {_MINE}",
+                (reason, not_before, json.dumps(rows), self._me),
             ),
             None,
         )
@@ -447,10 +492,11 @@ class Spool:
 
     @staticmethod
     def _size(connection: sqlite3.Connection) -> int:
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-        (size,) = connection.execute("PRAGMA page_size").fetchone()
-        return t.cast(int, (pages - free) * size)
+        (size,) = connection.execute(
+            "SELECT (page_count - freelist_count) * page_size"
+            " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        ).fetchone()
+        return t.cast(int, size)
 
     # The file.
 
@@ -458,6 +504,12 @@ class Spool:
         """Close the file."""
         with self._lock:
             self._disconnect()
+
+    def __del__(self) -> None:
+        # An app may be gone before its process is, as in tests. Since Python 3.13 a
+        # connection complains if nobody has closed it.
+        if self._connection is not None:
+            self._connection.close()
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -472,12 +524,15 @@ class Spool:
         work: c.Callable[[sqlite3.Connection], T],
         failed: T,
         patience: float = PATIENCE,
+        *,
+        pays: bool = True,
     ) -> T:
         def transaction(connection: sqlite3.Connection) -> T:
             connection.execute("BEGIN IMMEDIATE")
 
             try:
-                paid = len(self._owed)
+                # What is put in may be a request's, which has no time for the rest.
+                paid = len(self._owed) if pays else 0
                 forwarded = self._pay(connection, paid)
                 done = work(connection)
                 connection.execute("COMMIT")
@@ -538,13 +593,31 @@ class Spool:
                 raise
 
             self._connection = connection
+            self._patience = PATIENCE
 
-        self._connection.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+        if patience != self._patience:
+            self._connection.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+            self._patience = patience
+
         return self._connection
+
+    def _checkpoint(self) -> None:
+        """Move what was written from SQLite's log to the file itself.
+
+        SQLite would make whoever comes wait for the disk, also a request; beside them,
+        on a connection of its own, nobody waits.
+        https://www.sqlite.org/wal.html#ckpt
+        """
+        with (
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(sqlite3.connect(self.path)) as connection,
+        ):
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_MOST_LOGGED}")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
 
         if version == _VERSION:
@@ -582,6 +655,25 @@ class Spool:
             logger.error("The spool %s can't be used: %s", self.path, reason)
 
         self._complained = True
+
+
+def _lots(things: c.Sequence[S], rows: c.Callable[[S], int]) -> c.Iterator[list[S]]:
+    """Divide what is to be written into lots of about `_MOST_AT_ONCE` rows."""
+    lot: list[S] = []
+    size = 0
+
+    for thing in things:
+        if size >= _MOST_AT_ONCE:
+            yield lot
+            lot, size = [], 0
+            # A lock that is let go and taken again at once is never anybody else's.
+            time.sleep(0)
+
+        lot.append(thing)
+        size += rows(thing)
+
+    if lot:
+        yield lot
 
 
 def _is_corrupt(error: sqlite3.DatabaseError) -> bool:

@@ -263,24 +263,21 @@ class ThreadTransport(Transport):
                 return False
 
             fits = self._fits(weight)
-            stores = self._durable or not fits
-
-            if stores and self._spool is None:
-                return False
+            stores = self._spool is not None and (self._durable or not fits)
 
             if stores:
                 self._storing += 1
-            else:
+            elif fits:
                 self._append(queued)
 
-            if not fits:
+            if stores and not fits:
                 self._overflows = True
                 self._look_at = 0.0
 
             behind = 2 * self._queued > self._room and self._may_build()
 
-        if stores:
-            return self._store(batch, queued, fits)
+        if not (self._store(batch, queued, fits) if stores else fits):
+            return self._drop(batch)
 
         if behind:
             # A loop that tracks leaves the workers no time: here is some.
@@ -324,15 +321,29 @@ class ThreadTransport(Transport):
             [wrap(batch)], reason, leased=fits, patience=MOST_PATIENCE
         )
 
+        kept, records, weight, _ = queued
+
         with self._lock:
             self._storing -= 1
             self._stored += 1
 
             # A disk that takes nothing is no reason to send nothing.
-            if fits:
-                self._append((*queued[:3], rows[0] if rows else 0))
+            if fits or (not rows and self._queued + weight <= self._room):
+                row = rows[0] if rows else 0
+                self._append((kept, records, weight, row))
+                return True
 
-        return bool(fits or rows)
+        return bool(rows)
+
+    def _drop(self, batch: Batch) -> bool:
+        """Give a batch up, if whoever else would try to send it now would wait in
+        vain; ``False`` if not."""
+        with self._lock:
+            if not self._in_trouble:
+                return False
+
+        self._delivery.tell(self._delivery.drop([batch], "the queue was full"))
+        return True
 
     def look(self) -> None:
         """Send what other processes left in the spool, if they did."""

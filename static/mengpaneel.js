@@ -2,7 +2,7 @@
 (() => {
 if (window.Mengpaneel) return
 
-const { fetch } = window
+const { fetch, origin } = window
 const { dataset, nonce } = document.currentScript || document.documentElement
 const capable = "X-Mengpaneel-Flush-Capable"
 const routes = { people: "engage", groups: "groups", events: "track" }
@@ -49,7 +49,6 @@ const stand = (owner, root) =>
 		get: (target, name) => {
 			if (name in target) return target[name]
 			if (name == "people") return stand(({ people }) => people, target)
-
 			return (...args) => {
 				const method = (mixpanel) => owner(mixpanel)[name](...args)
 				;(root || target).push(function () {
@@ -171,7 +170,6 @@ const take = ({ text, signature, calls: only }) => {
 		if (once && !again) add("made", once)
 		for (const call of calls) all.push({ call, text, signature, all, done: only ? !only.includes(all.length) : again })
 	}
-
 	queue.push(...all.filter((item) => !item.done))
 	flush()
 }
@@ -205,7 +203,6 @@ const scan = () => {
 				adopt()
 				retake("left")
 			}
-
 			if (page.calls) waiting.push({ text, ...dataset })
 			if (!page.races || !navigator.locks?.request("mengpaneel", turn).catch(turn)) turn()
 		})
@@ -217,18 +214,14 @@ window.Mengpaneel = { use: live }
 const ours = (url) => url.startsWith(origin + "/")
 
 const announces = (url) =>
-	main &&
-	url &&
-	!blocked &&
-	safely(() => {
-		const { href, pathname } = new URL(url, document.baseURI)
-		return ours(href) && !href.startsWith(main.config.api_host) && !dataset.exclude?.split(" ").some((url) => url && pathname.startsWith(url))
+	main && url && !blocked && safely(() => {
+		const href = /^\/\w/.test(url) && ours(document.baseURI) ? origin + url : new URL(url, document.baseURI).href
+		return ours(href) && !href.startsWith(main.config.api_host) && !dataset.exclude?.split(" ").some((url) => url && href.startsWith(origin + url))
 	})
 
 const receive = (url, get) =>
 	safely(() => {
 		const text = ours(url) && get("X-Mengpaneel-Calls")
-
 		if (text) take({ text, signature: get("X-Mengpaneel-Signature") })
 	})
 
@@ -248,12 +241,11 @@ window.fetch = async function (input, init) {
 	return response
 }
 
-const { open } = XMLHttpRequest.prototype
-
 function listen() {
 	receive(this.responseURL, (name) => this.getResponseHeader(name))
 }
 
+const { open } = XMLHttpRequest.prototype
 XMLHttpRequest.prototype.open = function (method, url) {
 	open.apply(this, arguments)
 

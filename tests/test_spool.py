@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -135,6 +136,38 @@ def test_a_full_spool_refuses_what_comes(path: Path) -> None:
     # It takes again when there is room.
     spool.settle([row.id for row in spool.lease(2000)])
     assert spool.put(ids(50), "down")
+
+
+@pytest.mark.parametrize("count", [3, 350])
+def test_what_is_not_held_as_a_whole_is_not_marked_as_sent(
+    path: Path, count: int
+) -> None:
+    spool = Spool(path)
+    rows = spool.put(ids(count), "down", leased=True)
+    nobodys = rows[-1] + 1
+
+    assert spool.hold([*rows, nobodys], rows) is False
+    assert marked(path) == 0
+    assert spool.hold(rows, rows[1:]) is True
+    assert marked(path) == count - 1
+
+
+def marked(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (found,) = connection.execute("SELECT total(sent) FROM messages").fetchone()
+
+    return int(found)
+
+
+def test_the_file_is_closed_when_nobody_needs_it(path: Path) -> None:
+    spool = Spool(path)
+    spool.put(ids(3), "down")
+    connection = spool._connection
+    assert connection is not None
+    del spool
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
 
 
 def test_a_hundred_thousand_ordinary_events_fit(path: Path) -> None:

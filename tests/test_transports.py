@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import collections.abc as c
+import contextlib
 import gc
 import threading
+import time
 import typing as t
 import weakref
+from pathlib import Path
 
 import pytest
 
 from flask_mengpaneel import process, transports
+from flask_mengpaneel.spool import Spool
 from flask_mengpaneel.transports import WORKERS
-from rig import events, rig
+from rig import Rig, events, rig
 from sink import Silent, Sink
+
+NOBODY = "http://127.0.0.1:9"
 
 
 def test_inline_delivers_before_send_returns() -> None:
@@ -135,3 +142,59 @@ def test_the_apps_of_a_process_finish_at_the_same_time(
 
         for r in (first, second):
             r.check(recorded=1, waiting=0, dropped={transports.AT_EXIT: 1})
+
+
+@contextlib.contextmanager
+def mixpanel_away(monkeypatch: pytest.MonkeyPatch, **options: t.Any) -> c.Iterator[Rig]:
+    """Delivery that has little room, and has found out that nobody listens."""
+    monkeypatch.setattr(transports, "MOST_WAITING", 1_000)
+    monkeypatch.setattr(transports, "MOST_WAITING_WITH_SPOOL", 1_000)
+
+    with rig(NOBODY, shutdown_timeout=0, **options) as r:
+        assert r.send(events(1))
+        deadline = time.monotonic() + 10
+
+        while not r.thread._in_trouble:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+        yield r
+
+
+def test_no_request_waits_for_mixpanel_when_the_queue_is_full_and_it_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with mixpanel_away(monkeypatch) as r:
+        for _ in range(200):
+            # Else it would be tried in the request, at once and in vain.
+            assert r.send(events(100))
+
+        assert set(r.reported.values()) == {"the queue was full"}
+        r.check(recorded=20_001, dropped={"the queue was full": len(r.reported)})
+        assert r.ledger.waiting >= 1_000
+
+
+def test_a_full_queue_lets_others_deliver_while_mixpanel_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transports, "MOST_WAITING", 1_000)
+
+    with Sink() as sink, rig(sink.url) as r:
+        sink.always = Silent()
+        taken = [r.send(events(1_000)) for _ in range(40)]
+        assert not all(taken)
+        assert r.reported == {}
+        r.ledger.record(-1_000 * taken.count(False))
+        sink.always = None
+
+
+def test_what_a_spool_refuses_waits_in_memory_while_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path / "spool.sqlite3", "t", most_bytes=0)
+
+    with mixpanel_away(monkeypatch, spool=spool) as r:
+        for _ in range(9):
+            assert r.send(events(100))
+
+        r.check(recorded=901, waiting=901, dropped={})

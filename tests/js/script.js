@@ -27,7 +27,7 @@ function library(calls, api_host = "https://api.example") {
 }
 
 /** A window on a page; `answer` gives the headers of each response. */
-function open({ page = "https://app.example/", exclude = [], answer = () => ({}) } = {}) {
+function open({ page = "https://app.example/", base = page, exclude = [], answer = () => ({}) } = {}) {
   const requests = [];
   const listeners = {};
   const store = {};
@@ -43,7 +43,7 @@ function open({ page = "https://app.example/", exclude = [], answer = () => ({})
     origin: new URL(page).origin,
     addEventListener: (name, listener) => (listeners[name] = listener),
     document: {
-      baseURI: page,
+      baseURI: base,
       currentScript: { dataset: { exclude: exclude.join(" ") } },
       querySelectorAll: () => [],
     },

@@ -30,6 +30,15 @@ for (const { name, page, request, exclude, headers, api_host, ...vector } of ann
     assert.strictEqual(value, vector.announce ? "true" : null);
   });
 
+for (const request of ["/cart", "cart", "//app.example/cart", "https://app.example/cart"])
+  test(`<base> leads to another site: ${request}`, async () => {
+    const { window, requests } = open({ base: "https://cdn.example/" });
+    window.Mengpaneel.use(library([]));
+    await window.fetch(request);
+    const value = requests[0].headers.get("X-Mengpaneel-Flush-Capable");
+    assert.strictEqual(value, request.includes("app.example") ? "true" : null);
+  });
+
 test("the script is at most 3 KB, gzipped", () => {
   const size = zlib.gzipSync(source, { level: 9 }).length;
   console.log(`mengpaneel.js: ${size} bytes gzipped`);
