@@ -37,18 +37,21 @@ PROGRAMS = {
     "redis-server": "redis-server",
 }
 
+# Much of it is waiting: two at a time take little more than half as long.
+PYTEST = "pytest -n 2 --dist worksteal"
+
 #: The steps of ``test``: name, environment, programs that must be there, command.
 STEPS = [
     ("lint", "dev", [], "ruff check"),
     ("format", "dev", [], "ruff format --check"),
     ("types", "dev", [], "mypy"),
-    ("unit tests", "dev", [], "pytest --ignore=tests/browser"),
+    ("unit tests", "dev", [], f"{PYTEST} --ignore=tests/browser"),
     (
         "oldest Flask",
         "oldest",
         [],
         # Without what takes long and has no part of Flask in it.
-        "pytest --ignore=tests/browser "
+        f"{PYTEST} --ignore=tests/browser "
         + " ".join(
             f"--ignore=tests/test_{name}.py"
             for name in (
@@ -72,7 +75,7 @@ STEPS = [
         "browser tests",
         "dev",
         ["node", "npm", "chromium"],
-        "pytest tests/browser --ignore=tests/browser/test_firefox.py",
+        f"{PYTEST} tests/browser --ignore=tests/browser/test_firefox.py",
     ),
     (
         "Firefox tests",

@@ -8,6 +8,7 @@ import warnings
 import pytest
 from flask import Flask
 
+from case_ids import case_id
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.config import KEYS, SERVERLESS, STRATEGIES, Config
 from flask_mengpaneel.testing import RecordingTransport
@@ -99,7 +100,7 @@ def test_there_is_a_key_for_each_field() -> None:
         ("csp_nonce", "test_config.allow", allow),
         ("on_failure", print, print),
     ],
-    ids=str,
+    ids=case_id,
 )
 @pytest.mark.filterwarnings("ignore:MENGPANEEL_TOKEN is not set")
 def test_what_is_allowed_is_read(key: str, value: t.Any, expected: t.Any) -> None:
@@ -195,7 +196,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "allowed"), WRONG, ids=ascii)
+@pytest.mark.parametrize(("key", "value", "allowed"), WRONG, ids=case_id)
 def test_a_wrong_value_is_an_error_with_key_value_and_what_is_allowed(
     key: str, value: t.Any, allowed: str
 ) -> None:

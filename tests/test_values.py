@@ -19,6 +19,7 @@ from markupsafe import Markup
 from werkzeug.datastructures import MultiDict
 from werkzeug.local import LocalProxy
 
+from case_ids import case_id
 from flask_mengpaneel.calls import dumps
 from flask_mengpaneel.values import identifier, plain
 
@@ -117,7 +118,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
             {"name": "Ann", "address": {"city": "Rome", "since": "2020-01-01"}},
         ),
     ],
-    ids=repr,
+    ids=case_id,
 )
 def test_values_become_plain_json(value: t.Any, expected: t.Any) -> None:
     result = plain(value)
@@ -148,7 +149,7 @@ def test_a_decimal_that_is_too_large_for_a_float_is_refused() -> None:
 @pytest.mark.parametrize(
     "value",
     [b"bytes", bytearray(b"x"), memoryview(b"x"), object(), 1j, User, len, iter([])],
-    ids=repr,
+    ids=case_id,
 )
 def test_what_cannot_be_sent_is_refused_with_its_type(value: t.Any) -> None:
     with pytest.raises(TypeError, match=type(value).__name__):
@@ -280,7 +281,7 @@ def test_an_id_of_the_database_s_own_number_type_is_the_integer_s_text() -> None
     )
 
 
-@pytest.mark.parametrize("value", [None, True, [], {}, object(), b"ann"], ids=repr)
+@pytest.mark.parametrize("value", [None, True, [], {}, object(), b"ann"], ids=case_id)
 def test_what_is_no_id_is_refused(value: t.Any) -> None:
     with pytest.raises(TypeError):
         identifier(value, "an id")
