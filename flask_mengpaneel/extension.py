@@ -169,7 +169,7 @@ def _hooks(
 
     Plain functions, since Flask looks into what it calls each time.
     """
-    has_looked = False
+    boots, has_looked = flusher.boots, False
 
     def after_request(response: Response) -> Response:
         nonlocal has_looked
@@ -194,10 +194,7 @@ def _hooks(
         if (
             manager is not None
             or "HTTP_COOKIE" in environ
-            or (
-                flusher.boots
-                and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES
-            )
+            or (boots and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES)
         ):
             try:
                 flusher.respond(manager, request, response)
