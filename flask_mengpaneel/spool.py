@@ -260,12 +260,11 @@ class Spool:
         :param opened: row of the batch, its messages, and what isn't sent of it.
         :return: the messages of each batch.
         """
-
         unpacked: dict[int, list[Row]] = {}
 
         for lot in _lots(opened, lambda one: len(one[1])):
-            failed: dict[int, list[Row]] = {}
-            unpacked |= self._write(functools.partial(self._replace, lot), failed)
+            replaced = self._write(functools.partial(self._replace, lot), None)
+            unpacked |= replaced or {}
 
         return unpacked
 

@@ -6,5 +6,8 @@ import re
 
 
 def case_id(value: object) -> str:
-    """What a value is, without where in memory it is."""
+    """What a value is, without where in memory it is, or in which order."""
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__}({sorted(value)})"
+
     return re.sub(r" at 0x\w+", "", ascii(value))
