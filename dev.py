@@ -37,21 +37,21 @@ PROGRAMS = {
     "redis-server": "redis-server",
 }
 
-# Much of it is waiting: two at a time take little more than half as long.
-PYTEST = "pytest -n 2 --dist worksteal"
+# Much of these tests is waiting: two at a time take little more than half as long.
+TWO_AT_A_TIME = "pytest -n 2 --dist worksteal"
 
 #: The steps of ``test``: name, environment, programs that must be there, command.
 STEPS = [
     ("lint", "dev", [], "ruff check"),
     ("format", "dev", [], "ruff format --check"),
     ("types", "dev", [], "mypy"),
-    ("unit tests", "dev", [], f"{PYTEST} --ignore=tests/browser"),
+    ("unit tests", "dev", [], f"{TWO_AT_A_TIME} --ignore=tests/browser"),
     (
         "oldest Flask",
         "oldest",
         [],
         # Without what takes long and has no part of Flask in it.
-        f"{PYTEST} --ignore=tests/browser "
+        f"{TWO_AT_A_TIME} --ignore=tests/browser "
         + " ".join(
             f"--ignore=tests/test_{name}.py"
             for name in (
@@ -75,7 +75,8 @@ STEPS = [
         "browser tests",
         "dev",
         ["node", "npm", "chromium"],
-        f"{PYTEST} tests/browser --ignore=tests/browser/test_firefox.py",
+        # One at a time: what is under way when a page is left depends on the moment.
+        "pytest tests/browser --ignore=tests/browser/test_firefox.py",
     ),
     (
         "Firefox tests",

@@ -162,4 +162,7 @@ def test_more_than_may_outlive_a_page_is_not_lost(
     due = [f"0-{number}" for number in range(80)]
     wait_until(lambda: len(arrived(site)) >= len(due), 20)
     assert sorted(arrived(site)) == sorted(due)
-    assert in_order(arrived(site))
+    # What leaves with the page may be overtaken by what the next one sends; Mixpanel
+    # sorts events by their time.
+    times = [site.api.named(event)["time"] for event in due]
+    assert times == sorted(set(times))
