@@ -216,7 +216,7 @@ class Spool:
                 connection, messages, self._me, reason, leased=leased, pause=pause
             )
 
-        return self._write(insert, [], patience, pays=False)
+        return self._write(insert, [], patience)
 
     def _insert(
         self,
@@ -360,11 +360,11 @@ class Spool:
             before it knows whether they were taken.
         """
 
-        for lot in _lots(rows, lambda row: 1):
+        for lot in _lots(rows):
             if not (held := self._write(functools.partial(self._renew, lot), None)):
                 return held
 
-        for lot in _lots(once, lambda row: 1):
+        for lot in _lots(once):
             if not self._write(functools.partial(self._mark, lot), False):
                 return None
 
@@ -386,7 +386,7 @@ class Spool:
 
     def settle(self, rows: c.Sequence[int], reason: str = "") -> None:
         """Remove rows: delivered, or dropped for that reason."""
-        for some in _lots(rows, lambda row: 1):
+        for some in _lots(rows):
             self._owed.append((some, reason))
             self._write(lambda connection: None, None)
 
@@ -523,15 +523,13 @@ class Spool:
         work: c.Callable[[sqlite3.Connection], T],
         failed: T,
         patience: float = PATIENCE,
-        *,
-        pays: bool = True,
     ) -> T:
         def transaction(connection: sqlite3.Connection) -> T:
             connection.execute("BEGIN IMMEDIATE")
 
             try:
-                # What is put in may be a request's, which has no time for the rest.
-                paid = len(self._owed) if pays else 0
+                # A request, which has little patience, has no time for this either.
+                paid = len(self._owed) if patience >= PATIENCE else 0
                 forwarded = self._pay(connection, paid)
                 done = work(connection)
                 connection.execute("COMMIT")
@@ -656,7 +654,9 @@ class Spool:
         self._complained = True
 
 
-def _lots(things: c.Sequence[S], rows: c.Callable[[S], int]) -> c.Iterator[list[S]]:
+def _lots(
+    things: c.Sequence[S], rows: c.Callable[[S], int] = lambda thing: 1
+) -> c.Iterator[list[S]]:
     """Divide what is to be written into lots of about `_MOST_AT_ONCE` rows."""
     lot: list[S] = []
     size = 0

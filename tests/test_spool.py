@@ -152,6 +152,16 @@ def test_what_is_not_held_as_a_whole_is_not_marked_as_sent(
     assert marked(path) == count - 1
 
 
+def test_who_is_in_a_hurry_writes_nothing_but_what_is_new(path: Path) -> None:
+    spool = Spool(path)
+    # As after a disk that took nothing when these were delivered.
+    spool._owed.append((spool.put(ids(3), "down", leased=True), ""))
+    spool.put(ids(1), "down", patience=0.1)
+    assert spool.summary().records == 4
+    spool.put(ids(1), "down")
+    assert (spool.summary().records, spool.summary().delivered) == (2, 3)
+
+
 def marked(path: Path) -> int:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         (found,) = connection.execute("SELECT total(sent) FROM messages").fetchone()
