@@ -701,7 +701,7 @@ class Delivery:
         return self.drop(plain, reason)
 
     def drop(self, batches: c.Iterable[Batch], reason: str) -> list[Dropped]:
-        """Count batches as dropped; what it returns is for :meth:`tell`."""
+        """Count batches as dropped, as with :meth:`keep`."""
         packed = [self.pack(batch) for batch in batches]
 
         for _, dropped in packed:

@@ -342,7 +342,10 @@ class ThreadTransport(Transport):
             if not self._in_trouble:
                 return False
 
-        self._delivery.tell(self._delivery.drop([batch], "the queue was full"))
+        with self._delivery.ledger.moving():
+            told = self._delivery.drop([batch], "the queue was full")
+
+        self._delivery.tell(told)
         return True
 
     def look(self) -> None:
