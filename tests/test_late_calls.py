@@ -14,9 +14,9 @@ from flask import (
     current_app,
     redirect,
     request_tearing_down,
-    session,
     stream_with_context,
 )
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.test import create_environ, run_wsgi_app
 
 from flask_mengpaneel import Manager, Mengpaneel
@@ -270,20 +270,33 @@ def test_what_a_discarded_page_has_taken_out_of_the_session_waits_again() -> Non
     assert site.events == []
 
 
-def test_a_session_that_cannot_be_saved_loses_no_call() -> None:
+class Unsaved(SecureCookieSessionInterface):
+    """A session that can't be saved the first time, as with a store that is down."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    def save_session(self, *args: t.Any) -> None:
+        self.failures += 1
+
+        if self.failures == 1:
+            raise ConnectionError("the store is down")
+
+        super().save_session(*args)
+
+
+@pytest.mark.parametrize("answer", [PAGE, redirect("/next")], ids=["page", "redirect"])
+def test_a_session_that_cannot_be_saved_loses_no_call(answer: t.Any) -> None:
     site = Discarding()
     site.fails = False
+    site.app.session_interface = Unsaved()
+    site.view("/", answer)
+    site.view("/next", PAGE)
 
-    def view() -> t.Any:
-        site.mengpaneel.track("View")
-        session["unserializable"] = object()
-        return redirect("/next")
-
-    site.app.add_url_rule("/", "/", view)
-    response = site.client.get("/")
-
-    assert response.status_code == 500
-    assert site.events == ["View"]
+    assert site.client.get("/").status_code == 500
+    assert site.events == ["View /"]
+    assert names(page_calls(site.client.get("/next"))) == ["track View /next"]
+    assert site.mengpaneel.ledger().recorded == 2
 
 
 # -- what is not the app's
