@@ -25,37 +25,68 @@ if t.TYPE_CHECKING:
 
 HTML = ("text/html", "application/xhtml+xml")
 
+#: Content types are looked at so far, since those that were seen are kept.
+_LONGEST_TYPE = 128
+
 _SCRIPT_SAFE = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
 
 # The elements whose content is text.
 # https://html.spec.whatwg.org/multipage/syntax.html#raw-text-elements
-_TEXTS = (b"title", b"script", b"style", b"noscript", b"template", b"textarea")
+_TEXTS = (b"title", b"style", b"noscript", b"template", b"textarea")
+
+# None of these patterns takes anything back that it has matched, so that it goes through
+# a page once, whatever is in it: `++` and `*+` are possessive.
+
+_COMMENT = rb"<!--(?:-?>|.*?(?:--!?>|\Z))"
 
 # Quotes hide a tag only where a value begins.
-_ATTRIBUTES = rb"""(?:[^>"'=]|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?|["'])*+"""
+_ATTRIBUTES = rb"""(?:[^>"'=]++|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?|["'])*+"""
+
+_CDATA = rb"<!\[CDATA\[.*?(?:\]\]>|\Z)"
+
+# In a comment of a script its end is text, if another beginning is before it.
+# https://html.spec.whatwg.org/multipage/parsing.html#script-data-escaped-state
+_SCRIPT = (
+    rb"(?:[^<]++"
+    rb"|<!--(?:-?>|(?:[^<-]++|-(?!->)|<script(?=[\s/>])"
+    rb"(?:[^<-]++|-(?!->)|<(?!/script[\s/>]))*+(?:</script)?|<(?!/script[\s/>]))*+)"
+    rb"|<(?!/script[\s/>]))*+"
+)
+
+_XML_SCRIPT = rb"(?:[^<]++|" + _COMMENT + rb"|" + _CDATA + rb"|<(?!/script[\s/>]))*+"
 
 
-def _tokens(text_element: bytes) -> re.Pattern[bytes]:
-    """What has to be told apart in a page; a tag may be in a comment or a text."""
+def _tokens(empty: bytes, script: bytes) -> re.Pattern[bytes]:
+    """What has to be told apart in a page; a tag may be in a comment or a text.
+
+    :param empty: what else may be after an element's attributes.
+    :param script: what is in a script.
+    """
+    texts = b"|".join((*_TEXTS, b"iframe", b"noframes", b"xmp"))
     return re.compile(
-        rb"<!--(?:-?>|.*?(?:--!?>|\Z))"
-        rb"|<!\[CDATA\[.*?(?:\]\]>|\Z)"
-        rb"|(?P<head></head\s*>)|(?P<body></body\s*>)|(?P<frameset><frameset[\s>])"
-        rb"|<(?P<name>" + b"|".join((*_TEXTS, b"iframe", b"noframes", b"xmp")) + rb")"
-        rb"(?=[\s/>])"
-        + _ATTRIBUTES
-        + text_element
-        + rb"|</?[a-z]"
-        + _ATTRIBUTES
-        + rb"(?:>|\Z)",
+        rb"|".join(
+            (
+                _COMMENT,
+                _CDATA,
+                # What a browser takes for a comment, too.
+                rb"<(?:[!?]|/(?![a-z]))[^>]*+",
+                rb"(?P<head></head(?=[\s/>])" + _ATTRIBUTES + rb">)",
+                rb"(?P<body></body(?=[\s/>])" + _ATTRIBUTES + rb">)",
+                rb"(?P<frameset><frameset[\s/>])",
+                rb"<script(?=[\s/>])" + _ATTRIBUTES + rb"(?:" + empty + rb">"
+                + script + rb"(?:</script|\Z))",
+                rb"<(?P<name>" + texts + rb")(?=[\s/>])" + _ATTRIBUTES + rb"(?:" + empty
+                + rb">.*?(?:</(?P=name)(?=[\s/>])|\Z))",
+                rb"</?[a-z]" + _ATTRIBUTES + rb"(?:>|\Z)",
+            )
+        ),
         re.IGNORECASE | re.DOTALL,
-    )
+    )  # fmt: skip
 
 
-_TO_ITS_END = rb">.*?(?:</(?P=name)(?=[\s/>])|\Z)"
-_HTML = _tokens(_TO_ITS_END)
+_HTML = _tokens(b"", _SCRIPT)
 # In XML an element may be empty.
-_XHTML = _tokens(rb"(?:(?<=/)>|" + _TO_ITS_END + rb")")
+_XHTML = _tokens(rb"(?<=/)>|", _XML_SCRIPT)
 
 
 #: Bytes of a page that are copied at once.
@@ -65,7 +96,9 @@ _LARGE = 262_144
 _LARGE_HEAD = 8192
 
 # It is where the body would be.
-_FRAMESET = re.compile(rb"\s*(?:<!--.*?-->\s*)*<frameset", re.I | re.DOTALL)
+_FRAMESET = re.compile(
+    rb"\s*+(?:" + _COMMENT + rb"\s*+)*+<frameset", re.IGNORECASE | re.DOTALL
+)
 
 
 def headers_of(response: Response) -> dict[str, str]:
@@ -79,9 +112,13 @@ def headers_of(response: Response) -> dict[str, str]:
     return headers
 
 
-@functools.lru_cache(maxsize=128)
 def is_html(content_type: str) -> bool:
     """Whether a response is HTML, and so perhaps a page."""
+    return _is_html(content_type[:_LONGEST_TYPE])
+
+
+@functools.lru_cache(maxsize=128)
+def _is_html(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() in HTML
 
 
