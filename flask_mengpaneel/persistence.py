@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import collections.abc as c
+import decimal
 import json
+import logging
+import re
 import time
 import typing as t
 from urllib.parse import quote, unquote
@@ -13,27 +16,38 @@ from werkzeug.http import http_date
 from .calls import Call, Json, dumps
 from .ids import hex_id
 from .origins import cookie_domain, initial_referrer, search_properties
-from .values import FORBIDDEN_IDS, plain
+from .values import fault_of, plain
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
 
     from .config import Config
 
+logger = logging.getLogger("flask_mengpaneel")
+
 # A browser refuses a cookie of more than 4 KB, and a larger one isn't the library's.
 # https://www.rfc-editor.org/rfc/rfc6265#section-6.1
 _MAX_COOKIE = 4096
-_MAX_ID = 255
+
+# nginx, Apache and gunicorn refuse a request with more in one header, so that whoever
+# has that many cookies can't visit the site any more.
+_MAX_COOKIES = 8000
+
+# Other cookies leave no room for less.
+_MIN_COOKIE = 1024
+
 _DEVICE = "$device:"
 
 # https://docs.mixpanel.com/reference/track-event#limits has 3 for what is in an event;
 # the library's own bookkeeping is one deeper.
 _MAX_DEPTH = 4
 
+_IDS = frozenset({"distinct_id", "$device_id", "$user_id"})
+
 # What the library keeps for itself and sends with no event (mixpanel-persistence.js).
-_RESERVED = frozenset(
-    "distinct_id $device_id $user_id __mps __mpso __mpus __mpa __mpap __mpr __mpu"
-    " $people_distinct_id __alias __timers".split()
+_RESERVED = _IDS.union(
+    "__mps __mpso __mpus __mpa __mpap __mpr __mpu $people_distinct_id __alias"
+    " __timers".split()
 )
 
 # What would make all events of a visitor the same one, or another project's.
@@ -150,19 +164,14 @@ NOBODY = Identity()
 
 
 def _id(value: t.Any) -> str | None:
+    if isinstance(value, float) and value.is_integer():
+        # As a browser writes it, with the fewest digits that tell it from others.
+        value = int(decimal.Decimal(repr(value)))
+
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value) if abs(value) < 2**63 else None
 
-    if (
-        not isinstance(value, str)
-        or not 0 < len(value) <= _MAX_ID
-        or not value.isprintable()
-        or not value.strip()
-        or value.lower() in FORBIDDEN_IDS
-    ):
-        return None
-
-    return value
+    return value if isinstance(value, str) and fault_of(value) is None else None
 
 
 class Persistence:
@@ -188,11 +197,7 @@ class Persistence:
         self._referrer = referrer
         self._successors = iter(successors)
         self.identity = identity
-        self.super_properties = {
-            name: value
-            for name, value in cookie.items()
-            if name not in _RESERVED and name not in _NEVER
-        }
+        self.super_properties = _super_properties(cookie)
         self.timers = _timers(cookie.get("__timers"))
 
     def make(self, call: Call, at: float) -> None:
@@ -225,13 +230,13 @@ class Persistence:
 
     def register(self, properties: dict[str, Json], *_options: object) -> None:
         """Add properties to every event."""
-        self.super_properties.update(properties)
+        self.super_properties.update(_super_properties(properties))
 
     def register_once(
         self, properties: dict[str, Json], default: Json = None, *_options: object
     ) -> None:
         """Add properties to every event, unless they have a value."""
-        for name, value in properties.items():
+        for name, value in _super_properties(properties).items():
             # "None" is the library's own word for "no value".
             if self.super_properties.get(name, "None") in ("None", default or "None"):
                 self.super_properties[name] = value
@@ -293,6 +298,15 @@ _REMEMBERED = frozenset(
 )
 
 
+def _super_properties(properties: c.Mapping[str, Json]) -> dict[str, Json]:
+    """Those that may go with every event."""
+    return {
+        name: value
+        for name, value in properties.items()
+        if name not in _RESERVED and name not in _NEVER
+    }
+
+
 def _timers(value: Json) -> dict[str, float]:
     if not isinstance(value, dict):
         return {}
@@ -312,8 +326,8 @@ def read(value: str) -> dict[str, Json]:
         return {}
 
     try:
-        cookie = json.loads(unquote(value, errors="strict"))
-    except (ValueError, RecursionError):
+        cookie = _parsed(unquote(value, errors="strict"))
+    except ValueError:
         return {}
 
     if not isinstance(cookie, dict):
@@ -325,7 +339,7 @@ def read(value: str) -> dict[str, Json]:
     except ValueError:
         kept = None
 
-    if kept is not None and _depth(kept) <= _MAX_DEPTH + 1:
+    if kept is not None and not _is_deeper(kept, _MAX_DEPTH + 1):
         return kept
 
     return {
@@ -333,6 +347,48 @@ def read(value: str) -> dict[str, Json]:
         for name, kept in ((plain(name), _sane(kept)) for name, kept in cookie.items())
         if kept is not _INSANE and isinstance(name, str)
     }
+
+
+def _integer(text: str) -> float:
+    """An integer as the browser that has written it reads it."""
+    return int(text) if len(text) < 16 else float(text)
+
+
+_decode = json.JSONDecoder(parse_int=_integer).decode
+
+
+def _parsed(text: str) -> t.Any:
+    try:
+        return _decode(text)
+    except RecursionError:
+        return _decode(_without_depths(text))
+
+
+# What tells how deep one is in a JSON text; brackets in a text don't.
+_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+
+
+def _without_depths(text: str) -> str:
+    """The same JSON with NaN, which nobody takes, for what is nested too deeply.
+
+    How deep Python reads depends on how deep the stack is already.
+    """
+    kept: list[str] = []
+    depth = since = 0
+
+    for match in _BRACKETS.finditer(text):
+        if match[0] in ("[", "{"):
+            depth += 1
+
+            if depth == _MAX_DEPTH + 2:
+                kept += text[since : match.start()], "NaN"
+        elif match[0] in ("]", "}"):
+            depth -= 1
+
+            if depth == _MAX_DEPTH + 1:
+                since = match.end()
+
+    return "".join(kept) + (text[since:] if depth < _MAX_DEPTH + 2 else "")
 
 
 # As JavaScript's `encodeURIComponent` does; the JSON is ASCII.
@@ -348,27 +404,86 @@ def _sane(value: t.Any) -> Json:
     except ValueError:
         return t.cast("Json", _INSANE)
 
-    return kept if _depth(kept) <= _MAX_DEPTH else t.cast("Json", _INSANE)
+    return t.cast("Json", _INSANE) if _is_deeper(kept, _MAX_DEPTH) else kept
 
 
-def _depth(value: t.Any) -> int:
+def _is_deeper(value: t.Any, most: int) -> bool:
+    """Whether more lists and dicts than that are in one another."""
     if isinstance(value, dict):
-        value = list(value.values())
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
 
-    if not isinstance(value, list):
-        return 0
-
-    return 1 + max(map(_depth, value), default=0)
+    return most == 0 or any(_is_deeper(item, most - 1) for item in value)
 
 
 def write(
     response: Response, request: Request, config: Config, cookie: dict[str, Json]
 ) -> None:
-    """Set the library's cookie as the library would have written it."""
-    value = dumps(cookie).translate(_ESCAPED)
+    """Set the library's cookie as the library would have written it.
 
-    if len(config.cookie_name) + len(value) < _MAX_COOKIE:
-        _set(response, request, config, config.cookie_name, value)
+    It always has the ids of the visitor. What there is no room for, the browser would
+    refuse together with all the rest: the largest properties are left out.
+    """
+    name = config.cookie_name
+    others = len(request.environ.get("HTTP_COOKIE", ""))
+    others -= len(request.cookies.get(name, ""))
+    room = min(_MAX_COOKIE, max(_MAX_COOKIES - others, _MIN_COOKIE)) - len(name) - 1
+    value = _written(cookie)
+
+    if len(value) > room:
+        value, left_out = _fitted(cookie, room)
+        logger.warning(
+            "The cookie of Mixpanel's library has no room for %d properties: %.200r",
+            len(left_out),
+            left_out[:10],
+        )
+
+    _set(response, request, config, name, value)
+
+
+def _written(cookie: c.Mapping[str, Json]) -> str:
+    return dumps(cookie).translate(_ESCAPED)
+
+
+def _fitted(cookie: dict[str, Json], room: int) -> tuple[str, list[str]]:
+    """As much of a cookie as there is room for, and what it goes without."""
+    clocks = cookie.get("__timers")
+    clocks = dict(clocks) if isinstance(clocks, dict) else {}
+    cookie = {**cookie, "__timers": clocks}
+    size = len(_written(cookie))
+    # What the library keeps for itself are calls that it has still to make. Without
+    # the ids that come last, what is sent is still this visitor's.
+    names = [name for name in cookie if name not in _RESERVED]
+    queues = [name for name in cookie if name in _RESERVED and name not in _IDS]
+    left_out = []
+
+    for held, name in (
+        *_largest([(cookie, name) for name in names] + [(clocks, e) for e in clocks]),
+        *_largest([(cookie, name) for name in queues if name != "__timers"]),
+        *((cookie, name) for name in ("$device_id", "$user_id") if name in cookie),
+    ):
+        if size <= room:
+            break
+
+        size -= _size(held, name)
+        del held[name]
+        left_out.append(name)
+
+    return _written(cookie), left_out
+
+
+_Item: t.TypeAlias = "tuple[dict[str, Json], str]"
+
+
+def _largest(items: list[_Item]) -> list[_Item]:
+    """The largest first, and of several that are as large the oldest."""
+    return sorted(items, key=lambda item: -_size(*item))
+
+
+def _size(held: dict[str, Json], name: str) -> int:
+    """How many bytes an item has in the cookie, with its comma."""
+    return len(_written({name: held[name]})) - len("%7B%7D") + len("%2C")
 
 
 def write_choice(

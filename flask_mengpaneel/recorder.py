@@ -6,12 +6,13 @@ import collections.abc as c
 import contextlib
 import datetime as dt
 import functools
+import numbers
 import re
 import typing as t
 from abc import ABC, abstractmethod
 
 from .calls import Stage
-from .values import FORBIDDEN_IDS, identifier, plain
+from .values import fault_of, identifier, plain
 
 if t.TYPE_CHECKING:
     from .manager import Manager
@@ -27,6 +28,9 @@ Id: t.TypeAlias = t.Any
 
 _NAME = re.compile(r"[A-Za-z_$][\w$]*")
 _INSERT_ID = re.compile(r"[A-Za-z0-9-]{1,36}")
+
+#: Properties of an event that say whose it is.
+_IDS = frozenset({"distinct_id", "$device_id", "$user_id"})
 
 
 class _Missing:
@@ -493,9 +497,10 @@ def _event(name: t.Any) -> str:
 
 def _person(value: Id) -> str:
     text = identifier(value, "the id of a person")
+    fault = fault_of(text)
 
-    if text.lower() in FORBIDDEN_IDS:
-        raise ValueError(f"Mixpanel doesn't take {text!r} for the id of a person")
+    if fault is not None:
+        raise ValueError(f"{text!r} can't be the id of a person: {fault}")
 
     # Refused by the browser library as well, whose prefix for visitors it is.
     if text.startswith("$device:"):
@@ -534,6 +539,11 @@ def _event_properties(value: t.Any) -> dict[str, t.Any]:
 
     if "time" in properties:
         properties["time"] = _moment(value["time"])
+
+    if not _IDS.isdisjoint(properties):
+        for name in _IDS.intersection(properties):
+            if _is_number(properties[name]):
+                properties[name] = identifier(value[name], name)
 
     if "$insert_id" in properties and not (
         isinstance(properties["$insert_id"], str)
@@ -582,17 +592,27 @@ def _lists(prop: str | Properties, values: Value) -> dict[str, t.Any]:
 
 
 def _amounts(prop: str | Properties, by: t.Any) -> dict[str, t.Any]:
-    pairs = _properties(prop) if isinstance(prop, c.Mapping) else _pairs(prop, by)
-    return {name: _number(value, f"{name!r}") for name, value in pairs.items()}
+    if not isinstance(prop, c.Mapping):
+        return {_text(prop, "a property name"): _number(by, f"{prop!r}")}
+
+    return _given({name: _number(one, f"{name!r}") for name, one in prop.items()})
 
 
 def _number(value: t.Any, what: str) -> float:
     number = plain(value)
 
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if isinstance(number, str) and isinstance(value, numbers.Number):
+        # An id is a text when it is that large; an amount has a size.
+        number = float(number)
+
+    if not _is_number(number):
         raise TypeError(f"{what} must be a number, not {value!r}")
 
-    return number
+    return t.cast(float, number)
+
+
+def _is_number(value: t.Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _names(value: t.Any) -> list[str]:

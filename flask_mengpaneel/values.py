@@ -12,8 +12,10 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import itertools
 import math
 import numbers
+import re
 import typing as t
 import uuid
 
@@ -29,64 +31,160 @@ FORBIDDEN_IDS = frozenset(
 )
 
 
+#: Beyond it two integers are the same number in a browser:
+#: https://tc39.es/ecma262/#sec-number.max_safe_integer
+_MAX_INTEGER = 2**53 - 1
+
+#: What has more bits is infinite in a browser.
+_MAX_BITS = 1024
+
+#: As many lists and dicts may be in one another. Mixpanel shows three, and what is
+#: read and written with the calls, sessions too, needs some frames for each.
+_MAX_DEPTH = 32
+
+#: No record that Mixpanel takes has room for more:
+#: https://docs.mixpanel.com/reference/track-event#limits
+_MAX_ITEMS = 500_000
+
+_TOO_MANY = f"a value has more than {_MAX_ITEMS} values in it"
+
+#: A list or dict, and where in it is a value that isn't plain yet, how deep in all.
+_Todo: t.TypeAlias = "list[tuple[t.Any, t.Any, int]]"
+
+#: Mixpanel cuts what is longer, counted as JavaScript does:
+#: https://docs.mixpanel.com/reference/track-event#limits
+_MAX_ID = 255
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
 def plain(value: t.Any) -> Json:
     """Turn a value into what JSON knows: ``None``, bool, number, text, list, dict.
 
+    An integer that a browser would round becomes a text, with all its digits.
+
     :raises TypeError: the value is of a kind that can't be sent.
-    :raises ValueError: the value is NaN or infinite, or contains itself.
+    :raises ValueError: the value is NaN, infinite or too large, or contains itself.
     """
-    try:
-        return _plain(value)
-    except RecursionError:
-        raise ValueError("a value is nested too deeply, or contains itself") from None
+    todo: _Todo = []
+    result = _plain(value, todo, 0)
+
+    if todo:
+        _plain_inside(todo)
+
+    return result
 
 
-def _plain(value: t.Any) -> Json:
+def _plain_inside(todo: _Todo) -> None:
+    """Make plain what is inside of lists and dicts.
+
+    Step by step and not by recursion: how deep a value may be must not depend on how
+    deep its call is.
+    """
+    left = _MAX_ITEMS
+
+    while todo:
+        place, key, depth = todo.pop()
+
+        if key is _SORT:
+            # In an order of its own, so that the same set is the same list everywhere.
+            place.sort(key=repr)
+            continue
+
+        item = place[key] = _plain(place[key], todo, depth)
+
+        if type(item) is dict or type(item) is list:
+            left -= len(item)
+
+            if depth > _MAX_DEPTH:
+                raise ValueError("a value is nested too deeply, or contains itself")
+
+            if left < 0:
+                raise ValueError(_TOO_MANY)
+
+
+#: In place of a key: the list is to be sorted when all in it is plain.
+_SORT = object()
+
+
+def _plain(value: t.Any, todo: _Todo, depth: int) -> Json:
+    """Make a value plain, but what is in it only where that takes no more steps.
+
+    :param todo: gets the rest.
+    """
     # The exact types first: they are nearly all there is, and this is on the way
     # of every call.
     kind = type(value)
 
-    if kind is str:
-        return value if value.isascii() else _text(value)
-
-    if kind is bool or kind is int or value is None:
-        return t.cast("Json", value)
-
-    if kind is float:
-        return _finite(value)
-
     if kind is dict:
         # One loop for nearly all the properties there are: what it settles itself
         # costs no call.
-        items: dict[str, Json] = {}
+        items: dict[str, t.Any] = {}
 
         for key, item in value.items():
             if type(key) is not str or not key.isascii():
                 key = _key(key)
 
+            items[key] = item
             kind = type(item)
 
             if not (
-                kind is int
+                (kind is str and item.isascii())
+                or (kind is int and -_MAX_INTEGER <= item <= _MAX_INTEGER)
                 or kind is bool
-                or (kind is str and item.isascii())
-                or (kind is float and math.isfinite(item))
+                or item is None
+                or (kind is float and item and math.isfinite(item))
             ):
-                item = _plain(item)
-
-            items[key] = item
+                todo.append((items, key, depth + 1))
 
         return items
 
     if kind is list or kind is tuple:
-        return [_plain(item) for item in value]
+        return _list(value, todo, depth)
 
-    return _converted(value)
+    if kind is str:
+        return value if value.isascii() else _text(value)
+
+    if kind is bool or value is None:
+        return t.cast("Json", value)
+
+    if kind is int:
+        return _whole(value)
+
+    if kind is float:
+        return _finite(value)
+
+    return _converted(value, todo, depth)
 
 
-def _converted(value: t.Any) -> Json:
+def _list(values: c.Iterable[t.Any], todo: _Todo, depth: int) -> list[t.Any]:
+    items = _few(values)
+
+    for place, item in enumerate(items):
+        kind = type(item)
+
+        if not (
+            (kind is str and item.isascii())
+            or (kind is int and -_MAX_INTEGER <= item <= _MAX_INTEGER)
+        ):
+            todo.append((items, place, depth + 1))
+
+    return items
+
+
+def _few(values: c.Iterable[t.Any]) -> list[t.Any]:
+    """A list of values, which may be of a kind that never ends."""
+    items = list(itertools.islice(values, _MAX_ITEMS + 1))
+
+    if len(items) > _MAX_ITEMS:
+        raise ValueError(_TOO_MANY)
+
+    return items
+
+
+def _converted(value: t.Any, todo: _Todo, depth: int) -> Json:
     if isinstance(value, enum.Enum):
-        return _plain(value.value)
+        return _plain(value.value, todo, depth)
 
     if isinstance(value, str):
         # Also a proxy of a text is an instance of one.
@@ -102,35 +200,37 @@ def _converted(value: t.Any) -> Json:
     if isinstance(value, dt.date):
         return value.isoformat()
 
-    if isinstance(value, decimal.Decimal):
-        return _finite(float(value))
-
     if isinstance(value, uuid.UUID):
         return str(value)
 
     if isinstance(value, numbers.Integral):
-        return int(value)
+        return _whole(int(value))
 
-    if isinstance(value, numbers.Real):
-        return _finite(float(value))
+    if isinstance(value, decimal.Decimal) and _is_whole(value):
+        return _whole(int(value))
+
+    if isinstance(value, decimal.Decimal | numbers.Real):
+        return _finite(value)
 
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: _plain(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-        }
+        fields = dataclasses.fields(value)
+        return _plain(
+            {field.name: getattr(value, field.name) for field in fields}, todo, depth
+        )
 
     if isinstance(value, c.Mapping):
-        return {_key(key): _plain(item) for key, item in value.items()}
+        return _plain(dict(_few(value.items())), todo, depth)
 
     if isinstance(value, c.Set):
-        # In an order of its own, so that the same set is the same list everywhere.
-        return sorted((_plain(item) for item in value), key=repr)
+        items = _few(value)
+        todo.append((items, _SORT, depth))
+        todo += [(items, place, depth + 1) for place in range(len(items))]
+        return items
 
     if isinstance(value, c.Sequence | c.ValuesView) and not isinstance(
         value, bytes | bytearray | memoryview
     ):
-        return [_plain(item) for item in value]
+        return _list(value, todo, depth)
 
     # Markup, and the proxies that stand for a text not yet translated.
     if hasattr(value, "__html__") or hasattr(value, "casefold"):
@@ -150,16 +250,40 @@ def _name(value: object) -> str:
     return f"a value of type '{where}{name}'"
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError(f"{value!r} can't be sent to Mixpanel: it isn't a number")
+def _whole(value: int) -> int | str:
+    if -_MAX_INTEGER <= value <= _MAX_INTEGER:
+        return value
 
-    return float(value)
+    if value.bit_length() > _MAX_BITS:
+        raise ValueError(
+            f"an integer of {value.bit_length()} bits can't be sent to Mixpanel: it is"
+            " too large for a number"
+        )
+
+    return str(value)
+
+
+def _is_whole(value: decimal.Decimal) -> bool:
+    """Whether it is an integer as some databases give them, and not too large."""
+    return value.adjusted() < _MAX_BITS and value.as_tuple().exponent == 0
+
+
+def _finite(value: t.Any) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+
+    if not math.isfinite(number):
+        raise ValueError(f"{number!r} can't be sent to Mixpanel: it isn't a number")
+
+    # Without the sign of a zero, which browsers don't write.
+    return number + 0.0
 
 
 def _key(key: object) -> str:
     if isinstance(key, str | enum.Enum):
-        key = _plain(key)
+        key = plain(key)
 
     return _text(str(key))
 
@@ -183,8 +307,11 @@ def identifier(value: t.Any, what: str) -> str:
     :raises TypeError: the value is not an id: ``None``, a bool, a list.
     :raises ValueError: the id is empty.
     """
-    # As some databases give them; a float would write 42 as 42.0.
-    text = str(value) if isinstance(value, decimal.Decimal) else plain(value)
+    text = plain(value)
+
+    if isinstance(value, decimal.Decimal):
+        # As some databases give them; a float would write 42 as 42.0.
+        text = str(value)
 
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise TypeError(f"{what} must be a text or a number, not {value!r}")
@@ -193,3 +320,25 @@ def identifier(value: t.Any, what: str) -> str:
         raise ValueError(f"{what} is empty")
 
     return str(text)
+
+
+def fault_of(id: str) -> str | None:
+    """What is wrong with the id of a person; ``None`` if it is one.
+
+    The same wherever it is from: what is recorded has to be believed when the browser
+    says it again.
+    """
+    if not id.strip():
+        return "it is empty"
+
+    if len(id) > _MAX_ID // 2 and len(id.encode("utf-16-le", "replace")) > 2 * _MAX_ID:
+        return f"it has more than {_MAX_ID} characters"
+
+    # Much that isn't printable is a part of names: joiners, marks, spaces.
+    if not id.isprintable() and _CONTROL.search(id):
+        return "it has control characters in it"
+
+    if id.lower() in FORBIDDEN_IDS:
+        return "Mixpanel doesn't take it"
+
+    return None

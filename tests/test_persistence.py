@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import json
 import typing as t
 from email.utils import parsedate_to_datetime
@@ -16,6 +17,7 @@ from flask_mengpaneel import persistence
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.config import Config
 from flask_mengpaneel.persistence import Identity, Persistence
+from flask_mengpaneel.values import plain
 
 # As the library writes it after `identify("user-1")`, made shorter.
 REAL = (
@@ -24,6 +26,7 @@ REAL = (
     "source%22%3A%22news%22%2C%22%24initial_referrer%22%3A%22%24direct%22%2C%22%24user"
     "_id%22%3A%22user-1%22%7D"
 )
+NAME = "mp_token_mixpanel"
 DEVICE = "b6beb46a-0714-453f-a48c-2799ae4f12c6"
 
 
@@ -58,7 +61,7 @@ def test_the_library_s_cookie_is_read() -> None:
         quote('{"a": Infinity}'),
         quote("{" * 5_000),
         quote("[" * 8_000),
-        quote('{"a": 1' + "0" * 5_000 + "}"),
+        quote('{"a": 1' + "0" * 9_000 + "}"),
         quote(json.dumps({"a": "x" * 10_000})),
         "\udcff\udcfe",
         "\0",
@@ -67,6 +70,56 @@ def test_the_library_s_cookie_is_read() -> None:
 )
 def test_what_is_no_cookie_of_the_library_is_empty(value: str) -> None:
     assert persistence.read(value) == {}
+
+
+def at_depth(depth: int, use: t.Callable[[], t.Any]) -> t.Any:
+    return use() if depth == 0 else at_depth(depth - 1, use)
+
+
+DEEP = {
+    "lists": "[" * 500 + "]" * 500,
+    "dicts": '{"a":' * 500 + "1" + "}" * 500,
+    "wide": "[1," * 500 + "[],[]" + ",2]" * 500,
+    "texts": '["}]\\"[{",' * 150 + "1" + "]" * 150,
+    "just too deep": "[" * 5 + "]" * 5,
+}
+
+
+@pytest.mark.parametrize("stack", [0, 300, 600, 900])
+@pytest.mark.parametrize("deep", DEEP.values(), ids=list(DEEP))
+def test_what_is_nested_deeply_costs_nobody_the_ids(deep: str, stack: int) -> None:
+    text = f'{{"distinct_id":"ann","deep":{deep},"$user_id":"ann","a":{{"b":[1]}}}}'
+    stack -= min(stack, len(inspect.stack()))
+    cookie = at_depth(stack, lambda: persistence.read(quote(text)))
+
+    assert cookie == {"distinct_id": "ann", "$user_id": "ann", "a": {"b": [1]}}
+
+
+def test_a_cookie_that_never_comes_back_from_the_depth_is_none() -> None:
+    text = '{"distinct_id":"ann","deep":' + "[" * 3_000
+
+    assert persistence.read(quote(text)) == {}
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("1524831183200260000", 1524831183200260096.0),
+        ("-1524831183200260097", -1524831183200260096.0),
+        ("9007199254740991", 9007199254740991.0),
+        ("1700000000000", 1700000000000),
+    ],
+)
+def test_a_number_of_the_cookie_is_the_browser_s(written: str, expected: float) -> None:
+    cookie = persistence.read(quote(f'{{"a":{written},"b":[{written}]}}'))
+
+    assert cookie == {"a": expected, "b": [expected]}
+
+
+def test_a_number_that_no_browser_has_costs_only_itself() -> None:
+    text = '{"a":1' + "0" * 5_000 + ',"b":-1' + "0" * 400 + ',"distinct_id":"ann"}'
+
+    assert persistence.read(quote(text)) == {"distinct_id": "ann"}
 
 
 @given(st.text() | st.binary().map(lambda value: quote(value)))
@@ -111,6 +164,18 @@ def test_forged_ids_are_texts_of_sane_size_or_nothing(cookie: dict[str, t.Any]) 
         ),
         # `identify(42)` of a page keeps the number.
         ({"distinct_id": 42, "$user_id": 42}, Identity(None, "42")),
+        # Of 1524831183200260097, which it has rounded.
+        (
+            persistence.read(quote('{"distinct_id":1524831183200260000}')),
+            Identity(None, None, "1524831183200260000"),
+        ),
+        ({"distinct_id": "x" * 255}, Identity(None, None, "x" * 255)),
+        ({"distinct_id": "😀" * 127}, Identity(None, None, "😀" * 127)),
+        ({"distinct_id": "😀" * 128}, Identity()),
+        ({"$user_id": "👩\u200d💻"}, Identity(None, "👩\u200d💻")),
+        ({"$user_id": "a\xa0b\u3000c\u200f"}, Identity(None, "a\xa0b\u3000c\u200f")),
+        ({"$user_id": "\u3000"}, Identity()),
+        ({"$user_id": "a\x85b"}, Identity()),
         # After `alias("ann")` the old id stays.
         (
             {"distinct_id": "$device:d1", "$device_id": "d1", "$user_id": "ann"},
@@ -129,7 +194,7 @@ def test_forged_ids_are_texts_of_sane_size_or_nothing(cookie: dict[str, t.Any]) 
         ({"distinct_id": "$device:"}, Identity()),
         ({"distinct_id": "Anonymous", "$user_id": "null"}, Identity()),
     ],
-    ids=range(16),
+    ids=range(24),
 )
 def test_ids_are_read_from_the_cookie(
     cookie: dict[str, t.Any], identity: Identity
@@ -232,12 +297,18 @@ def test_remembering_changes_nothing_of_what_was_read() -> None:
 
 
 def written(
-    cookie: dict[str, t.Any], host: str = "shop.example.com", **options: t.Any
+    cookie: dict[str, t.Any],
+    host: str = "shop.example.com",
+    cookies: str | None = None,
+    **options: t.Any,
 ) -> t.Any:
     config = Config(token="token", client_config=options)
     response = Response()
 
-    with Flask("shop").test_request_context(base_url=f"https://{host}/"):
+    headers = {} if cookies is None else {"Cookie": cookies}
+    url = f"https://{host}/"
+
+    with Flask("shop").test_request_context(base_url=url, headers=headers):
         persistence.write(
             response,
             request._get_current_object(),  # type: ignore[attr-defined]
@@ -246,7 +317,7 @@ def written(
         )
 
     header = response.headers.get("Set-Cookie")
-    return SimpleCookie(header)["mp_token_mixpanel"] if header else None
+    return SimpleCookie(header)[NAME] if header else None
 
 
 def test_the_cookie_is_written_as_the_library_would() -> None:
@@ -288,21 +359,97 @@ def test_odd_options_break_nothing(days: t.Any) -> None:
     assert written({"a": 1}, cookie_expiration=days) is not None
 
 
-def test_a_cookie_that_a_browser_would_refuse_is_not_written() -> None:
-    assert written({"a": "x" * 4_200}) is None
-    assert written({"a": "ä" * 900}) is None
+IDS = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
+
+
+def test_a_cookie_with_room_for_all_has_all() -> None:
+    full = {**IDS, "a": "x" * 3_900}
+
+    assert persistence.read(written(full).value) == full
+
+
+@pytest.mark.parametrize(
+    ("more", "left_out"),
+    [
+        ({"a": "x" * 4_200, "b": 1}, {"a"}),
+        ({"b": 1, "a": "ä" * 900}, {"a"}),
+        ({"b": 1, "a": "x" * 3_000, "c": "x" * 2_000}, {"a"}),
+        ({"b": 1, "a": "x" * 5_000, "c": "x" * 4_200}, {"a", "c"}),
+        # Of those that are as large, the oldest.
+        ({"c": "x" * 1_500, "d": "x" * 1_500, "a": "x" * 1_500}, {"c"}),
+        # Calls that the library has still to make are the last to go.
+        ({"a": "x" * 500, "__mpap": [{"b": "x" * 3_600}]}, {"a"}),
+        ({"a": "x" * 500, "__mpap": [{"b": "x" * 4_400}]}, {"a", "__mpap"}),
+        ({"x" * 4_200: 1, "b": 1}, {"x" * 4_200}),
+    ],
+    ids=range(8),
+)
+def test_what_there_is_no_room_for_is_left_out_and_never_the_ids(
+    more: dict[str, t.Any], left_out: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    morsel = written({**IDS, **more})
+    cookie = persistence.read(morsel.value)
+
+    assert len(NAME) + 1 + len(morsel.value) <= 4096
+    assert {**IDS, **more}.items() >= {
+        name: value for name, value in cookie.items() if name != "__timers"
+    }.items()
+    assert more.keys() - cookie.keys() == left_out
+    assert Identity.from_cookie(cookie) == Identity("d1", "ann")
+    assert f"no room for {len(left_out)} properties" in caplog.text
+
+
+@pytest.mark.parametrize("count", [200, 100_000])
+def test_of_many_properties_as_many_are_kept_as_there_is_room_for(count: int) -> None:
+    more = {f"name{number:06}": "ä" for number in range(count)}
+    morsel = written({**IDS, **more})
+    cookie = persistence.read(morsel.value)
+
+    assert IDS.items() <= cookie.items()
+    assert f"name{count - 1:06}" in cookie
+    assert 4_000 < len(NAME) + 1 + len(morsel.value) <= 4096
+
+
+def test_of_many_clocks_the_latest_are_kept() -> None:
+    clocks = {f"Event {number:03}": 1_700_000_000_000 + number for number in range(200)}
+    morsel = written({**IDS, "Plan": "pro", "__timers": clocks})
+    cookie = persistence.read(morsel.value)
+    kept = list(cookie["__timers"])  # type: ignore[arg-type]
+
+    assert IDS.items() <= cookie.items()
+    assert cookie["Plan"] == "pro"
+    assert kept == list(clocks)[-len(kept) :]
+    assert len(kept) > 20
+
+
+@pytest.mark.parametrize("id", ["x" * 255, "ä" * 255, "漢" * 255, "😀" * 127])
+def test_an_id_of_any_size_fits(id: str) -> None:
+    cookie = Persistence({"a": "x" * 3_000}, Identity("d1", id)).to_cookie()
+    morsel = written(cookie)
+
+    assert len(NAME) + 1 + len(morsel.value) <= 4096
+    read = Identity.from_cookie(persistence.read(morsel.value))
+    assert read.distinct_id == id
+
+
+@pytest.mark.parametrize("others", [0, 3_000, 5_000, 7_000, 20_000])
+def test_all_cookies_of_a_visitor_stay_small_enough_for_servers(others: int) -> None:
+    header = f"other={'x' * others}; {NAME}={REAL}"
+    morsel = written({**IDS, "a": "x" * 900, "b": "x" * 2_500}, cookies=header)
+    size = len(morsel.value)
+
+    assert IDS.items() <= persistence.read(morsel.value).items()
+    assert others + size < 8_100 or size < 1_100
+    assert size > min(1_000, 7_000 - others)
 
 
 @given(st.dictionaries(st.text(max_size=5), values.filter(lambda v: v == v)))
 def test_what_is_written_is_read_again(cookie: dict[str, t.Any]) -> None:
     try:
-        text = json.dumps(cookie, allow_nan=False)
+        text = json.dumps(plain(cookie), allow_nan=False)
         text.encode("utf-8")
         json.dumps(cookie, ensure_ascii=False).encode("utf-8")
     except ValueError:
         return
 
-    morsel = written(cookie)
-
-    if morsel is not None:
-        assert persistence.read(morsel.value) == json.loads(text)
+    assert persistence.read(written(json.loads(text)).value) == json.loads(text)

@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import collections.abc as c
 import datetime as dt
+import decimal
+import json
 import logging
 import time
 import typing as t
 import uuid
+from urllib.parse import quote
 
 import pytest
 from flask import Flask
 
 from conftest import CreateApp
-from flask_mengpaneel import Manager, Mengpaneel
+from flask_mengpaneel import Manager, Mengpaneel, persistence
 from flask_mengpaneel.calls import Call
+from flask_mengpaneel.persistence import Identity
 from flask_mengpaneel.recorder import Group, People, Recorder
 from flask_mengpaneel.testing import RecordingTransport
 from flask_mengpaneel.values import FORBIDDEN_IDS
@@ -489,3 +493,113 @@ def test_part_of_a_group_may_be_kept_and_used_again(
         [{"Seats": 1}],
         [{"Seats": 2}],
     ]
+
+
+# -- ids and numbers of any kind
+
+
+IDS = [
+    "👩\u200d💻",
+    "a\xa0b",
+    "Müller\u3000Ann",
+    "e\u0301",
+    "שלום\u200f",
+    "a\u2028b",
+    "😀" * 127,
+    "x" * 255,
+    "漢" * 255,
+    " ann ",
+]
+
+
+@pytest.mark.parametrize("id", IDS, ids=ascii)
+def test_an_id_of_any_characters_is_one_everywhere(
+    app: Flask, mengpaneel: Mengpaneel, id: str
+) -> None:
+    with app.test_request_context():
+        mengpaneel.identify(id)
+
+    cookie = persistence.Persistence({}, Identity("d1", id)).to_cookie()
+    assert Identity.from_cookie(persistence.read(quote(json.dumps(cookie)))) in (
+        Identity("d1", id),
+        # Such a cookie is too large for the browser.
+        Identity(),
+    )
+    assert Identity.from_cookie(cookie) == Identity("d1", id)
+    assert Identity.from_json(Identity("d1", id).to_json()) == Identity("d1", id)
+
+
+@pytest.mark.parametrize(
+    "id",
+    ["a\nb", "a\0", "\x7f", "a\x85b", "x" * 256, "😀" * 128, "Anonymous", "\u3000"],
+    ids=ascii,
+)
+def test_an_id_that_is_believed_nowhere_is_refused(
+    app: Flask, mengpaneel: Mengpaneel, id: str
+) -> None:
+    with app.test_request_context():
+        for method in (mengpaneel.identify, mengpaneel.alias):
+            with pytest.raises(ValueError):
+                method(id)
+
+    assert Identity.from_cookie({"distinct_id": id, "$user_id": id}) == Identity()
+
+
+@pytest.mark.parametrize("amount", [2**60, -(2**60), decimal.Decimal(2**60)])
+def test_an_amount_is_a_number_however_large(
+    record: c.Callable[[Make], list[Call]], amount: t.Any
+) -> None:
+    expected = Call([["people", "increment"], [{"Points": float(amount)}]])
+
+    assert record(lambda m: m.people.increment("Points", amount)) == [expected]
+    assert record(lambda m: m.people.increment({"Points": amount})) == [expected]
+    assert record(lambda m: m.people.track_charge(amount)) == [
+        Call([["people", "track_charge"], [float(amount), {}]])
+    ]
+
+
+@pytest.mark.parametrize("amount", ["5", "1" + "0" * 20, True, None, [1]])
+def test_what_is_no_amount_is_refused(
+    app: Flask, mengpaneel: Mengpaneel, amount: t.Any
+) -> None:
+    with app.test_request_context():
+        with pytest.raises(TypeError, match="must be a number"):
+            mengpaneel.people.increment("Points", amount)
+
+        with pytest.raises(TypeError, match="must be a number"):
+            mengpaneel.people.increment({"Points": amount})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"distinct_id": 42}, {"distinct_id": "42"}),
+        ({"$user_id": 10**20}, {"$user_id": "1" + "0" * 20}),
+        ({"distinct_id": decimal.Decimal(42)}, {"distinct_id": "42"}),
+        ({"distinct_id": ID}, {"distinct_id": str(ID)}),
+        ({"distinct_id": None}, {"distinct_id": None}),
+        ({"$insert_id": ID}, {"$insert_id": str(ID)}),
+        ({"time": decimal.Decimal("1.5")}, {"time": 1.5}),
+        ({"time": 2**60}, {"time": float(2**60)}),
+    ],
+    ids=range(8),
+)
+def test_ids_and_times_of_an_event_may_be_of_any_kind(
+    record: c.Callable[[Make], list[Call]],
+    given: dict[str, t.Any],
+    expected: dict[str, t.Any],
+) -> None:
+    (call,) = record(lambda m: m.track("A", given))
+    assert call.properties | expected == call.properties
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"time": True}, {"time": "now"}, {"time": float("nan")}, {"$insert_id": 5}],
+    ids=range(4),
+)
+def test_ids_and_times_that_are_none_are_refused(
+    app: Flask, mengpaneel: Mengpaneel, given: dict[str, t.Any]
+) -> None:
+    with app.test_request_context(), pytest.raises((TypeError, ValueError)):
+        mengpaneel.track("A", given)
