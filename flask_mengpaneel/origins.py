@@ -14,7 +14,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 #: What is longer is cut off before it is looked at. No server takes longer URLs.
-_LONGEST_URL = 8192
+LONGEST_URL = 8192
 
 #: A property is cut off here by the library, which counts as JavaScript does.
 _LONGEST_VALUE = 255
@@ -205,7 +205,7 @@ def _parts(url: str) -> tuple[str, str, str, str]:
 
 def _clean(text: str | None) -> str:
     """Cut what is too long, and replace the halves of characters that no JSON takes."""
-    text = (text or "")[:_LONGEST_URL]
+    text = (text or "")[:LONGEST_URL]
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -18,7 +18,7 @@ from .devices import describe, is_bot
 from .ids import hex_id
 from .origins import page_properties, pageview_properties
 from .persistence import CHANGING, Identity, Persistence
-from .visitor import is_whole, joined
+from .visitor import address, is_whole, joined
 
 if t.TYPE_CHECKING:
     from .config import Config
@@ -212,6 +212,8 @@ class _Translation:
             batch.referrer if is_whole(batch.url) else None,
             batch.successors,
         )
+        # Another version may have put it into the spool as it was.
+        self._ip = address(batch.ip)
         self._origin = _origin(batch)
         #: What every event has, until a call changes it.
         self._common: dict[str, Json] | None = None
@@ -290,6 +292,12 @@ class _Translation:
             **persistence.super_properties,
             **persistence.identity.properties,
         }
+
+        if self._ip:
+            # Mixpanel has it from the request that a browser makes, whatever the
+            # browser says in the properties that it keeps.
+            self._common["ip"] = self._ip
+
         return started
 
     def track(
@@ -434,8 +442,8 @@ class _Translation:
         meta = {**self._persistence.identity.properties, "$time": self._batch.at}
         del meta["distinct_id"]
 
-        if self._batch.ip:
-            meta["$ip"] = self._batch.ip
+        if self._ip:
+            meta["$ip"] = self._ip
 
         return meta
 
@@ -484,9 +492,6 @@ def _origin(batch: Batch) -> dict[str, Json]:
 
     if batch.url:
         origin.update(page_properties(joined(batch.url), batch.referrer))
-
-    if batch.ip:
-        origin["ip"] = batch.ip
 
     return origin
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from . import persistence
 from .calls import Call, Json
+from .origins import LONGEST_URL
 from .persistence import NOBODY, Identity, Persistence
 
 if t.TYPE_CHECKING:
@@ -31,6 +32,9 @@ PAGES = frozenset({"document", "iframe", "frame", "embed", "object", "fencedfram
 
 # The last three are Turbo's and those of older browsers.
 _PREFETCH = ("HTTP_SEC_PURPOSE", "HTTP_X_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
+
+#: In a list of addresses, the first is within that.
+_LONGEST_ADDRESS = 128
 
 _URL = (
     "wsgi.url_scheme",
@@ -163,12 +167,8 @@ class Visitor:
 
         Behind a proxy it is right when the app uses Werkzeug's ``ProxyFix``.
         """
-        address: str | None = self._environ.get("REMOTE_ADDR")
-
-        if not address or not self._config.anonymize_ip:
-            return address
-
-        return _shortened(address)
+        found = address(self._environ.get("REMOTE_ADDR"))
+        return _shortened(found) if found and self._config.anonymize_ip else found
 
     @property
     def page(self) -> tuple[list[str], str]:
@@ -177,10 +177,10 @@ class Visitor:
         See :func:`joined`. On a fetch the page is what the browser calls the referrer,
         and who referred to that isn't known.
         """
-        referrer = self._environ.get("HTTP_REFERER", "")
+        referrer = self._environ.get("HTTP_REFERER", "")[:LONGEST_URL]
 
         if self._environ and self.is_browser and self.is_page_view:
-            url = [self._environ.get(name, "") for name in _URL]
+            url = [self._environ.get(name, "")[:LONGEST_URL] for name in _URL]
             # HTTP/1.0 has no host.
             url[1] = url[1] or self._environ["SERVER_NAME"]
             return url, referrer
@@ -395,14 +395,34 @@ def joined(url: c.Sequence[str]) -> str:
     return f"{scheme}://{host}{path}{'?' if query else ''}{query}"
 
 
-def _shortened(address: str) -> str | None:
+def address(text: object) -> str | None:
+    """The IP address in what is said of where a client is, as it is usually written.
+
+    Servers and proxies add ports, brackets and zones, or a list of those that the
+    request came through, the client first. ``None`` where there is no address.
+    """
+    return _address(text[:_LONGEST_ADDRESS]) if isinstance(text, str) else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _address(text: str) -> str | None:
+    text = text.partition(",")[0].strip(' \t"')
+
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
 
     # What an IPv6 socket says of an IPv4 client: ::ffff:192.0.2.7.
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-    prefix = 24 if parsed.version == 4 else 48
-    network = ipaddress.ip_network((parsed, prefix), strict=False)
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def _shortened(address: str) -> str:
+    prefix = 48 if ":" in address else 24
+    network = ipaddress.ip_network((address, prefix), strict=False)
     return str(network.network_address)

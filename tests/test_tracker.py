@@ -61,10 +61,14 @@ def translate(
     return [json.loads(message.json) for message in messages], dropped
 
 
-def messages_of(*calls: Call, **fields: t.Any) -> list[Message]:
-    messages, dropped = Tracker(Config(token="token")).messages(batch(*calls, **fields))
+def messages_of_batch(one: Batch) -> list[Message]:
+    messages, dropped = Tracker(Config(token="token")).messages(one)
     assert dropped == {}
     return messages
+
+
+def messages_of(*calls: Call, **fields: t.Any) -> list[Message]:
+    return messages_of_batch(batch(*calls, **fields))
 
 
 # -- batches
@@ -164,6 +168,77 @@ def test_what_the_call_says_wins_over_everything() -> None:
     ((event,), _) = translate(one)
 
     assert {name: event["properties"][name] for name in own} == own
+
+
+def test_the_address_is_that_of_the_request_whatever_the_cookie_says() -> None:
+    cookie: dict[str, t.Any] = {"ip": "192.0.2.9", "$browser": "Mine", "mp_lib": "mine"}
+    one = batch(track(), cookie=cookie, ip="192.0.2.1", user_agent=CHROME)
+    ((event,), _) = translate(one)
+    assert event["properties"]["ip"] == "192.0.2.1"
+    # As the browser library has it: what is kept wins over what it finds out itself.
+    assert event["properties"]["$browser"] == "Mine"
+    assert event["properties"]["mp_lib"] == "mine"
+
+    one = batch(track(ip="192.0.2.8"), cookie=cookie, ip="192.0.2.1")
+    ((event,), _) = translate(one)
+    assert event["properties"]["ip"] == "192.0.2.8"
+
+    # A job has no address but the one that it was told.
+    one = batch(call("register", {"ip": "192.0.2.7"}), track())
+    ((event,), _) = translate(one)
+    assert event["properties"]["ip"] == "192.0.2.7"
+
+
+KEPT_FOR_ITSELF = {
+    "distinct_id": "bob",
+    "$device_id": "d9",
+    "$user_id": "bob",
+    "token": "other",
+    "time": 1,
+    "$insert_id": "same",
+    "__timers": {"A": 1},
+    "__mps": {"a": 1},
+    "__alias": "x",
+}
+
+
+@pytest.mark.parametrize("name", ["cookie", "register", "register_once"])
+@pytest.mark.parametrize("identity", [ANN, VISITOR, Identity()], ids=range(3))
+def test_no_property_of_every_event_says_whose_it_is_or_when(
+    identity: Identity, name: str
+) -> None:
+    calls = [track()] if name == "cookie" else [call(name, KEPT_FOR_ITSELF), track()]
+    cookie = KEPT_FOR_ITSELF if name == "cookie" else {}
+    ((event,), _) = translate(batch(*calls, identity=identity, cookie=cookie))
+    properties = event["properties"]
+
+    assert properties["token"] == "token"
+    assert {name: properties[name] for name in STAMP} == STAMP
+    assert properties.get("distinct_id", "") == identity.distinct_id
+    assert properties.get("$device_id") == identity.device_id
+    assert properties.get("$user_id") == identity.user_id
+    assert not [name for name in properties if name.startswith("__")]
+
+
+@pytest.mark.parametrize(
+    ("ip", "expected"),
+    [
+        ("[2001:db8::7]:443", "2001:db8::7"),
+        ("192.0.2.7:51234", "192.0.2.7"),
+        ("unknown", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_an_address_that_another_version_has_spooled_is_one_or_none(
+    ip: str | None, expected: str | None
+) -> None:
+    one = batch(track(), call("people.set", {"a": 1}), ip=ip)
+    one = Batch.from_json(json.loads(json.dumps(one.to_json())))
+    event, update = (json.loads(message.json) for message in messages_of_batch(one))
+
+    assert event["properties"].get("ip") == expected
+    assert update.get("$ip") == expected
 
 
 def test_only_the_token_is_always_the_configured_one() -> None:

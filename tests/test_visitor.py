@@ -14,7 +14,7 @@ from conftest import CreateApp, sent
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.config import Config
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
-from flask_mengpaneel.visitor import Visitor
+from flask_mengpaneel.visitor import Visitor, address
 
 PAGE = "<!doctype html><html><head><title>Shop</title></head><body>Hi</body></html>"
 NAME = "mp_token_mixpanel"
@@ -162,28 +162,69 @@ def test_what_may_never_be_shown_is_known(
 # -- from where
 
 
+ADDRESSES = [
+    ("192.0.2.77", "192.0.2.77", "192.0.2.0"),
+    ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2:3:4:5:6", "2001:db8:1::"),
+    ("2001:DB8:0:0::7", "2001:db8::7", "2001:db8::"),
+    ("::1", "::1", "::"),
+    ("fe80::1%eth0", "fe80::1", "fe80::"),
+    ("[fe80::1%25eth0]:80", "fe80::1", "fe80::"),
+    ("::ffff:192.0.2.77", "192.0.2.77", "192.0.2.0"),
+    ("[::ffff:192.0.2.77]:51234", "192.0.2.77", "192.0.2.0"),
+    ("192.0.2.77:51234", "192.0.2.77", "192.0.2.0"),
+    ("[2001:db8::7]:443", "2001:db8::7", "2001:db8::"),
+    ("[2001:db8::7]", "2001:db8::7", "2001:db8::"),
+    ('"[2001:db8::7]:443"', "2001:db8::7", "2001:db8::"),
+    ("192.0.2.77, 198.51.100.1", "192.0.2.77", "192.0.2.0"),
+    ("192.0.2.77:5000,198.51.100.1", "192.0.2.77", "192.0.2.0"),
+    (" 192.0.2.77\t", "192.0.2.77", "192.0.2.0"),
+    ("192.0.2.77," + "198.51.100.1, " * 1000, "192.0.2.77", "192.0.2.0"),
+    *(
+        (text, None, None)
+        for text in (
+            "",
+            "unix:",
+            "unix:/run/app.sock",
+            "unknown",
+            "unknown, 192.0.2.77",
+            "_hidden",
+            "localhost",
+            "localhost:5000",
+            "garbage",
+            "192.0.2",
+            "192.0.2.256",
+            "0300.0.2.77",
+            "3221226061",
+            ":",
+            "[",
+            "[]",
+            "]:80",
+            "%eth0",
+            ",",
+            "1" * 100_000,
+            "\0",
+        )
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    ("address", "anonymous"),
-    [
-        ("192.0.2.77", "192.0.2.0"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::"),
-        ("::1", "::"),
-        ("fe80::1%eth0", "fe80::"),
-        ("::ffff:192.0.2.77", "192.0.2.0"),
-        ("unix:", None),
-        ("garbage", None),
-        ("192.0.2.77:5000", None),
-        ("", None),
-    ],
+    ("text", "whole", "anonymous"), ADDRESSES, ids=range(len(ADDRESSES))
 )
-def test_addresses_are_shortened_if_so_configured(
-    address: str, anonymous: str | None
+def test_the_address_is_one_or_none_and_shortened_if_so_configured(
+    text: str, whole: str | None, anonymous: str | None
 ) -> None:
-    environ = {"REMOTE_ADDR": address}
+    environ = {"REMOTE_ADDR": text}
     config = {"anonymize_ip": True}
 
-    assert (visitor(config, environ_overrides=environ).ip or None) == anonymous
-    assert (visitor(environ_overrides=environ).ip or "") == address
+    assert address(text) == whole
+    assert visitor(environ_overrides=environ).ip == whole
+    assert visitor(config, environ_overrides=environ).ip == anonymous
+
+
+@pytest.mark.parametrize("text", [None, b"192.0.2.7", 42, ["192.0.2.7"]], ids=range(4))
+def test_what_is_no_text_is_no_address(text: t.Any) -> None:
+    assert address(text) is None
 
 
 def test_the_address_is_the_one_that_the_app_believes_in(
@@ -723,3 +764,81 @@ def test_a_webhook_is_no_robot(
     headers = {"User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)"}
     app.test_client().post(f"/{way}", headers=headers)
     assert len(sent(app, transport)) == 1
+
+
+# -- what there is no room for
+
+
+def test_whoever_has_more_properties_than_a_cookie_stays_one_person(
+    create_app: CreateApp, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    app = create_app(strategies=["AsyncServerSide", "ServerSide"])
+
+    @app.route("/<path:name>")
+    def view(name: str) -> str:
+        mengpaneel.register({name: name * 5_000, "Plan": "pro"})
+        mengpaneel.track("View")
+        return PAGE
+
+    client = app.test_client()
+
+    for name in "abc":
+        client.get(f"/{name}")
+
+    events = [event["properties"] for event in sent(app, transport)]
+    assert len({event["distinct_id"] for event in events}) == 1
+    # What is too much for the cookie is a part of the event all the same.
+    assert [event[name] for event, name in zip(events, "abc", strict=True)] == [
+        name * 5_000 for name in "abc"
+    ]
+    assert kept(client)["Plan"] == "pro"
+
+
+@pytest.mark.parametrize(
+    "id", ["👩\u200d💻", "a\xa0b", "a\u3000b", "\u200fשלום", "e\u0301", "漢" * 255]
+)
+def test_whoever_has_an_unusual_id_is_believed(
+    create_app: CreateApp,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    id: str,
+) -> None:
+    app = create_app(strategies=["AsyncServerSide", "ServerSide"])
+
+    @app.route("/in")
+    def sign_in() -> str:
+        mengpaneel.identify(id)
+        mengpaneel.track("In")
+        return PAGE
+
+    @app.route("/")
+    def view() -> str:
+        mengpaneel.track("View")
+        return PAGE
+
+    client = app.test_client()
+    client.get("/in")
+    client.get("/")
+
+    events = [event["properties"] for event in sent(app, transport)]
+    assert [event["distinct_id"] for event in events] == [id, id]
+
+
+@pytest.mark.parametrize("stack", [0, 500])
+@pytest.mark.parametrize("depth", [5, 300, 500, 2_000])
+def test_a_cookie_that_is_nested_deeply_costs_its_sender_no_call(
+    shop: Flask, transport: RecordingTransport, depth: int, stack: int
+) -> None:
+    text = json.dumps(ANN)[:-1] + ', "deep": ' + "[" * depth + "]" * depth + "}"
+    headers = {"Cookie": f"{NAME}={quote(text, safe='[]')}"}
+
+    def ask(depth: int) -> None:
+        if depth:
+            ask(depth - 1)
+        else:
+            shop.test_client(use_cookies=False).post("/buy", headers=headers)
+
+    ask(stack)
+    (event,) = sent(shop, transport)
+    assert event["properties"]["distinct_id"] == "ann"
+    assert event["properties"]["$device_id"] == "d1"
