@@ -220,7 +220,7 @@ def _number(text: str) -> float | None:
         return None
 
     # As JavaScript writes it: 117, and not 117.0.
-    return int(number) if number.is_integer() else number
+    return int(number) if number.is_integer() and number < 2**53 else number
 
 
 def _guessed(user_agent: str) -> dict[str, str | float | None]:

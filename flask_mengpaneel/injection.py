@@ -34,7 +34,7 @@ _SCRIPT_SAFE = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
 # https://html.spec.whatwg.org/multipage/syntax.html#raw-text-elements
 _TEXTS = (b"title", b"style", b"noscript", b"template", b"textarea")
 
-# None of these patterns takes anything back that it has matched, so that it goes through
+# None of these patterns takes back what it has matched, so that it goes through
 # a page once, whatever is in it: `++` and `*+` are possessive.
 
 _COMMENT = rb"<!--(?:-?>|.*?(?:--!?>|\Z))"

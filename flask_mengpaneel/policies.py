@@ -34,7 +34,7 @@ _SCHEME_SOURCE = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _HOST_SOURCE = re.compile(
     r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?"
     r"(?P<host>\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])"
-    r"(?::(?P<port>[0-9]+|\*))?"
+    r"(?::(?P<port>[0-9]{1,5}|\*))?"
     r"(?P<path>/[^?#]*)?",
     re.IGNORECASE,
 )

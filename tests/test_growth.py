@@ -1,0 +1,666 @@
+"""What anybody can send costs time in proportion to its size, and no more.
+
+The tests find every regular expression, every recursion and every cache of the package
+by themselves: one that is new has no case here, and fails.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections.abc as c
+import dataclasses
+import functools
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import sys
+import time
+import tracemalloc
+import typing as t
+from urllib.parse import quote
+
+import pytest
+from flask import Flask, request
+
+import flask_mengpaneel
+from flask_mengpaneel import (
+    config,
+    devices,
+    ingestion,
+    injection,
+    origins,
+    persistence,
+    policies,
+    profiles,
+    recorder,
+    redirects,
+    values,
+    visitor,
+)
+
+MODULES = [
+    importlib.import_module(found.name)
+    for found in pkgutil.walk_packages(
+        flask_mengpaneel.__path__, f"{flask_mengpaneel.__name__}."
+    )
+]
+
+
+CACHE = type(functools.lru_cache(len))
+
+
+def short_name(module: t.Any) -> str:
+    return str(module.__name__).removeprefix("flask_mengpaneel.")
+
+
+# -- what there is
+
+
+def functions_of(tree: ast.Module) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions of a module, methods and inner ones too, by qualified name."""
+    found = {}
+
+    def visit(node: ast.AST, path: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = path
+
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                found[path + child.name] = child
+
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                inner = f"{path}{child.name}."
+
+            visit(child, inner)
+
+    visit(tree, "")
+    return found
+
+
+def has_pattern(value: t.Any) -> bool:
+    if isinstance(value, c.Mapping):
+        return any(map(has_pattern, value.values()))
+
+    if isinstance(value, tuple | list | set | frozenset):
+        return any(map(has_pattern, value))
+
+    return isinstance(value, re.Pattern)
+
+
+def expressions() -> c.Iterator[str]:
+    """Where the package has regular expressions: constants, and functions that call
+    :mod:`re`."""
+    for module in MODULES:
+        name = short_name(module)
+        tree = ast.parse(inspect.getsource(module))
+
+        for node in ast.walk(tree):
+            assert not (isinstance(node, ast.ImportFrom) and node.module == "re"), (
+                f"{name}: without `import re` the calls can't be found"
+            )
+
+        for function, node in functions_of(tree).items():
+            for one in ast.walk(node):
+                if (
+                    isinstance(one, ast.Attribute)
+                    and isinstance(one.value, ast.Name)
+                    and one.value.id == "re"
+                    and one.attr not in ("Pattern", "Match", "IGNORECASE", "DOTALL")
+                    and not one.attr.isupper()
+                ):
+                    yield f"{name}.{function}"
+
+        for constant, value in vars(module).items():
+            if has_pattern(value) and constant in assigned(tree):
+                yield f"{name}.{constant}"
+
+
+def assigned(tree: ast.Module) -> set[str]:
+    """The names that a module assigns itself, and hasn't imported."""
+    return {
+        node.id
+        for statement in tree.body
+        if isinstance(statement, ast.Assign | ast.AnnAssign)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def recursions() -> c.Iterator[str]:
+    """The functions of the package that call themselves, also by way of others of
+    their module, and also where they are given to something like ``map``."""
+    for module in MODULES:
+        functions = functions_of(ast.parse(inspect.getsource(module)))
+        calls = {
+            name: set(called(name, node, functions)) for name, node in functions.items()
+        }
+
+        for name in functions:
+            reached: set[str] = set()
+            todo = [name]
+
+            while todo:
+                for other in calls[todo.pop()] - reached:
+                    reached.add(other)
+                    todo.append(other)
+
+            if name in reached:
+                yield f"{short_name(module)}.{name}"
+
+
+def called(name: str, node: ast.AST, functions: c.Container[str]) -> c.Iterator[str]:
+    owner = name.rpartition(".")[0]
+    own = {one.id for one in ast.walk(node) if is_stored(one)}
+    own |= {one.arg for one in ast.walk(node) if isinstance(one, ast.arg)}
+
+    for call in ast.walk(node):
+        if not isinstance(call, ast.Call):
+            continue
+
+        for used in (call.func, *call.args):
+            if isinstance(used, ast.Name) and used.id not in own:
+                for known in (f"{name}.{used.id}", used.id):
+                    if known in functions:
+                        yield known
+            elif (
+                isinstance(used, ast.Attribute)
+                and isinstance(used.value, ast.Name)
+                and used.value.id in ("self", "cls")
+                and used is call.func
+                and f"{owner}.{used.attr}" in functions
+            ):
+                yield f"{owner}.{used.attr}"
+
+
+def is_stored(node: ast.AST) -> t.TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+
+
+def caches() -> c.Iterator[str]:
+    for module in MODULES:
+        for name, value in vars(module).items():
+            if isinstance(value, CACHE) and value.__module__ == module.__name__:
+                yield f"{short_name(module)}.{name}"
+
+
+# -- what it is fed with
+
+
+def times(*parts: str) -> list[c.Callable[[int], str]]:
+    """Texts that are a part again and again, after what is before the bar."""
+
+    def text(part: str, size: int) -> str:
+        start, _, part = part.rpartition("|")
+        return start + part * (size // len(part) + 1)
+
+    return [functools.partial(text, part) for part in parts]
+
+
+PAGES = times(
+    # As Vue, Lit and Svelte write them.
+    "<html><head></head><!-- x --><body>|<!---->",
+    "<html><head></head>|<!---->",
+    "<html><head></head>|<!-- -->\n ",
+    "<html><head></head>|<!--",
+    "<html><head></head>|<!-- --!>",
+    "<html><head></head>| \n",
+    "<html><head></head><!--|-",
+    *(
+        start + "|" + part
+        for start in ("", "<script>", "<script><!--", "<a ", "<a b='", "<title>")
+        for part in (
+            "<",
+            "</",
+            "<!",
+            "<!-",
+            "<!--",
+            "-",
+            "-->",
+            "<!---->",
+            "<script",
+            "<script ",
+            "<script>",
+            "<script><!--",
+            "<script><!--<script>",
+            "</script",
+            "</script>",
+            "</head",
+            "</head ",
+            "</body >",
+            "<frameset",
+            "<title ",
+            "<title>",
+            "<title></title",
+            "<![CDATA[",
+            "<![CDATA[]]",
+            "<a b='",
+            "<a b=\"'",
+            "=",
+            "= ",
+            "='",
+            '="',
+            "'\"",
+            "\0",
+            "<?",
+        )
+    ),
+)
+
+URLS = [
+    *times(
+        "https://|a",
+        "https://|a@",
+        "https://|@",
+        "https://|[",
+        "https://|google",
+        "https://|google:",
+        "http://|http://",
+        "https://x/?|utm_source=",
+        "https://x/?|&utm_source=%",
+        "https://x/?q=|%",
+        "https://x/?q=|%4",
+        "https://x/?q=|%41",
+        "https://x/?q=|%ff",
+        "https://x/?|a=b&",
+        "https://x/?utm_source=|+",
+        "|/",
+        "|?",
+        "|a:",
+        "|\ud800",
+    ),
+]
+
+HOSTS = times("a", "a-", "-a", "a.", ".", "a.com", "-", "é", "a|a", "|a.co.", "[|:")
+
+AGENTS = times(
+    "Mozilla/5.0 |Chrome/",
+    "|Chrome/1",
+    "Chrome/|1",
+    "Chrome/|1.",
+    "Opera/|Mini",
+    "|rv:",
+    "|android ",
+    "|Mozilla/5.0 (",
+    "|Version/1 Safari",
+    "|bot",
+    "|;",
+    "| ",
+    "|a",
+    "|A/1 ",
+    "|(KHTML, like Gecko) ",
+)
+
+COOKIES = times(
+    "|[",
+    '|{"a":',
+    '{"a":|[',
+    '{"a": |[[],',
+    '{"a": "|\\',
+    '{"a": |1',
+    '{"a": "|\ud800',
+    '{"distinct_id": "ann", "a": |[{"b":',
+    "|%",
+    "|%7B",
+    '|{"a":1,',
+    '{|"',
+    '|"\\',
+)
+
+NAMES = times("a", "a.", ".", "$", "é", "a b", "-", "1")
+
+SOURCES = times(
+    "|a.", "|a", "|-", "*.|a.", "a://|a.", "a:|1", "|a:", "a/|?", "[|:", "[|f.", "|*."
+)
+
+POLICIES = times(
+    "|;",
+    "|,",
+    "|script-src 'none';",
+    "|script-src a,",
+    "script-src |a ",
+    "| ",
+    "|sandbox;",
+    "|a ;",
+)
+
+
+def nested(size: int) -> t.Any:
+    value: t.Any = 1
+
+    for _ in range(size):
+        value = [value]
+
+    return value
+
+
+def nested_objects(size: int) -> t.Any:
+    value: t.Any = 1
+
+    for _ in range(size):
+        value = {"a": value}
+
+    return value
+
+
+def wide(size: int) -> t.Any:
+    return [[number] for number in range(size)]
+
+
+def a_set(size: int) -> t.Any:
+    return frozenset(range(size))
+
+
+def itself(_size: int) -> t.Any:
+    value: dict[str, t.Any] = {}
+    value["a"] = [value, value]
+    return value
+
+
+@dataclasses.dataclass
+class Node:
+    inner: t.Any
+
+
+def nodes(size: int) -> t.Any:
+    value: t.Any = None
+
+    for _ in range(size):
+        value = Node(value)
+
+    return value
+
+
+def names_with_numbers(size: int) -> t.Any:
+    return {f"name{number}": number for number in range(size)}
+
+
+VALUES: list[c.Callable[[int], t.Any]] = [
+    nested,
+    nested_objects,
+    wide,
+    a_set,
+    itself,
+    nodes,
+    names_with_numbers,
+]
+
+
+# -- what takes it
+
+
+def look_for_a_place(text: str) -> None:
+    page = text.encode(errors="replace")
+    injection._head_end.cache_clear()
+    injection.position(page)
+    injection.position(page, is_xml=True)
+
+
+def read_urls(text: str) -> None:
+    origins.page_properties(text, text)
+    origins.pageview_properties(text, text)
+    origins.search_properties(text)
+    origins.initial_referrer(text)
+    visitor.joined(["https", text, text, text, text])
+
+
+def follow(text: str) -> None:
+    app = Flask("shop")
+    app.secret_key = "secret"
+
+    with app.test_request_context():
+        here = request._get_current_object()  # type: ignore[attr-defined]
+        redirects.stays_here(text, here)
+
+
+def describe(text: str) -> None:
+    devices._described.cache_clear()
+    devices._is_bot.cache_clear()
+    devices.describe(text)
+    devices.is_bot(text)
+
+
+def read_cookie(text: str) -> None:
+    for value in (text, quote(text, errors="replace")):
+        kept = persistence.read(value)
+        persistence.Identity.from_cookie(kept)
+        persistence.Persistence(kept, persistence.NOBODY)
+
+    persistence._without_depths(text)
+
+
+def check_policy(text: str) -> None:
+    injection.forbids_scripts(text)
+
+    for policy in policies.parse(text, "https://shop.example/"):
+        policy.allows_script("https://cdn.example/a.js", None, inserted=False)
+        policy.allows_connection("https://api.example/")
+
+
+def check_source(text: str) -> None:
+    policies._SCHEME_SOURCE.fullmatch(text)
+    check_policy(f"script-src {text}")
+
+
+def refuse_or_take(use: c.Callable[[t.Any], t.Any], value: t.Any) -> None:
+    try:
+        use(value)
+    except (TypeError, ValueError, config.Wrong, ingestion.Refused):
+        pass
+
+
+def make_plain(value: t.Any) -> None:
+    refuse_or_take(values.plain, value)
+
+
+def compare(value: t.Any) -> None:
+    try:
+        one, other = values.plain(value), values.plain(value)
+    except ValueError:
+        return
+
+    profiles._same(one, other)
+
+
+def judge(value: t.Any) -> None:
+    try:
+        text = json.dumps([{"event": "A", "properties": {"a": value, "token": "t"}}])
+    except (TypeError, ValueError, RecursionError):
+        return
+
+    ingestion.ingest("track", {}, {}, text.encode(), time.time())
+
+
+def answer_to_a_callback(text: str) -> None:
+    ingestion.ingest("track", {"callback": text, "data": text}, {}, b"", time.time())
+
+
+def insert_id(text: str) -> None:
+    refuse_or_take(ingestion._check_insert_id, text)
+    refuse_or_take(recorder._event_properties, {"$insert_id": text})
+
+
+def is_deep(value: t.Any) -> None:
+    try:
+        persistence._is_deeper(values.plain(value), 5)
+    except ValueError:
+        pass
+
+
+@dataclasses.dataclass
+class Case:
+    """What a piece of code is fed with, by way of what limits its input."""
+
+    use: c.Callable[[t.Any], t.Any]
+    makes: c.Sequence[c.Callable[[int], t.Any]]
+    largest: int = 16384
+
+
+def setting(check: c.Callable[[t.Any], t.Any]) -> c.Callable[[t.Any], None]:
+    return functools.partial(refuse_or_take, check)
+
+
+EXPRESSIONS = {
+    "config._host": Case(setting(config._host), URLS),
+    "config._token": Case(setting(config._token), NAMES),
+    "devices.VERSIONS": Case(describe, AGENTS),
+    "devices._guessed": Case(describe, AGENTS),
+    "ingestion._check_insert_id": Case(insert_id, NAMES),
+    "ingestion._short_answer": Case(answer_to_a_callback, NAMES),
+    "injection._FRAMESET": Case(look_for_a_place, PAGES),
+    "injection._HTML": Case(look_for_a_place, PAGES),
+    "injection._XHTML": Case(look_for_a_place, PAGES),
+    "injection._tokens": Case(look_for_a_place, PAGES),
+    "origins.SEARCH_ENGINES": Case(read_urls, URLS),
+    "origins._DOMAIN": Case(origins.cookie_domain, HOSTS),
+    "origins._HALF_PERCENT": Case(read_urls, URLS),
+    "origins._PARAMETERS": Case(read_urls, URLS),
+    "origins._SIMPLE_DOMAIN": Case(origins.cookie_domain, HOSTS),
+    "origins._URL": Case(read_urls, URLS),
+    "persistence._BRACKETS": Case(read_cookie, COOKIES),
+    "policies._HOST_SOURCE": Case(check_source, SOURCES),
+    "policies._SCHEME_SOURCE": Case(check_source, SOURCES),
+    "recorder._INSERT_ID": Case(insert_id, NAMES),
+    "recorder._NAME": Case(recorder._NAME.fullmatch, NAMES),
+    "values._CONTROL": Case(values.fault_of, NAMES),
+}
+
+RECURSIONS = {
+    "ingestion._check_shape": Case(judge, VALUES),
+    "ingestion._texts": Case(judge, VALUES),
+    "persistence._is_deeper": Case(is_deep, VALUES),
+    "profiles._same": Case(compare, VALUES),
+    "values._converted": Case(make_plain, VALUES),
+    "values._key": Case(make_plain, VALUES),
+    "values._plain": Case(make_plain, VALUES),
+    "values._plain_inside": Case(make_plain, VALUES),
+    "values.plain": Case(make_plain, VALUES),
+}
+
+#: What else reads headers.
+HEADERS = {
+    "address": Case(visitor.address, times("1", "1.", ":", "[|:", "%", ",", "1,", '"')),
+    "content type": Case(injection.is_html, times("a", ";", "/", " ", "text/html;")),
+    "location": Case(follow, URLS),
+    "policy": Case(check_policy, POLICIES),
+    "referrer": Case(read_urls, URLS),
+}
+
+
+# -- the tests
+
+
+def test_every_regular_expression_has_a_case() -> None:
+    assert set(expressions()) == EXPRESSIONS.keys()
+
+
+def test_every_recursion_has_a_case() -> None:
+    assert set(recursions()) == RECURSIONS.keys()
+
+
+def cost(use: c.Callable[[t.Any], t.Any], value: t.Any) -> float:
+    """Seconds of this thread's time that something takes, at best."""
+    best = float("inf")
+
+    for _ in range(3):
+        start = time.thread_time()
+        use(value)
+        best = min(best, time.thread_time() - start)
+
+    return best
+
+
+def assert_grows_in_proportion(case: Case, make: c.Callable[[int], t.Any]) -> None:
+    """Double the size until it is 2,048 times as large.
+
+    With 16 times the size, what grows in proportion takes 16 times as long, and what
+    grows with the square takes 256 times. What takes twice as long for each part more
+    is found out while it is still small.
+    """
+    least = 50e-6
+    costs: dict[int, float] = {}
+    size = 8
+
+    while size <= case.largest:
+        costs[size] = cost(case.use, make(size))
+        before = max(costs.get(size // 16, least), least)
+
+        if costs[size] > 64 * before:
+            # Once more, should the machine have been busy with something else.
+            costs[size] = min(costs[size], cost(case.use, make(size)))
+
+        assert costs[size] <= 64 * before, (
+            f"{size} take {costs[size]:.6f} s, a sixteenth takes {before:.6f} s"
+        )
+        size *= 2
+
+
+ALL = {**EXPRESSIONS, **RECURSIONS, **HEADERS}
+
+
+@pytest.mark.parametrize(
+    "case",
+    # Several pieces are fed by way of the same function.
+    {(case.use, id(case.makes)): case for case in ALL.values()}.values(),
+    ids=[
+        name
+        for name, case in {
+            (case.use, id(case.makes)): (name, case) for name, case in ALL.items()
+        }.values()
+    ],
+)
+def test_work_grows_in_proportion(case: Case) -> None:
+    for make in case.makes:
+        assert_grows_in_proportion(case, make)
+
+
+def deep_stack(depth: int, use: c.Callable[[], t.Any]) -> t.Any:
+    return use() if depth == 0 else deep_stack(depth - 1, use)
+
+
+@pytest.mark.parametrize("name", RECURSIONS)
+def test_how_deep_a_value_may_be_does_not_depend_on_the_stack(name: str) -> None:
+    case = RECURSIONS[name]
+    room = sys.getrecursionlimit() - len(inspect.stack()) - 150
+
+    for make in (nested, nested_objects, nodes):
+        for size in (30, 32, 33, 34, 500, 5_000):
+            value = make(size)
+            # What is developed with may refuse sooner, but doesn't fail.
+            deep_stack(room, lambda value=value: case.use(value))
+
+
+FLOODED: dict[str, c.Callable[[str], t.Any]] = {
+    "devices._described": devices.describe,
+    "devices._is_bot": devices.is_bot,
+    "injection._head_end": lambda text: injection.position(
+        f"<head><!--{text}--></head>".encode()
+    ),
+    "injection._is_html": injection.is_html,
+    "visitor._address": visitor.address,
+}
+
+
+def test_every_cache_has_a_case() -> None:
+    # There are eight values that the other one can be asked for.
+    assert set(caches()) - {"strategies._kind"} == FLOODED.keys()
+
+
+@pytest.mark.parametrize("name", FLOODED)
+def test_caches_keep_little_of_what_is_large(name: str) -> None:
+    use = FLOODED[name]
+    use("warm")
+    tracemalloc.start()
+
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+
+        for number in range(150):
+            use(f"{number} Mozilla/5.0 Chrome/1 " + "x" * 100_000)
+
+        kept = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    # Of 15 MB that came by.
+    assert kept < 1_500_000
