@@ -15,7 +15,7 @@ import typing as t
 from functools import lru_cache
 
 #: A header can be as long as the server lets it; no real user agent is longer.
-_LONGEST = 1024
+LONGEST_USER_AGENT = 1024
 
 _REMEMBERED = 1024
 
@@ -152,7 +152,7 @@ def describe(user_agent: str) -> c.Mapping[str, str | float]:
 
     :param user_agent: the ``User-Agent`` header.
     """
-    return _described(user_agent[:_LONGEST])
+    return _described(user_agent[:LONGEST_USER_AGENT])
 
 
 def is_bot(user_agent: str) -> bool:
@@ -164,7 +164,7 @@ def is_bot(user_agent: str) -> bool:
 
     :param user_agent: the ``User-Agent`` header.
     """
-    return _is_bot(user_agent[:_LONGEST])
+    return _is_bot(user_agent[:LONGEST_USER_AGENT])
 
 
 @lru_cache(maxsize=_REMEMBERED)

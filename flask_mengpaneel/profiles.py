@@ -356,12 +356,22 @@ def _listed(value: t.Any) -> list[Json]:
 
 def _united(values: list[Json], more: list[Json]) -> list[Json]:
     united = list(values)
+    # There may be many of these, which one needn't compare one by one.
+    known = {(isinstance(one, bool), one) for one in values if _is_scalar(one)}
 
     for value in more:
-        if not _among(united, value):
+        if not _is_scalar(value):
+            if not _among(united, value):
+                united.append(value)
+        elif (isinstance(value, bool), value) not in known:
+            known.add((isinstance(value, bool), value))
             united.append(value)
 
     return united
+
+
+def _is_scalar(value: Json) -> t.TypeGuard[None | bool | int | float | str]:
+    return not isinstance(value, list | dict)
 
 
 def _among(values: list[Json], value: Json) -> bool:

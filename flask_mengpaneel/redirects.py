@@ -26,10 +26,11 @@ def stays_here(location: str, request: Request) -> bool:
         else:
             # They take any number of slashes for two, and need none after a scheme.
             same = not target.scheme and not location.startswith("//")
+
+        path = urlsplit(urljoin(request.base_url, target.path)).path or "/"
     except (ValueError, KeyError):
         return False
 
-    path = urlsplit(urljoin(request.base_url, target.path)).path or "/"
     return (
         same
         # Beside an app that is mounted at a path there are others.

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from . import persistence
 from .calls import Call, Json
+from .devices import LONGEST_USER_AGENT
 from .origins import LONGEST_URL
 from .persistence import NOBODY, Identity, Persistence
 
@@ -77,7 +78,7 @@ class Visitor:
                 self.consents = not self._signals_no()
 
         #: The ``User-Agent`` header.
-        self.user_agent: str = environ.get("HTTP_USER_AGENT", "")
+        self.user_agent: str = environ.get("HTTP_USER_AGENT", "")[:LONGEST_USER_AGENT]
         #: Whether the client is a browser, and not a program. Every browser names
         #: itself; what goes without a name, or with another, is a webhook, a
         #: command-line client or an app. The third is Flask's test client.

@@ -116,6 +116,8 @@ OTHER = [
     "javascript:alert(1)",
     "data:text/html,hi",
     "ftp://localhost/page",
+    "http:////[x",
+    "http://[::1]]/",
 ]
 
 

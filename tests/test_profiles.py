@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import time
 import typing as t
 
 import pytest
@@ -490,3 +491,31 @@ def test_sums_that_json_cannot_hold_stay_apart() -> None:
     calls = [people("increment", {"a": 1e308}), people("increment", {"a": 1e308})]
 
     assert [call for call, _ in merge(calls)] == calls
+
+
+def test_values_of_any_kind_are_united_as_json_has_them() -> None:
+    one = [1, "1", True, None, [1], {"a": 1}, "x"]
+    more = [1.0, False, True, None, [True], [1.0], {"a": True}, {"a": 1}, "1", "y"]
+    ((call, _),) = merge([people("union", {"a": one}), people("union", {"a": more})])
+
+    united = [*one, False, [True], {"a": True}, "y"]
+    assert [repr(value) for value in call.arguments[0]["a"]] == list(map(repr, united))
+
+
+def test_uniting_takes_time_in_proportion() -> None:
+    def cost(size: int) -> float:
+        calls = [
+            people("union", {"a": list(range(size))}),
+            people("union", {"a": [str(number) for number in range(size)]}),
+        ]
+        times = []
+
+        for _ in range(3):
+            start = time.thread_time()
+            list(merge(calls))
+            times.append(time.thread_time() - start)
+
+        return min(times)
+
+    # With the square it would be 256 times as much.
+    assert cost(16_000) < 64 * cost(1_000)

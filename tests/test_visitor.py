@@ -842,3 +842,15 @@ def test_a_cookie_that_is_nested_deeply_costs_its_sender_no_call(
     (event,) = sent(shop, transport)
     assert event["properties"]["distinct_id"] == "ann"
     assert event["properties"]["$device_id"] == "d1"
+
+
+def test_no_more_is_kept_of_a_request_than_a_request_needs(
+    shop: Flask, transport: RecordingTransport
+) -> None:
+    large = "x" * 60_000
+    headers = {"User-Agent": f"Mozilla/5.0 {large}", "Referer": f"https://a/{large}"}
+    shop.test_client().get(f"/buy?{large}", headers=headers)
+    shop.test_client().post("/buy", headers={**headers, "Sec-Fetch-Mode": "cors"})
+
+    assert transport.batches
+    assert all(len(one.to_bytes()) < 30_000 for one in transport.batches)
