@@ -37,7 +37,7 @@ _TEXTS = (b"title", b"style", b"noscript", b"template", b"textarea")
 # None of these patterns takes back what it has matched, so that it goes through
 # a page once, whatever is in it: `++` and `*+` are possessive.
 
-_COMMENT = rb"<!--(?:-?>|.*?(?:--!?>|\Z))"
+_COMMENT = rb"<!--(?:-?>|(?:[^-]++|-(?!-!?>))*+(?:--!?>|\Z))"
 
 # Quotes hide a tag only where a value begins.
 _ATTRIBUTES = rb"""(?:[^>"'=]++|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?|["'])*+"""
@@ -56,9 +56,10 @@ _SCRIPT = (
 _XML_SCRIPT = rb"(?:[^<]++|" + _COMMENT + rb"|" + _CDATA + rb"|<(?!/script[\s/>]))*+"
 
 
-def _tokens(empty: bytes, script: bytes) -> re.Pattern[bytes]:
+def _tokens(*first: bytes, empty: bytes, script: bytes) -> re.Pattern[bytes]:
     """What has to be told apart in a page; a tag may be in a comment or a text.
 
+    :param first: what else hides tags.
     :param empty: what else may be after an element's attributes.
     :param script: what is in a script.
     """
@@ -66,8 +67,8 @@ def _tokens(empty: bytes, script: bytes) -> re.Pattern[bytes]:
     return re.compile(
         rb"|".join(
             (
+                *first,
                 _COMMENT,
-                _CDATA,
                 # What a browser takes for a comment, too.
                 rb"<(?:[!?]|/(?![a-z]))[^>]*+",
                 rb"(?P<head></head(?=[\s/>])" + _ATTRIBUTES + rb">)",
@@ -84,9 +85,9 @@ def _tokens(empty: bytes, script: bytes) -> re.Pattern[bytes]:
     )  # fmt: skip
 
 
-_HTML = _tokens(b"", _SCRIPT)
+_HTML = _tokens(empty=b"", script=_SCRIPT)
 # In XML an element may be empty.
-_XHTML = _tokens(rb"(?<=/)>|", _XML_SCRIPT)
+_XHTML = _tokens(_CDATA, empty=rb"(?<=/)>|", script=_XML_SCRIPT)
 
 
 #: Bytes of a page that are copied at once.

@@ -93,6 +93,8 @@ PLACED = [
     "<html><head><script>/*<![CDATA[*/ a </head> /*]]>*/</script>|</head></html>",
     "<html><head><!x </head> y>|</head><body></body></html>",
     "<html><head><?x </head> ?>|</head><body></body></html>",
+    "<html><head><![CDATA[ </head> ]]>|</head><body></body></html>",
+    "<html><head><![CDATA[ > <!-- ]]> </head> -->|</head><body></body></html>",
     "<html><head></ </head>|</head><body></body></html>",
     "<html><head></></ >|</head><body></body></html>",
     "<!DOCTYPE html PUBLIC '</head>'>|</head><body></body></html>",
@@ -168,6 +170,10 @@ FRAGMENTS = [
 ]
 
 
+# Browsers know, and html.parser doesn't, that such a script isn't at its end yet.
+BEGINS_AGAIN = re.compile("<script>.*<!-- .*<script>", re.DOTALL)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=12))
 def test_wherever_it_goes_a_browser_finds_it(parts: list[str]) -> None:
@@ -177,7 +183,7 @@ def test_wherever_it_goes_a_browser_finds_it(parts: list[str]) -> None:
     _every_page.text = page
     body = site.client().get("/").text
 
-    if 'id="mengpaneel"' not in body:
+    if 'id="mengpaneel"' not in body or BEGINS_AGAIN.search(page):
         return
 
     found = [data for attributes, data in scripts(body) if "id" in attributes]
