@@ -55,9 +55,9 @@ def prepare(suite: Suite, work: pathlib.Path) -> tuple[pathlib.Path, pathlib.Pat
 
     :return: the environment's Python, and the folder of the source package.
     """
-    home = work / suite.name
-    python = home / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
     wanted = f"{suite.name}=={suite.version}"
+    home = work / wanted
+    python = home / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
     pip = [python, "-m", "pip", "--disable-pip-version-check", "-qq"]
 
     if not (home / "ready").exists():
