@@ -182,6 +182,8 @@ class Store:
 
             try:
                 if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+                    # It will have what people do, and is for its owner alone.
+                    self.path.chmod(0o600)
                     _create(db)
 
                 yield db

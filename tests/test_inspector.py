@@ -711,6 +711,23 @@ def test_a_file_that_vanished_is_made_again(inspector: Inspector, path: Path) ->
     assert len(inspector.events()) == 1
 
 
+@pytest.mark.parametrize("begins", ["new", "of another version", "vanished"])
+def test_the_file_is_for_its_owner_alone(path: Path, begins: str) -> None:
+    if begins == "of another version":
+        path.parent.mkdir()
+        path.touch(0o644)
+
+    inspector = Inspector(Config(), path)
+
+    if begins == "vanished":
+        path.unlink()
+
+    send(inspector, "track", event())
+
+    for file in path.parent.iterdir():
+        assert file.stat().st_mode & 0o077 == 0, file
+
+
 def test_what_cannot_be_kept_breaks_nothing(
     app: Flask, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
