@@ -309,6 +309,8 @@ class Shop:
         # Views are in tables that know of no shop.
         app.config["EXTENSION"] = self.site.mengpaneel
         app.before_request(self._identify)
+        # As if it had been there before the extension: what comes first runs last.
+        app.after_request_funcs[None].insert(0, self._share)
         app.add_url_rule("/<int:case>/who", view_func=self._who)
         app.add_url_rule("/<int:case>/logo.svg", view_func=self._logo)
         app.add_url_rule(
@@ -382,6 +384,12 @@ class Shop:
         with self.site.mengpaneel.setup():
             self.site.mengpaneel.identify(session["user"])
             self.site.mengpaneel.people.set({"$email": f"{session['user']}@a.example"})
+
+    def _share(self, response: Response) -> Response:
+        for name, value in SHARING.get(request.args.get("last", ""), {}).items():
+            response.headers[name.replace("_", "-")] = value
+
+        return response
 
     def _who(self, case: int) -> ResponseReturnValue:
         response = Response(session.get("user", ""))
@@ -854,6 +862,13 @@ def test_a_file_for_everybody_while_calls_wait(
             visitor.ask(f"logo.svg?headers={headers}", destination="image")
 
         case.check()
+
+
+@cases("route, headers", ["page", "fetch-of-user", "redirect-302", "poll"], SHARING)
+def test_headers_that_come_after_the_extension(
+    shop: Shop, route: str, headers: str, kinds: Kinds
+) -> None:
+    try_route(shop, GREEDY, f"{route}?last={headers}", kinds)
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in _COOKIELESS])
