@@ -32,6 +32,7 @@ NPM_PACKAGES = ROOT / "node_modules"
 PROGRAMS = {
     "chromium": "chromium",
     "firefox": "firefox-esr",
+    "nginx": "nginx",
     "node": "nodejs",
     "npm": "npm",
     "redis-server": "redis-server",

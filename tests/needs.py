@@ -15,7 +15,10 @@ NPM_PACKAGES = pathlib.Path(__file__).parent.parent / "node_modules"
 def need(program: str) -> str:
     """The path of a program, such as ``"chromium"``; without it, the test is
     skipped."""
-    return shutil.which(program) or _do_without(f"{program} is not installed")
+    # Debian has servers where only root looks for programs.
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    found = shutil.which(program, path=path)
+    return found or _do_without(f"{program} is not installed")
 
 
 def need_npm(package: str) -> pathlib.Path:

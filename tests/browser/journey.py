@@ -133,7 +133,8 @@ class Shop:
         self._server = make_server(
             "127.0.0.1", 0, self.app, threaded=True, request_handler=_Quiet
         )
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), daemon=True
         )
