@@ -6,6 +6,7 @@ import typing as t
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from flask import current_app
+from werkzeug.exceptions import SecurityError
 
 if t.TYPE_CHECKING:
     from flask import Request
@@ -20,16 +21,17 @@ def stays_here(location: str, request: Request) -> bool:
     try:
         target = urlsplit(location)
         here = urlsplit(request.host_url)
+        base = request.base_url
 
         if target.netloc:
             same = _host(target, here.scheme) == _host(here, here.scheme)
         else:
             # They take any number of slashes for two, and need none after a scheme.
             same = not target.scheme and not location.startswith("//")
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, SecurityError):
         return False
 
-    path = urlsplit(urljoin(request.base_url, target.path)).path or "/"
+    path = urlsplit(urljoin(base, target.path)).path or "/"
     return (
         same
         # Beside an app that is mounted at a path there are others.
