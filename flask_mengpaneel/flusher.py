@@ -242,6 +242,9 @@ class Flusher:
             # Requests that are under way at once find the same new visitor.
             visitor.identity = entries[0].stranger
 
+        if exchange.waiting.cleared and exchange.policy.session is None:
+            exchange.waiting.keep(entries)
+
         if visitor.consents is None:
             self._hold(calls, exchange)
         else:
@@ -301,9 +304,6 @@ class Flusher:
         # It won't be there for another request.
         ends = policy.session_ends is not None or (waiting.cleared and not may_change)
 
-        if may_change and waiting.cleared:
-            waiting.keep(waiting.entries)
-
         if visitor.consents is False:
             # What this request recorded it recorded before it opted out.
             if may_change:
@@ -317,6 +317,7 @@ class Flusher:
         ours, late, others = self._sort(calls, exchange)
 
         if ends:
+            waiting.leave_out()
             return [*ours, *late], others
 
         exchange.entries = [] if ours and visitor.is_prefetch else ours

@@ -51,14 +51,17 @@ _FRAMES = frozenset({"iframe", "frame", "embed", "object", "fencedframe"})
 # A browser that is to leave a page within these seconds may not come to its calls.
 _SOON = 5
 
-#: Bytes that all other headers of a response may have without cost to the calls in
-#: one of them: nginx has room for 4096 in all.
-OTHER_HEADERS = 2048
+# Bytes that all other headers of a response may have without cost to the calls in one
+# of them: nginx has room for 4096 in all.
+_OTHER_HEADERS = 2048
 
 # What servers add: the status line, Date, Server, Connection.
 _OF_THE_SERVER = 160
 
 _SIGNATURE = 96
+
+# The library's cookie of a new visitor, without what has led them here.
+_LIBRARY_COOKIE = 500
 
 _DISTRUSTED = "the host that was asked is not trusted"
 
@@ -355,27 +358,37 @@ class ResponsePolicy:
 
     # -- how much
 
-    def room(self, session_cookie: int, library_cookie: bool) -> int:
+    def room_for_header(self, session_cookie: int, *, library_cookie: bool) -> int:
         """Bytes that a header with calls may have beside the others.
 
         :param session_cookie: bytes of the session's cookie, if it will be written.
-        :param library_cookie: whether that may be written as well.
+        :param library_cookie: whether the library's may be written as well.
         """
-        others = _OF_THE_SERVER + _SIGNATURE + session_cookie
+        others = session_cookie + self._others(library_cookie=library_cookie)
+        return self._config.max_header - max(0, others - _OTHER_HEADERS)
+
+    @property
+    def room_for_session(self) -> int:
+        """Bytes that the session's cookie may have beside the other headers."""
+        visitor = self._visitor
+        # One who is new gets ids with it.
+        tells = visitor.can_remember and not visitor.known
+        others = self._others(library_cookie=tells or visitor.opted is not None)
+        return _OTHER_HEADERS + max(_OTHER_HEADERS, self._config.max_header) - others
+
+    def _others(self, *, library_cookie: bool) -> int:
+        others = _OF_THE_SERVER + _SIGNATURE
 
         for name, value in self._response.headers:
             others += len(name) + len(value) + 4
 
         if library_cookie:
-            kept = self._request.cookies.get(self._config.cookie_name, "")
-            others += len(kept) + 400
+            cookie = self._request.cookies.get(self._config.cookie_name, "")
+            # What has led to a page is remembered.
+            referrer = self._request.environ.get("HTTP_REFERER", "")
+            others += _LIBRARY_COOKIE + len(cookie) + 2 * len(referrer)
 
-        return self._config.max_header - max(0, others - OTHER_HEADERS)
-
-    @property
-    def room_for_session(self) -> int:
-        """Bytes that the session's cookie may have beside the other headers."""
-        return OTHER_HEADERS + self.room(0, False)
+        return others
 
 
 def directives(value: str) -> dict[str, str]:

@@ -392,7 +392,7 @@ class CapableClientSide(ResponseStrategy):
             exchange.entries
         )
 
-        if len(header) > policy.room(session_cookie, writes):
+        if len(header) > policy.room_for_header(session_cookie, library_cookie=writes):
             raise Declined("the other headers leave no room for it")
 
         signature = self._signer.sign(header) if self._signer else None

@@ -182,6 +182,15 @@ class Waiting:
         session.modified = True
         self.changed = True
 
+    def leave_out(self) -> None:
+        """Let nothing wait any more if the session is saved; whether it is, the app
+        decides."""
+        kept = _session()
+        marks = kept.modified, kept.accessed
+        kept.pop(self._key, None)
+        kept.modified, kept.accessed = marks
+        self.entries = []
+
     def leave_unmarked(self) -> None:
         """Let the session be written only if the app has changed it, since what was
         changed here is as it was."""
