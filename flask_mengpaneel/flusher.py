@@ -259,14 +259,11 @@ class Flusher:
         """Tell the browser library what the server has learnt in its place."""
         visitor, policy = exchange.visitor, exchange.policy
 
-        if policy.choice is not None or not visitor.has_news(exchange.sent):
+        if not visitor.has_news(exchange.sent) or policy.choice is not None:
             return
 
         told = visitor.remember(
-            exchange.own(),
-            exchange.sent,
-            ids=policy.cookie is None,
-            choice=policy.choice is None,
+            exchange.own(), exchange.sent, ids=policy.cookie is None
         )
 
         if told:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc as c
-import functools
 import re
 import typing as t
 from urllib.parse import urlsplit
@@ -90,6 +89,7 @@ class ResponsePolicy:
         self._response = response
         self._headers = headers
         self._visitor = visitor
+        self._shared: bool | None = None
 
     # -- the carriers
 
@@ -128,7 +128,7 @@ class ResponsePolicy:
             or self._client_may_keep
         )
 
-    @functools.cached_property
+    @property
     def session(self) -> str | None:
         """Why nothing is changed in the session."""
         return (
@@ -138,7 +138,7 @@ class ResponsePolicy:
             or self._renews
         )
 
-    @functools.cached_property
+    @property
     def session_ends(self) -> str | None:
         """Why what is in the session may not come back: the app has seen to that."""
         if "clear-site-data" in self._headers:
@@ -160,7 +160,7 @@ class ResponsePolicy:
 
         return self.session
 
-    @functools.cached_property
+    @property
     def cookie(self) -> str | None:
         """Why the browser library isn't told by its cookie who the visitor is."""
         reason = self.choice
@@ -171,35 +171,32 @@ class ResponsePolicy:
 
         return reason
 
-    @functools.cached_property
+    @property
     def choice(self) -> str | None:
         """Why the visitor's choice, to be tracked or not, isn't kept in a cookie."""
         return self._not_private("response") or self._renews
 
     # -- the reasons
 
-    @functools.cached_property
+    @property
     def is_shared(self) -> bool:
         """Whether a cache may give the response to other visitors.
 
         https://www.rfc-editor.org/rfc/rfc9111#section-3.5
         """
-        for name, value in self._headers.items():
-            if name.endswith(_TO_A_CACHE):
-                if name == "cache-control":
-                    if _shares(directives(value)):
-                        return True
-                elif not _forbids(name, directives(value)):
-                    return True
-            elif name == _TO_NGINX and value.strip() != "0":
-                return True
+        if self._shared is None:
+            self._shared = any(
+                (name.endswith(_TO_A_CACHE) or name == _TO_NGINX)
+                and _lets_share(name, value)
+                for name, value in self._headers.items()
+            )
 
-        return False
+        return self._shared
 
-    @functools.cached_property
+    @property
     def _distrusted(self) -> bool:
         """Whether the app doesn't answer to the name by which it was asked."""
-        if not getattr(self._request, "trusted_hosts", None):
+        if not self._request.trusted_hosts:
             return False
 
         try:
@@ -257,7 +254,7 @@ class ResponsePolicy:
     def _status(self) -> int:
         return self._response.status_code
 
-    @functools.cached_property
+    @property
     def _not_shown(self) -> str | None:
         """Why this isn't a page that a browser will show, or can't be changed."""
         request, visitor = self._request, self._visitor
@@ -395,6 +392,9 @@ def directives(value: str) -> dict[str, str]:
     """The directives of a ``Cache-Control`` header, in lower case, and their values."""
     found: dict[str, str] = {}
 
+    if not value:
+        return found
+
     if '"' in value:
         value = _QUOTED.sub('""', value)
 
@@ -404,6 +404,15 @@ def directives(value: str) -> dict[str, str]:
         found[name] = found.get(name) or (argument.strip() if equals else "")
 
     return found
+
+
+def _lets_share(name: str, value: str) -> bool:
+    """Whether a header tells a cache that a response may be given to others."""
+    if name == _TO_NGINX:
+        return value.strip() != "0"
+
+    control = directives(value)
+    return _shares(control) if name == "cache-control" else not _forbids(name, control)
 
 
 def _shares(control: c.Mapping[str, str]) -> bool:

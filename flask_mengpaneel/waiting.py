@@ -128,11 +128,12 @@ class Waiting:
     :param key: where in the session.
     """
 
-    __slots__ = ("_before", "_key", "changed", "cleared", "entries")
+    __slots__ = ("_before", "_key", "_last", "changed", "cleared", "entries")
 
     def __init__(self, app: Flask, request: Request, key: str) -> None:
         self._key = key
         self._before = (False, False)
+        self._last: tuple[c.Sequence[Entry], str] | None = None
         self.entries: list[Entry] = []
         #: Whether the session was changed for these calls.
         self.changed = False
@@ -174,7 +175,7 @@ class Waiting:
             self._before = kept.modified, kept.accessed
 
         if entries:
-            session[self._key] = _stored(entries)
+            session[self._key] = self._packed(entries)
         else:
             session.pop(self._key, None)
 
@@ -203,7 +204,7 @@ class Waiting:
         :param room: bytes that its cookie may have beside the other headers.
         """
         interface = current_app.session_interface
-        data = _peek(_session()) | {self._key: _stored(entries)}
+        data = _peek(_session()) | {self._key: self._packed(entries)}
         limit = min(current_app.config["MAX_COOKIE_SIZE"] or _MAX_COOKIE, _MAX_COOKIE)
 
         if isinstance(interface, SecureCookieSessionInterface):
@@ -219,6 +220,15 @@ class Waiting:
             _ON_A_SERVER.add(interface)
 
         return 0 < size <= min(limit, room)
+
+    def _packed(self, entries: c.Sequence[Entry]) -> str:
+        """The entries as a text, which every serializer of a session takes: some have
+        no room for an integer of more than 64 bits."""
+        if self._last is None or self._last[0] is not entries:
+            text = dumps([VERSION, *(entry.to_json() for entry in entries)])
+            self._last = entries, text
+
+        return self._last[1]
 
     def cookie_size(self, *, changed: bool) -> int:
         """Bytes of the session's cookie, if the response is going to have it.
@@ -337,12 +347,6 @@ def _cookie(interface: SecureCookieSessionInterface, value: str) -> str:
         samesite=interface.get_cookie_samesite(app),
         max_size=0,
     )
-
-
-def _stored(entries: c.Sequence[Entry]) -> str:
-    # A text, which every serializer of a session takes: some have no room for an
-    # integer of more than 64 bits.
-    return dumps([VERSION, *(entry.to_json() for entry in entries)])
 
 
 def _entries(stored: t.Any) -> list[Entry]:
