@@ -259,11 +259,12 @@ class Flusher:
         """Tell the browser library what the server has learnt in its place."""
         visitor, policy = exchange.visitor, exchange.policy
 
-        if not visitor.has_news(exchange.sent) or policy.choice is not None:
+        if not visitor.has_news(exchange.sent):
             return
 
-        told = visitor.remember(
-            exchange.own(), exchange.sent, ids=policy.cookie is None
+        ids, choice = policy.cookie is None, policy.choice is None
+        told = (ids or choice) and visitor.remember(
+            exchange.own(), exchange.sent, ids=ids, choice=choice
         )
 
         if told:
@@ -405,6 +406,9 @@ class Flusher:
         except Declined:
             # There is nothing that another strategy could take.
             pass
+        except Exception as error:
+            # What the response has been given already it keeps.
+            self.trouble("the page doesn't load the browser library", error)
 
     def take_back(self, calls: CallLog, request: Request, response: Response) -> None:
         """Send calls from the server that a browser couldn't make."""

@@ -163,20 +163,26 @@ class ResponsePolicy:
     @property
     def cookie(self) -> str | None:
         """Why the browser library isn't told by its cookie who the visitor is."""
-        reason = self.choice
-
-        if reason is None and "clear-site-data" in self._headers:
+        if "clear-site-data" in self._headers:
             cleared = self._headers["clear-site-data"]
-            return self._clears if '"cookies"' in cleared or "*" in cleared else None
 
-        return reason
+            if '"cookies"' in cleared or "*" in cleared:
+                return self._clears
+
+        return self._fixed_cookie(self._config.cookie_name)
 
     @property
     def choice(self) -> str | None:
         """Why the visitor's choice, to be tracked or not, isn't kept in a cookie."""
-        return self._not_private("response") or self._renews
+        return self._fixed_cookie(self._config.opt_cookie_name)
 
     # -- the reasons
+
+    def _fixed_cookie(self, name: str) -> str | None:
+        if "set-cookie" in self._headers and name in set_cookies(self._response):
+            return "the app writes the cookie itself"
+
+        return self._not_private("response") or self._renews
 
     @property
     def is_shared(self) -> bool:

@@ -345,19 +345,21 @@ class Visitor:
         sent: c.Sequence[Call],
         *,
         ids: bool = True,
+        choice: bool = True,
     ) -> bool:
         """Tell the browser library what it would know if it had made the calls itself,
         by cookies whose value is another one than before.
 
         :param sent: the calls that the server has sent for it.
         :param ids: whether it may be told who the visitor is.
+        :param choice: whether it may be told of what the visitor has chosen.
         :return: whether there was anything to tell.
         """
         request, config = self._request, self._config
         assert request is not None, "a job has no response"
         told = False
 
-        if self.opted is not None:
+        if self.opted is not None and choice:
             chosen = request.cookies.get(config.opt_cookie_name)
 
             if chosen != ("1" if self.opted else "0"):
@@ -367,7 +369,7 @@ class Visitor:
         if self.opted is False:
             has_one = config.cookie_name in request.cookies or self.withholds_cookies
 
-            if has_one and config.cookie_persistence:
+            if ids and has_one and config.cookie_persistence:
                 persistence.forget(response, request, config)
                 told = True
         elif ids and self.can_remember and (sent or self.is_introduced):

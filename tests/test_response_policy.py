@@ -114,6 +114,8 @@ TABLE = [
     row(ALL - SESSION, Set_Cookie="session=other; Path=/"),
     row(ALL - SESSION, Set_Cookie="session=; Max-Age=0; Path=/"),
     row(ALL - SESSION, Set_Cookie="session=; Max-Age=0; Path=/x; Domain=y.example"),
+    row(ALL - {"ids"}, Set_Cookie=f"{COOKIE}=; Max-Age=0"),
+    row(ALL - {"choice"}, Set_Cookie="__mp_opt_in_out_token=1"),
     row(ALL, Set_Cookie="session2=session; Path=/session="),
     *(
         row({"ids", "choice"}, Clear_Site_Data=value)
@@ -170,7 +172,7 @@ class Case:
         self.consent = Consent()
         settings: dict[str, t.Any] = {"consent": self.consent}
 
-        if carrier == "ids":
+        if carrier in COOKIES:
             settings["strategies"] = ["AsyncServerSide"]
 
         if carrier == "late":
@@ -182,7 +184,7 @@ class Case:
         site.view("/after", lambda: PAGE)
         self.client = client = site.client()
 
-        if carrier == "ids":
+        if carrier in COOKIES:
             client.set_cookie("other", "1")
         else:
             client.set_cookie(COOKIE, json.dumps(KNOWN))
@@ -227,7 +229,8 @@ class Case:
         if self.carrier == "header":
             return bool(header_calls(response))
 
-        cookies = response.headers.getlist("Set-Cookie")
+        own = self.answers.headers.get("Set-Cookie")
+        cookies = [one for one in response.headers.getlist("Set-Cookie") if one != own]
 
         if self.carrier == "ids":
             return any(one.startswith(f"{COOKIE}=") for one in cookies)
@@ -235,8 +238,7 @@ class Case:
         if self.carrier == "choice":
             return any(one.startswith("__mp_opt") for one in cookies)
 
-        own = self.answers.headers.get("Set-Cookie")
-        return any(one.startswith("session=") and one != own for one in cookies)
+        return any(one.startswith("session=") for one in cookies)
 
 
 def waits(client: FlaskClient) -> bool:
