@@ -82,7 +82,7 @@ class Config:
     consent: Supplier | None = None
     respect_dnt: bool = True
     fallback: bool = True
-    max_header: int = 4096
+    max_header: int = 2048
     delayed_max_age: float = 600.0
     on_failure: c.Callable[[dict[str, t.Any], str], t.Any] | None = None
     shutdown_timeout: float = 2.0

@@ -20,10 +20,9 @@ from .config import CLIENT_STRATEGIES
 from .diagnosis import Finding, Level, Page, judge
 from .outcomes import REDIRECTS, Declined
 from .policies import HEADER, REPORT_ONLY, parse, parse_page
-from .strategies import Exchange
+from .response_policy import ResponsePolicy
 from .testing import RecordingTransport
 from .visitor import Visitor
-from .waiting import Waiting
 
 if t.TYPE_CHECKING:
     from flask import Response
@@ -380,13 +379,12 @@ class _Visit:
         """Why calls couldn't go with a page; empty if they could."""
         visitor = Visitor(self._config, request)
         headers = injection.headers_of(response)
-        waiting = Waiting(self._app, request, self._config.session_key)
-        exchange = Exchange(request, response, headers, visitor, waiting)
+        policy = ResponsePolicy(self._config, request, response, headers, visitor)
 
         if visitor.consents is not True:
             return _NO_CONSENT
 
-        if exchange.shared_cache_may_keep:
+        if policy.is_shared:
             return _SHARED
 
         # What runs after the extension may have compressed the page, or given it a
@@ -394,16 +392,15 @@ class _Visit:
         if b' id="mengpaneel"' in body:
             return ""
 
-        if not exchange.kind.is_html:
-            return "not HTML"
+        reason = injection.unfit(response, headers)
 
-        try:
-            injection.check(response, headers)
-            injection.find(response, headers)
-        except Declined as declined:
-            return str(declined)
+        if reason is None:
+            try:
+                injection.find(response, headers)
+            except Declined as declined:
+                reason = str(declined)
 
-        return ""
+        return reason or ""
 
     def _not_with_the_page(self, name: str, reason: str) -> Finding:
         if reason == _NO_CONSENT:

@@ -197,14 +197,21 @@ def _hooks(
             or (boots and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES)
         ):
             try:
-                flusher.respond(manager, request, response)
+                return flusher.respond(manager, request, response)
             except Exception as error:
                 flusher.give_up(manager, error)
 
         return response
 
     def teardown_request(_error: BaseException | None) -> None:
-        manager: Manager | None = current_g().__dict__.get("_mengpaneel")
+        on_g = current_g().__dict__
+        manager: Manager | None = on_g.get("_mengpaneel")
+
+        if "_mengpaneel_held" in on_g:
+            request = current_request()
+            flusher.send_unheld(
+                on_g.pop("_mengpaneel_held"), request, request.environ.get(MANAGER)
+            )
 
         # It isn't there any more if the response was made, unless something was
         # tracked after it.

@@ -13,8 +13,9 @@ from . import injection, signals
 from .calls import Call, CallLog, count
 from .config import PREFIX
 from .fallback import Bounded
-from .manager import Manager
+from .manager import Manager, current_g
 from .outcomes import Declined, Outcome
+from .response_policy import keep_private
 from .strategies import (
     REPLAYING,
     AsyncServerSide,
@@ -30,7 +31,7 @@ from .strategies import (
 )
 from .values import plain
 from .visitor import Visitor
-from .waiting import Entry, Waiting
+from .waiting import Entry, Waiting, arrives
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
@@ -144,35 +145,61 @@ class Flusher:
 
     def respond(
         self, manager: Manager | None, request: Request, response: Response
-    ) -> None:
+    ) -> Response:
         """Let a response carry the calls of its request, and those that wait for it.
 
         :param manager: of the request, if anything was recorded in it.
+        :return: the response, or a copy of it if that carries anything.
         """
         # What waits is not for the inspector's pages.
         if request.environ["PATH_INFO"].startswith(PREFIX):
-            return
+            return response
 
         carried: _Carried | None = request.environ.pop(_CARRIED, None)
 
-        if carried is not None and carried.misses(request, response):
-            self._recall(carried, manager)
+        if carried is not None:
+            if carried.misses(request, response):
+                self._recall(carried, manager)
+            else:
+                carried = None
 
         waiting = Waiting(self._app, request, self.config.session_key)
         headers = injection.headers_of(response)
         may_boot = self.boots and injection.is_html(headers.get("content-type", ""))
+        idle = manager is None and carried is None and not waiting.entries
 
-        if manager is None and not waiting.entries and not may_boot:
-            return
+        if idle and not may_boot:
+            return response
 
+        found = waiting.entries
         visitor = manager.visitor if manager else Visitor(self.config, request)
-        exchange = Exchange(request, response, headers, visitor, waiting)
+        exchange = Exchange(self.config, request, response, headers, visitor, waiting)
 
-        if manager is not None or waiting.entries:
+        if carried is not None and carried.waiting.changed:
+            if exchange.policy.session is None:
+                waiting.changed = True
+            else:
+                carried.waiting.leave_unmarked()
+
+        if not idle:
             self._flush_into(exchange, manager)
 
         if may_boot and not exchange.carries:
             self._boot(exchange)
+
+        if exchange.handed_over is not None:
+            carried = request.environ[_CARRIED] = _Carried(
+                request,
+                weakref.ref(exchange.response),
+                exchange.handed_over,
+                waiting,
+                found,
+            )
+
+            if exchange.holds:
+                current_g()._mengpaneel_held = carried
+
+        return exchange.response
 
     def give_up(self, manager: Manager | None, error: Exception) -> None:
         """Leave a response as it is, since something went wrong."""
@@ -180,6 +207,24 @@ class Flusher:
             self.flush_late(manager)
 
         self.trouble("the response was left as it was", error)
+
+    def send_unheld(
+        self, held: _Carried, request: Request | None, manager: Manager | None
+    ) -> None:
+        """Send what was put into a session that wasn't saved with the response."""
+        response = held.response()
+
+        if held.request is not request or manager is None or response is None:
+            return
+
+        if arrives(held.request, response):
+            return
+
+        records = count(held.calls)
+        self.ledger.record(-records)
+        self.ledger.deliver(-records)
+        manager.take_back(held.calls)
+        self.flush_late(manager)
 
     def look(self) -> None:
         """Send what other processes have left, if they did."""
@@ -197,30 +242,42 @@ class Flusher:
             # Requests that are under way at once find the same new visitor.
             visitor.identity = entries[0].stranger
 
+        if exchange.waiting.cleared and exchange.policy.session is None:
+            exchange.waiting.keep(entries)
+
         if visitor.consents is None:
             self._hold(calls, exchange)
         else:
             self._carry(calls, exchange, manager.strategy if manager else None)
 
-        # Tell the browser library what the server has learnt in its place.
-        if visitor.has_news(exchange.sent) and not exchange.shared_cache_may_keep:
-            visitor.remember(exchange.response, exchange.sent)
+        self._remember(exchange)
+
+        if exchange.waiting.changed:
+            keep_private(exchange.own())
+
+    def _remember(self, exchange: Exchange) -> None:
+        """Tell the browser library what the server has learnt in its place."""
+        visitor, policy = exchange.visitor, exchange.policy
+
+        if not visitor.has_news(exchange.sent):
+            return
+
+        ids, choice = policy.cookie is None, policy.choice is None
+        told = (ids or choice) and visitor.remember(
+            exchange.own(), exchange.sent, ids=ids, choice=choice
+        )
+
+        if told:
+            keep_private(exchange.response)
 
     def _carry(self, calls: CallLog, exchange: Exchange, insisted: str | None) -> None:
-        visitor, waiting = exchange.visitor, exchange.waiting
-        found = waiting.entries
-
-        if visitor.consents is False:
-            # What this request recorded it recorded before it opted out.
-            waiting.keep([])
-
+        visitor = exchange.visitor
         late: list[Entry] = []
         others: list[Entry] = []
         outcome = None
 
-        if waiting.entries:
-            ours, late, others = self._sort(calls, exchange)
-            exchange.entries = [] if ours and visitor.is_prefetch else ours
+        if exchange.waiting.entries:
+            late, others = self._take_up(calls, exchange)
 
         if calls:
             outcome = self._ask(self._chain_for(insisted), calls, visitor, exchange)
@@ -228,14 +285,41 @@ class Flusher:
             outcome = self._ask(self._replaying, calls, visitor, exchange)
 
         if outcome and self._all[outcome.strategy].hands_over:
-            request, response = exchange.request, weakref.ref(exchange.response)
-            carried = _Carried(request, response, calls, waiting, found)
-            request.environ[_CARRIED] = carried
+            exchange.handed_over = calls
         elif outcome:
             exchange.sent = outcome.calls
 
         if late or others:
             self._send_apart(late, others, exchange)
+
+    def _take_up(
+        self, calls: CallLog, exchange: Exchange
+    ) -> tuple[list[Entry], list[Entry]]:
+        """Find out what of that which waits goes with this response, and what the
+        server sends: what has waited too long, and what is other people's."""
+        visitor, waiting, policy = exchange.visitor, exchange.waiting, exchange.policy
+        may_change = policy.session is None
+        # It won't be there for another request.
+        ends = policy.session_ends is not None or (waiting.cleared and not may_change)
+
+        if visitor.consents is False:
+            # What this request recorded it recorded before it opted out.
+            if may_change:
+                waiting.keep([])
+
+            return [], []
+
+        if not may_change and not ends:
+            return [], []
+
+        ours, late, others = self._sort(calls, exchange)
+
+        if ends:
+            waiting.leave_out()
+            return [*ours, *late], others
+
+        exchange.entries = [] if ours and visitor.is_prefetch else ours
+        return late, others
 
     def _recall(self, carried: _Carried, manager: Manager | None) -> None:
         """Take calls back from a response that isn't sent.
@@ -247,6 +331,7 @@ class Flusher:
         self.ledger.record(-records)
         self.ledger.deliver(-records)
         carried.waiting.keep(carried.found)
+        current_g().__dict__.pop("_mengpaneel_held", None)
 
         if manager is not None:
             manager.take_back(carried.calls)
@@ -267,8 +352,9 @@ class Flusher:
             person = visitor.as_person(entry.seen or entry.stranger)
             self._ask(self._server_chain, entry.calls, person, None)
 
-        gone = [*late, *others]
-        waiting.keep([entry for entry in waiting.entries if entry not in gone])
+        if exchange.policy.session is None:
+            gone = [*late, *others]
+            waiting.keep([entry for entry in waiting.entries if entry not in gone])
 
     def _unsent(self, entries: c.Iterable[Entry]) -> c.Iterator[Entry]:
         """The entries that this process hasn't sent yet: requests that are under way
@@ -320,6 +406,9 @@ class Flusher:
         except Declined:
             # There is nothing that another strategy could take.
             pass
+        except Exception as error:
+            # What the response has been given already it keeps.
+            self.trouble("the page doesn't load the browser library", error)
 
     def take_back(self, calls: CallLog, request: Request, response: Response) -> None:
         """Send calls from the server that a browser couldn't make."""

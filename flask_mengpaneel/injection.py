@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 from markupsafe import escape
 from werkzeug.utils import cached_property
+from werkzeug.wrappers import response as werkzeug_response
+from werkzeug.wsgi import ClosingIterator
 
 from .calls import dumps
 from .config import PREFIX
@@ -96,6 +98,17 @@ _LARGE = 262_144
 #: Larger heads aren't kept to be recognised.
 _LARGE_HEAD = 8192
 
+# The code of the generator that yields the parts of a body, each encoded.
+_ENCODES = getattr(
+    getattr(werkzeug_response, "_iter_encoded", None), "__code__", object()
+)
+
+_HTML_TAG = re.compile(rb"""<html(?=[\s/>])((?:[^>"']|"[^"]*+"?|'[^']*+'?)*+)""", re.I)
+_VALUE = re.compile(rb"""=\s*+(?:"[^"]*+"?|'[^']*+'?|[^\s"'>]++)""")
+_BOLT = "\u26a1".encode()
+_EMOJI = "\ufe0f".encode()
+_AMP = frozenset({b"amp", b"amp4ads", b"amp4email"})
+
 # It is where the body would be.
 _FRAMESET = re.compile(
     rb"\s*+(?:" + _COMMENT + rb"\s*+)*+<frameset", re.IGNORECASE | re.DOTALL
@@ -178,20 +191,31 @@ class _Parts(list[bytes]):
         self._at = at
 
     def __iter__(self) -> c.Iterator[bytes]:
-        head, snippet, page = self[:]
+        head, snippet, page, *added = self[:]
         yield head + snippet
 
         for at in range(self._at, len(page), _LARGE):
             yield page[at : at + _LARGE]
 
+        # By what another extension has written to the response's stream since.
+        yield from added
+
 
 def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
     """Put the snippet into the page, which is the body of the response."""
-    response.response = (
-        [page[:at] + snippet, page[at:]]
-        if len(page) < _LARGE
-        else _Parts(page, at, snippet)
-    )
+    former = response.response
+
+    if len(page) < _LARGE:
+        # In one part, like the page itself: a test may close a response, and what
+        # comes after the first part with it, before it reads the response.
+        response.response = [b"".join((page[:at], snippet, memoryview(page)[at:]))]
+    else:
+        response.response = _Parts(page, at, snippet)
+
+    close = getattr(former, "close", None)
+
+    if close is not None:
+        response.call_on_close(close)
 
     for position, (name, _) in enumerate(response.headers):
         if name.lower() == "content-length":
@@ -223,35 +247,76 @@ def snippet(
     ).encode("ascii", "xmlcharrefreplace")
 
 
-def check(response: Response, headers: c.Mapping[str, str]) -> None:
-    """Make sure that a response, which is HTML, can be changed and will be shown.
+def unfit(response: Response, headers: c.Mapping[str, str]) -> str | None:
+    """Say why a response can't be changed, or won't be shown as a page, if so.
 
     :param headers: its headers, with names in lower case.
-    :raises Declined: it can't, or won't.
     """
     status = response.status_code
 
     if status in REDIRECTS or status in (204, 205, 206, 304) or status < 200:
-        raise Declined(f"browsers don't show what comes with {status}")
+        return f"browsers don't show what comes with {status}"
+
+    if not is_html(headers.get("content-type", "")):
+        return "not HTML"
 
     if "content-encoding" in headers:
-        raise Declined("the body is encoded")
+        return "the body is encoded"
 
-    if headers.get("content-disposition", "").lower().startswith("attachment"):
-        raise Declined("an attachment")
+    disposition = headers.get("content-disposition")
 
-    if response.direct_passthrough or not isinstance(response.response, list | tuple):
-        raise Declined("the body is streamed")
+    # https://www.rfc-editor.org/rfc/rfc6266#section-4.2
+    if disposition and disposition.partition(";")[0].strip().lower() != "inline":
+        return "an attachment"
+
+    if response.direct_passthrough or whole(response) is None:
+        return "the body is streamed"
 
     policies = headers.get("content-security-policy")
 
     if policies and forbids_scripts(policies):
-        raise Declined("the page's policy allows no scripts")
+        return "the page's policy allows no scripts"
 
     content_type = headers["content-type"].lower()
 
     if "utf-16" in content_type or "utf-32" in content_type:
-        raise Declined("the body isn't in an encoding that has ASCII in it")
+        return "the body isn't in an encoding that has ASCII in it"
+
+    return None
+
+
+def whole(response: Response) -> list[t.Any] | tuple[t.Any, ...] | None:
+    """All of the body, in parts, unless it is made while it is sent.
+
+    An exception whose response the app didn't make reaches Flask as a WSGI
+    application, and its body as an iterator: over a list, so that it is all there.
+    """
+    body: t.Any = response.response
+
+    if isinstance(body, list | tuple):
+        return body
+
+    # What Werkzeug makes of what it has asked an application for ...
+    inner = _closes(body, 1)
+    # ... of a response, whose parts a generator encodes.
+    parts = _closes(inner, 2)
+
+    if getattr(parts, "gi_code", None) is not _ENCODES:
+        return None
+
+    frame = parts.gi_frame
+    found = frame.f_locals.get("iterable") if frame else None
+    return found if isinstance(found, list | tuple) else None
+
+
+def _closes(iterator: t.Any, count: int) -> t.Any:
+    """What is the first to be closed with an iterator of Werkzeug's, of so many."""
+    callbacks: list[t.Any] = getattr(iterator, "_callbacks", [])
+
+    if type(iterator) is not ClosingIterator or len(callbacks) != count:
+        return None
+
+    return getattr(callbacks[0], "__self__", None)
 
 
 def forbids_scripts(policies: str) -> bool:
@@ -283,13 +348,20 @@ def find(response: Response, headers: c.Mapping[str, str]) -> tuple[bytes, int]:
     :param headers: those of the response, with names in lower case.
     :raises Declined: there is no place for it.
     """
-    parts = response.response
+    parts = whole(response)
+    assert parts is not None, "it is unfit"
     # As Flask makes it of what a view returns.
     page: bytes = (
         parts[0]
         if type(parts) is list and len(parts) == 1 and type(parts[0]) is bytes
-        else response.get_data()
+        else b"".join(
+            part.encode() if isinstance(part, str) else part for part in parts
+        )
     )
+
+    if _is_amp(page):
+        raise Declined("an AMP page, which may have no scripts of its own")
+
     at = position(page, is_xml="xml" in headers["content-type"])
 
     if at is None:
@@ -298,22 +370,25 @@ def find(response: Response, headers: c.Mapping[str, str]) -> tuple[bytes, int]:
     return page, at
 
 
-def keep_private(response: Response) -> None:
-    """Say that the page is this visitor's, and of this moment."""
-    control = response.cache_control
-    control.private = True
+def _is_amp(page: bytes) -> bool:
+    """Whether the page says that it is AMP, by an attribute of its first element.
 
-    if (
-        control.max_age is None
-        and not control.no_store
-        and "Expires" not in response.headers
-    ):
-        control.no_cache = True
+    https://amp.dev/documentation/guides-and-tutorials/learn/spec/amphtml
+    """
+    match = _HTML_TAG.search(page, 0, _LARGE_HEAD)
 
-    # They are of the page without the calls: a browser that asks again with them
-    # would be told to show somebody else's.
-    del response.headers["ETag"]
-    del response.headers["Last-Modified"]
+    if match is None:
+        return False
+
+    tag = match[1].lower()
+
+    if b"amp" not in tag and _BOLT not in tag:
+        return False
+
+    attributes = _VALUE.sub(b" ", tag).replace(b"/", b" ").split()
+    return any(
+        name.replace(_BOLT, b"amp").removesuffix(_EMOJI) in _AMP for name in attributes
+    )
 
 
 #: The URL of the script, the data of a page without calls, and its snippet.

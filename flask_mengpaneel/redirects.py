@@ -6,6 +6,7 @@ import typing as t
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from flask import current_app
+from werkzeug.exceptions import SecurityError
 
 if t.TYPE_CHECKING:
     from flask import Request
@@ -20,6 +21,7 @@ def stays_here(location: str, request: Request) -> bool:
     try:
         target = urlsplit(location)
         here = urlsplit(request.host_url)
+        base = request.base_url
 
         if target.netloc:
             same = _host(target, here.scheme) == _host(here, here.scheme)
@@ -27,8 +29,8 @@ def stays_here(location: str, request: Request) -> bool:
             # They take any number of slashes for two, and need none after a scheme.
             same = not target.scheme and not location.startswith("//")
 
-        path = urlsplit(urljoin(request.base_url, target.path)).path or "/"
-    except (ValueError, KeyError):
+        path = urlsplit(urljoin(base, target.path)).path or "/"
+    except (ValueError, KeyError, SecurityError):
         return False
 
     return (

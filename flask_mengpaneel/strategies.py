@@ -8,8 +8,6 @@ import functools
 import typing as t
 from abc import ABC, abstractmethod
 
-from flask import current_app
-
 from . import injection, profiles, redirects, waiting
 from .calls import Call, CallLog, Json, dumps
 from .fallback import SIGNATURE_HEADER
@@ -17,6 +15,7 @@ from .ids import hex_id
 from .origins import page_properties
 from .outcomes import REDIRECTS, Declined
 from .persistence import Identity
+from .response_policy import ResponsePolicy, keep_private
 from .tracker import Batch
 from .visitor import Visitor, joined
 from .waiting import Entry, Waiting
@@ -55,6 +54,7 @@ _kind = functools.cache(Kind)
 class Exchange:
     """A request, the response to it, and what is known of whoever sent it."""
 
+    config: Config
     request: Request
     response: Response
     #: The response's headers as the app has set them; the names are in lower case.
@@ -70,6 +70,19 @@ class Exchange:
     carries: bool = False
     #: The calls that the server sends itself.
     sent: c.Sequence[Call] = ()
+    #: Whether the calls of the request wait in the session.
+    holds: bool = False
+    #: The calls of the request itself, if the client or the session has them.
+    handed_over: CallLog | None = None
+    #: Whether the response is a copy, made to be changed.
+    is_own: bool = False
+    #: What the response may be given.
+    policy: ResponsePolicy = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.policy = ResponsePolicy(
+            self.config, self.request, self.response, self.headers, self.visitor
+        )
 
     @property
     def kind(self) -> Kind:
@@ -88,22 +101,14 @@ class Exchange:
             self.headers["location"], self.request
         )
 
-    @property
-    def session_comes_back(self) -> bool:
-        """Whether the client will bring what is put into the session now.
+    def own(self) -> Response:
+        """The response, as one that is given to nobody else: a view may give the same
+        object to everybody."""
+        if not self.is_own:
+            self.response = _copy(self.response)
+            self.is_own = True
 
-        Where its cookie may have stayed at home, a new one would replace it, with all
-        that is in it.
-        """
-        interface, visitor = current_app.session_interface, self.visitor
-
-        if interface.get_cookie_name(current_app) in self.request.cookies:
-            return True
-
-        if interface.get_cookie_samesite(current_app) == "Strict":
-            return visitor.is_browser and not visitor.comes_from_elsewhere
-
-        return visitor.is_browser and not visitor.withholds_cookies
+        return self.response
 
     def made(self, calls: c.Iterable[Call]) -> list[Call]:
         """The response has the calls now, and those of them that waited need not."""
@@ -116,22 +121,40 @@ class Exchange:
 
         return list(calls)
 
-    @property
-    def shared_cache_may_keep(self) -> bool:
-        """Whether the response may be given to other visitors.
 
-        https://www.rfc-editor.org/rfc/rfc9111#section-3.5
-        """
-        headers = self.headers
+def _copy(response: Response) -> Response:
+    """A response that can be changed without changing this one."""
+    # 2 us; `copy.copy` takes 7.
+    kind = type(response)
+    copied = kind.__new__(kind)
+    copied.__dict__.update(response.__dict__)
 
-        if "cdn-cache-control" in headers or "surrogate-control" in headers:
-            return True
+    for name in _slots(t.cast("c.Hashable", kind)):
+        if hasattr(response, name):
+            setattr(copied, name, getattr(response, name))
 
-        if "cache-control" not in headers:
-            return False
+    copied.headers = response.headers.copy()
+    # It runs what is to run when this one is closed, which it is in its place.
+    copied._on_close = list(response._on_close)
+    # It writes to the response that it was made for.
+    copied.__dict__.pop("stream", None)
 
-        control = self.response.cache_control
-        return bool(control.public) or control.s_maxage is not None
+    if type(response.response) is list:
+        copied.response = response.response[:]
+
+    return copied
+
+
+@functools.lru_cache(maxsize=32)
+def _slots(kind: t.Any) -> list[str]:
+    named = [vars(one).get("__slots__", ()) for one in kind.__mro__]
+    slots = [(one,) if isinstance(one, str) else one for one in named]
+    return [
+        name
+        for names in slots
+        for name in names
+        if name not in ("__dict__", "__weakref__")
+    ]
 
 
 class Strategy(ABC):
@@ -218,15 +241,17 @@ def hold(calls: CallLog, exchange: Exchange) -> None:
 
     :raises Declined: it can't hold them.
     """
-    if not exchange.session_comes_back:
-        raise Declined("the client won't come back with the session")
+    policy, visitor = exchange.policy, exchange.visitor
+    reason = policy.new_session_data
 
-    visitor = exchange.visitor
+    if reason:
+        raise Declined(reason)
+
     seen = visitor.known
 
     # A new visitor gets ids with this very response, so that the calls are theirs
     # whoever sits in front of the browser when they are made.
-    if visitor.can_remember and not exchange.shared_cache_may_keep:
+    if visitor.can_remember and policy.cookie is None:
         seen = visitor.identity
 
     entry = Entry.of(_stamped(calls, visitor, seen), seen.after(calls), seen)
@@ -236,10 +261,11 @@ def hold(calls: CallLog, exchange: Exchange) -> None:
         if not waiting.can_hold():
             raise Declined("there is no session: SECRET_KEY is not set")
 
-        if not exchange.waiting.fits(entries):
+        if not exchange.waiting.fits(entries, policy.room_for_session):
             raise Declined("the session can't hold so much")
 
         exchange.waiting.keep(entries)
+        exchange.holds = True
         visitor.is_introduced = seen is visitor.identity
     except Declined:
         raise
@@ -281,23 +307,15 @@ class ClientSide(ResponseStrategy):
         return None if kind.is_html else "not HTML"
 
     def carry(self, calls: CallLog, visitor: Visitor, exchange: Exchange) -> list[Call]:
-        page, at = _page(exchange)
-
-        if exchange.shared_cache_may_keep:
-            raise Declined("shared caches may keep the page")
-
-        injection.insert(
-            exchange.response,
-            page,
-            at,
-            self._script.snippet(
-                exchange.request,
-                calls=_hand_overs(calls, exchange.entries),
-                races=not all(entry.is_repeatable for entry in exchange.entries),
-                declined=exchange.declined,
-            ),
+        page, at = _page(exchange, exchange.policy.page)
+        snippet = self._script.snippet(
+            exchange.request,
+            calls=_hand_overs(calls, exchange.entries),
+            races=not all(entry.is_repeatable for entry in exchange.entries),
+            declined=exchange.declined,
         )
-        injection.keep_private(exchange.response)
+        injection.insert(exchange.own(), page, at, snippet)
+        keep_private(exchange.response, page=True)
         return exchange.made(_merged_log(calls, exchange.entries))
 
     def boot(self, exchange: Exchange) -> None:
@@ -305,32 +323,21 @@ class ClientSide(ResponseStrategy):
 
         :raises Declined: this isn't a page.
         """
-        page, at = _page(exchange)
+        page, at = _page(exchange, exchange.policy.boot)
         snippet = self._script.snippet(exchange.request)
-        injection.insert(exchange.response, page, at, snippet)
+        injection.insert(exchange.own(), page, at, snippet)
 
 
-def _page(exchange: Exchange) -> tuple[bytes, int]:
+def _page(exchange: Exchange, reason: str | None) -> tuple[bytes, int]:
     """The page, and where in it the script goes.
 
-    :raises Declined: this isn't a page that a browser will show.
+    :param reason: why there is to be nothing in it.
+    :raises Declined: there is such a reason, or no place.
     """
-    response, headers, visitor = exchange.response, exchange.headers, exchange.visitor
-    injection.check(response, headers)
+    if reason:
+        raise Declined(reason)
 
-    if exchange.request.method not in ("GET", "POST"):
-        raise Declined(f"a {exchange.request.method} request")
-
-    if not visitor.is_browser:
-        raise Declined("the client is not a browser")
-
-    if visitor.is_blocked:
-        raise Declined("the browser library is blocked in this browser")
-
-    if not visitor.is_page_view:
-        raise Declined("fetched by a script, not shown as a page")
-
-    return injection.find(response, headers)
+    return injection.find(exchange.response, exchange.headers)
 
 
 def _merged_log(calls: CallLog, entries: c.Sequence[Entry]) -> CallLog:
@@ -379,7 +386,11 @@ class CapableClientSide(ResponseStrategy):
         return None if kind.is_capable else "the client doesn't say that it can"
 
     def carry(self, calls: CallLog, visitor: Visitor, exchange: Exchange) -> list[Call]:
-        self._check(exchange)
+        policy, reason = exchange.policy, exchange.policy.header
+
+        if reason:
+            raise Declined(reason)
+
         # Two requests that are under way at once have the same session. A page knows
         # which of its calls were made already; a header doesn't.
         exchange.entries = [one for one in exchange.entries if one.is_repeatable]
@@ -389,48 +400,29 @@ class CapableClientSide(ResponseStrategy):
             raise Declined("nothing but set-up calls")
 
         header = dumps([call.wire for call, _ in profiles.merge(needed)])
+        most = self._config.max_header
 
-        if len(header) > self._config.max_header:
-            raise Declined(f"more than {self._config.max_header} bytes of header")
+        if len(header) > most:
+            raise Declined(f"more than {most} bytes of header")
+
+        waiting = exchange.waiting
+        session_cookie = waiting.cookie_size(changed=bool(waiting.entries))
+        writes = visitor.opted is not None or len(waiting.entries) > len(
+            exchange.entries
+        )
+
+        if len(header) > policy.room_for_header(session_cookie, library_cookie=writes):
+            raise Declined("the other headers leave no room for it")
 
         signature = self._signer.sign(header) if self._signer else None
-        exchange.response.headers[RESPONSE_HEADER] = header
+        response = exchange.own()
+        response.headers[RESPONSE_HEADER] = header
 
         if signature:
-            exchange.response.headers[SIGNATURE_HEADER] = signature
+            response.headers[SIGNATURE_HEADER] = signature
 
+        keep_private(response, header=True)
         return exchange.made(needed)
-
-    def _check(self, exchange: Exchange) -> None:
-        response = exchange.response
-        status = response.status_code
-
-        if status in REDIRECTS or status == 304:
-            raise Declined(f"clients don't see the headers of {status}")
-
-        if exchange.shared_cache_may_keep:
-            raise Declined("shared caches may keep the response")
-
-        if exchange.request.method == "GET" and _client_may_keep(response):
-            raise Declined("the client may keep the response, and make its calls again")
-
-
-def _client_may_keep(response: Response) -> bool:
-    """Whether a later request may be answered with these very headers.
-
-    https://www.rfc-editor.org/rfc/rfc9111#section-4.2
-    """
-    headers = response.headers
-
-    if "Cache-Control" in headers and response.cache_control.no_store:
-        return False
-
-    return (
-        "ETag" in headers
-        or "Last-Modified" in headers
-        or "Expires" in headers
-        or ("Cache-Control" in headers and bool(response.cache_control.max_age))
-    )
 
 
 def _needed(calls: CallLog, visitor: Visitor) -> list[Call]:

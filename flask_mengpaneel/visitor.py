@@ -6,6 +6,7 @@ import collections.abc as c
 import copy
 import functools
 import ipaddress
+import json
 import logging
 import time
 import typing as t
@@ -61,6 +62,8 @@ class Visitor:
     is_introduced = False
     #: The new visitors with the same browser, one after each ``reset()``.
     successors: tuple[Identity, ...] = ()
+    #: What was in the library's cookie, if more is known by now.
+    _came_with: c.Mapping[str, Json] | None = None
 
     def __init__(self, config: Config, request: Request | None) -> None:
         self._config = config
@@ -243,6 +246,7 @@ class Visitor:
     def learn(self, made: c.Sequence[Call]) -> None:
         """Know what calls have said of this visitor."""
         if made:
+            self._came_with = self._came_with or self.cookie
             self.cookie = self._after(made)
             self.known = self.identity = Identity.from_cookie(self.cookie)
             self.successors = ()
@@ -336,21 +340,48 @@ class Visitor:
             for call in sent
         )
 
-    def remember(self, response: Response, sent: c.Sequence[Call]) -> None:
-        """Tell the browser library what it would know if it had made the calls itself.
+    def remember(
+        self,
+        response: Response,
+        sent: c.Sequence[Call],
+        *,
+        ids: bool = True,
+        choice: bool = True,
+    ) -> bool:
+        """Tell the browser library what it would know if it had made the calls itself,
+        by cookies whose value is another one than before.
 
         :param sent: the calls that the server has sent for it.
+        :param ids: whether it may be told who the visitor is.
+        :param choice: whether it may be told of what the visitor has chosen.
+        :return: whether there was anything to tell.
         """
         request, config = self._request, self._config
         assert request is not None, "a job has no response"
+        told = False
 
-        if self.opted is not None:
-            persistence.write_choice(response, request, config, self.opted)
+        if self.opted is not None and choice:
+            chosen = request.cookies.get(config.opt_cookie_name)
 
-        if self.can_remember and (sent or self.is_introduced):
-            persistence.write(response, request, config, self._after(sent))
-        elif self.opted is False and config.cookie_persistence:
-            persistence.forget(response, request, config)
+            if chosen != ("1" if self.opted else "0"):
+                persistence.write_choice(response, request, config, self.opted)
+                told = True
+
+        if self.opted is False:
+            has_one = config.cookie_name in request.cookies or self.withholds_cookies
+
+            if ids and has_one and config.cookie_persistence:
+                persistence.forget(response, request, config)
+                told = True
+        elif ids and self.can_remember and (sent or self.is_introduced):
+            kept = self._after(sent)
+            before = self.cookie if self._came_with is None else self._came_with
+
+            if not _same(kept, before):
+                persistence.write(response, request, config, kept)
+                told = True
+
+        return told
 
     @property
     def can_remember(self) -> bool:
@@ -378,6 +409,13 @@ class Visitor:
             kept.make(call, time.time())
 
         return kept.to_cookie()
+
+
+def _same(one: c.Mapping[str, Json], other: c.Mapping[str, Json]) -> bool:
+    # To Python true is 1, to nobody else.
+    return one == other and json.dumps(one, sort_keys=True) == json.dumps(
+        other, sort_keys=True
+    )
 
 
 def is_whole(url: c.Sequence[str]) -> bool:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import dataclasses
+import json
 import logging
 import time
 import typing as t
 import uuid
+import weakref
+import zlib
 
 from flask import current_app, session
 from flask.globals import app_ctx
-from flask.sessions import SecureCookieSessionInterface, SessionMixin
+from flask.sessions import (
+    SecureCookieSessionInterface,
+    SessionInterface,
+    SessionMixin,
+)
 from werkzeug.http import dump_cookie
 
-from .calls import CallLog
+from .calls import CallLog, dumps
 from .ids import hex_id
 from .persistence import Identity
 
 if t.TYPE_CHECKING:
-    from flask import Flask, Request
+    from flask import Flask, Request, Response
 
 logger = logging.getLogger("flask_mengpaneel")
 
-VERSION = 1
+VERSION = 2
 
 # Browsers drop a whole cookie that is larger, and with it all of the session:
 # https://datatracker.ietf.org/doc/html/rfc6265#section-6.1
@@ -120,11 +128,18 @@ class Waiting:
     :param key: where in the session.
     """
 
-    __slots__ = ("_key", "entries")
+    __slots__ = ("_before", "_key", "_last", "changed", "cleared", "entries")
 
     def __init__(self, app: Flask, request: Request, key: str) -> None:
         self._key = key
+        self._before = (False, False)
+        self._last: tuple[c.Sequence[Entry], str] | None = None
         self.entries: list[Entry] = []
+        #: Whether the session was changed for these calls.
+        self.changed = False
+        #: Whether the app has cleared the session, as one does when somebody signs in
+        #: or out. What waited in it is here nevertheless.
+        self.cleared = False
         header = request.environ.get("HTTP_COOKIE")
 
         if header is None:
@@ -138,7 +153,9 @@ class Waiting:
             stored = _peek(kept).get(key)
 
             if stored is None and kept.modified:
-                stored = _restored(app, request, key)
+                before = app.session_interface.open_session(app, request)
+                stored = None if before is None else before.get(key)
+                self.cleared = stored is not None
         except Exception:
             logger.exception("The session can't be read")
             return
@@ -153,27 +170,163 @@ class Waiting:
 
         self.entries = list(entries)
 
+        if not self.changed:
+            kept = _session()
+            self._before = kept.modified, kept.accessed
+
         if entries:
-            session[self._key] = _stored(entries)
+            session[self._key] = self._packed(entries)
         else:
             session.pop(self._key, None)
 
         # Not every kind of session notices.
         session.modified = True
+        self.changed = True
 
-    def fits(self, entries: c.Sequence[Entry]) -> bool:
-        """Whether the session can hold these entries besides what is in it."""
+    def leave_out(self) -> None:
+        """Let nothing wait any more if the session is saved; whether it is, the app
+        decides."""
+        kept = _session()
+        marks = kept.modified, kept.accessed
+        kept.pop(self._key, None)
+        kept.modified, kept.accessed = marks
+        self.entries = []
+
+    def leave_unmarked(self) -> None:
+        """Let the session be written only if the app has changed it, since what was
+        changed here is as it was."""
+        kept = _session()
+        kept.modified, kept.accessed = self._before
+
+    def fits(self, entries: c.Sequence[Entry], room: int) -> bool:
+        """Whether the session can hold these entries besides what is in it.
+
+        :param room: bytes that its cookie may have beside the other headers.
+        """
         interface = current_app.session_interface
+        data = _peek(_session()) | {self._key: self._packed(entries)}
+        limit = min(current_app.config["MAX_COOKIE_SIZE"] or _MAX_COOKIE, _MAX_COOKIE)
 
-        # What a server keeps has no limit of the browser's.
-        if not isinstance(interface, SecureCookieSessionInterface):
+        if isinstance(interface, SecureCookieSessionInterface):
+            return _size(interface, data) <= min(limit, room)
+
+        if interface in _ON_A_SERVER:
             return True
 
-        serializer = interface.get_signing_serializer(current_app)
-        assert serializer is not None, "a session that isn't null has a key"
-        value = serializer.dumps(_peek(_session()) | {self._key: _stored(entries)})
-        limit = current_app.config["MAX_COOKIE_SIZE"] or _MAX_COOKIE
-        return len(_cookie(interface, str(value))) <= min(limit, _MAX_COOKIE)
+        size = _tried(interface, data)
+
+        # Not even random data is packed into less than a compressor needs.
+        if size < len(zlib.compress(data[self._key].encode())) // 2:
+            _ON_A_SERVER.add(interface)
+
+        return 0 < size <= min(limit, room)
+
+    def _packed(self, entries: c.Sequence[Entry]) -> str:
+        """The entries as a text, which every serializer of a session takes: some have
+        no room for an integer of more than 64 bits."""
+        if self._last is None or self._last[0] is not entries:
+            text = dumps([VERSION, *(entry.to_json() for entry in entries)])
+            self._last = entries, text
+
+        return self._last[1]
+
+    def cookie_size(self, *, changed: bool) -> int:
+        """Bytes of the session's cookie, if the response is going to have it.
+
+        :param changed: whether it will, whatever the app does.
+        """
+        interface, kept = current_app.session_interface, _session()
+        accessed = kept.accessed
+
+        try:
+            changed = changed or interface.should_set_cookie(current_app, kept)
+        finally:
+            kept.accessed = accessed
+
+        if not changed:
+            return 0
+
+        if isinstance(interface, SecureCookieSessionInterface):
+            return _size(interface, _peek(kept))
+
+        return _SID
+
+
+def arrives(request: Request, response: Response) -> bool:
+    """Whether what was put into the session goes with the response, whose headers are
+    complete.
+
+    The session's interface may have decided against its cookie, and what runs after
+    the extension may have deleted it.
+    """
+    app = current_app
+    interface = app.session_interface
+    name = interface.get_cookie_name(app)
+
+    if interface in _ON_A_SERVER and name in request.cookies:
+        return True
+
+    lines = [
+        line
+        for line in response.headers.getlist("Set-Cookie")
+        if line.partition("=")[0].strip() == name
+    ]
+    value = lines[-1].partition("=")[2].partition(";")[0] if lines else ""
+    return value.strip('" ') != ""
+
+
+#: Bytes of a cookie that says where a session is.
+_SID = 256
+
+#: The interfaces of which it is known that they keep no data in the cookie.
+_ON_A_SERVER: weakref.WeakSet[SessionInterface] = weakref.WeakSet()
+
+
+def _size(interface: SecureCookieSessionInterface, data: dict[str, t.Any]) -> int:
+    serializer = interface.get_signing_serializer(current_app)
+
+    if serializer is None:
+        return 0
+
+    return len(_cookie(interface, str(serializer.dumps(data))))
+
+
+def _tried(interface: SessionInterface, data: dict[str, t.Any]) -> int:
+    """Bytes of the cookie that an interface would write for a session with this data:
+    by letting it, for a response that isn't sent.
+
+    The session is as before then, where the interface keeps it as well.
+
+    :return: 0 if it writes none.
+    """
+    kept = _session()
+    before = _peek(kept), kept.modified, kept.accessed
+    response = current_app.response_class()
+    name = interface.get_cookie_name(current_app)
+
+    try:
+        _refill(kept, data)
+        interface.save_session(current_app, kept, response)
+        lines = [
+            line
+            for line in response.headers.getlist("Set-Cookie")
+            if line.partition("=")[0].strip() == name
+        ]
+        return max(map(len, lines), default=0)
+    finally:
+        _refill(kept, before[0])
+
+        # What it keeps on a server would wait there for good.
+        with contextlib.suppress(Exception):
+            interface.save_session(current_app, kept, current_app.response_class())
+
+        kept.modified, kept.accessed = before[1:]
+
+
+def _refill(kept: SessionMixin, data: dict[str, t.Any]) -> None:
+    kept.clear()
+    kept.update(data)
+    kept.modified = True
 
 
 def can_hold() -> bool:
@@ -196,15 +349,21 @@ def _cookie(interface: SecureCookieSessionInterface, value: str) -> str:
     )
 
 
-def _stored(entries: c.Sequence[Entry]) -> list[t.Any]:
-    return [VERSION, *(entry.to_json() for entry in entries)]
-
-
 def _entries(stored: t.Any) -> list[Entry]:
     """Read what a session holds, which another version may have written."""
     entries = []
 
-    for value in stored[1:] if isinstance(stored, list) else []:
+    try:
+        # Version 1 had them as they are.
+        values = json.loads(stored) if isinstance(stored, str) else stored
+    except (ValueError, RecursionError):
+        values = None
+
+    if not isinstance(values, list):
+        logger.warning("Calls in the session can't be read: %.200r", stored)
+        values = []
+
+    for value in values[1:]:
         try:
             entries.append(Entry.from_json(value))
         except ValueError:
@@ -221,18 +380,6 @@ def _peek(kept: SessionMixin) -> dict[str, t.Any]:
         return dict(kept)
     finally:
         kept.accessed = accessed
-
-
-def _restored(app: Flask, request: Request, key: str) -> t.Any:
-    """What waited in the session until a view has cleared it, as one does when
-    somebody signs in or out. It goes on waiting."""
-    before = app.session_interface.open_session(app, request)
-    stored = None if before is None else before.get(key)
-
-    if stored is not None:
-        session[key] = stored
-
-    return stored
 
 
 def _session() -> SessionMixin:

@@ -44,7 +44,7 @@ def test_the_defaults_are_those_that_are_documented() -> None:
     assert config.consent is None
     assert config.respect_dnt is True
     assert config.fallback is True
-    assert config.max_header == 4096
+    assert config.max_header == 2048
     assert config.delayed_max_age == 600
     assert config.on_failure is None
     assert config.shutdown_timeout == 2.0

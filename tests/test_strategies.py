@@ -113,6 +113,26 @@ SHARED_PAGE = "shared caches may keep the page"
 SHARED = "shared caches may keep the response"
 STREAMED = "the body is streamed"
 NO_RETURN = "the client won't come back with the session"
+ELSEWHERE = "a proxy answers with something else"
+CLEARS = "the browser clears the site's data"
+PASSWORD = "the browser asks for a password instead"
+
+NO_SESSION = [
+    (SHARED, "Cache-Control", "public"),
+    (SHARED, "X-Accel-Expires", "60"),
+    (CLEARS, "Clear-Site-Data", '"*"'),
+    (ELSEWHERE, "X-Accel-Redirect", "/there"),
+    ("the app writes the session's cookie itself", "Set-Cookie", "session=; Max-Age=0"),
+    ("the session can't hold so much", "X-Much", "x" * 3500),
+]
+
+
+def moved(headers: dict[str, str]) -> Response:
+    return Response("", 302, {"Location": "/next", **headers})
+
+
+def challenge() -> Response:
+    return Response(PAGE, 401, {"WWW-Authenticate": 'Basic realm="shop"'})
 
 
 def delayed(reason: str, respond: c.Callable[[], t.Any], **options: t.Any) -> Row:
@@ -160,13 +180,22 @@ DECLINED = [
         located(302, "/next"),
         settings={"MENGPANEEL_STRATEGIES": ["Delayed", "AsyncServerSide"]},
     ),
+    *(
+        delayed(reason, lambda name=name, value=value: moved({name: value}))
+        for reason, name, value in NO_SESSION
+    ),
     client_side("not HTML", some_json),
     client_side("not HTML", typed("text/plain")),
     client_side("not HTML", typed("text/html-sandboxed")),
     client_side("the body is encoded", with_header("Content-Encoding", "gzip")),
     *(
         client_side("an attachment", with_header("Content-Disposition", value))
-        for value in ("attachment", "attachment; filename=a.html", "ATTACHMENT;x=y")
+        for value in (
+            "attachment",
+            "attachment; filename=a.html",
+            "ATTACHMENT;x=y",
+            "download",
+        )
     ),
     client_side(STREAMED, streamed),
     client_side(STREAMED, passed_through),
@@ -199,7 +228,27 @@ DECLINED = [
             ("Cache-Control", "max-age=0, s-maxage=60"),
             ("CDN-Cache-Control", "max-age=60"),
             ("Surrogate-Control", "max-age=60"),
+            ("Cloudflare-CDN-Cache-Control", "max-age=60"),
+            ("X-Accel-Expires", "60"),
+            ("Edge-Control", "max-age=60"),
+            ("X-LiteSpeed-Cache-Control", "max-age=60"),
+            ("Akamai-Cache-Control", "max-age=60"),
         )
+    ),
+    client_side(ELSEWHERE, with_header("X-Accel-Redirect", "/there")),
+    client_side(CLEARS, with_header("Clear-Site-Data", '"cache"')),
+    client_side(
+        "the browser leaves the page at once", with_header("Refresh", "0; url=/next")
+    ),
+    client_side(PASSWORD, challenge),
+    client_side(
+        "the page's policy forbids the frame",
+        with_header("X-Frame-Options", "DENY"),
+        headers={"Sec-Fetch-Dest": "iframe", "Sec-Fetch-Site": "cross-site"},
+    ),
+    client_side(
+        "an AMP page, which may have no scripts of its own",
+        typed("text/html", PAGE.replace("<html>", "<html amp>")),
     ),
     client_side(HEAD, page, method="HEAD"),
     client_side(NOT_BROWSER, page, user_agent="curl/8.5.0"),
@@ -236,12 +285,21 @@ DECLINED = [
     capable("clients don't see the headers of 304", status(304)),
     capable(SHARED, with_header("Cache-Control", "public", "{}")),
     capable(SHARED, with_header("Cache-Control", "s-maxage=9", "{}"), method="POST"),
+    capable(SHARED, with_header("X-Accel-Expires", "60", "{}")),
+    capable(ELSEWHERE, with_header("X-Sendfile", "/there", "{}")),
+    capable(CLEARS, with_header("Clear-Site-Data", '"cache"', "{}")),
+    capable(PASSWORD, challenge),
+    capable(
+        "the other headers leave no room for it",
+        with_header("Content-Security-Policy", "img-src " + "x" * 3750, "{}"),
+    ),
     capable(KEEPS, json_with_etag),
+    capable(KEEPS, with_header("Cache-Control", "max-age=0, stale-while-revalidate=9")),
     capable(KEEPS, with_header("Last-Modified", "Sat, 01 Nov 2025 09:00:00 GMT")),
     capable(KEEPS, with_header("Expires", "Sat, 01 Nov 2036 09:00:00 GMT")),
     capable(KEEPS, with_header("Cache-Control", "private, max-age=60")),
     capable(
-        "more than 4096 bytes of header", some_json, properties={"Text": "x" * 4000}
+        "more than 2048 bytes of header", some_json, properties={"Text": "x" * 2000}
     ),
     capable(
         "more than 0 bytes of header", some_json, settings={"MENGPANEEL_MAX_HEADER": 0}
