@@ -29,13 +29,11 @@ if t.TYPE_CHECKING:
     from .ledger import Ledger
     from .transports import Transport
 
-REQUEST_HEADER = "X-Mengpaneel-Flush-Capable"
 RESPONSE_HEADER = "X-Mengpaneel-Calls"
+PROJECT_HEADER = "X-Mengpaneel-Project"
 
 #: The strategies that take calls out of the session.
 REPLAYING = frozenset({"ClientSide", "CapableClientSide"})
-
-_CAPABLE = "HTTP_" + REQUEST_HEADER.upper().replace("-", "_")
 
 
 class Kind(t.NamedTuple):
@@ -43,11 +41,11 @@ class Kind(t.NamedTuple):
 
     is_redirect: bool
     is_html: bool
-    #: Whether the client says that it can make calls.
-    is_capable: bool
+    #: Why the client can't make calls itself, if it can't.
+    incapable: str | None
 
 
-# There are eight.
+# There are twelve.
 _kind = functools.cache(Kind)
 
 
@@ -74,11 +72,11 @@ class Exchange:
     @property
     def kind(self) -> Kind:
         """What the response is, to rule strategies out."""
-        headers, capable = self.headers, self.request.environ.get(_CAPABLE)
+        headers = self.headers
         return _kind(
             "location" in headers and self.response.status_code in REDIRECTS,
             injection.is_html(headers.get("content-type", "")),
-            capable is not None and capable.strip().lower() in ("true", "1"),
+            self.visitor.incapable,
         )
 
     @property
@@ -294,6 +292,7 @@ class ClientSide(ResponseStrategy):
                 exchange.request,
                 calls=_hand_overs(calls, exchange.entries),
                 races=not all(entry.is_repeatable for entry in exchange.entries),
+                given_to=visitor.known,
                 declined=exchange.declined,
             ),
         )
@@ -376,7 +375,7 @@ class CapableClientSide(ResponseStrategy):
         self._signer = signer
 
     def lacks(self, kind: Kind) -> str | None:
-        return None if kind.is_capable else "the client doesn't say that it can"
+        return kind.incapable
 
     def carry(self, calls: CallLog, visitor: Visitor, exchange: Exchange) -> list[Call]:
         self._check(exchange)
@@ -393,11 +392,13 @@ class CapableClientSide(ResponseStrategy):
         if len(header) > self._config.max_header:
             raise Declined(f"more than {self._config.max_header} bytes of header")
 
-        signature = self._signer.sign(header) if self._signer else None
-        exchange.response.headers[RESPONSE_HEADER] = header
+        signature = self._signer.sign(header, visitor.known) if self._signer else None
+        headers = exchange.response.headers
+        headers[RESPONSE_HEADER] = header
+        headers[PROJECT_HEADER] = str(self._config.token)
 
         if signature:
-            exchange.response.headers[SIGNATURE_HEADER] = signature
+            headers[SIGNATURE_HEADER] = signature
 
         return exchange.made(needed)
 
