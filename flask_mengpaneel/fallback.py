@@ -221,7 +221,7 @@ class Fallback:
         if (request.content_length or 0) > _MAX_BYTES or request.content_length is None:
             return Response(status=413)
 
-        sender = _sender(request.remote_addr), int(time.time() // 60)
+        sender = sender_of(request.remote_addr), int(time.time() // 60)
 
         if self._senders.count(sender) >= _MAX_A_MINUTE:
             return Response(status=429)
@@ -318,7 +318,7 @@ def _port(port: int | None) -> int | None:
     return None if port in (80, 443) else port
 
 
-def _sender(address: str | None) -> int | None:
+def sender_of(address: str | None) -> int | None:
     """The network that a single sender has: for IPv6, one of 64 bits.
 
     What isn't an address, as a proxy may pass it on, has no limit of its own, and so

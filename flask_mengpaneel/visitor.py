@@ -403,8 +403,8 @@ def capability(header: str) -> dict[str, str] | None:
 
     :return: the parameters, with names in lower case; ``None`` if it can't make any.
     """
-    # Whoever says it twice says it in one line.
-    item, *parameters = header.partition(",")[0].split(";")
+    # What is said twice, by a page and by the script, arrives in one line.
+    item, *parameters = header.replace(",", ";").split(";")
 
     if item.strip().lower() not in ("true", "1"):
         return None
