@@ -30,6 +30,12 @@ from test_script_blocked import CALLS, announced_after, prepare
 from test_script_leaving import (  # noqa: F401
     test_calls_of_a_page_left_before_the_library_came_go_back_to_the_app,
 )
+from test_script_other_sites import (  # noqa: F401
+    evil,
+    own_site,
+    test_another_sites_page_hands_nothing_back,
+    test_the_sites_own_pages_hand_back_under_each_policy,
+)
 from test_script_requests import OBSERVE, REQUESTS
 
 from needs import need
