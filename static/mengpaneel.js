@@ -177,13 +177,13 @@ const retake = (key) => {
 	list.map(take)
 }
 
-const load = (key) => safely(() => JSON.parse(localStorage["mengpaneel_" + key] || 0)) || []
-const save = (key, list) => safely(() => (localStorage["mengpaneel_" + key] = JSON.stringify(list.slice(-200))))
+const load = (key) => safely(() => JSON.parse(localStorage[page.token + "_mengpaneel_" + key] || 0)) || []
+const save = (key, list) => safely(() => (localStorage[page.token + "_mengpaneel_" + key] = JSON.stringify(list.slice(-200))))
 const add = (key, value) => save(key, [...load(key), value])
 
 const scan = () => {
-	for (let element; (element = dom("scripts").mengpaneel); element.remove()) {
-		const { text, dataset } = element
+	for (let script; (script = dom("scripts").mengpaneel); script.remove()) {
+		const { text, dataset } = script
 		const first = !page
 		safely(() => {
 			page = JSON.parse(text)
@@ -201,7 +201,7 @@ const scan = () => {
 
 window.Mengpaneel = { use: live }
 
-const announces = (url) =>
+const tells = (url) =>
 	main && url && !blocked && safely(() => {
 		const { href } = new URL(url, dom("baseURI"))
 		return href.startsWith(origin + "/") && !href.startsWith(main.config.api_host) && !dataset.exclude?.split(" ").some((url) => url && href.startsWith(origin + url))
@@ -215,7 +215,7 @@ const receive = (url, get) =>
 
 window.fetch = async function (input, init) {
 	const request = input instanceof Request
-	const headers = announces(request ? input.url : input) && safely(() => (request ? input.headers : new Headers(init?.headers)))
+	const headers = tells(request ? input.url : input) && safely(() => (request ? input.headers : new Headers(init?.headers)))
 	if (!headers || headers.has("X-Sec-Purpose")) return fetch.apply(this, arguments)
 	init = request ? init : new Proxy(init || {}, { get: (target, name) => ({ headers })[name] || target[name] })
 	headers.set(capable, stated)
@@ -233,7 +233,7 @@ function listen() {
 const { open } = XMLHttpRequest.prototype
 XMLHttpRequest.prototype.open = function (_, url) {
 	open.apply(this, arguments)
-	if (announces(url)) {
+	if (tells(url)) {
 		this.setRequestHeader(capable, stated)
 		this.addEventListener("readystatechange", listen, { once: true })
 	}
