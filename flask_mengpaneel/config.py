@@ -105,6 +105,11 @@ class Config:
             "opt_out_tracking_persistence_type": "cookie",
         }
 
+        # The library would look at the browser's signal by itself. A page has it only
+        # where there is consent, which a callable has given in spite of the signal.
+        if self.consent is not None or not self.respect_dnt:
+            options["ignore_dnt"] = True
+
         if self.inspector:
             options["api_host"] = "/_mengpaneel/inspector"
         elif urlsplit(self.api_host).hostname in _REGIONAL_HOSTS:

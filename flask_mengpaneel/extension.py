@@ -21,7 +21,7 @@ from .config import PREFIX, Config
 from .delivery import Delivery, open_spool
 from .fallback import Fallback, Signer
 from .flusher import Flusher
-from .injection import static_folder
+from .injection import static_folder, version
 from .ledger import Ledger
 from .manager import (
     ANSWERED,
@@ -248,7 +248,7 @@ def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher
         ledger,
         make_transport(config, delivery, lambda: _celery(reference)),
         InlineTransport(delivery),
-        Signer(app) if config.fallback else None,
+        Signer(app, config.token) if config.fallback else None,
     )
 
 
@@ -313,8 +313,11 @@ def _places(app: Flask, blueprint: Blueprint) -> list[dict[str, t.Any]]:
 
 
 def _static(filename: str) -> Response:
-    # Pages name the script by its hash.
-    hashed = "v" in request.args and not current_app.debug
-    return send_from_directory(
-        static_folder(), filename, max_age=31_536_000 if hashed else None
-    )
+    named, max_age = request.args.get("v"), None
+
+    # Pages name the script by its hash. While processes are replaced, one of the old
+    # version may be asked for the new one's, and must not be believed for a year.
+    if named is not None and not current_app.debug:
+        max_age = 31_536_000 if named == version(filename) else 0
+
+    return send_from_directory(static_folder(), filename, max_age=max_age)

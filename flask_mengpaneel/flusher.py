@@ -410,16 +410,18 @@ class Flusher:
             # What the response has been given already it keeps.
             self.trouble("the page doesn't load the browser library", error)
 
-    def take_back(self, calls: CallLog, request: Request, response: Response) -> None:
-        """Send calls from the server that a browser couldn't make."""
-        visitor = Visitor(self.config, request)
+    def take_back(
+        self, calls: CallLog, visitor: Visitor, response: Response | None
+    ) -> None:
+        """Send calls from the server that a browser couldn't make.
 
-        if visitor.consents and calls:
-            outcome = self._ask(self._server_chain, calls, visitor, None)
-            sent = outcome.calls if outcome else ()
+        :param response: tells the browser library of them; ``None`` if none may.
+        """
+        outcome = self._ask(self._server_chain, calls, visitor, None)
+        sent = outcome.calls if outcome else ()
 
-            if visitor.has_news(sent):
-                visitor.remember(response, sent)
+        if response is not None and visitor.has_news(sent):
+            visitor.remember(response, sent)
 
     # -- jobs, and what a request does after its response
 

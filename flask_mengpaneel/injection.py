@@ -5,19 +5,21 @@ from __future__ import annotations
 import collections.abc as c
 import functools
 import hashlib
+import os
 import re
 import typing as t
 from pathlib import Path
 from urllib.parse import quote
 
 from markupsafe import escape
-from werkzeug.utils import cached_property
+from werkzeug.security import safe_join
 from werkzeug.wrappers import response as werkzeug_response
 from werkzeug.wsgi import ClosingIterator
 
 from .calls import dumps
 from .config import PREFIX
 from .outcomes import REDIRECTS, Declined
+from .persistence import NOBODY, Identity
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
@@ -410,12 +412,14 @@ class Script:
         calls: list[t.Any] | None = None,
         races: bool = False,
         declined: c.Mapping[str, str] | None = None,
+        given_to: Identity = NOBODY,
     ) -> bytes:
         """What is inserted into a page.
 
         :param calls: hand-overs, for a page that has calls.
         :param races: whether another page may have the same calls, and making them
             twice would do harm.
+        :param given_to: whom the browser takes the visitor for who gets the calls.
         """
         nonce = self._nonce() if self._config.csp_nonce else None
         root = request.environ.get("SCRIPT_NAME", "")
@@ -432,7 +436,8 @@ class Script:
         if self._app.debug:
             data["debug"] = {"strategy": "ClientSide", "declined": dict(declined or {})}
 
-        sign = self._signer.sign if self._signer else None
+        signer = self._signer
+        sign = functools.partial(signer.sign, given_to=given_to) if signer else None
         return snippet(url, data, nonce, sign)
 
     def _fix(self, root: str) -> _Fixed:
@@ -444,7 +449,7 @@ class Script:
         # Not by `url_for`, which knows of hosts: each of the app's serves the script,
         # and a page asks the one that it is from.
         base = quote(root.encode("latin-1", "replace")).rstrip("/") + PREFIX
-        url = f"{base}/static/mengpaneel.js?v={self._version}"
+        url = f"{base}/static/mengpaneel.js?v={version('mengpaneel.js')}"
         data = self._data(f"{base}/calls")
         fixed = self._fixed[root] = url, data, snippet(url, data)
         return fixed
@@ -462,12 +467,6 @@ class Script:
 
         return data
 
-    @cached_property
-    def _version(self) -> str:
-        """The hash of the script, so that browsers may keep it for ever."""
-        text = (static_folder() / "mengpaneel.js").read_bytes()
-        return hashlib.sha256(text).hexdigest()[:12]
-
     def _nonce(self) -> str | None:
         assert self._config.csp_nonce is not None
         nonce = self._config.csp_nonce()
@@ -479,3 +478,22 @@ def static_folder() -> Path:
     package = Path(__file__).parent
     built = package / "static"
     return built if built.is_dir() else package.parent / "static"
+
+
+def version(filename: str) -> str | None:
+    """The hash of a file of the script's folder, under which browsers may keep it.
+
+    :return: ``None`` if there is no such file.
+    """
+    path = safe_join(str(static_folder()), filename)
+
+    try:
+        # It may be another file after an upgrade, which a process doesn't notice.
+        return None if path is None else _hash(path, os.stat(path).st_mtime_ns)
+    except (OSError, ValueError):
+        return None
+
+
+@functools.lru_cache(maxsize=16)
+def _hash(path: str, _modified: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]

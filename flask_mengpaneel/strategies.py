@@ -28,13 +28,11 @@ if t.TYPE_CHECKING:
     from .ledger import Ledger
     from .transports import Transport
 
-REQUEST_HEADER = "X-Mengpaneel-Flush-Capable"
 RESPONSE_HEADER = "X-Mengpaneel-Calls"
+PROJECT_HEADER = "X-Mengpaneel-Project"
 
 #: The strategies that take calls out of the session.
 REPLAYING = frozenset({"ClientSide", "CapableClientSide"})
-
-_CAPABLE = "HTTP_" + REQUEST_HEADER.upper().replace("-", "_")
 
 
 class Kind(t.NamedTuple):
@@ -42,11 +40,11 @@ class Kind(t.NamedTuple):
 
     is_redirect: bool
     is_html: bool
-    #: Whether the client says that it can make calls.
-    is_capable: bool
+    #: Why the client can't make calls itself, if it can't.
+    incapable: str | None
 
 
-# There are eight.
+# There are twelve.
 _kind = functools.cache(Kind)
 
 
@@ -87,11 +85,11 @@ class Exchange:
     @property
     def kind(self) -> Kind:
         """What the response is, to rule strategies out."""
-        headers, capable = self.headers, self.request.environ.get(_CAPABLE)
+        headers = self.headers
         return _kind(
             "location" in headers and self.response.status_code in REDIRECTS,
             injection.is_html(headers.get("content-type", "")),
-            capable is not None and capable.strip().lower() in ("true", "1"),
+            self.visitor.incapable,
         )
 
     @property
@@ -312,6 +310,7 @@ class ClientSide(ResponseStrategy):
             exchange.request,
             calls=_hand_overs(calls, exchange.entries),
             races=not all(entry.is_repeatable for entry in exchange.entries),
+            given_to=visitor.known,
             declined=exchange.declined,
         )
         injection.insert(exchange.own(), page, at, snippet)
@@ -383,7 +382,7 @@ class CapableClientSide(ResponseStrategy):
         self._signer = signer
 
     def lacks(self, kind: Kind) -> str | None:
-        return None if kind.is_capable else "the client doesn't say that it can"
+        return kind.incapable
 
     def carry(self, calls: CallLog, visitor: Visitor, exchange: Exchange) -> list[Call]:
         policy, reason = exchange.policy, exchange.policy.header
@@ -414,9 +413,10 @@ class CapableClientSide(ResponseStrategy):
         if len(header) > policy.room_for_header(session_cookie, library_cookie=writes):
             raise Declined("the other headers leave no room for it")
 
-        signature = self._signer.sign(header) if self._signer else None
+        signature = self._signer.sign(header, visitor.known) if self._signer else None
         response = exchange.own()
         response.headers[RESPONSE_HEADER] = header
+        response.headers[PROJECT_HEADER] = str(self._config.token)
 
         if signature:
             response.headers[SIGNATURE_HEADER] = signature

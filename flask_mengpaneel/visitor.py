@@ -28,6 +28,9 @@ logger = logging.getLogger("flask_mengpaneel")
 #: The cookie of a browser in which the library was found blocked.
 BLOCKED_COOKIE = "mengpaneel_blocked"
 
+#: In an environment: what a client says that can make calls.
+CAPABLE = "HTTP_X_MENGPANEEL_FLUSH_CAPABLE"
+
 #: The destinations of requests whose response is shown as a page.
 #: https://fetch.spec.whatwg.org/#concept-request-destination
 PAGES = frozenset({"document", "iframe", "frame", "embed", "object", "fencedframe"})
@@ -115,7 +118,8 @@ class Visitor:
             return bool(mode == "navigate")
 
         if (
-            environ.get("HTTP_X_REQUESTED_WITH", "").lower() == "xmlhttprequest"
+            (CAPABLE in environ and capability(environ[CAPABLE]) is not None)
+            or environ.get("HTTP_X_REQUESTED_WITH", "").lower() == "xmlhttprequest"
             or "HTTP_HX_REQUEST" in environ
             or "HTTP_TURBO_FRAME" in environ
         ):
@@ -124,6 +128,21 @@ class Visitor:
         # A browser that asks for a page names HTML; a script asks for anything.
         accept = environ.get("HTTP_ACCEPT")
         return not accept or "text/html" in accept or "application/xhtml" in accept
+
+    @property
+    def incapable(self) -> str | None:
+        """Why the client can't make calls itself; ``None`` if it says that it can."""
+        header = self._environ.get(CAPABLE)
+        parameters = None if header is None else capability(header)
+
+        if parameters is None:
+            return "the client doesn't say that it can"
+
+        # On one origin there may be several apps, which track for different projects.
+        if parameters.get("project", self._config.token) != self._config.token:
+            return "the client makes the calls of another project"
+
+        return None
 
     @property
     def is_prefetch(self) -> bool:
@@ -416,6 +435,21 @@ def _same(one: c.Mapping[str, Json], other: c.Mapping[str, Json]) -> bool:
     return one == other and json.dumps(one, sort_keys=True) == json.dumps(
         other, sort_keys=True
     )
+
+
+def capability(header: str) -> dict[str, str] | None:
+    """Read what a client says of making calls: ``true; project=abc``.
+
+    :return: the parameters, with names in lower case; ``None`` if it can't make any.
+    """
+    # What is said twice, by a page and by the script, arrives in one line.
+    item, *parameters = header.replace(",", ";").split(";")
+
+    if item.strip().lower() not in ("true", "1"):
+        return None
+
+    pairs = (parameter.partition("=") for parameter in parameters)
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
 
 
 def is_whole(url: c.Sequence[str]) -> bool:

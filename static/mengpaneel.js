@@ -1,17 +1,17 @@
-// docs/front-ends.md
 (() => {
-if (window.Mengpaneel) return
+const dom = (name) => Reflect.get(Document.prototype, name, document)
+const own = (name) => Object.hasOwn(window, name) && window[name]
+if (own("Mengpaneel")) return
 
 const { fetch, origin } = window
-const { dataset, nonce } = document.currentScript || document.documentElement
+const { dataset, nonce } = dom("currentScript") || dom("documentElement")
 const capable = "X-Mengpaneel-Flush-Capable"
 const routes = { people: "engage", groups: "groups", events: "track" }
-const outbox = { people: [], groups: [], events: [] }
+const ready = { people: [], groups: [], events: [] }
 const busy = { people: [], groups: [], events: [] }
 const queue = []
-const waiting = []
-let debug = "debug" in dataset
-let page, main, twin, current, blocked, leaving
+const queued = []
+let debug = "debug" in dataset, page, main, stated, twin, current, blocked, leaving
 
 const safely = (call) => {
 	try {
@@ -62,7 +62,7 @@ const stand = (owner, root) =>
 const boot = () => {
 	const { token, config, library } = page
 	const root = (window.mixpanel = stand((mixpanel) => mixpanel))
-	const script = document.createElement("script")
+	const script = dom("createElement").call(document, "script")
 	root.__SV = 1.2
 	root.__loaded = root.config = 0
 	root._i = [[token, config, "mixpanel"]]
@@ -74,14 +74,13 @@ const boot = () => {
 	script.nonce = nonce
 	script.onload = check
 	script.src = safely(() => trustedTypes.createPolicy("mengpaneel", { createScriptURL: (url) => url }).createScriptURL(library)) || library
-	document.head.append(script)
+	dom("head").append(script)
 }
 
-const adopt = () => {
-	window.mixpanel?.push(function () {
+const adopt = () =>
+	own("mixpanel")?.push?.(function () {
 		main || live(this)
 	})
-}
 
 const check = () => {
 	adopt()
@@ -95,18 +94,17 @@ const live = (mixpanel) => {
 	main = mixpanel
 	blocked = false
 	safely(() => {
+		stated = "true; project=" + main.config.token
 		twin = Object.create(main)
 		twin.people = Object.create(main.people)
 		twin.config = Object.create(main.config)
 		twin.config.api_transport = "sendBeacon"
-
 		for (const key in main) if (main[key] === true) twin[key] = false
 		for (const key in main.people) if (main.people[key] == main) twin.people[key] = twin
-
 		for (const kind in routes)
 			main.add_hook("before_send_" + kind, (message) => {
 				if (!current) return message
-				current.done = outbox[kind].push([message, current])
+				current.done = ready[kind].push([message, current])
 				return null
 			})
 	})
@@ -115,7 +113,7 @@ const live = (mixpanel) => {
 
 const send = () => {
 	for (const kind in routes)
-		while (outbox[kind][0] && (leaving || !busy[kind][0])) post(kind, outbox[kind].splice(0, 20))
+		while (ready[kind][0] && (leaving || !busy[kind][0])) post(kind, ready[kind].splice(0, 20))
 }
 
 const post = async (kind, batch) => {
@@ -123,18 +121,15 @@ const post = async (kind, batch) => {
 	const body = new URLSearchParams({ data: JSON.stringify(batch.map(([message]) => message)) })
 	const items = batch.map(([, item]) => item)
 	const request = (keepalive) => fetch(url, { method: "POST", body, keepalive })
-
 	if (leaving) return navigator.sendBeacon(url, body) || back(items)
-
 	busy[kind] = items
-	const taken = await request(true)
+	const answer = await request(true)
 		.catch(() => leaving || request().catch(() => (blocked = navigator.onLine)))
 		.then((answer) => answer.json())
-		.then(({ status }) => status)
 		.catch(() => 0)
 	busy[kind] = []
 	if (leaving) return
-	if (taken) save("doubt", [])
+	if (answer?.status) save("doubt", [])
 	else back(items)
 	if (blocked) retake("doubt")
 	send()
@@ -142,7 +137,6 @@ const post = async (kind, batch) => {
 
 const back = (items, doubt) => {
 	items.map((item) => (item.done = false))
-
 	for (const all of new Set(items.map((item) => item.all))) {
 		const { text, signature } = all[0]
 		const calls = []
@@ -150,7 +144,6 @@ const back = (items, doubt) => {
 		const left = { text, signature, calls, blocked }
 		const body = JSON.stringify(left)
 		const url = signature && page.fallback
-
 		if (doubt) add("doubt", left)
 		else if (url && !leaving)
 			fetch(url, { method: "POST", body, keepalive: true }).then(
@@ -164,7 +157,6 @@ const back = (items, doubt) => {
 const take = ({ text, signature, calls: only }) => {
 	const data = JSON.parse(text)
 	const all = []
-
 	for (const [once, calls] of data.calls || [[0, data]]) {
 		const again = load("made").includes(once)
 		if (once && !again) add("made", once)
@@ -175,7 +167,7 @@ const take = ({ text, signature, calls: only }) => {
 }
 
 const turn = () => {
-	waiting.splice(0, 1).map(take)
+	queued.splice(0, 1).map(take)
 	return new Promise((done) => setTimeout(done, 200))
 }
 
@@ -185,25 +177,23 @@ const retake = (key) => {
 	list.map(take)
 }
 
-const load = (key) => safely(() => JSON.parse(localStorage["mengpaneel_" + key] || 0)) || []
-const save = (key, list) => safely(() => (localStorage["mengpaneel_" + key] = JSON.stringify(list.slice(-200))))
+const load = (key) => safely(() => JSON.parse(localStorage[page.token + "_mengpaneel_" + key] || 0)) || []
+const save = (key, list) => safely(() => (localStorage[page.token + "_mengpaneel_" + key] = JSON.stringify(list.slice(-200))))
 const add = (key, value) => save(key, [...load(key), value])
 
 const scan = () => {
-	for (const element of document.querySelectorAll("script#mengpaneel")) {
-		const { text, dataset } = element
+	for (let script; (script = dom("scripts").mengpaneel); script.remove()) {
+		const { text, dataset } = script
 		const first = !page
-		element.remove()
 		safely(() => {
 			page = JSON.parse(text)
 			debug = page.debug || debug
-
 			if (first) {
-				if (page.library && !window.mixpanel) safely(boot)
+				if (page.library && !own("mixpanel")) safely(boot)
 				adopt()
 				retake("left")
 			}
-			if (page.calls) waiting.push({ text, ...dataset })
+			if (page.calls) queued.push({ text, ...dataset })
 			if (!page.races || !navigator.locks?.request("mengpaneel", turn).catch(turn)) turn()
 		})
 	}
@@ -211,31 +201,26 @@ const scan = () => {
 
 window.Mengpaneel = { use: live }
 
-const ours = (url) => url.startsWith(origin + "/")
-
-const announces = (url) =>
+const tells = (url) =>
 	main && url && !blocked && safely(() => {
-		const href = /^\/\w/.test(url) && ours(document.baseURI) ? origin + url : new URL(url, document.baseURI).href
-		return ours(href) && !href.startsWith(main.config.api_host) && !dataset.exclude?.split(" ").some((url) => url && href.startsWith(origin + url))
+		const { href } = new URL(url, dom("baseURI"))
+		return href.startsWith(origin + "/") && !href.startsWith(main.config.api_host) && !dataset.exclude?.split(" ").some((url) => url && href.startsWith(origin + url))
 	})
 
 const receive = (url, get) =>
 	safely(() => {
-		const text = ours(url) && get("X-Mengpaneel-Calls")
-		if (text) take({ text, signature: get("X-Mengpaneel-Signature") })
+		const text = url.startsWith(origin + "/") && get("X-Mengpaneel-Calls")
+		if (text && stated.includes(get("X-Mengpaneel-Project") || "")) take({ text, signature: get("X-Mengpaneel-Signature") })
 	})
 
 window.fetch = async function (input, init) {
 	const request = input instanceof Request
-	const headers = announces(request ? input.url : input) && safely(() => (request ? input.headers : !init || new Headers(init.headers)))
-
-	if (!headers || headers.has?.("X-Sec-Purpose")) return fetch.apply(this, arguments)
-
-	const marked = init ? new Proxy(init, { get: (target, name) => (name == "headers" ? headers : target[name]) }) : { headers: { [capable]: "true" } }
-
-	headers.set?.(capable, "true")
-	const answer = fetch.call(this, input, request ? init : marked)
-	headers.delete?.(capable)
+	const headers = tells(request ? input.url : input) && safely(() => (request ? input.headers : new Headers(init?.headers)))
+	if (!headers || headers.has("X-Sec-Purpose")) return fetch.apply(this, arguments)
+	init = request ? init : new Proxy(init || {}, { get: (target, name) => ({ headers })[name] || target[name] })
+	headers.set(capable, stated)
+	const answer = fetch.call(this, input, init)
+	headers.delete(capable)
 	const response = await answer
 	receive(response.url, (name) => response.headers.get(name))
 	return response
@@ -246,11 +231,10 @@ function listen() {
 }
 
 const { open } = XMLHttpRequest.prototype
-XMLHttpRequest.prototype.open = function (method, url) {
+XMLHttpRequest.prototype.open = function (_, url) {
 	open.apply(this, arguments)
-
-	if (announces(url)) {
-		this.setRequestHeader(capable, "true")
+	if (tells(url)) {
+		this.setRequestHeader(capable, stated)
 		this.addEventListener("readystatechange", listen, { once: true })
 	}
 }
@@ -258,7 +242,7 @@ XMLHttpRequest.prototype.open = function (method, url) {
 addEventListener("pageshow", () => (leaving = false))
 addEventListener("pagehide", () => {
 	leaving = true
-	waiting.splice(0).map(take)
+	queued.splice(0).map(take)
 	send()
 	back(queue.splice(0))
 	back(busy.events, true)
@@ -271,5 +255,5 @@ const begin = () => {
 	addEventListener("load", check)
 }
 
-document.prerendering ? document.addEventListener("prerenderingchange", begin) : begin()
+dom("prerendering") ? addEventListener("prerenderingchange", begin, true) : begin()
 })()

@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 
 from flask_mengpaneel.calls import Call, dumps
 from flask_mengpaneel.values import plain
-from sites import CAPABLE, Site, header_calls, names
+from sites import CAPABLE, TOKEN, Site, header_calls, names
 
 ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
 DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
@@ -61,6 +61,60 @@ def test_a_client_announces_itself(value: str) -> None:
     assert names(header_calls(response)) == ["track Order"]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"true; project={TOKEN}",
+        f"true;project={TOKEN}",
+        f"1 ; Project = {TOKEN} ",
+        f'true; project="{TOKEN}"',
+        f"true; ack; project={TOKEN}",
+        f"true; project={TOKEN}; ack",
+        f"true, true; project={TOKEN}",
+        f"true; project={TOKEN}, true; project={TOKEN}",
+        "true; ack",
+        "true;",
+    ],
+)
+def test_a_client_of_this_project_announces_itself(value: str) -> None:
+    headers = {**CAPABLE, "X-Mengpaneel-Flush-Capable": value}
+    response = make_site().client().get("/", headers=headers)
+
+    assert names(header_calls(response)) == ["track Order"]
+    assert response.headers["X-Mengpaneel-Project"] == TOKEN
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "true; project=other",
+        f"true; project={TOKEN}r",
+        "true; project=",
+        "true; project",
+        "true, true; project=other",
+        "1;ack;project=other",
+    ],
+)
+def test_a_client_of_another_project_gets_no_calls(value: str) -> None:
+    site = make_site()
+    headers = {**CAPABLE, "X-Mengpaneel-Flush-Capable": value}
+    response = site.client().get("/", headers=headers)
+
+    assert not [name for name, _ in response.headers if "Mengpaneel" in name]
+    assert site.outcome.strategy == "AsyncServerSide"
+    assert "another project" in site.outcome.declined["CapableClientSide"]
+    assert [call.event for call in site.kept.calls] == ["Order"]
+
+
+@pytest.mark.parametrize("value", ["", "false", "0", "yes", "truer", "; true", "=1"])
+def test_what_says_anything_else_announces_nothing(value: str) -> None:
+    site = make_site()
+    headers = {**CAPABLE, "X-Mengpaneel-Flush-Capable": value}
+
+    assert header_calls(site.client().get("/", headers=headers)) == []
+    assert "doesn't say" in site.outcome.declined["CapableClientSide"]
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "GET"])
 @pytest.mark.parametrize("status", [200, 201, 204, 400, 404, 422, 500])
 def test_calls_go_with_any_status_and_method(method: str, status: int) -> None:
@@ -88,7 +142,8 @@ def test_the_body_and_the_other_headers_stay() -> None:
     response = site.client().get("/", headers=CAPABLE)
 
     assert response.data == plain_response.data
-    ours = ("X-Mengpaneel-Calls", "Cache-Control")
+    assert response.headers["X-Mengpaneel-Project"] == TOKEN
+    ours = ("X-Mengpaneel-Calls", "X-Mengpaneel-Project", "Cache-Control")
     assert [pair for pair in response.headers if pair[0] not in ours] == (
         list(plain_response.headers)
     )

@@ -364,6 +364,23 @@ def test_with_the_inspector_browsers_send_to_it_whatever_the_region() -> None:
     assert options["api_host"] == "/_mengpaneel/inspector"
 
 
+@pytest.mark.parametrize(
+    ("settings", "ignores"),
+    [
+        ({}, False),
+        ({"respect_dnt": True}, False),
+        ({"respect_dnt": False}, True),
+        ({"consent": lambda: True}, True),
+        ({"consent": lambda: True, "respect_dnt": False}, True),
+        ({"respect_dnt": False, "client_config": {"ignore_dnt": False}}, False),
+    ],
+)
+def test_browsers_ask_for_no_second_consent(
+    settings: dict[str, t.Any], ignores: bool
+) -> None:
+    assert bool(read(**settings).init_options.get("ignore_dnt")) is ignores
+
+
 def test_the_app_s_own_client_config_wins() -> None:
     given = {"opt_out_tracking_persistence_type": "localStorage"}
     assert read(client_config=given).init_options == given

@@ -10,18 +10,27 @@ import typing as t
 from urllib.parse import unquote
 
 import pytest
-from flask import Response
+from flask import Flask, Response
 from flask.testing import FlaskClient
 from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
+from flask_mengpaneel import fallback
 from flask_mengpaneel.fallback import Bounded
-from sites import CAPABLE, CHROME, COOKIE, PAGE, Site, scripts
+from sites import CAPABLE, CHROME, COOKIE, PAGE, Site, scripts, set_library_cookie
 
 URL = "/_mengpaneel/calls"
 DAY = 86_400
 
 Json = t.Any
+
+#: What the library knows of visitors.
+NOBODY: dict[str, str] = {}
+DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
+ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
+BOB = {"distinct_id": "bob", "$device_id": "d1", "$user_id": "bob"}
+OTHER_DEVICE = {"distinct_id": "$device:d2", "$device_id": "d2"}
+BOB_ELSEWHERE = {"distinct_id": "bob", "$device_id": "d2", "$user_id": "bob"}
 
 
 def make_site(**settings: t.Any) -> Site:
@@ -83,6 +92,12 @@ def hand_back(client: FlaskClient, value: Json, **options: t.Any) -> TestRespons
     """Post as ``navigator.sendBeacon`` does with a text."""
     body = value if isinstance(value, (str, bytes)) else json.dumps(value)
     return client.post(URL, data=body, content_type="text/plain", **options)
+
+
+def cookie_of(client: FlaskClient) -> dict[str, Json]:
+    """What Mixpanel's library would know in this browser."""
+    cookie = client.get_cookie(COOKIE)
+    return {} if cookie is None else json.loads(unquote(cookie.value))
 
 
 def events(site: Site) -> list[dict[str, Json]]:
@@ -148,17 +163,10 @@ def test_text_of_any_kind_comes_back(site: Site) -> None:
 # -- whose it is
 
 
-def test_it_is_of_whom_the_cookie_names(site: Site) -> None:
-    client = site.client()
-    value = of_page(client.get("/"), [1])
-    client.set_cookie(COOKIE, '{"distinct_id": "bob", "$user_id": "bob"}')
-    hand_back(client, value)
-    assert events(site)[0]["distinct_id"] == "bob"
-
-
 def test_a_visitor_without_a_cookie_gets_a_device_that_stays(site: Site) -> None:
+    site.view("/anonymous", lambda: (site.mengpaneel.track("View"), PAGE)[1])
     client = site.client()
-    value = of_page(client.get("/"), [1])
+    value = of_page(client.get("/anonymous"))
     assert client.get_cookie(COOKIE) is None
     hand_back(client, value)
     cookie = client.get_cookie(COOKIE)
@@ -169,6 +177,117 @@ def test_a_visitor_without_a_cookie_gets_a_device_that_stays(site: Site) -> None
     assert event["distinct_id"].startswith("$device:")
 
 
+@pytest.mark.parametrize("given", [NOBODY, DEVICE, ANN, BOB])
+def test_calls_go_on_where_those_are_that_the_library_has_made(
+    site: Site, given: dict[str, str]
+) -> None:
+    """It has made `identify`, and then Mixpanel didn't take the rest."""
+    client = site.visitor(**given) if given else site.client()
+    value = of_page(client.get("/"), [1, 2])
+    known = {**(given or OTHER_DEVICE), "distinct_id": "ann", "$user_id": "ann"}
+    set_library_cookie(client, **known)
+    before = cookie_of(client)
+    hand_back(client, value)
+    assert [event["distinct_id"] for event in events(site)] == ["ann"]
+    assert events(site)[0]["$device_id"] == known["$device_id"]
+    assert [update["$distinct_id"] for update in updates(site)] == ["ann"]
+    assert cookie_of(client) == before
+
+
+@pytest.mark.parametrize("now", [NOBODY, DEVICE, ANN, BOB, OTHER_DEVICE, BOB_ELSEWHERE])
+@pytest.mark.parametrize("given", [DEVICE, ANN, BOB])
+@pytest.mark.parametrize("calls", [None, [1, 2]])
+def test_calls_stay_with_whom_they_were_given_to(
+    site: Site,
+    given: dict[str, str],
+    now: dict[str, str],
+    calls: list[int] | None,
+) -> None:
+    client = site.visitor(**given)
+    value = of_page(client.get("/"), calls)
+    client.delete_cookie(COOKIE)
+
+    if now:
+        set_library_cookie(client, **now)
+
+    assert hand_back(client, value).status_code == 204
+    (event,) = events(site)
+    assert (event["$user_id"], event["$device_id"]) == ("ann", given["$device_id"])
+    assert [update["$distinct_id"] for update in updates(site)] == ["ann"]
+
+
+@pytest.mark.parametrize("now", [BOB, OTHER_DEVICE, BOB_ELSEWHERE, NOBODY])
+@pytest.mark.parametrize("given", [DEVICE, ANN])
+def test_a_browser_that_is_somebody_elses_learns_nothing(
+    site: Site, given: dict[str, str], now: dict[str, str]
+) -> None:
+    client = site.visitor(**given)
+    value = {**of_page(client.get("/")), "blocked": True}
+    client.delete_cookie(COOKIE)
+
+    if now:
+        set_library_cookie(client, **now)
+
+    response = hand_back(client, value)
+    assert response.status_code == 204
+    assert response.headers.getlist("Set-Cookie") == []
+
+
+@pytest.mark.parametrize("now", [DEVICE, BOB])
+def test_what_a_stranger_got_tells_nobody_who_they_are(
+    site: Site, now: dict[str, str]
+) -> None:
+    value = {**of_page(site.client().get("/")), "blocked": True}
+    victim = site.visitor(**now)
+    assert hand_back(victim, value).headers.getlist("Set-Cookie") == []
+    (event,) = events(site)
+    assert event["$user_id"] == "ann"
+    assert event.get("$device_id") != now["$device_id"]
+
+
+def test_who_signs_out_while_calls_are_under_way_stays_signed_out(site: Site) -> None:
+    def sign_out() -> str:
+        site.mengpaneel.reset()
+        site.mengpaneel.track("View", {"Page": "out"})
+        return PAGE
+
+    site.view("/out", sign_out)
+    client = site.visitor(**ANN)
+    first, last = of_page(client.get("/")), of_page(client.get("/out"))
+    hand_back(client, last)
+    after = cookie_of(client)
+    assert "$user_id" not in after
+    assert after["$device_id"] != ANN["$device_id"]
+    hand_back(client, first)
+    assert cookie_of(client) == after
+    out, home = events(site)
+    assert out["$device_id"] == after["$device_id"]
+    assert home["$user_id"] == "ann"
+
+
+def test_a_new_visitor_of_a_library_that_signed_out_has_its_ids(site: Site) -> None:
+    def sign_out() -> str:
+        site.mengpaneel.reset()
+        site.mengpaneel.track("View")
+        return PAGE
+
+    site.view("/out", sign_out)
+    client = site.visitor(**ANN)
+    value = of_page(client.get("/out"))
+    set_library_cookie(client, **OTHER_DEVICE)
+    hand_back(client, value)
+    assert events(site)[0]["distinct_id"] == OTHER_DEVICE["distinct_id"]
+
+
+def test_super_properties_of_the_same_visitor_are_kept(site: Site) -> None:
+    client = site.visitor(**DEVICE, Plan="pro")
+    value = of_page(client.get("/"))
+    hand_back(client, value)
+    assert events(site)[0]["Plan"] == "pro"
+    assert cookie_of(client)["Plan"] == "pro"
+    assert cookie_of(client)["$user_id"] == "ann"
+
+
 def test_whoever_signed_in_on_the_page_stays_signed_in(site: Site) -> None:
     client = site.client()
     hand_back(client, of_page(client.get("/")))
@@ -176,6 +295,104 @@ def test_whoever_signed_in_on_the_page_stays_signed_in(site: Site) -> None:
     cookie = client.get_cookie(COOKIE)
     assert cookie is not None
     assert json.loads(unquote(cookie.value))["$user_id"] == "ann"
+
+
+# -- only from the site's own pages
+
+OWN = "https://shop.example"
+ORIGINS = [
+    # Where the app is, from where it says that the request is, whether it is taken.
+    (OWN, {"Sec-Fetch-Site": "same-origin"}, True),
+    (OWN, {"Sec-Fetch-Site": "same-origin", "Origin": OWN}, True),
+    # A proxy has given the app another name; the browser knows better.
+    ("http://127.0.0.1:8000", {"Sec-Fetch-Site": "same-origin", "Origin": OWN}, True),
+    (OWN, {"Sec-Fetch-Site": "same-origin", "Origin": "null"}, True),
+    (OWN, {"Sec-Fetch-Site": "same-site"}, False),
+    (OWN, {"Sec-Fetch-Site": "cross-site"}, False),
+    (OWN, {"Sec-Fetch-Site": "none"}, False),
+    (OWN, {"Sec-Fetch-Site": ""}, False),
+    (OWN, {"Sec-Fetch-Site": "cross-site", "Origin": OWN}, False),
+    # Browsers without it, and all of them without encryption.
+    (OWN, {"Origin": OWN}, True),
+    (OWN, {"Origin": OWN + ":443"}, True),
+    (OWN + ":443", {"Origin": OWN}, True),
+    ("http://shop.example", {"Origin": "http://shop.example"}, True),
+    ("http://shop.example:80", {"Origin": "http://shop.example"}, True),
+    ("http://shop.example:5000", {"Origin": "http://shop.example:5000"}, True),
+    ("http://SHOP.example", {"Origin": "http://shop.example"}, True),
+    ("http://[::1]:5000", {"Origin": "http://[::1]:5000"}, True),
+    ("http://[::1]", {"Origin": "http://[::1]"}, True),
+    ("http://127.0.0.1:5000", {"Origin": "http://127.0.0.1:5000"}, True),
+    # A proxy has taken the encryption off.
+    ("http://shop.example", {"Origin": OWN}, True),
+    ("http://shop.example:443", {"Origin": OWN}, True),
+    ("http://shop.example:8443", {"Origin": OWN + ":8443"}, True),
+    (OWN, {"Origin": "https://evil.example"}, False),
+    (OWN, {"Origin": "null"}, False),
+    (OWN, {"Origin": ""}, False),
+    (OWN, {"Origin": "null", "Referer": OWN + "/"}, False),
+    (OWN, {"Origin": OWN + ":8443"}, False),
+    (OWN, {"Origin": "https://other.shop.example"}, False),
+    (OWN, {"Origin": "https://example"}, False),
+    (OWN, {"Origin": OWN + ".evil.example"}, False),
+    (OWN, {"Origin": "https://evil.example/" + OWN}, False),
+    (OWN, {"Origin": "https://shop.example@evil.example"}, False),
+    (OWN, {"Origin": f"{OWN}, https://evil.example"}, False),
+    (OWN, {"Origin": "chrome-extension://shop.example"}, False),
+    (OWN, {"Origin": "shop.example"}, False),
+    (OWN, {"Origin": "https://["}, False),
+    (OWN, {"Origin": "https://shop.example:x"}, False),
+    (OWN, {"Origin": "https://[::1]"}, False),
+    ("http://[::1]:5000", {"Origin": "http://[::1]:5001"}, False),
+    ("http://[::1]:5000", {"Origin": "http://[::2]:5000"}, False),
+    ("http://127.0.0.1:5000", {"Origin": "http://localhost:5000"}, False),
+    ("http://127.0.0.1:5000", {"Origin": "http://127.0.0.1:5001"}, False),
+    # Browsers that are older still say it like this; programs say nothing.
+    (OWN, {"Referer": OWN + "/page?x=1"}, True),
+    (OWN, {"Referer": "https://evil.example/" + OWN}, False),
+    (OWN, {"Referer": ""}, False),
+    (OWN, {}, True),
+]
+
+
+@pytest.mark.parametrize(("base", "headers", "is_taken"), ORIGINS)
+def test_only_the_sites_own_pages_hand_calls_back(
+    site: Site, base: str, headers: dict[str, str], is_taken: bool
+) -> None:
+    client = site.client()
+    value = {**of_page(client.get("/", base_url=base)), "blocked": True}
+    response = hand_back(client, value, headers=headers, base_url=base)
+    assert response.status_code == (204 if is_taken else 403)
+    assert len(response.headers.getlist("Set-Cookie")) == (2 if is_taken else 0)
+    assert len(events(site)) == is_taken
+
+
+@pytest.mark.parametrize("matching", ["host_matching", "subdomain_matching"])
+def test_a_host_of_the_app_is_not_the_others(matching: str) -> None:
+    site = Site()
+    app = Flask(__name__, static_folder=None, **{matching: True})
+    app.secret_key = "secret"
+    app.config["SERVER_NAME"] = "shop.example"
+    site.mengpaneel.init_app(app)
+    client = app.test_client()
+    signature = app.extensions["mengpaneel"].signer.sign("[]")
+    value = {"text": "[]", "signature": signature, "calls": []}
+
+    for ours in ["https://shop.example", "https://a.shop.example"]:
+        for origin in ["https://shop.example", "https://a.shop.example"]:
+            answer = hand_back(client, value, headers={"Origin": origin}, base_url=ours)
+            assert answer.status_code == (204 if ours == origin else 403)
+
+
+def test_another_site_can_not_use_up_what_a_visitor_may_send(site: Site) -> None:
+    client = site.client()
+    value = of_page(client.get("/"))
+
+    for _ in range(130):
+        headers = {"Sec-Fetch-Site": "cross-site"}
+        assert hand_back(client, value, headers=headers).status_code == 403
+
+    assert hand_back(client, value).status_code == 204
 
 
 # -- only what the app gave
@@ -224,6 +441,55 @@ def test_what_another_app_signed_is_refused(site: Site) -> None:
     value = of_page(client.get("/"))
     assert hand_back(site.client(), value).status_code == 403
     assert hand_back(client, value).status_code == 204
+    assert site.messages == []
+
+
+def test_what_an_app_of_another_project_signed_is_refused(site: Site) -> None:
+    """It may have the same secret key."""
+    other = make_site(token="another")
+
+    for client in [other.client(), other.visitor(**ANN)]:
+        page = of_page(client.get("/"))
+        header = of_header(client.get("/api", headers=CAPABLE))
+
+        for value in [page, header]:
+            assert hand_back(site.client(), value).status_code == 403
+            assert hand_back(client, value).status_code == 204
+
+    assert site.messages == []
+
+
+def test_an_app_of_the_same_project_elsewhere_on_the_site_takes_it(site: Site) -> None:
+    """A page hands all back to its own app, also what came with answers of others."""
+    value = of_header(make_site().visitor(**ANN).get("/api", headers=CAPABLE))
+    assert hand_back(site.visitor(**ANN), value).status_code == 204
+    assert len(events(site)) == 1
+
+
+@pytest.mark.parametrize("name", ["text", "signature"])
+@pytest.mark.parametrize("value", [None, 1, True, [], ["[]"], {}, {"a": 1}])
+def test_text_and_signature_are_texts(site: Site, name: str, value: Json) -> None:
+    client = site.client()
+    good = of_page(client.get("/"))
+    assert hand_back(client, {**good, name: value}).status_code == 403
+    assert site.messages == []
+
+
+def test_whom_calls_were_given_to_is_signed_too(site: Site) -> None:
+    """Another visitor can't be named, nor left out."""
+    value = of_page(site.visitor(**ANN).get("/"))
+    others = [
+        of_page(client.get("/"))["signature"].split(".")[0]
+        for client in [site.visitor(**BOB), site.client()]
+    ]
+    visitor, *rest = value["signature"].split(".")
+
+    for start in [*others, "", visitor[:-1], visitor + "="]:
+        forged = {**value, "signature": ".".join([start, *rest])}
+        assert hand_back(site.visitor(**ANN), forged).status_code == 403
+
+    forged = {**value, "signature": ".".join(rest)}
+    assert hand_back(site.visitor(**ANN), forged).status_code == 403
     assert site.messages == []
 
 
@@ -279,7 +545,7 @@ def test_each_call_is_taken_once(site: Site) -> None:
     client = site.client()
     value = of_page(client.get("/"))
 
-    for calls in [[1], [1, 2], [0, 1, 2, 2], [2], [True]]:
+    for calls in [[1], [1, 2], [0, 1, 2], [2], [2, 0]]:
         assert hand_back(client, {**value, "calls": calls}).status_code == 204
 
     assert len(events(site)) == len(updates(site)) == 1
@@ -333,7 +599,31 @@ def test_what_was_seen_longest_ago_is_forgotten_first() -> None:
     assert [seen.count(thing) for thing in "abacab"] == [0, 0, 1, 0, 2, 0]
 
 
-@pytest.mark.parametrize("calls", [[-1], [1, -2], [1, 3], [1, "2"], [1, [2]], [1, 1.0]])
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [-1],
+        [1, -2],
+        [1, 3],
+        [1, "2"],
+        [1, [2]],
+        [1, 1.0],
+        [True],
+        [False, 1],
+        [1, 1],
+        [0, 1, 2, 2],
+        [1] * 100_000,
+        [10**30],
+        [1, None],
+        "01",
+        {"0": 1},
+        {},
+        1,
+        None,
+        True,
+    ],
+    ids=lambda calls: repr(calls)[:20],
+)
 def test_positions_that_no_call_has_are_refused_whole(
     site: Site, calls: list[Json]
 ) -> None:
@@ -418,6 +708,37 @@ def test_an_address_may_hand_back_so_often_a_minute(
     clock.now += 60
     assert hand_back(client, value).status_code == 204
     assert len(events(site)) == len(updates(site)) == 1
+
+
+def test_a_sender_with_many_addresses_is_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("flask_mengpaneel.fallback.time", clock)
+    client = site.client()
+
+    def status(address: str) -> int:
+        client.environ_base["REMOTE_ADDR"] = address
+        return hand_back(client, "{}").status_code
+
+    for number in range(120):
+        assert status(f"2001:db8::{number:x}:{number:x}") == 400
+        assert status("192.0.2.7") == 400
+
+    assert status("2001:db8:0:0:ffff::1") == 429
+    assert status("2001:DB8::") == 429
+    assert status("2001:db8:0:1::1") == 400
+    assert status("::ffff:192.0.2.7") == 429
+    assert status("::ffff:192.0.2.8") == 400
+    assert status("192.0.2.8") == 400
+    assert status("::1") == 400
+    assert status("fe80::1%eth0") == 400
+
+
+def test_what_is_no_address_takes_no_memory() -> None:
+    """Behind a proxy, whoever sends the request may name it."""
+    names = ["", "unix:", "x" * 100_000, "y" * 100_000, "1.2.3", "1.2.3.4:5", None]
+    assert {fallback.sender_of(name) for name in names} == {None}
 
 
 # -- consent

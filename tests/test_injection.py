@@ -426,6 +426,61 @@ def test_a_hostile_cookie_gets_nothing_into_the_page() -> None:
     assert "alert" not in response.text
 
 
+YEAR = "max-age=31536000"
+
+
+def test_the_script_is_kept_for_ever_under_its_own_hash_only() -> None:
+    site = make_site()
+    client = site.client()
+    (url,) = re.findall(r'src="([^"]*)"', client.get("/quiet").text)
+    files = [path.name for path in injection.static_folder().iterdir()]
+    assert "mengpaneel.js" in files
+
+    with client.get(url) as response:
+        assert YEAR in response.headers["Cache-Control"]
+
+    for name in files:
+        place = f"/_mengpaneel/static/{name}"
+        own = injection.version(name)
+        others = [injection.version(other) for other in files if other != name]
+        wrong = ["0" * 12, "", own[:-1], own.upper() + "x", *others]
+
+        for query in [f"?v={value}" for value in wrong] + ["", "?w=" + own]:
+            with client.get(place + query) as response:
+                assert response.status_code == 200
+                assert YEAR not in response.headers["Cache-Control"]
+                assert "no-cache" in response.headers["Cache-Control"]
+
+        with client.get(f"{place}?v={own}") as response:
+            assert YEAR in response.headers["Cache-Control"]
+
+
+def test_a_stale_hash_is_not_kept_though_the_app_keeps_its_files() -> None:
+    site = make_site()
+    site.app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 31_536_000
+    place = "/_mengpaneel/static/mengpaneel.js?v=000000000000"
+
+    with site.client().get(place) as response:
+        assert response.cache_control.max_age == 0
+
+
+def test_in_debug_the_script_is_asked_for_again() -> None:
+    site = make_site()
+    site.app.debug = True
+    place = "/_mengpaneel/static/mengpaneel.js"
+
+    with site.client().get(f"{place}?v={injection.version('mengpaneel.js')}") as answer:
+        assert answer.headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    "name", ["none.js", "../pyproject.toml", "%2e%2e/pyproject.toml", "a%00b", "/etc/x"]
+)
+def test_there_are_no_other_files(name: str) -> None:
+    response = make_site().client().get(f"/_mengpaneel/static/{name}?v=1")
+    assert response.status_code in (404, 308)
+
+
 def test_the_data_names_the_token_the_options_and_the_library() -> None:
     site = make_site(
         client_config={"api_host": "https://api-eu.mixpanel.com"},

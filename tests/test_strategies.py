@@ -498,7 +498,8 @@ def test_the_setting_says_which_strategies_and_in_which_order(
     strategies: list[str], taker: str
 ) -> None:
     site = tracking_site(lambda: PAGE, strategies=strategies)
-    site.client().get("/", headers={"X-Mengpaneel-Flush-Capable": "1"})
+    headers = {"X-Mengpaneel-Flush-Capable": "1", "Sec-Fetch-Dest": "document"}
+    site.client().get("/", headers=headers)
 
     assert site.outcome.strategy == taker
     assert site.outcome.declined == {}
@@ -506,7 +507,8 @@ def test_the_setting_says_which_strategies_and_in_which_order(
 
 def test_the_first_that_takes_the_calls_has_them_all_and_nobody_else_any() -> None:
     site = tracking_site(lambda: PAGE)
-    response = site.client().get("/", headers={"X-Mengpaneel-Flush-Capable": "true"})
+    headers = {"X-Mengpaneel-Flush-Capable": "true", "Sec-Fetch-Dest": "document"}
+    response = site.client().get("/", headers=headers)
 
     assert names(page_calls(response)) == ["track Order"]
     assert header_calls(response) == []

@@ -126,6 +126,17 @@ def test_whoever_navigates_is_a_browser() -> None:
             {"Sec-Fetch-Dest": "document", "X-Requested-With": "XMLHttpRequest"},
             True,
         ),
+        # Whoever makes calls is a script: its fetches may look as pages do.
+        *(
+            ({"X-Mengpaneel-Flush-Capable": value, "Accept": accept}, False)
+            for value in ("true", "1", "true; project=token", "true; project=other")
+            for accept in ("text/html", "text/html, application/xhtml+xml", "")
+        ),
+        ({"X-Mengpaneel-Flush-Capable": "true; ack"}, False),
+        ({"X-Mengpaneel-Flush-Capable": "false", "Accept": "text/html"}, True),
+        ({"X-Mengpaneel-Flush-Capable": "", "Accept": "text/html"}, True),
+        # An app that shows pages may say it with all that it asks for.
+        ({"X-Mengpaneel-Flush-Capable": "1", "Sec-Fetch-Dest": "document"}, True),
     ],
     ids=lambda value: (
         " ".join(f"{k}={v}" for k, v in value.items())

@@ -225,7 +225,7 @@ class Site(Server):
 
     def capable(self, name: str) -> bool:
         """Whether the latest request for ``/api/<name>`` announced the script."""
-        return [seen for seen in self.seen if seen[0] == name][-1][2] == "true"
+        return [seen for seen in self.seen if seen[0] == name][-1][2] is not None
 
     def _static(self, name: str) -> Response:
         return send_file(ROOT / "static" / name, mimetype="text/javascript")

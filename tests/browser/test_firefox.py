@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections.abc as c
+import typing as t
 
 import pytest
 import test_journey as journeys
 import test_script_fronts as fronts
 import test_script_leaving as leaving
-from journey import OpenShop, Shop, arrive, opened_shops
+from journey import BY_FETCH, OpenShop, Shop, arrive, opened_shops
 from playwright.sync_api import Browser, BrowserContext, Error, Playwright
 from playwright.sync_api import Page as Tab
 from script_pages import Page, Site, wait_until
@@ -27,8 +28,18 @@ from test_journey_blocked import (  # noqa: F401
     test_a_journey_without_the_library_arrives_by_way_of_the_app,
 )
 from test_script_blocked import CALLS, announced_after, prepare
+from test_script_fronts import (  # noqa: F401
+    test_a_nonce_is_passed_on_whatever_elements_are_called,
+    test_what_elements_are_called_is_of_no_matter,
+)
 from test_script_leaving import (  # noqa: F401
     test_calls_of_a_page_left_before_the_library_came_go_back_to_the_app,
+)
+from test_script_other_sites import (  # noqa: F401
+    evil,
+    own_site,
+    test_another_sites_page_hands_nothing_back,
+    test_the_sites_own_pages_hand_back_under_each_policy,
 )
 from test_script_requests import OBSERVE, REQUESTS
 
@@ -135,6 +146,29 @@ def test_requests_are_the_same_with_the_script(site: Site, page: Tab) -> None:
             answers[-1][name] = f"{answer} {bodies}"
 
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("options", [{"respect_dnt": False}, {"consent": lambda: True}])
+def test_the_library_does_not_ask_again_where_the_app_has_decided(
+    open_shop: OpenShop, playwright: Playwright, options: dict[str, t.Any]
+) -> None:
+    shop = open_shop(**options)
+    firefox = playwright.firefox.launch(
+        channel="moz-firefox",
+        executable_path=need("firefox"),
+        firefox_user_prefs={"privacy.donottrackheader.enabled": True},
+    )
+
+    try:
+        page = firefox.new_page()
+        arrive(page, shop.url)
+        assert page.evaluate("navigator.doNotTrack") == "1"
+        page.evaluate(BY_FETCH, 1)
+        shop.settle(page)
+        shop.check()
+        assert {"Land", "Add To Cart 1"} <= set(shop.names)
+    finally:
+        firefox.close()
 
 
 @pytest.mark.parametrize("name", ["axios", "axios fetch", "htmx"])

@@ -91,6 +91,27 @@ def test_signals_count_for_nothing_where_the_app_says_so(
     assert shop.names == ["Land", "Fence"]
 
 
+@pytest.mark.parametrize("options", [{"respect_dnt": False}, {"consent": lambda: True}])
+def test_the_library_does_not_ask_again_where_the_app_has_decided(
+    open_shop: OpenShop, page: Tab, options: dict[str, t.Any]
+) -> None:
+    """With the signal a browser has a property, at which the library looks."""
+    shop = open_shop(**options)
+    page.context.set_extra_http_headers({"DNT": "1", "Sec-GPC": "1"})
+    page.add_init_script(
+        """for (const [name, value] of [["doNotTrack", "1"],
+                ["globalPrivacyControl", true]])
+            Object.defineProperty(Navigator.prototype, name, {get: () => value})"""
+    )
+    arrive(page, shop.url)
+    assert page.evaluate("navigator.doNotTrack") == "1"
+    page.evaluate(BY_FETCH, 1)
+    shop.settle(page)
+    shop.check()
+    assert {"Land", "Add To Cart 1"} <= set(shop.names)
+    assert not page.evaluate("mixpanel.has_opted_out_tracking()")
+
+
 @pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
 def test_a_refused_consent_is_silence(
     open_shop: OpenShop, page: Tab, requests: list[str], options: dict[str, t.Any]

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 from playwright.sync_api import Page as Tab
-from script_pages import LIBRARY, Page, Site, track, wait_until
+from script_pages import LIBRARY, TOKEN, Page, Site, track, wait_until
 
 CALLS = [
     [["identify"], ["7"]],
@@ -46,7 +46,8 @@ def prepare(site: Site) -> None:
 def kept(page: Tab) -> list[t.Any]:
     """What waits in the browser for the next page."""
     return t.cast(
-        "list[t.Any]", page.evaluate("JSON.parse(localStorage.mengpaneel_left || '[]')")
+        "list[t.Any]",
+        page.evaluate(f"JSON.parse(localStorage.{TOKEN}_mengpaneel_left || '[]')"),
     )
 
 
@@ -140,6 +141,25 @@ def test_calls_wait_for_the_next_page_when_the_app_is_out_of_reach_too(
     page.goto(site.url + "/home")
     page.wait_for_function("window.mixpanel.__loaded")
     assert len(site.api.events) == 2
+
+
+def test_calls_that_wait_are_left_alone_by_pages_of_another_project(
+    site: Site, page: Tab, block: Block
+) -> None:
+    prepare(site)
+    site.pages["/two"] = Page(data=site.data(["two", [track("Two")]], token="TWO"))
+    site.fallback_status = 503
+    block("*" + LIBRARY)
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: kept(page))
+    block()
+    page.goto(site.url + "/two")
+    assert wait_until(lambda: site.api.events) == ["Two"]
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 3)
+    assert site.api.events == ["Two", *EVENTS]
+    assert site.api.named("Two")["token"] == "TWO"
+    assert site.api.named("First")["token"] == TOKEN
 
 
 def test_nothing_is_handed_back_without_the_fallback(

@@ -153,6 +153,80 @@ def test_a_bundled_instance_is_used(site: Site, page: Tab) -> None:
     assert wait_until(lambda: len(site.api.events) == 3)
 
 
+# What a page's elements are called, browsers find in its window and its document.
+NAMED = {
+    "a div": '<div id="mixpanel"></div><div id="Mengpaneel"></div>',
+    "many": '<i id="mixpanel"></i><i id="mixpanel"></i><i id="Mengpaneel"></i>',
+    "a form": '<form name="mixpanel"></form><form name="Mengpaneel"></form>',
+    "an image": '<img id="mixpanel" name="mixpanel"><img name="Mengpaneel">',
+    "a frame": '<iframe name="mixpanel"></iframe><iframe name="Mengpaneel"></iframe>',
+    "the data": '<div id="mengpaneel">{}</div><form name="mengpaneel"></form>'
+    '<template><script id="mengpaneel"></script></template>',
+    "the document": "".join(
+        f'<form name="{name}"></form><img name="{name}">'
+        for name in (
+            "currentScript",
+            "documentElement",
+            "head",
+            "baseURI",
+            "prerendering",
+            "scripts",
+        )
+    ),
+    "the window": "".join(
+        f'<a id="{name}"></a>'
+        for name in (
+            "localStorage",
+            "fetch",
+            "origin",
+            "navigator",
+            "Document",
+            "Reflect",
+            "trustedTypes",
+            "addEventListener",
+            "XMLHttpRequest",
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("head", [True, False])
+def test_what_elements_are_called_is_of_no_matter(
+    site: Site, page: Tab, name: str, head: bool
+) -> None:
+    block = Page(data=site.data(["once", CALLS])).render()
+    block = block[block.index("<script type") : block.index("</head>")]
+    script = block.replace("<script src", '<script data-exclude="/api/no" src')
+    # Without a head the elements come first, and the script where the body ends.
+    site.pages["/home"] = Page(
+        script="",
+        head=NAMED[name] + script if head else "",
+        body="" if head else NAMED[name] + script,
+    )
+    site.calls = {"cart": [track("Add To Cart", 3)], "no": [track("Never", 4)]}
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 2)
+    page.evaluate("() => fetch('/api/no').then(() => fetch('/api/cart'))")
+    assert wait_until(lambda: len(site.api.events) == 3)
+    assert site.api.events == ["First", "Second", "Add To Cart"]
+
+
+@pytest.mark.parametrize("name", ["currentScript", "head"])
+def test_a_nonce_is_passed_on_whatever_elements_are_called(
+    site: Site, page: Tab, name: str
+) -> None:
+    policy = f"default-src 'none'; connect-src 'self' {site.api.url}; {{}}"
+    site.pages["/home"] = Page(
+        data=site.data(["once", CALLS]),
+        head=f'<form name="{name}"></form>',
+        headers={"Content-Security-Policy": policy.format("script-src 'nonce-abc'")},
+        script='<script src="/mengpaneel.js" nonce="abc"></script>',
+    )
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 2)
+
+
 def test_inline_calls_before_the_library_are_made_in_order(
     site: Site, page: Tab
 ) -> None:

@@ -6,7 +6,7 @@ import typing as t
 
 import pytest
 from playwright.sync_api import Page as Tab
-from script_pages import Page, Site, track, wait_until
+from script_pages import TOKEN, Page, Site, track, wait_until
 
 # Each gives what the page's code can see of a request.
 REQUESTS = {
@@ -126,7 +126,8 @@ def test_requests_to_the_own_site_are_announced(
     script = '<script src="/mengpaneel.js" data-exclude="/none /api/private"></script>'
     ready(site, page, script=script)
     page.evaluate(f"() => {code}.then(r => r.text())")
-    assert (site.seen[-1][2] == "true") is ANNOUNCED[code]
+    expected = f"true; project={TOKEN}" if ANNOUNCED[code] else None
+    assert site.seen[-1][2] == expected
 
 
 def test_nothing_is_announced_before_the_library_is_there(

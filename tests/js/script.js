@@ -15,7 +15,7 @@ function library(calls, api_host = "https://api.example") {
     };
   return {
     people: { set: method("people.set") },
-    config: { api_host, api_routes: {} },
+    config: { api_host, api_routes: {}, token: "TOKEN" },
     alias: method("alias"),
     identify: method("identify"),
     reset: method("reset"),
@@ -36,17 +36,27 @@ function open({ page = "https://app.example/", base = page, exclude = [], answer
     open() {}
   }
 
+  class Document {
+    get baseURI() {
+      return base;
+    }
+
+    get currentScript() {
+      return { dataset: { exclude: exclude.join(" ") } };
+    }
+
+    get scripts() {
+      return {};
+    }
+  }
+
   const window = {
-    URL, Headers, Request, URLSearchParams, XMLHttpRequest, console,
+    Document, URL, Headers, Request, URLSearchParams, XMLHttpRequest, console,
     navigator: { onLine: true, sendBeacon: () => true },
     localStorage: store,
     origin: new URL(page).origin,
     addEventListener: (name, listener) => (listeners[name] = listener),
-    document: {
-      baseURI: base,
-      currentScript: { dataset: { exclude: exclude.join(" ") } },
-      querySelectorAll: () => [],
-    },
+    document: new Document(),
     async fetch(input, init) {
       requests.push({ url: String(input), headers: new Headers(init && init.headers) });
       return { url: new URL(input, page).href, headers: new Headers(answer(input)) };

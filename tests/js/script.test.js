@@ -27,7 +27,7 @@ for (const { name, page, request, exclude, headers, api_host, ...vector } of ann
 
     await window.fetch(request, { headers }).catch(() => 0);
     const value = requests[0].headers.get("X-Mengpaneel-Flush-Capable");
-    assert.strictEqual(value, vector.announce ? "true" : null);
+    assert.strictEqual(value, vector.announce ? "true; project=TOKEN" : null);
   });
 
 for (const request of ["/cart", "cart", "//app.example/cart", "https://app.example/cart"])
@@ -36,7 +36,17 @@ for (const request of ["/cart", "cart", "//app.example/cart", "https://app.examp
     window.Mengpaneel.use(library([]));
     await window.fetch(request);
     const value = requests[0].headers.get("X-Mengpaneel-Flush-Capable");
-    assert.strictEqual(value, request.includes("app.example") ? "true" : null);
+    assert.strictEqual(value, request.includes("app.example") ? "true; project=TOKEN" : null);
+  });
+
+for (const [project, events] of Object.entries({ TOKEN: 1, OTHER: 0 }))
+  test(`calls of the project ${project}`, async () => {
+    const answer = () => ({ "X-Mengpaneel-Calls": '[[["track"],["A"]]]', "X-Mengpaneel-Project": project });
+    const { window } = open({ answer });
+    const made = [];
+    window.Mengpaneel.use(library(made));
+    await window.fetch("/cart");
+    assert.strictEqual(made.length, events);
   });
 
 test("the script is at most 3 KB, gzipped", () => {
