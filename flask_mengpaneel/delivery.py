@@ -282,7 +282,7 @@ def _is_refusal(status: int, answer: dict[str, t.Any]) -> bool:
     https://docs.mixpanel.com/troubleshooting/errors. Gateways and frameworks speak JSON
     too, in other forms: ``message``, ``detail``, or a number as ``status``.
     """
-    return (
+    return isinstance(answer.get("failed_records"), list) or (
         isinstance(answer.get("error"), str)
         and isinstance(answer.get("status"), str)
         and answer.get("code", status) == status

@@ -166,10 +166,11 @@ def _green_timeout(seconds: float) -> t.Any:
     return timeout(seconds, TimeoutError(TOO_LONG)) if timeout else _nothing
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: Exception) -> str:
     reason = getattr(error.args[0], "reason", None) if error.args else None
-    # urllib3 puts the object in front of what happened.
-    return str(reason or error).split(">: ")[-1]
+    # urllib3 puts the object beside what happened, or in front of it.
+    said = (reason or error).args[-1:] or (error,)
+    return str(said[0]).split(">: ")[-1]
 
 
 # Connections that keep to the time.
