@@ -297,9 +297,10 @@ class Spool:
 
         :param endpoints: those for which they are taken; all if it isn't given.
         """
-        now = self._now(endpoints)
 
         def take(connection: sqlite3.Connection) -> list[Row]:
+            # Not before the others are locked out: they may be taking rows.
+            now = self._now(endpoints)
             rows = self._free(connection, "endpoint != 'events'", limit, now)
 
             if endpoints is None or "events" in endpoints:
@@ -314,7 +315,7 @@ class Spool:
 
         def any_free(connection: sqlite3.Connection) -> bool:
             found = connection.execute(
-                f"SELECT 1 FROM messages WHERE {_FREE} LIMIT 1", now
+                f"SELECT 1 FROM messages WHERE {_FREE} LIMIT 1", self._now(endpoints)
             )
             return found.fetchone() is not None
 
