@@ -564,7 +564,8 @@ class Delivery:
     def drain(self, limit: int, endpoints: c.Container[str] = PATHS) -> list[Parcel]:
         """Take what waits in the spool and is nobody's at the moment.
 
-        :param endpoints: those for which it is taken.
+        :param endpoints: those for which it is taken; what comes out of batches may
+            be for others.
         """
         if self.spool is None:
             return []
@@ -584,23 +585,14 @@ class Delivery:
             parcel = Parcel("", [r.message for r in unclear], [r.id for r in unclear])
             self.tell(self._dropped(parcel, UNCLEAR))
 
-        taken = []
-
-        for parcel in _parcels_of(
+        return _parcels_of(
             ready
             for row in rows
             if not row.sent or row.message.repeatable
             for ready in (
                 unpacked.get(row.id, []) if row.message.endpoint == BATCH else [row]
             )
-        ):
-            if parcel.endpoint in endpoints:
-                taken.append(parcel)
-            else:
-                # It came out of a batch.
-                self.keep(parcel, "waits for its endpoint")
-
-        return taken
+        )
 
     def unpack(
         self, opened: c.Sequence[tuple[int, list[Message], dict[str, int]]]
@@ -763,12 +755,15 @@ class Delivery:
             if not drained:
                 break
 
-            pending = collections.deque(drained)
+            pending = collections.deque(p for p in drained if p.endpoint in endpoints)
+            late = [p for p in drained if p.endpoint not in endpoints]
+            most -= sum(len(parcel.messages) for parcel in pending)
             last = self.run(pending, deadline)
-            most -= sum(len(parcel.messages) for parcel in drained)
+
+            for parcel in (*pending, *late):
+                self.keep(parcel, last.reason)
 
             for parcel in pending:
-                self.keep(parcel, last.reason)
                 # The others aren't to wait behind it.
                 endpoints.discard(parcel.endpoint)
                 most += len(parcel.messages)

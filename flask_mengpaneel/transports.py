@@ -465,14 +465,14 @@ class ThreadTransport(Transport):
                 return functools.partial(self._send, lane, parcel)
 
         # One after the other, in order.
-        if self._building or self._draining or not self._may_build(now):
+        if self._building or self._draining:
             return None
 
         if self._may_drain(now):
             self._draining = True
             return functools.partial(self._drain, self._stored, self._open())
 
-        if self._queue and self._lingered(now):
+        if self._queue and self._lingered(now) and self._may_build(now):
             self._take()
             return self._build
 
@@ -482,11 +482,12 @@ class ThreadTransport(Transport):
         """Whether what is built now is worth it: some endpoint can do with more, and
         none that gets on has enough."""
         used = [lane for lane in self._lanes.values() if lane.is_used]
-        full = [lane for lane in used if lane.is_full]
+        is_wanted = not used or any(not lane.is_full for lane in used)
 
-        return not full or (
-            len(full) < len(used) and not any(lane.moves(now) for lane in full)
-        )
+        return is_wanted and not self._has_enough(now)
+
+    def _has_enough(self, now: float) -> bool:
+        return any(lane.is_full and lane.moves(now) for lane in self._lanes.values())
 
     def _open(self) -> set[str]:
         """The endpoints that are to get what waits in the spool."""
@@ -500,6 +501,7 @@ class ThreadTransport(Transport):
         if (
             self._spool is None
             or self._deadline is not None
+            or self._has_enough(now)
             or not (open_ := self._open())
             or (
                 now < self._look_at
@@ -570,6 +572,7 @@ class ThreadTransport(Transport):
 
                 self._building = []
                 too_many = self._sort(built)
+                self._storing += bool(too_many)
 
             for _, _, dropped in plain:
                 self._delivery.count_dropped(dropped)
@@ -578,10 +581,22 @@ class ThreadTransport(Transport):
 
         self._delivery.tell(told)
 
-    def _keep(self, too_many: list[Parcel]) -> list[Dropped]:
-        return [
-            told for parcel in too_many for told in self._delivery.keep(parcel, FULL)
-        ]
+    def _keep(self, too_many: list[Parcel], reason: str = FULL) -> list[Dropped]:
+        """Put into the spool what :meth:`_sort` had no room for."""
+        if not too_many:
+            return []
+
+        try:
+            return [
+                told
+                for parcel in too_many
+                for told in self._delivery.keep(parcel, reason)
+            ]
+        finally:
+            with self._lock:
+                self._storing -= 1
+                self._stored += 1
+                self._done.notify_all()
 
     def _packed(self, queued: list[Queued]) -> list[Packed]:
         packed = []
@@ -598,18 +613,26 @@ class ThreadTransport(Transport):
 
         return packed
 
-    def _sort(self, built: list[Parcel], *, again: bool = False) -> list[Parcel]:
+    def _sort(
+        self, built: list[Parcel], drained_for: c.Container[str] | None = None
+    ) -> list[Parcel]:
         """Give parcels to their lanes; those for which there is no room.
 
-        :param again: they come from the spool, so that they are before what is there.
+        :param drained_for: they come from the spool, so that they are before what is
+            there, and are for these endpoints.
         """
         now = time.monotonic()
         too_many = []
 
         for parcel in built:
             lane = self._lanes[parcel.endpoint]
+            waits = (
+                lane.overflows
+                if drained_for is None
+                else parcel.endpoint not in drained_for
+            )
 
-            if (lane.overflows and not again) or (
+            if waits or (
                 len(lane.parcels) >= self._lane_room
                 and not lane.moves(now)
                 and not lane.joins(parcel)
@@ -629,15 +652,15 @@ class ThreadTransport(Transport):
         with self._lock:
             self._draining = False
             self._drained_last = True
-            left = drained
-
-            if not self._closed:
-                left = self._sort(drained, again=True)
-                self._look_again(stored, drained, endpoints)
+            closed = self._closed
+            left = drained if closed else self._sort(drained, endpoints)
+            self._storing += bool(left)
 
         # There was no room, or the end of the process didn't wait for it.
-        for parcel in left:
-            self._delivery.keep(parcel, AT_EXIT if self._closed else FULL)
+        self._keep(left, AT_EXIT if closed else FULL)
+
+        with self._lock:
+            self._look_again(stored, drained, endpoints)
 
     def _look_again(
         self, stored: int, drained: list[Parcel], endpoints: set[str]
@@ -646,11 +669,12 @@ class ThreadTransport(Transport):
             return
 
         self._look_at = time.monotonic() + LOOK_EVERY
+        nothing_came = not self._storing and self._stored == stored
 
-        for name in endpoints:
+        for name in endpoints if nothing_came else ():
             self._lanes[name].overflows = False
 
-        if not self._queue and not self._storing and self._stored == stored:
+        if nothing_came and not self._queue:
             self._overflows = False
         elif self._overflows:
             self._look_at = 0.0

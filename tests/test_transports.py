@@ -387,3 +387,37 @@ def test_no_answer_stops_what_comes_after(
         r.send(events(2))
         assert r.thread.flush(10)
         r.check(recorded=4, delivered=4)
+
+
+def test_what_comes_out_of_the_spool_for_an_endpoint_that_pauses_holds_up_nothing(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "spool.sqlite3"
+    # Profiles first: they alone are sent at the beginning.
+    Spool(path, "t").put([update("$set", {"n": 1})] * 2100 + [event()] * 100, "down")
+
+    with Sink() as sink, rig(sink.url, spool=Spool(path, "t"), shutdown_timeout=0) as r:
+        sink.always_at["/engage"] = Status(503, {"Retry-After": "300"})
+        r.thread.look()
+        assert sink.wait_for(lambda: len(sink.events) == 100, SOON)
+
+
+def test_batches_in_the_spool_are_sent_in_order_past_an_endpoint_in_trouble(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "spool.sqlite3"
+
+    with rig("http://127.0.0.1:9", spool=Spool(path, "t"), shutdown_timeout=0) as gone:
+        for number in range(5):
+            gone.send(PlainBatch([update("$set", {"n": number}), event()]))
+
+    with Sink() as sink, rig(sink.url, spool=Spool(path, "t")) as r:
+        sink.always_at["/engage"] = Status(503)
+        r.send(PlainBatch([update("$set", {"n": -1})]))
+        assert sink.wait_for(lambda: len(sink.requests) > 1)
+        assert sink.wait_for(lambda: len(sink.events) == 5, SOON)
+        sink.recover()
+        assert r.thread.flush(20)
+        sent = [u["$set"]["n"] for u in sink.updates]
+        assert [n for n in sent if n >= 0] == list(range(5))
+        r.check(recorded=1, delivered=1, forwarded=10)
