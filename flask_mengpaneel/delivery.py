@@ -798,12 +798,12 @@ class Delivery:
         while (left := deadline - time.monotonic()) > 0:
             names = dict.fromkeys(parcel.endpoint for parcel in pending)
             name = min(names, key=lambda name: not_before.get(name, 0.0), default="")
-            pause = not_before.get(name, 0.0) - time.monotonic()
+            moment = not_before.get(name, 0.0)
 
-            if not names or pause >= left:
+            if not names or moment >= deadline:
                 break
 
-            if pause > 0:
+            if (pause := moment - time.monotonic()) > 0:
                 time.sleep(pause)
                 continue
 
