@@ -6,6 +6,7 @@ import base64
 import collections
 import collections.abc as c
 import dataclasses
+import email.utils
 import enum
 import functools
 import importlib
@@ -13,7 +14,6 @@ import json
 import logging
 import random
 import time
-import traceback
 import typing as t
 import warnings
 from pathlib import Path
@@ -23,6 +23,7 @@ from .calls import dumps
 
 if t.TYPE_CHECKING:
     from .config import Config
+    from .http import Client
     from .ledger import Balance, Ledger
     from .spool import Row, Spool
     from .tracker import Batch, Message, Tracker
@@ -40,9 +41,10 @@ MOST_RECORDS = 2000
 #: The most bytes in a request before compression: a margin below Mixpanel's 2 MB
 #: (2,097,152), which its documentation gives for some endpoints only.
 MOST_BYTES = 2_000_000
-#: Seconds that connecting and an answer may take.
-CONNECT_TIMEOUT = 5.0
+#: Seconds that a request may take, from the name of the host to the whole answer.
 READ_TIMEOUT = 10.0
+#: Seconds that one endpoint isn't made to leave to the others, where little is left.
+LEAST_SHARE = 1.0
 #: Seconds before the first retry, and at most between two.
 FIRST_BACKOFF = 0.25
 MOST_BACKOFF = 60.0
@@ -50,12 +52,14 @@ MOST_BACKOFF = 60.0
 LOOK_EVERY = 30.0
 #: Seconds of ``Retry-After`` that are believed.
 MOST_RETRY_AFTER = 300.0
+#: Characters of what somebody else said that are passed on.
+MOST_WORDS = 300
 
 #: Why an operation is dropped that was on its way when its process died.
 UNCLEAR = "may have been taken: the process that sent it died"
 #: What waits in the spool without an endpoint, being a whole batch.
 BATCH = "batch"
-_PATHS = {
+PATHS = {
     "events": "/import?strict=1",
     "people": "/engage?ip=0&verbose=1",
     "groups": "/groups?ip=0&verbose=1",
@@ -93,6 +97,7 @@ class Post(t.Protocol):
     ) -> Reply:
         """Post and wait for the answer.
 
+        :param timeout: the seconds that all of it may take.
         :raises PostError: there was none.
         """
 
@@ -115,7 +120,7 @@ class Parcel:
 
     def has_room_for(self, other: Parcel) -> bool:
         """Whether the messages of both fit into one request."""
-        if self.rows or other.rows:
+        if bool(self.rows) != bool(other.rows):
             return False
 
         messages = [*self.messages, *other.messages]
@@ -228,28 +233,31 @@ def read(reply: Reply, parcel: Parcel) -> Verdict:
     status = reply.status
     answer = _json_object(reply.body)
     reason = _words(status, answer)
+    retry_after = _retry_after(reply)
 
     if status == 200:
         return _read_ok(answer, parcel, reason)
-
-    if status == 400:
-        refused = _refused(answer, parcel)
-        return Verdict(Kind.PARTLY if refused else Kind.REFUSED, reason, refused)
 
     if status == 413:
         return Verdict(Kind.TOO_LARGE, reason)
 
     if status in {408, 429, 503}:
-        return Verdict(Kind.NOT_NOW, reason, retry_after=_retry_after(reply))
+        return Verdict(Kind.NOT_NOW, reason, retry_after=retry_after)
 
-    if status >= 500:
-        return Verdict(Kind.AMBIGUOUS, reason, retry_after=_retry_after(reply))
+    if 400 <= status < 500:
+        if not _is_refusal(status, answer):
+            # Somebody in between didn't let it through, so that Mixpanel took nothing.
+            reason = f"{reason}, not by Mixpanel"
+            return Verdict(Kind.NOT_NOW, reason, retry_after=retry_after)
 
-    if 400 < status < 500 and answer:
-        return Verdict(Kind.FORBIDDEN, reason)
+        if status != 400:
+            return Verdict(Kind.FORBIDDEN, reason)
 
-    # A captive portal, a proxy's page: whoever it was, it wasn't Mixpanel.
-    return Verdict(Kind.AMBIGUOUS, reason, retry_after=_retry_after(reply))
+        refused = _refused(answer, parcel)
+        return Verdict(Kind.PARTLY if refused else Kind.REFUSED, reason, refused)
+
+    # Mixpanel's trouble, a captive portal, a proxy's page.
+    return Verdict(Kind.AMBIGUOUS, reason, retry_after=retry_after)
 
 
 def _read_ok(answer: dict[str, t.Any], parcel: Parcel, reason: str) -> Verdict:
@@ -262,10 +270,23 @@ def _read_ok(answer: dict[str, t.Any], parcel: Parcel, reason: str) -> Verdict:
         return Verdict(Kind.PARTLY, reason, refused)
 
     # The profile endpoints answer 200 to what they refuse.
-    if status == 0 and isinstance(status, int):
+    if type(status) is int and status == 0 and isinstance(answer.get("error"), str):
         return Verdict(Kind.REFUSED, reason)
 
     return Verdict(Kind.AMBIGUOUS, "the answer isn't Mixpanel's")
+
+
+def _is_refusal(status: int, answer: dict[str, t.Any]) -> bool:
+    """Whether an answer has the form in which Mixpanel refuses.
+
+    https://docs.mixpanel.com/troubleshooting/errors. Gateways and frameworks speak JSON
+    too, in other forms: ``message``, ``detail``, or a number as ``status``.
+    """
+    return isinstance(answer.get("failed_records"), list) or (
+        isinstance(answer.get("error"), str)
+        and isinstance(answer.get("status"), str)
+        and answer.get("code", status) == status
+    )
 
 
 def _json_object(body: bytes) -> dict[str, t.Any]:
@@ -279,7 +300,15 @@ def _json_object(body: bytes) -> dict[str, t.Any]:
 
 def _words(status: int, answer: dict[str, t.Any]) -> str:
     error = answer.get("error")
-    return f"HTTP {status}: {error}" if error else f"HTTP {status}"
+    return plain(f"HTTP {status}: {error}" if error else f"HTTP {status}")
+
+
+def plain(words: str) -> str:
+    """What somebody else said, short and in one line, for logs and for the spool."""
+    return "".join(
+        character if character.isprintable() else " "
+        for character in words[:MOST_WORDS]
+    )
 
 
 def _refused(answer: dict[str, t.Any], parcel: Parcel) -> dict[int, str]:
@@ -287,121 +316,63 @@ def _refused(answer: dict[str, t.Any], parcel: Parcel) -> dict[int, str]:
     refused = {}
 
     for record in failed if isinstance(failed, list) else []:
-        if not isinstance(record, dict):
-            continue
+        index = record.get("index") if isinstance(record, dict) else None
 
-        index = record.get("index")
+        # If one isn't known, neither is it known of the others that they were taken.
+        if type(index) is not int or not 0 <= index < len(parcel.messages):
+            return {}
 
-        if isinstance(index, int) and 0 <= index < len(parcel.messages):
-            field, message = record.get("field"), record.get("message", "refused")
-            refused[index] = f"{field}: {message}" if field else str(message)
+        field, message = record.get("field"), record.get("message", "refused")
+        refused[index] = plain(f"{field}: {message}" if field else str(message))
 
     return refused
 
 
 def _retry_after(reply: Reply) -> float | None:
-    value = reply.headers.get("Retry-After")
+    """The seconds for which an answer asks, as a number of them or as a date."""
+    value = reply.headers.get("Retry-After", "").strip()[:MOST_WORDS]
 
-    if value is None:
-        return None
-
-    from urllib3.exceptions import InvalidHeader
-    from urllib3.util import Retry
+    if value.isascii() and value.isdigit():
+        return float(min(int(value), MOST_RETRY_AFTER))
 
     try:
-        # Seconds or a date.
-        return max(Retry().parse_retry_after(value), 0.0)
-    except (InvalidHeader, OverflowError):
+        date = email.utils.parsedate_tz(value)
+        moment = email.utils.mktime_tz((*date[:9], date[9] or 0)) if date else None
+    except (ValueError, OverflowError, LookupError, TypeError):
         return None
+
+    if moment is None:
+        return None
+
+    return min(max(moment - time.time(), 0.0), MOST_RETRY_AFTER)
 
 
 class Http:
-    """Posts to Mixpanel over kept connections.
-
-    With the library that the official one uses too, so that proxies and certificates
-    from the environment are the same for both.
-    """
+    """Posts to Mixpanel over HTTP; loads what that takes when it is needed."""
 
     def __init__(self, host: str) -> None:
         self._host = host
-        self._session: t.Any = None
+        self._client: Client | None = None
 
     def forget(self) -> None:
         """Leave the connections to the process that opened them."""
-        self._session = None
+        self._client = None
 
-    def _connect(self) -> t.Any:
+    def _connect(self) -> Client:
         with process.importing:
-            import requests
+            from .http import Client
 
             # Looking a name up imports this.
             "mixpanel".encode("idna")
-            session = requests.Session()
 
-        # Otherwise a machine in a `.netrc` would replace our own credentials.
-        session.auth = lambda request: request
-
-        return session
+        return Client(self._host)
 
     def __call__(
         self, path: str, body: bytes, headers: c.Mapping[str, str], timeout: float
     ) -> Reply:
         """Post and wait for the answer."""
-        session = self._session = self._session or self._connect()
-        import requests
-
-        try:
-            response = session.post(
-                self._host + path,
-                data=body,
-                headers=dict(headers),
-                timeout=(min(CONNECT_TIMEOUT, timeout), timeout),
-                allow_redirects=False,
-            )
-        except requests.RequestException as error:
-            raise PostError(
-                _cause(error), ambiguous=not _never_connected(error)
-            ) from error
-
-        return Reply(response.status_code, response.headers, response.content)
-
-
-def _never_connected(error: Exception) -> bool:
-    import requests
-    from urllib3.exceptions import NewConnectionError
-
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-
-    if isinstance(error, requests.exceptions.SSLError):
-        return _failed_to_shake_hands(error)
-
-    return isinstance(
-        error,
-        requests.ConnectTimeout
-        | requests.exceptions.ProxyError
-        | requests.exceptions.InvalidURL,
-    ) or isinstance(reason, NewConnectionError)
-
-
-def _failed_to_shake_hands(error: BaseException) -> bool:
-    """Whether TLS failed before anything was sent; an answer may be garbled too."""
-    cause: BaseException | None = error
-
-    while cause is not None:
-        for frame, _ in traceback.walk_tb(cause.__traceback__):
-            if frame.f_code.co_name == "do_handshake":
-                return True
-
-        cause = cause.__cause__ or cause.__context__
-
-    return False
-
-
-def _cause(error: Exception) -> str:
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    text = str(reason or error)
-    # urllib3 puts the object in front of what happened.
-    return text.split(">: ")[-1][:200]
+        client = self._client = self._client or self._connect()
+        return client.post(path, body, headers, timeout)
 
 
 @dataclasses.dataclass(slots=True)
@@ -503,15 +474,14 @@ class Delivery:
         body, headers = self._body(parcel)
 
         try:
-            reply = self._post(_PATHS[parcel.endpoint], body, headers, timeout)
+            reply = self._post(PATHS[parcel.endpoint], body, headers, timeout)
+            return read(reply, parcel)
         except PostError as error:
             kind = Kind.AMBIGUOUS if error.ambiguous else Kind.NOT_NOW
-            return Verdict(kind, str(error))
+            return Verdict(kind, plain(str(error)))
         except Exception as error:
             logger.exception("Sending to Mixpanel failed in an unexpected way.")
-            return Verdict(Kind.AMBIGUOUS, repr(error))
-
-        return read(reply, parcel)
+            return Verdict(Kind.AMBIGUOUS, plain(repr(error)))
 
     def _hold(self, parcel: Parcel) -> bool:
         assert self.spool is not None
@@ -591,12 +561,18 @@ class Delivery:
 
         return attempt
 
-    def drain(self, limit: int) -> list[Parcel]:
-        """Take what waits in the spool and is nobody's at the moment."""
+    def drain(self, limit: int, endpoints: c.Container[str] = PATHS) -> list[Parcel]:
+        """Take what waits in the spool and is nobody's at the moment.
+
+        :param endpoints: those for which it is taken; what comes out of batches may
+            be for others.
+        """
         if self.spool is None:
             return []
 
-        rows = self.spool.lease(limit)
+        rows = self.spool.lease(
+            limit, [BATCH, *(name for name in PATHS if name in endpoints)]
+        )
         unclear = [row for row in rows if row.sent and not row.message.repeatable]
         opened = [
             (row.id, *self._unwrap(row.message))
@@ -656,22 +632,20 @@ class Delivery:
 
         return [(parcel, reason)]
 
-    def keep(self, parcel: Parcel, reason: str, pause: float = 0.0) -> list[Dropped]:
+    def keep(self, parcel: Parcel, reason: str) -> list[Dropped]:
         """Put a parcel into the spool; drop it if there is none that takes it.
 
         Inside :meth:`Ledger.moving`; what it returns is for :meth:`tell`.
-
-        :param pause: seconds in which nobody is to send it.
         """
         if parcel.rows:
             assert self.spool is not None
-            self.spool.release(parcel.rows, reason, pause=pause)
+            self.spool.release(parcel.rows, reason)
             return []
 
         if self.spool is None:
             return self._dropped(parcel, reason)
 
-        if self.spool.put(parcel.messages, reason, pause=pause):
+        if self.spool.put(parcel.messages, reason):
             return []
 
         return self._dropped(parcel, f"{reason}; the spool takes nothing")
@@ -753,37 +727,46 @@ class Delivery:
 
         left = self.run(packed, deadline)
 
-        # Where no thread does it, requests send what waits from before.
-        if not packed and time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + LOOK_EVERY
-            packed.extend(self.drain(MOST_RECORDS))
-            left = self.run(packed, deadline)
-
         with self.ledger.moving():
             self.let_go(packed)
             told = [told for p in packed for told in self.keep(p, left.reason)]
 
         self.tell(told)
 
+        # Where no thread does it, requests send what waits from before.
+        if not packed and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_EVERY
+            self._forward(deadline, MOST_RECORDS)
+
     def send_spool(self, deadline: float) -> int:
         """Send what waits in the spool; how many records were delivered."""
         before = self.ledger.forwarded
-
-        while time.monotonic() < deadline:
-            pending = collections.deque(self.drain(MOST_RECORDS))
-
-            if not pending:
-                break
-
-            last = self.run(pending, deadline)
-
-            for parcel in pending:
-                self.keep(parcel, last.reason)
-
-            if pending:
-                break
+        self._forward(deadline)
 
         return self.ledger.forwarded - before
+
+    def _forward(self, deadline: float, most: float = float("inf")) -> None:
+        """Send what waits in the spool, at most about that many messages."""
+        endpoints = set(PATHS)
+
+        while endpoints and most > 0 and time.monotonic() < deadline:
+            drained = self.drain(int(min(most, MOST_RECORDS)), endpoints)
+
+            if not drained:
+                break
+
+            pending = collections.deque(p for p in drained if p.endpoint in endpoints)
+            late = [p for p in drained if p.endpoint not in endpoints]
+            most -= sum(len(parcel.messages) for parcel in pending)
+            last = self.run(pending, deadline)
+
+            for parcel in (*pending, *late):
+                self.keep(parcel, last.reason)
+
+            for parcel in pending:
+                # The others aren't to wait behind it.
+                endpoints.discard(parcel.endpoint)
+                most += len(parcel.messages)
 
     def hold(self, parcels: c.Iterable[Parcel]) -> None:
         """Count parcels as being delivered by :meth:`run`."""
@@ -802,20 +785,35 @@ class Delivery:
     ) -> Attempt:
         """Send parcels one after the other until the deadline.
 
+        No endpoint waits for another that fails, pauses or is slow.
+
         :param pending: what couldn't be sent is left in there.
         :param patient: try again after a failure.
         :return: the last attempt that failed.
         """
-        failures = 0
+        failures: collections.Counter[str] = collections.Counter()
+        not_before: dict[str, float] = {}
         last = Attempt(reason="no time was left")
 
-        while pending and (left := deadline - time.monotonic()) > 0:
-            parcel = pending[0]
-            verdict = self.ask(parcel, min(left, READ_TIMEOUT))
+        while (left := deadline - time.monotonic()) > 0:
+            names = dict.fromkeys(parcel.endpoint for parcel in pending)
+            name = min(names, key=lambda name: not_before.get(name, 0.0), default="")
+            moment = not_before.get(name, 0.0)
+
+            if not names or moment >= deadline:
+                break
+
+            if (pause := moment - time.monotonic()) > 0:
+                time.sleep(pause)
+                continue
+
+            parcel = next(parcel for parcel in pending if parcel.endpoint == name)
+            share = max(left / len(names), LEAST_SHARE)
+            verdict = self.ask(parcel, min(left, share, READ_TIMEOUT))
 
             with self.ledger.moving():
                 attempt = self.settle(parcel, verdict)
-                pending.popleft()
+                pending.remove(parcel)
                 pending.extendleft(reversed(attempt.again))
                 self.let_go([parcel])
                 self.hold(attempt.again)
@@ -824,13 +822,9 @@ class Delivery:
 
             if attempt.failed:
                 last = attempt
-                pause = backoff(failures, attempt.retry_after)
-                failures += 1
-
-                if not patient or time.monotonic() + pause >= deadline:
-                    break
-
-                time.sleep(pause)
+                pause = backoff(failures[name], attempt.retry_after)
+                failures[name] += 1
+                not_before[name] = time.monotonic() + pause if patient else deadline
 
         return last
 

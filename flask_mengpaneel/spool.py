@@ -33,8 +33,6 @@ LEASE = 60.0
 MOST_BYTES = 256 * 1024 * 1024
 #: Bytes that are leased at once, unless a single row has more.
 MOST_LEASED_BYTES = 4_000_000
-#: Seconds that a row's own pause may last.
-MOST_PAUSE = 86_400.0
 #: Seconds to wait for another process that writes.
 PATIENCE = 5.0
 
@@ -53,6 +51,7 @@ CREATE TABLE IF NOT EXISTS messages (
     origin TEXT NOT NULL,
     leased_by TEXT NOT NULL,
     leased_until REAL NOT NULL,
+    -- Not read any more: nobody's Retry-After holds a row up.
     not_before REAL NOT NULL,
     kept_at REAL NOT NULL,
     reason TEXT NOT NULL,
@@ -71,7 +70,8 @@ CREATE TABLE IF NOT EXISTS tallies (
 """
 _FREE = (
     "project = :project AND NOT (leased_until BETWEEN :now AND :now + :lease)"
-    " AND not_before <= :clock"
+    " AND (:endpoints IS NULL"
+    " OR endpoint IN (SELECT value FROM json_each(:endpoints)))"
 )
 
 _INSERT = (
@@ -197,13 +197,11 @@ class Spool:
         reason: str,
         *,
         leased: bool = False,
-        pause: float = 0.0,
         patience: float = PATIENCE,
     ) -> list[int]:
         """Keep messages; the rows they are in now, none if they can't be kept.
 
         :param leased: this process is going to send them.
-        :param pause: seconds in which nobody is to send them.
         """
 
         def insert(connection: sqlite3.Connection) -> list[int]:
@@ -212,9 +210,7 @@ class Spool:
                 return []
 
             self._used = True
-            return self._insert(
-                connection, messages, self._me, reason, leased=leased, pause=pause
-            )
+            return self._insert(connection, messages, self._me, reason, leased=leased)
 
         return self._write(insert, [], patience)
 
@@ -226,19 +222,17 @@ class Spool:
         reason: str,
         *,
         leased: bool,
-        pause: float = 0.0,
     ) -> list[int]:
         if not messages:
             return []
 
-        now = time.time()
         shared = (
             self._project,
             origin,
             self._me if leased else "",
             time.monotonic() + LEASE if leased else 0.0,
-            now + min(pause, MOST_PAUSE) if pause else 0.0,
-            now,
+            0.0,
+            time.time(),
             reason,
         )
         *others, final = [
@@ -296,46 +290,61 @@ class Spool:
 
     # Sending.
 
-    def lease(self, limit: int) -> list[Row]:
-        """Take messages that nobody is sending; the updates of profiles first."""
+    def lease(
+        self, limit: int, endpoints: c.Collection[str] | None = None
+    ) -> list[Row]:
+        """Take messages that nobody is sending; the updates of profiles first.
+
+        :param endpoints: those for which they are taken; all if it isn't given.
+        """
 
         def take(connection: sqlite3.Connection) -> list[Row]:
-            rows = self._free(connection, "endpoint != 'events'", limit)
-            rows += self._free(connection, "endpoint = 'events'", limit - len(rows))
+            # Not before the others are locked out: they may be taking rows.
+            now = self._now(endpoints)
+            rows = self._free(connection, "endpoint != 'events'", limit, now)
+
+            if endpoints is None or "events" in endpoints:
+                left = limit - len(rows)
+                rows += self._free(connection, "endpoint = 'events'", left, now)
+
             connection.execute(
                 f"UPDATE messages SET leased_by = ?, leased_until = ? WHERE {_THESE}",
                 (self._me, time.monotonic() + LEASE, json.dumps([r.id for r in rows])),
             )
             return rows
 
-        if not self.path.exists() or not self._read(self._any_free, False):
+        def any_free(connection: sqlite3.Connection) -> bool:
+            found = connection.execute(
+                f"SELECT 1 FROM messages WHERE {_FREE} LIMIT 1", self._now(endpoints)
+            )
+            return found.fetchone() is not None
+
+        if not self.path.exists() or not self._read(any_free, False):
             return []
 
         return self._write(take, [])
 
-    def _now(self) -> dict[str, t.Any]:
+    def _now(self, endpoints: c.Collection[str] | None) -> dict[str, t.Any]:
         # Leases are measured by the clock that nobody sets, and which is the same for
-        # all processes of a machine. Rows wait by the one that survives a restart.
+        # all processes of a machine.
         return {
             "project": self._project,
             "now": time.monotonic(),
-            "clock": time.time(),
             "lease": LEASE,
+            "endpoints": None if endpoints is None else json.dumps(list(endpoints)),
         }
 
-    def _any_free(self, connection: sqlite3.Connection) -> bool:
-        found = connection.execute(
-            f"SELECT 1 FROM messages WHERE {_FREE} LIMIT 1", self._now()
-        )
-        return found.fetchone() is not None
-
     def _free(
-        self, connection: sqlite3.Connection, which: str, limit: int
+        self,
+        connection: sqlite3.Connection,
+        which: str,
+        limit: int,
+        now: c.Mapping[str, t.Any],
     ) -> list[Row]:
         found = connection.execute(
             "SELECT id, endpoint, json, records, repeatable, sent FROM messages"
             f" WHERE {which} AND {_FREE} ORDER BY id LIMIT :limit",
-            {**self._now(), "limit": limit},
+            {**now, "limit": limit},
         )
         rows: list[Row] = []
         size = 0
@@ -417,16 +426,13 @@ class Spool:
 
         return forwarded
 
-    def release(
-        self, rows: c.Sequence[int], reason: str, *, pause: float = 0.0
-    ) -> None:
+    def release(self, rows: c.Sequence[int], reason: str) -> None:
         """Leave rows to whoever comes next; they were not taken."""
-        not_before = time.time() + min(pause, MOST_PAUSE) if pause else 0.0
         self._write(
             lambda connection: connection.execute(
                 "UPDATE messages SET leased_by = '', leased_until = 0, sent = 0,"
-                f" reason = ?, not_before = ? WHERE {_MINE}",
-                (reason, not_before, json.dumps(rows), self._me),
+                f" reason = ? WHERE {_MINE}",
+                (reason, json.dumps(rows), self._me),
             ),
             None,
         )

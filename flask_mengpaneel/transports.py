@@ -16,7 +16,6 @@ from . import process
 from .delivery import (
     LOOK_EVERY,
     MOST_RECORDS,
-    MOST_RETRY_AFTER,
     READ_TIMEOUT,
     Attempt,
     Delivery,
@@ -47,8 +46,10 @@ MOST_WAITING = 100_000
 MOST_WAITING_WITH_SPOOL = 50_000
 #: Batches that wait as they are. To put one into bytes takes a request some time.
 FEW = 100
-#: Parcels of up to 2 MB that may wait before more are built.
+#: Parcels of up to 2 MB that may wait for an endpoint before more are built.
 MOST_BUILT = 6
+#: Seconds without an answer after which an endpoint that has as many isn't waited for.
+SLOW = 1.0
 #: Seconds that a request waits for the spool.
 MOST_PATIENCE = 0.1
 #: Seconds that the end of the process waits for it, if an answer came at the end.
@@ -58,10 +59,14 @@ MOST_SETTLING = 2.0
 IDLE = 30.0
 #: Seconds for which a worker computes before it lets others.
 SLICE = 0.001
-#: While some threads wait for answers another builds messages.
-WORKERS = 4
+#: Requests with events that may be under way at once.
+MOST_ON_WAY = 4
+#: While as many as there may be wait for the answers of each endpoint, another builds
+#: messages.
+WORKERS = MOST_ON_WAY + 3
 
 AT_EXIT = "the process ended"
+FULL = "the queue was full"
 UNANSWERED = Verdict(Kind.AMBIGUOUS, "no answer before the process ended")
 
 
@@ -141,21 +146,45 @@ class Lane:
 
     def __init__(self, width: int) -> None:
         self.parcels: collections.deque[Parcel] = collections.deque()
+        #: Whether it ever had one.
+        self.is_used = False
+        #: Whether what comes goes through the spool until nothing of it is there,
+        #: since there was too much.
+        self.overflows = False
         self.width = width
         self.on_way = 0
         self.failures = 0
         self.not_before = 0.0
         #: Whether it was Mixpanel who asked for the pause.
         self.asked = False
+        #: When it last had an answer, or nothing to wait for.
+        self.moved_at = 0.0
 
-    def put(self, parcel: Parcel) -> None:
+    def put(self, parcel: Parcel, now: float) -> None:
         """Send a parcel after all others, in one request with the last if it fits."""
-        last = self.parcels[-1] if self.parcels else None
+        self.is_used = True
 
-        if last is not None and last.has_room_for(parcel):
-            last.messages += parcel.messages
+        if not self.parcels and not self.on_way:
+            self.moved_at = now
+
+        if self.joins(parcel):
+            self.parcels[-1].messages += parcel.messages
+            self.parcels[-1].rows += parcel.rows
         else:
             self.parcels.append(parcel)
+
+    def joins(self, parcel: Parcel) -> bool:
+        """Whether a parcel goes in one request with the last."""
+        return bool(self.parcels) and self.parcels[-1].has_room_for(parcel)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has enough to send, as long as this takes."""
+        return len(self.parcels) >= (1 if self.failures else MOST_BUILT)
+
+    def moves(self, now: float) -> bool:
+        """Whether it is worth waiting for."""
+        return not self.failures and now < self.moved_at + SLOW
 
     def ready(self, now: float) -> bool:
         """Whether a parcel of it may be sent."""
@@ -187,6 +216,10 @@ class ThreadTransport(Transport):
         self._durable = delivery.config.durable and self._spool is not None
         delivery.in_background = True
         self._room = MOST_WAITING if self._spool is None else MOST_WAITING_WITH_SPOOL
+        #: The parcels that may wait for an endpoint that doesn't get on.
+        self._lane_room = max(
+            MOST_BUILT, 0 if self._spool else MOST_WAITING // MOST_RECORDS
+        )
         self._reset()
         delivery.ledger.add_place(self._count)
         process.on_fork(self)
@@ -198,11 +231,17 @@ class ThreadTransport(Transport):
         #: Something was done, for those who wait for the end of it.
         self._done = threading.Condition(self._lock)
         self._workers = 0
+        #: Those of them that are in the middle of something.
+        self._working = 0
 
         #: What goes from here to the messages being built to the lanes.
         self._queue: collections.deque[Queued] = collections.deque()
         self._building: list[Queued] = []
-        self._lanes = {"events": Lane(WORKERS), "people": Lane(1), "groups": Lane(1)}
+        self._lanes = {
+            "events": Lane(MOST_ON_WAY),
+            "people": Lane(1),
+            "groups": Lane(1),
+        }
         self._in_hand: set[Parcel] = set()
         #: How many answers are being acted upon.
         self._settling = 0
@@ -274,7 +313,7 @@ class ThreadTransport(Transport):
                 self._overflows = True
                 self._look_at = 0.0
 
-            behind = 2 * self._queued > self._room and self._may_build()
+            behind = 2 * self._queued > self._room and self._may_build(time.monotonic())
 
         if not (self._store(batch, queued, fits) if stores else fits):
             return self._drop(batch)
@@ -299,7 +338,11 @@ class ThreadTransport(Transport):
 
     @property
     def _in_trouble(self) -> bool:
-        return any(lane.failures for lane in self._lanes.values())
+        """Whether nothing gets on."""
+        waited_for = [
+            lane for lane in self._lanes.values() if lane.parcels or lane.on_way
+        ]
+        return bool(waited_for) and all(lane.failures for lane in waited_for)
 
     def _append(self, queued: Queued) -> None:
         if not self._queue:
@@ -316,7 +359,7 @@ class ThreadTransport(Transport):
     def _store(self, batch: Batch, queued: Queued, fits: bool) -> bool:
         """Write a batch into the spool, and queue it if there is room."""
         assert self._spool is not None
-        reason = "being sent" if fits else "the queue was full"
+        reason = "being sent" if fits else FULL
         rows = self._spool.put(
             [wrap(batch)], reason, leased=fits, patience=MOST_PATIENCE
         )
@@ -343,7 +386,7 @@ class ThreadTransport(Transport):
                 return False
 
         with self._delivery.ledger.moving():
-            told = self._delivery.drop([batch], "the queue was full")
+            told = self._delivery.drop([batch], FULL)
 
         self._delivery.tell(told)
         return True
@@ -356,10 +399,9 @@ class ThreadTransport(Transport):
                     self._start()
 
     def _start(self) -> bool:
-        helps = self._workers > 0
         worker = threading.Thread(
             target=self._work,
-            args=(helps, threading.get_native_id()),
+            args=(threading.get_native_id(),),
             name="mengpaneel",
             daemon=True,
         )
@@ -370,7 +412,7 @@ class ThreadTransport(Transport):
             # No more threads, as at the very end of a process.
             return False
 
-        if not helps:
+        if not self._workers:
             process.on_exit(self)
 
         self._workers += 1
@@ -378,28 +420,34 @@ class ThreadTransport(Transport):
 
     # In the workers.
 
-    def _work(self, helps: bool, started_by: int) -> None:
+    def _work(self, started_by: int) -> None:
         process.leave_signals_to(started_by)
 
-        while task := self._next(helps):
+        while task := self._next():
             try:
                 task()
             except Exception:
                 logger.exception("Delivering failed in an unexpected way.")
+            finally:
+                with self._lock:
+                    self._working -= 1
 
-    def _next(self, helps: bool) -> c.Callable[[], None] | None:
+    def _next(self) -> c.Callable[[], None] | None:
         with self._lock:
             while not self._closed:
                 now = time.monotonic()
 
                 if task := self._task(now):
-                    if self._workers < WORKERS and self._has_more(now):
+                    self._working += 1
+
+                    # Somebody is to be there for what comes while others wait.
+                    if self._working == self._workers < WORKERS:
                         self._start()
 
                     return task
 
-                # What another one builds is to be sent in a moment.
-                if helps and not self._building:
+                # One is enough.
+                if self._workers - self._working > 1:
                     break
 
                 if not self._wait(now) and self._empty():
@@ -407,11 +455,6 @@ class ThreadTransport(Transport):
 
             self._workers -= 1
             return None
-
-    def _has_more(self, now: float) -> bool:
-        return self._queued >= MOST_RECORDS or any(
-            lane.ready(now) for lane in self._lanes.values()
-        )
 
     def _task(self, now: float) -> c.Callable[[], None] | None:
         for lane in self._lanes.values():
@@ -422,28 +465,48 @@ class ThreadTransport(Transport):
                 return functools.partial(self._send, lane, parcel)
 
         # One after the other, in order.
-        if self._building or self._draining or not self._may_build():
+        if self._building or self._draining:
             return None
 
         if self._may_drain(now):
             self._draining = True
-            return functools.partial(self._drain, self._stored)
+            return functools.partial(self._drain, self._stored, self._open())
 
-        if self._queue and self._lingered(now):
+        if self._queue and self._lingered(now) and self._may_build(now):
             self._take()
             return self._build
 
         return None
 
-    def _may_build(self) -> bool:
-        return sum(len(lane.parcels) for lane in self._lanes.values()) < MOST_BUILT
+    def _may_build(self, now: float) -> bool:
+        """Whether what is built now is worth it: some endpoint can do with more, and
+        none that gets on has enough."""
+        used = [lane for lane in self._lanes.values() if lane.is_used]
+        is_wanted = not used or any(not lane.is_full for lane in used)
+
+        return is_wanted and not self._has_enough(now)
+
+    def _has_enough(self, now: float) -> bool:
+        return any(lane.is_full and lane.moves(now) for lane in self._lanes.values())
+
+    def _open(self) -> set[str]:
+        """The endpoints that are to get what waits in the spool."""
+        return {
+            name
+            for name, lane in self._lanes.items()
+            if not lane.failures and not lane.is_full
+        }
 
     def _may_drain(self, now: float) -> bool:
         if (
             self._spool is None
             or self._deadline is not None
-            or now < self._look_at
-            or self._in_trouble
+            or self._has_enough(now)
+            or not (open_ := self._open())
+            or (
+                now < self._look_at
+                and not any(self._lanes[name].overflows for name in open_)
+            )
         ):
             return False
 
@@ -459,7 +522,9 @@ class ThreadTransport(Transport):
 
     def _wait(self, now: float) -> bool:
         """Wait for something to do; ``False`` if nothing has come for long."""
-        moments = [lane.not_before for lane in self._lanes.values() if lane.parcels]
+        waiting = [lane for lane in self._lanes.values() if lane.parcels]
+        moments = [lane.not_before for lane in waiting]
+        moments += [lane.moved_at + SLOW for lane in waiting if lane.is_full]
         self._wake_at = 1
 
         if self._queue:
@@ -506,10 +571,32 @@ class ThreadTransport(Transport):
                     return
 
                 self._building = []
-                self._sort(built)
+                too_many = self._sort(built)
+                self._storing += bool(too_many)
 
             for _, _, dropped in plain:
                 self._delivery.count_dropped(dropped)
+
+            told = self._keep(too_many)
+
+        self._delivery.tell(told)
+
+    def _keep(self, too_many: list[Parcel], reason: str = FULL) -> list[Dropped]:
+        """Put into the spool what :meth:`_sort` had no room for."""
+        if not too_many:
+            return []
+
+        try:
+            return [
+                told
+                for parcel in too_many
+                for told in self._delivery.keep(parcel, reason)
+            ]
+        finally:
+            with self._lock:
+                self._storing -= 1
+                self._stored += 1
+                self._done.notify_all()
 
     def _packed(self, queued: list[Queued]) -> list[Packed]:
         packed = []
@@ -526,36 +613,68 @@ class ThreadTransport(Transport):
 
         return packed
 
-    def _sort(self, built: list[Parcel]) -> None:
+    def _sort(
+        self, built: list[Parcel], drained_for: c.Container[str] | None = None
+    ) -> list[Parcel]:
+        """Give parcels to their lanes; those for which there is no room.
+
+        :param drained_for: they come from the spool, so that they are before what is
+            there, and are for these endpoints.
+        """
+        now = time.monotonic()
+        too_many = []
+
         for parcel in built:
-            self._lanes[parcel.endpoint].put(parcel)
+            lane = self._lanes[parcel.endpoint]
+            waits = (
+                lane.overflows
+                if drained_for is None
+                else parcel.endpoint not in drained_for
+            )
+
+            if waits or (
+                len(lane.parcels) >= self._lane_room
+                and not lane.moves(now)
+                and not lane.joins(parcel)
+            ):
+                lane.overflows = self._spool is not None
+                too_many.append(parcel)
+            else:
+                lane.put(parcel, now)
 
         self._news.notify_all()
         self._done.notify_all()
+        return too_many
 
-    def _drain(self, stored: int) -> None:
-        drained = self._delivery.drain(MOST_RECORDS)
+    def _drain(self, stored: int, endpoints: set[str]) -> None:
+        drained = self._delivery.drain(MOST_RECORDS, endpoints)
 
         with self._lock:
             self._draining = False
             self._drained_last = True
+            closed = self._closed
+            left = drained if closed else self._sort(drained, endpoints)
+            self._storing += bool(left)
 
-            if not self._closed:
-                self._sort(drained)
-                self._look_again(stored, drained)
-                return
+        # There was no room, or the end of the process didn't wait for it.
+        self._keep(left, AT_EXIT if closed else FULL)
 
-        # The end of the process didn't wait for it.
-        for parcel in drained:
-            self._delivery.keep(parcel, AT_EXIT)
+        with self._lock:
+            self._look_again(stored, drained, endpoints)
 
-    def _look_again(self, stored: int, drained: list[Parcel]) -> None:
+    def _look_again(
+        self, stored: int, drained: list[Parcel], endpoints: set[str]
+    ) -> None:
         if drained:
             return
 
         self._look_at = time.monotonic() + LOOK_EVERY
+        nothing_came = not self._storing and self._stored == stored
 
-        if not self._queue and not self._storing and self._stored == stored:
+        for name in endpoints if nothing_came else ():
+            self._lanes[name].overflows = False
+
+        if nothing_came and not self._queue:
             self._overflows = False
         elif self._overflows:
             self._look_at = 0.0
@@ -566,6 +685,7 @@ class ThreadTransport(Transport):
         with self._delivery.ledger.moving():
             with self._lock:
                 lane.on_way -= 1
+                lane.moved_at = time.monotonic()
 
                 # The end of the process didn't wait for the answer.
                 if parcel not in self._in_hand:
@@ -575,7 +695,6 @@ class ThreadTransport(Transport):
                 self._settling += 1
 
             attempt = self._delivery.settle(parcel, verdict)
-            told = self._put_off(attempt)
 
             with self._lock:
                 lane.parcels.extendleft(reversed(attempt.again))
@@ -583,7 +702,7 @@ class ThreadTransport(Transport):
                 self._settling -= 1
                 self._telling += 1
 
-        self._delivery.tell(told)
+        self._delivery.tell(attempt.dropped)
 
         with self._lock:
             self._telling -= 1
@@ -594,19 +713,6 @@ class ThreadTransport(Transport):
             return READ_TIMEOUT
 
         return max(self._deadline - time.monotonic(), 0.05)
-
-    def _put_off(self, attempt: Attempt) -> list[Dropped]:
-        """Keep for later what Mixpanel wants to have much later."""
-        told = attempt.dropped
-        pause = attempt.retry_after or 0.0
-
-        if pause > MOST_RETRY_AFTER and self._spool is not None:
-            for parcel in attempt.again:
-                told += self._delivery.keep(parcel, attempt.reason, pause)
-
-            attempt.again = []
-
-        return told
 
     def _react(self, lane: Lane, attempt: Attempt) -> None:
         if attempt.failed:
@@ -630,6 +736,7 @@ class ThreadTransport(Transport):
             or self._building
             or self._draining
             or self._overflows
+            or any(lane.overflows for lane in self._lanes.values())
             or self._busy
             or next(self._parcels(), None)
         )

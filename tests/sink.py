@@ -159,6 +159,8 @@ class Sink:
         self.taken: dict[str, list[dict[str, t.Any]]] = collections.defaultdict(list)
         #: Answers each request that the script doesn't answer, while it is set.
         self.always: Fault | None = None
+        #: As `always`, for the requests to a path.
+        self.always_at: dict[str, Fault] = {}
         #: Records that are never taken.
         self.refuse: Refusal = lambda record: None
         #: Whether a 400 says which records were refused.
@@ -199,6 +201,7 @@ class Sink:
     def recover(self) -> None:
         """Misbehave no more, and hang up on those that were not answered."""
         self.always = None
+        self.always_at.clear()
         self._script.clear()
         self.freed.set()
 
@@ -285,7 +288,7 @@ class Sink:
 
         with self._changed:
             self.requests.append(request)
-            fault = self._script.popleft() if self._script else self.always
+            fault = self._next_fault(request)
             answer = None
 
             if fault is None:
@@ -299,6 +302,12 @@ class Sink:
             _write(connection, *answer, {})
         elif fault is not None:
             fault.answer(request, connection, self)
+
+    def _next_fault(self, request: Request) -> Fault | None:
+        if self._script:
+            return self._script.popleft()
+
+        return self.always_at.get(request.path, self.always)
 
     def _take(self, request: Request) -> tuple[int, dict[str, t.Any]]:
         records = request.records

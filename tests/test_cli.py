@@ -8,7 +8,7 @@ from flask import Flask
 
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.spool import Spool
-from rig import event
+from rig import event, events, rig, update
 from sink import Sink, Status
 
 
@@ -27,9 +27,13 @@ def app(tmp_path: Path, sink: Sink) -> Flask:
     return app
 
 
+def spool_path(folder: Path) -> Path:
+    return folder / "mengpaneel-spool.sqlite3"
+
+
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
-    spool = Spool(tmp_path / "mengpaneel-spool.sqlite3", "t")
+    spool = Spool(spool_path(tmp_path), "t")
     spool.put([event() for _ in range(2500)], "HTTP 503")
     return spool
 
@@ -69,6 +73,32 @@ def test_spool_send_says_when_it_cannot(app: Flask, spool: Spool, sink: Sink) ->
 
     sink.always = None
     assert "2500 records sent, 0 wait" in call(app, "spool", "send").output
+
+
+def test_spool_send_sends_what_was_put_off(
+    app: Flask, tmp_path: Path, sink: Sink
+) -> None:
+    sink.script(Status(503, {"Retry-After": "86400"}))
+
+    with rig(sink.url, spool=Spool(spool_path(tmp_path), "t"), shutdown_timeout=0) as r:
+        r.send(events(20))
+        assert sink.wait_for(lambda: sink.requests)
+
+    result = call(app, "spool", "send")
+    assert result.exit_code == 0, result.output
+    assert "20 records sent, 0 wait" in result.output
+
+
+def test_spool_send_sends_the_rest_if_an_endpoint_is_in_trouble(
+    app: Flask, tmp_path: Path, sink: Sink
+) -> None:
+    put_off = Spool(spool_path(tmp_path), "t")
+    put_off.put([update("$set", {"a": 1})] * 2100 + [event() for _ in range(100)], "no")
+    sink.always_at["/engage"] = Status(503)
+    result = call(app, "spool", "send", "--timeout=3")
+
+    assert result.exit_code == 1
+    assert "100 records sent, 2100 wait" in result.output
 
 
 def test_status_is_of_all_processes(app: Flask, spool: Spool, sink: Sink) -> None:

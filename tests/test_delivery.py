@@ -44,15 +44,54 @@ OK = {"code": 200, "num_records_imported": 3, "status": "OK"}
         (reply(200, "1"), Kind.AMBIGUOUS),
         (reply(200, "[" * 100_000), Kind.AMBIGUOUS),
         (reply(302, "<html>", Location="https://login.example"), Kind.AMBIGUOUS),
-        (reply(400, "bad"), Kind.REFUSED),
+        (reply(301, OK, Location="/import/"), Kind.AMBIGUOUS),
+        (reply(200, {"status": 0}), Kind.AMBIGUOUS),
+        (reply(200, {"status": False, "error": "bad"}), Kind.AMBIGUOUS),
+        (reply(200, {"status": 0, "message": "success"}), Kind.AMBIGUOUS),
+        (reply(200, [1]), Kind.AMBIGUOUS),
+        (reply(200, '{"status": ' + "1" * 10_000 + "}"), Kind.AMBIGUOUS),
+        (reply(200, "NaN"), Kind.AMBIGUOUS),
+        (reply(200, '\ufeff{"status": 1}'), Kind.TAKEN),
+        (reply(200, {"status": "OK", "failed_records": [3]}), Kind.AMBIGUOUS),
+        (Reply(200, {}, b'{"status": "\xff"}'), Kind.AMBIGUOUS),
+        (reply(400, {"error": "bad", "status": "Bad Request"}), Kind.REFUSED),
         (reply(400, {"failed_records": [{"index": 9}]}), Kind.REFUSED),
-        (reply(400, {"failed_records": "what"}), Kind.REFUSED),
+        (reply(400, {"failed_records": [{"index": -1}]}), Kind.REFUSED),
+        (reply(400, {"failed_records": [{"index": True}]}), Kind.REFUSED),
+        (reply(400, {"failed_records": [{"index": 1.0}]}), Kind.REFUSED),
+        (reply(400, {"failed_records": [{"index": 1}, {}]}), Kind.REFUSED),
+        (reply(400, {"failed_records": [{"index": 1}, None]}), Kind.REFUSED),
         (reply(400, {"failed_records": [{"index": 1}]}), Kind.PARTLY),
+        (reply(400, {"failed_records": [{"index": 1}] * 9000}), Kind.PARTLY),
         (reply(401, {"error": "who?", "status": "error"}), Kind.FORBIDDEN),
         (reply(403, {"error": "no", "status": "error"}), Kind.FORBIDDEN),
-        (reply(404, "<html>"), Kind.AMBIGUOUS),
+        (
+            reply(404, {"code": 404, "error": "no", "status": "Not Found"}),
+            Kind.FORBIDDEN,
+        ),
+        # By somebody in between.
+        (reply(400, "bad"), Kind.NOT_NOW),
+        (reply(400, {"failed_records": "what"}), Kind.NOT_NOW),
+        (reply(400, {"message": "bad"}), Kind.NOT_NOW),
+        (reply(401, ""), Kind.NOT_NOW),
+        (reply(403, "<html>"), Kind.NOT_NOW),
+        (reply(403, {"message": "Forbidden"}), Kind.NOT_NOW),
+        (
+            reply(403, {"error": {"status": "PERMISSION_DENIED"}, "status": "x"}),
+            Kind.NOT_NOW,
+        ),
+        (reply(404, "<html>"), Kind.NOT_NOW),
+        (reply(404, {"message": "no Route matched"}), Kind.NOT_NOW),
+        (reply(404, {"detail": "Not Found"}), Kind.NOT_NOW),
+        (reply(404, {"status": 404, "error": "Not Found"}), Kind.NOT_NOW),
+        (reply(404, {"code": 5, "error": "no", "status": "error"}), Kind.NOT_NOW),
+        (reply(405, ""), Kind.NOT_NOW),
+        (reply(407, "<html>"), Kind.NOT_NOW),
+        (reply(410, "gone"), Kind.NOT_NOW),
+        (reply(451, "<html>"), Kind.NOT_NOW),
         (reply(408, ""), Kind.NOT_NOW),
         (reply(413, ""), Kind.TOO_LARGE),
+        (reply(413, "<html>nginx"), Kind.TOO_LARGE),
         (reply(429, ""), Kind.NOT_NOW),
         (reply(500, ""), Kind.AMBIGUOUS),
         (reply(502, ""), Kind.AMBIGUOUS),
@@ -75,7 +114,25 @@ def test_refused_records_come_with_mixpanels_words() -> None:
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("2", 2.0), ("0", 0.0), ("-3", None), ("soon", None), ("", None)],
+    [
+        ("2", 2.0),
+        (" 2 ", 2.0),
+        ("0", 0.0),
+        ("300", 300.0),
+        ("86400", 300.0),
+        ("9" * 10_000, 300.0),
+        ("-3", None),
+        ("1e3", None),
+        ("\u0663", None),
+        ("2, 3", None),
+        ("soon", None),
+        ("", None),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0),
+        ("Sun Nov  6 08:49:37 1994", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 300.0),
+        ("Fri, 31 Dec 9999999 23:59:59 GMT", None),
+        ("Fri, 99 Foo 2026 99:99:99 GMT", None),
+    ],
 )
 def test_retry_after(value: str, seconds: float | None) -> None:
     verdict = read(reply(429, "", Retry_After=value), parcel())
@@ -86,6 +143,28 @@ def test_retry_after_as_a_date() -> None:
     date = email.utils.formatdate(time.time() + 100, usegmt=True)
     retry_after = read(reply(503, "", Retry_After=date), parcel()).retry_after
     assert retry_after == pytest.approx(100, abs=5)
+
+
+@pytest.mark.parametrize("status", [301, 404, 429, 500, 503])
+def test_no_status_is_believed_a_longer_pause(status: int) -> None:
+    verdict = read(reply(status, "", Retry_After="86400"), parcel())
+    assert verdict.retry_after == 300
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["x" * 1_000_000, "a\r\nERROR: b", "\x1b[2J", "\u2028", "\u202e", "\ud800", "\x00"],
+    ids=["long", "lines", "escape", "separator", "reversed", "surrogate", "null"],
+)
+def test_what_an_answer_says_is_short_and_in_one_line(word: str) -> None:
+    record = {"index": 0, "field": word, "message": word}
+    said = {"error": word, "status": "error", "failed_records": [record]}
+    verdict = read(reply(400, said), parcel())
+
+    for words in (verdict.reason, verdict.refused[0]):
+        assert words.isprintable()
+        assert len(words) < 500
+        words.encode()
 
 
 def test_backoff_grows_to_a_limit_and_is_spread() -> None:

@@ -3,8 +3,10 @@ what came twice, and whether the books say so."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -81,9 +83,6 @@ def test_what_was_durable_is_sent_by_the_next_process(
 ) -> None:
     killed = "import os, signal; visit(app, 20); os.kill(os.getpid(), signal.SIGKILL)"
     after = """
-import flask_mengpaneel.spool as spool
-# Without waiting for the end of the dead process's lease.
-spool.LEASE = 0.0
 visit(app)
 assert mengpaneel.flush(10)
 """
@@ -91,6 +90,11 @@ assert mengpaneel.flush(10)
     with Sink() as sink:
         with started(tmp_path, killed, sink.url, durable=True) as process:
             process.wait()
+
+        # Without waiting for the end of the dead process's lease.
+        with contextlib.closing(sqlite3.connect(spool_of(tmp_path).path)) as spool:
+            spool.execute("UPDATE messages SET leased_until = 0")
+            spool.commit()
 
         ended = run(tmp_path, after, sink.url)
         assert (len(sink.ids), sink.copies) == (21, 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections.abc as c
 import contextlib
 import os
 import sqlite3
@@ -99,11 +100,24 @@ def test_a_lease_from_before_a_restart_of_the_machine_is_over(path: Path) -> Non
     assert len(theirs.lease(10)) == 3
 
 
-def test_rows_wait_while_they_pause(path: Path) -> None:
+def test_only_what_is_for_some_endpoints_is_taken(path: Path) -> None:
     spool = Spool(path)
-    spool.put(ids(3), "HTTP 429", pause=1000)
-    assert spool.lease(10) == []
-    assert spool.summary().records == 3
+    spool.put([event(), update("$set", {"a": 1}), event()], "down")
+
+    assert [row.id for row in spool.lease(9, ["people", "groups"])] == [2]
+    assert spool.lease(9, ["groups"]) == []
+    assert [row.id for row in spool.lease(9, ["events"])] == [1, 3]
+
+
+def test_nobody_waits_for_rows_that_an_earlier_version_put_off(path: Path) -> None:
+    spool = Spool(path)
+    spool.put(ids(3), "HTTP 503")
+
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE messages SET not_before = 1e12")
+        connection.commit()
+
+    assert len(spool.lease(10)) == 3
 
 
 def test_the_books_follow_what_another_process_does(path: Path) -> None:
@@ -270,10 +284,12 @@ def test_what_is_taken_from_the_spool_at_the_very_end_is_put_back(path: Path) ->
     entered, ended = threading.Event(), threading.Event()
 
     class SlowSpool(Spool):
-        def lease(self, limit: int) -> list[Row]:
+        def lease(
+            self, limit: int, endpoints: c.Collection[str] | None = None
+        ) -> list[Row]:
             entered.set()
             assert ended.wait(10)
-            return super().lease(limit)
+            return super().lease(limit, endpoints)
 
     Spool(path).put([event()], "down")
 

@@ -13,9 +13,9 @@ import pytest
 
 from flask_mengpaneel import process, transports
 from flask_mengpaneel.spool import Spool
-from flask_mengpaneel.transports import WORKERS
-from rig import Rig, events, rig
-from sink import Silent, Sink
+from flask_mengpaneel.transports import MOST_ON_WAY
+from rig import PlainBatch, Rig, event, events, rig, update
+from sink import Fault, Late, Silent, Sink, Status
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -83,7 +83,7 @@ def test_several_requests_are_under_way_while_much_is_to_be_sent() -> None:
     with Sink() as sink, rig(sink.url) as r:
         sink.always = Silent()
         r.send(events(20_000))
-        assert sink.wait_for(lambda: len(sink.requests) == WORKERS)
+        assert sink.wait_for(lambda: len(sink.requests) == MOST_ON_WAY)
 
         sink.recover()
         assert r.thread.flush(30)
@@ -198,3 +198,226 @@ def test_what_a_spool_refuses_waits_in_memory_while_there_is_room(
             assert r.send(events(100))
 
         r.check(recorded=901, waiting=901, dropped={})
+
+
+# No endpoint waits for another.
+
+
+def both(count: int = 1) -> PlainBatch:
+    """Events, and as many updates of profiles."""
+    return PlainBatch(
+        [update("$set", {"n": number}) for number in range(count)]
+        + [event() for _ in range(count)]
+    )
+
+
+TROUBLES: dict[str, Fault] = {
+    "slow": Late(8.0),
+    "silent": Silent(),
+    "failing": Status(503),
+    "pausing": Status(503, {"Retry-After": "86400"}),
+    "a gateway's": Status(404, body={"message": "no Route matched"}),
+}
+#: Seconds that tell going on from waiting for an endpoint in trouble.
+SOON = 6.0
+
+
+@pytest.fixture(params=["memory", "spool", "durable"])
+def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:
+    """Where what waits is."""
+    if request.param == "memory":
+        return {}
+
+    spool = Spool(tmp_path / "spool.sqlite3", "t")
+    return {"spool": spool, "durable": request.param == "durable"}
+
+
+@pytest.mark.parametrize("fault", TROUBLES.values(), ids=TROUBLES)
+def test_events_go_on_while_profiles_are_in_trouble(
+    fault: Fault, options: dict[str, t.Any]
+) -> None:
+    with Sink() as sink, rig(sink.url, shutdown_timeout=0, **options) as r:
+        sink.always_at["/engage"] = fault
+        r.send(both())
+        assert sink.wait_for(lambda: len(sink.events) == 1, SOON)
+        started = time.monotonic()
+
+        # More rounds than parcels that may wait.
+        for sent in range(2, 20):
+            r.send(both())
+            assert sink.wait_for(lambda sent=sent: len(sink.events) == sent, SOON)
+
+        # Each of them soon, and all of them together.
+        assert time.monotonic() - started < 2 * SOON
+        r.check(recorded=38)
+
+
+@pytest.mark.parametrize("fault", TROUBLES.values(), ids=TROUBLES)
+def test_profiles_go_on_while_events_are_in_trouble(
+    fault: Fault, options: dict[str, t.Any]
+) -> None:
+    with Sink() as sink, rig(sink.url, shutdown_timeout=0, **options) as r:
+        sink.always_at["/import"] = fault
+
+        # The requests with events that may be under way, and more.
+        for sent in range(1, 12):
+            r.send(both())
+            assert sink.wait_for(lambda sent=sent: len(sink.updates) == sent, SOON)
+
+        r.check(recorded=22)
+
+
+def test_much_for_an_endpoint_in_trouble_is_kept_and_sent_in_order(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(transports, "MOST_BUILT", 2)
+    monkeypatch.setattr(transports, "SLOW", 0.1)
+    monkeypatch.setattr("flask_mengpaneel.delivery.MOST_RECORDS", 10)
+    spool = Spool(tmp_path / "spool.sqlite3", "t")
+
+    with Sink() as sink, rig(sink.url, spool=spool) as r:
+        sink.always_at["/engage"] = Silent()
+
+        for number in range(10):
+            batch = [update("$set", {"n": 10 * number + i}) for i in range(10)]
+            r.send(PlainBatch([*batch, event()]))
+            assert sink.wait_for(lambda n=number: len(sink.events) > n, SOON)
+
+        assert spool.summary().records > 0
+        r.check(recorded=110)
+        sink.recover()
+        assert r.thread.flush(20)
+        assert [u["$set"]["n"] for u in sink.updates] == list(range(100))
+        r.check(recorded=110, delivered=110, waiting=0)
+
+
+def test_without_a_spool_much_for_an_endpoint_in_trouble_costs_no_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transports, "MOST_WAITING", 20)
+    monkeypatch.setattr(transports, "MOST_BUILT", 2)
+    monkeypatch.setattr("flask_mengpaneel.delivery.MOST_RECORDS", 10)
+
+    with Sink() as sink, rig(sink.url, shutdown_timeout=0) as r:
+        sink.always_at["/engage"] = Status(503, {"Retry-After": "300"})
+
+        for number in range(10):
+            batch = [update("$set", {"n": 10 * number + i}) for i in range(10)]
+            assert r.send(PlainBatch([*batch, event()]))
+            assert sink.wait_for(lambda n=number: len(sink.events) > n, SOON)
+
+        r.thread.flush(0.5)
+        assert {reason for _, reason in r.reports} == {transports.FULL}
+        r.check(recorded=110, delivered=10)
+
+
+def test_the_spool_is_drained_for_those_who_are_not_in_trouble(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite3"
+    Spool(path, "t").put([update("$set", {"n": 1})] * 2100 + [event()] * 100, "down")
+
+    with Sink() as sink, rig(sink.url, spool=Spool(path, "t"), shutdown_timeout=0) as r:
+        sink.always_at["/engage"] = Status(503)
+        r.thread.look()
+        assert sink.wait_for(lambda: len(sink.events) == 100, SOON)
+
+
+@pytest.mark.parametrize("fault", TROUBLES.values(), ids=TROUBLES)
+def test_in_the_request_too_no_endpoint_waits_for_another(
+    fault: Fault, tmp_path: Path
+) -> None:
+    with Sink() as sink, rig(sink.url, timeout=2) as r:
+        sink.always_at["/engage"] = fault
+        r.send_inline(both())
+        assert len(sink.events) == 1
+        sink.always_at.clear()
+        sink.always_at["/import"] = fault
+        r.send_inline(both())
+        assert r.ledger.waiting == 0
+        assert [u for u in sink.updates if u] != []
+
+
+def test_a_far_retry_after_is_over_soon_enough(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, t.Any]
+) -> None:
+    monkeypatch.setattr("flask_mengpaneel.delivery.MOST_RETRY_AFTER", 0.5)
+
+    with Sink() as sink, rig(sink.url, **options) as r:
+        sink.script(Status(503, {"Retry-After": "86400"}))
+        r.send(events(5))
+        assert sink.wait_for(5, SOON)
+        assert r.thread.flush(5)
+        r.check(delivered=5, waiting=0)
+
+
+def test_what_a_gateway_refuses_is_tried_again() -> None:
+    refusal = Status(404, body={"message": "no Route matched"})
+
+    with Sink() as sink, rig(sink.url) as r:
+        sink.script(refusal, Status(403, body="<html>"), Status(407, body=""))
+        adds_up = update("$add", {"n": 1}, repeatable=False)
+        r.send(PlainBatch([adds_up]))
+        r.send(events(3))
+        assert r.thread.flush(10)
+        r.check(recorded=4, delivered=4, dropped={})
+        assert (sink.copies, len(sink.updates)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Status(429, {"Retry-After": "9" * 5000}),
+        Status(429, {"Retry-After": "Fri, 99 Foo 9999999 99:99:99 GMT"}),
+        Status(400, body="[" * 100_000),
+        Status(200, body='{"status": ' + "9" * 10_000 + "}"),
+        Status(301, {"Location": "http://["}),
+        Status(302, {"Location": "//"}),
+        Status(200, {"Set-Cookie": "a=" + "b" * 60_000}, {"status": 1}),
+    ],
+    ids=lambda answer: str(answer)[:60],
+)
+def test_no_answer_stops_what_comes_after(
+    answer: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_mengpaneel.delivery.MOST_RETRY_AFTER", 0.1)
+
+    with Sink() as sink, rig(sink.url) as r:
+        sink.script(answer)
+        r.send(events(2))
+        assert sink.wait_for(lambda: sink.requests)
+        r.send(events(2))
+        assert r.thread.flush(10)
+        r.check(recorded=4, delivered=4)
+
+
+def test_what_comes_out_of_the_spool_for_an_endpoint_that_pauses_holds_up_nothing(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "spool.sqlite3"
+    # Profiles first: they alone are sent at the beginning.
+    Spool(path, "t").put([update("$set", {"n": 1})] * 2100 + [event()] * 100, "down")
+
+    with Sink() as sink, rig(sink.url, spool=Spool(path, "t"), shutdown_timeout=0) as r:
+        sink.always_at["/engage"] = Status(503, {"Retry-After": "300"})
+        r.thread.look()
+        assert sink.wait_for(lambda: len(sink.events) == 100, SOON)
+
+
+def test_batches_in_the_spool_are_sent_in_order_past_an_endpoint_in_trouble(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "spool.sqlite3"
+
+    with rig("http://127.0.0.1:9", spool=Spool(path, "t"), shutdown_timeout=0) as gone:
+        for number in range(5):
+            gone.send(PlainBatch([update("$set", {"n": number}), event()]))
+
+    with Sink() as sink, rig(sink.url, spool=Spool(path, "t")) as r:
+        sink.always_at["/engage"] = Status(503)
+        r.send(PlainBatch([update("$set", {"n": -1})]))
+        assert sink.wait_for(lambda: len(sink.requests) > 1)
+        assert sink.wait_for(lambda: len(sink.events) == 5, SOON)
+        sink.recover()
+        assert r.thread.flush(20)
+        sent = [u["$set"]["n"] for u in sink.updates]
+        assert [n for n in sent if n >= 0] == list(range(5))
+        r.check(recorded=1, delivered=1, forwarded=10)
