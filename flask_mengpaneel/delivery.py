@@ -95,6 +95,7 @@ class Post(t.Protocol):
 
         :raises PostError: there was none.
         """
+        ...
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -51,7 +51,8 @@ class Signer:
 
         # The last one signs, as in Flask's own session.
         former = self._app.config.get("SECRET_KEY_FALLBACKS") or []
-        return TimestampSigner([*former, key], salt="mengpaneel")
+        keys: list[t.Any] = [*former, key]
+        return TimestampSigner(keys, salt="mengpaneel")
 
     def sign(self, text: str) -> str | None:
         """The signature of a text; ``None`` if the app has no secret key."""
@@ -68,12 +69,15 @@ class Signer:
         """Whether this app signed the text, and not too long ago."""
         signer = self._signer
 
+        if signer is None:
+            return False
+
         try:
-            signer and signer.unsign(f"{text}.{signature}", max_age=_MAX_AGE)
+            signer.unsign(f"{text}.{signature}", max_age=_MAX_AGE)
         except BadSignature:
             return False
 
-        return signer is not None
+        return True
 
 
 class Bounded:
