@@ -42,15 +42,10 @@ PROGRAMS = {
 #: The running Python, as its environments are called.
 RUNNING = "{}.{}".format(*sys.version_info)
 #: The versions of Python that the package's classifiers name.
-PYTHONS = [
-    version
-    for version in re.findall(
-        r'"Programming Language :: Python :: (3\.\d+)"', PYPROJECT.read_text()
-    )
-]
+PYTHONS = re.findall(r'Language :: Python :: (3\.\d+)"', PYPROJECT.read_text())
 
 
-def pytest(*arguments: str, without: str = "") -> str:
+def unit_tests(*arguments: str, without: str = "") -> str:
     """The command for the tests that need no browser.
 
     :param without: the names of those left out.
@@ -77,13 +72,13 @@ STEPS = [
     ("format", "dev", [], "ruff format --check"),
     ("mypy", "dev", [], "mypy"),
     ("pyright", "dev", ["node", "npm"], "npm run --silent pyright"),
-    ("unit tests", "dev", [], pytest("--cov")),
+    ("unit tests", "dev", [], unit_tests("--cov")),
     *(
-        (f"Python {version}", version, [], pytest(without=ELSEWHERE))
+        (f"Python {version}", version, [], unit_tests(without=ELSEWHERE))
         for version in PYTHONS
         if version != RUNNING
     ),
-    ("oldest Flask", "oldest", [], pytest(without=f"{ELSEWHERE} {FLASKLESS}")),
+    ("oldest Flask", "oldest", [], unit_tests(without=f"{ELSEWHERE} {FLASKLESS}")),
     ("JavaScript", "dev", ["node", "npm"], "npm test"),
     ("TypeScript", "dev", ["node", "npm"], "npm run types"),
     (
