@@ -23,7 +23,6 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 import typing as t
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -216,6 +215,9 @@ def find_python(version: str) -> tuple[str, str]:
 
 def requirements(group: str) -> c.Iterator[str]:
     """The requirements of a dependency group, which pip reads only since 25.1."""
+    # Not there before Python 3.11, of which something is to be said.
+    import tomllib
+
     for entry in tomllib.loads(PYPROJECT.read_text())["dependency-groups"][group]:
         if isinstance(entry, dict):
             yield from requirements(entry["include-group"])

@@ -44,6 +44,8 @@ Mengpaneel(
     bots="drop",
     csp_nonce=None,
 )
+read_elsewhere: dict[str, t.Any] = {"token": "abc"}
+Mengpaneel(app, **read_elsewhere)
 Mengpaneel(transport=RecordingTransport)
 Mengpaneel(transport=RecordingTransport(), strategies=STRATEGIES)
 
