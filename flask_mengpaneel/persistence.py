@@ -325,7 +325,7 @@ def read(value: str) -> dict[str, Json]:
     except ValueError:
         kept = None
 
-    if kept is not None and _depth(kept) <= _MAX_DEPTH + 1:
+    if kept is not None and _is_shallow(kept, _MAX_DEPTH + 1):
         return kept
 
     return {
@@ -348,17 +348,19 @@ def _sane(value: t.Any) -> Json:
     except ValueError:
         return t.cast("Json", _INSANE)
 
-    return kept if _depth(kept) <= _MAX_DEPTH else t.cast("Json", _INSANE)
+    return kept if _is_shallow(kept, _MAX_DEPTH) else t.cast("Json", _INSANE)
 
 
-def _depth(value: t.Any) -> int:
+def _is_shallow(value: t.Any, levels: int) -> bool:
+    """Whether a value has no more levels; it isn't looked at any deeper, since some
+    versions of Python read deeper JSON than they can go through."""
     if isinstance(value, dict):
         value = list(value.values())
 
     if not isinstance(value, list):
-        return 0
+        return True
 
-    return 1 + max(map(_depth, value), default=0)
+    return levels > 0 and all(_is_shallow(one, levels - 1) for one in value)
 
 
 def write(
