@@ -15,6 +15,7 @@ works as well by hand.
 from __future__ import annotations
 
 import collections.abc as c
+import functools
 import hashlib
 import os
 import pathlib
@@ -152,6 +153,7 @@ def bench(*arguments: str) -> t.NoReturn:
     become(["python", "-m", "benchmarks", *arguments], "bench")
 
 
+@functools.cache
 def environment(group: str) -> str:
     """Make the virtual environment of a dependency group, or of a version of Python.
 
