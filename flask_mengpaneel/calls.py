@@ -146,8 +146,6 @@ class Call:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Call) and self.wire == other.wire
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __repr__(self) -> str:
         return f"Call({self.wire!r})"
 

@@ -20,17 +20,20 @@ if t.TYPE_CHECKING:
     from flask import Flask
 
     from .calls import Json
+    from .transports import Transport
 
 #: Where the extension's own files and pages are.
 PREFIX = "/_mengpaneel"
 
-STRATEGIES = (
+#: The names of the strategies, in the order in which they are asked.
+StrategyName: t.TypeAlias = t.Literal[
     "Delayed",
     "ClientSide",
     "CapableClientSide",
     "AsyncServerSide",
     "ServerSide",
-)
+]
+STRATEGIES: tuple[StrategyName, ...] = t.get_args(StrategyName)
 CLIENT_STRATEGIES = frozenset(STRATEGIES[:3])
 TRANSPORTS = ("thread", "inline", "celery")
 
@@ -60,6 +63,42 @@ class Unset:
 UNSET = Unset()
 
 
+class Settings(t.TypedDict, total=False):
+    """What may be given for the fields of :class:`Config`, for type checkers.
+
+    A text is also what it is the dotted path of, where a callable or a transport is
+    allowed.
+    """
+
+    token: str | None
+    enabled: bool
+    api_host: str
+    client_config: c.Mapping[str, t.Any]
+    library_url: str | None
+    strategies: list[StrategyName] | tuple[StrategyName, ...]
+    transport: (
+        Transport | type[Transport] | t.Literal["thread", "inline", "celery"] | str
+    )
+    timeout: float
+    spool: str | os.PathLike[str] | None
+    durable: bool
+    default_properties: (
+        c.Mapping[str, t.Any] | c.Callable[[], c.Mapping[str, t.Any]] | str | None
+    )
+    consent: c.Callable[[], bool | None] | str | None
+    respect_dnt: bool
+    fallback: bool
+    max_header: int
+    delayed_max_age: float
+    on_failure: c.Callable[[dict[str, t.Any], str], t.Any] | str | None
+    shutdown_timeout: float
+    id_merge: t.Literal["simplified", "original"]
+    anonymize_ip: bool
+    bots: t.Literal["send", "drop"]
+    csp_nonce: c.Callable[[], str | None] | str | None
+    inspector: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The settings of one app, read once and checked.
@@ -73,7 +112,7 @@ class Config:
     api_host: str = "https://api.mixpanel.com"
     client_config: c.Mapping[str, Json] = dataclasses.field(default_factory=dict)
     library_url: str | None = "https://cdn.mxpnl.com/libs/mixpanel-2-latest.min.js"
-    strategies: tuple[str, ...] = STRATEGIES
+    strategies: tuple[StrategyName, ...] = STRATEGIES
     transport: t.Any = UNSET
     timeout: float = 3.0
     spool: Path | Unset | None = UNSET
@@ -148,7 +187,7 @@ class Config:
         )
 
     @classmethod
-    def from_app(cls, app: Flask, overrides: c.Mapping[str, t.Any]) -> Config:
+    def from_app(cls, app: Flask, overrides: c.Mapping[str, object]) -> Config:
         """Read and check the ``MENGPANEEL_`` keys of an app.
 
         :param overrides: constructor arguments of the extension; they win.
@@ -299,7 +338,7 @@ def _library_url(value: t.Any) -> str | None:
     return value
 
 
-def _strategies(value: t.Any) -> tuple[str, ...]:
+def _strategies(value: t.Any) -> tuple[StrategyName, ...]:
     allowed = f"a list of some of {', '.join(STRATEGIES)}, each once"
 
     if (

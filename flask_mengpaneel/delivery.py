@@ -100,6 +100,7 @@ class Post(t.Protocol):
         :param timeout: the seconds that all of it may take.
         :raises PostError: there was none.
         """
+        ...
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -118,14 +118,9 @@ def _judged_connections(
 ) -> c.Iterator[Finding]:
     blocked = [url for url in page.api if not policy.allows_connection(url)]
     needed = list(dict.fromkeys(_source(url, policy) for url in blocked))
-
-    if blocked:
-        text = _forbids(name, policy, "connect-src", f"sending to {' '.join(needed)}")
+    what = f"sending to {' '.join(needed)}" if blocked else "handing calls back"
 
     if page.back and not policy.allows_connection(page.back):
-        if not blocked:
-            text = _forbids(name, policy, "connect-src", "handing calls back")
-
         needed.append("'self'")
         # Everything goes well as long as nothing else is blocked.
         level = Level.ERROR if blocked else Level.WARNING
@@ -133,6 +128,7 @@ def _judged_connections(
         level = detour
 
     if needed:
+        text = _forbids(name, policy, "connect-src", what)
         remedy = _directive(policy, "connect-src", list(dict.fromkeys(needed)))
         yield Finding(level, text, remedy)
 

@@ -355,7 +355,7 @@ class _Visit:
         def receive(_app: Flask, response: Response) -> None:
             responses.append(response)
 
-        for _ in range(_MOST_REDIRECTS):
+        while True:
             with request_finished.connected_to(receive, self._app):
                 body = self._client.get(url, headers=_BROWSER, buffered=True).data
 
@@ -363,7 +363,8 @@ class _Visit:
             target = urljoin(url, response.headers.get("Location", url))
 
             if (
-                response.status_code not in REDIRECTS
+                len(responses) == _MOST_REDIRECTS
+                or response.status_code not in REDIRECTS
                 or urlsplit(target).hostname != urlsplit(url).hostname
             ):
                 break

@@ -17,7 +17,7 @@ from flask import (
     send_from_directory,
 )
 
-from .config import PREFIX, Config
+from .config import PREFIX, Config, Settings, StrategyName
 from .delivery import Delivery, open_spool
 from .fallback import Fallback, Signer
 from .flusher import Flusher
@@ -70,7 +70,9 @@ class Mengpaneel(Recorder):
 
     __slots__ = ("__weakref__", "_apps", "_settings")
 
-    def __init__(self, app: Flask | None = None, **settings: t.Any) -> None:
+    def __init__(
+        self, app: Flask | None = None, **settings: t.Unpack[Settings]
+    ) -> None:
         self._settings = settings
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
 
@@ -121,10 +123,11 @@ class Mengpaneel(Recorder):
         app.teardown_request_funcs.setdefault(None, []).insert(0, teardown_request)
         self._apps.add(app)
 
-    _manager = staticmethod(manager_at_hand)
+    # A method of one's own that calls it would take a call longer.
+    _manager = staticmethod(manager_at_hand)  # pyright: ignore[reportAssignmentType]
 
     @property
-    def strategy(self) -> str | None:
+    def strategy(self) -> StrategyName | None:
         """Insist on a strategy, by name, for this request only.
 
         It is asked first; if it declines, the calls are sent from the server.
@@ -134,7 +137,7 @@ class Mengpaneel(Recorder):
         return self._manager().strategy
 
     @strategy.setter
-    def strategy(self, name: str | None) -> None:
+    def strategy(self, name: StrategyName | None) -> None:
         self._manager().strategy = name
 
     def flush(self, timeout: float = 5.0) -> bool:

@@ -69,7 +69,8 @@ class Signer:
 
         # The last one signs, as in Flask's own session.
         former = self._app.config.get("SECRET_KEY_FALLBACKS") or []
-        return TimestampSigner([*former, key], salt=self._salt)
+        keys: list[t.Any] = [*former, key]
+        return TimestampSigner(keys, salt=self._salt)
 
     def sign(self, text: str, given_to: Identity = NOBODY) -> str | None:
         """The signature of a text; ``None`` if the app has no secret key.

@@ -24,9 +24,9 @@ import zlib
 
 import requests
 import requests.adapters
-import urllib3
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
 
 from . import process
 from .delivery import PostError, Reply
@@ -271,6 +271,7 @@ class _BoundedConnection(HTTPConnection):
         if self.sock is None:
             self.connect()
 
+        assert self.sock is not None, "it is connected"
         # Else it is for a proxy, while connecting.
         exchange.sent = exchange.sent or self._is_ready
 
@@ -340,7 +341,7 @@ class _LookUp:
             found = socket.getaddrinfo(
                 self._name,
                 self._port,
-                urllib3.util.connection.allowed_gai_family(),
+                allowed_gai_family(),
                 socket.SOCK_STREAM,
             )
             self.addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -225,7 +225,9 @@ def _values(text: str, headers: c.Mapping[str, str]) -> list[Json]:
 
     try:
         if "ndjson" in headers.get("Content-Type", ""):
-            values = [_loads(line) for line in text.splitlines() if line.strip()]
+            values: list[Json] = [
+                _loads(line) for line in text.splitlines() if line.strip()
+            ]
         else:
             loaded = _loads(text)
             values = loaded if isinstance(loaded, list) else [loaded]

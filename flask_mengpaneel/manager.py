@@ -12,7 +12,7 @@ import typing as t
 from flask import current_app, g, request
 
 from .calls import TRACKING, Call, CallLog, Stage, dumps
-from .config import PREFIX, STRATEGIES
+from .config import PREFIX, STRATEGIES, StrategyName
 from .ids import hex_id
 from .recorder import Recorder
 from .visitor import Visitor
@@ -78,7 +78,7 @@ class Manager(Recorder):
         "visitor",
     )
 
-    def __init__(self, *, strategy: str | None = None) -> None:
+    def __init__(self, *, strategy: StrategyName | None = None) -> None:
         self._begin(flusher_at_hand(), None)
         self.most_kept = _MOST_OF_JOB
         self.strategy = strategy
@@ -92,7 +92,7 @@ class Manager(Recorder):
         #: Whom the calls are from.
         self.visitor = Visitor(flusher.config, request)
         self._request = request
-        self._strategy: str | None = None
+        self._strategy: StrategyName | None = None
         self.calls = CallLog()
         self._stage = Stage.TRACKING
         #: How many stages are entered.
@@ -116,12 +116,12 @@ class Manager(Recorder):
         return self
 
     @property
-    def strategy(self) -> str | None:
+    def strategy(self) -> StrategyName | None:
         """The strategy that is insisted on, by name, for this unit of work only."""
         return self._strategy
 
     @strategy.setter
-    def strategy(self, name: str | None) -> None:
+    def strategy(self, name: StrategyName | None) -> None:
         if name is not None and name not in STRATEGIES:
             raise ValueError(
                 f"There is no strategy {name!r}; there are {', '.join(STRATEGIES)}."
@@ -385,9 +385,9 @@ def manager_at_hand() -> Manager:
 
 # What is behind the proxies: looking it up at each use takes longer than the rest.
 current_request: c.Callable[[], Request]
-current_request = request._get_current_object  # type: ignore[attr-defined]
+current_request = request._get_current_object  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 current_flask: c.Callable[[], Flask]
-current_flask = current_app._get_current_object  # type: ignore[attr-defined]
+current_flask = current_app._get_current_object  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 current_g: c.Callable[[], t.Any]
 current_g = g._get_current_object
 

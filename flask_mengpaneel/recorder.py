@@ -12,7 +12,7 @@ import typing as t
 from abc import ABC, abstractmethod
 
 from .calls import Stage
-from .values import fault_of, identifier, plain
+from .values import Id, fault_of, identifier, plain
 
 if t.TYPE_CHECKING:
     from .manager import Manager
@@ -24,7 +24,6 @@ Recording = t.TypeVar("Recording", bound="Unit")
 #: into JSON.
 Value: t.TypeAlias = t.Any
 Properties: t.TypeAlias = c.Mapping[str, Value]
-Id: t.TypeAlias = t.Any
 
 _NAME = re.compile(r"[A-Za-z_$][\w$]*")
 _INSERT_ID = re.compile(r"[A-Za-z0-9-]{1,36}")
@@ -304,7 +303,7 @@ class Recorder(Unit):
         return [["identify"], [_person(unique_id)]]
 
     @recorded
-    def alias(self, alias: Id, original: Id = None) -> list[t.Any]:
+    def alias(self, alias: Id, original: Id | None = None) -> list[t.Any]:
         """Give the visitor a second id: the id of the user who has just signed up."""
         arguments = [_person(alias)]
 
@@ -362,7 +361,9 @@ class Recorder(Unit):
     # -- groups
 
     @recorded
-    def set_group(self, group_key: str, group_ids: Id | c.Sequence[Id]) -> list[t.Any]:
+    def set_group(
+        self, group_key: str, group_ids: Id | c.Sequence[Id] | c.Set[Id]
+    ) -> list[t.Any]:
         """Say which groups the visitor belongs to: ``set_group("company", "acme")``."""
         return [
             ["set_group"],
@@ -495,7 +496,7 @@ def _event(name: t.Any) -> str:
     return _text(name, "an event name")
 
 
-def _person(value: Id) -> str:
+def _person(value: t.Any) -> str:
     text = identifier(value, "the id of a person")
     fault = fault_of(text)
 
@@ -509,11 +510,11 @@ def _person(value: Id) -> str:
     return text
 
 
-def _group_id(value: Id) -> str:
+def _group_id(value: t.Any) -> str:
     return identifier(value, "the id of a group")
 
 
-def _group_ids(value: Id | c.Sequence[Id]) -> list[str]:
+def _group_ids(value: t.Any) -> list[str]:
     if isinstance(value, c.Sequence | c.Set) and not isinstance(value, str | bytes):
         return [_group_id(one) for one in value]
 

@@ -39,6 +39,8 @@ if t.TYPE_CHECKING:
     from .outcomes import Outcome
     from .tracker import Batch
 
+__all__ = ["RecordingTransport", "record_flushes"]
+
 
 class RecordingTransport(Transport):
     """Keeps the batches that it is given, and sends nothing.

@@ -220,7 +220,11 @@ class _Translation:
         self._all_disabled = False
         self._disabled: set[str] = set()
         self.written = _Consumer()
-        self._mixpanel = _Library(config.token, self.written, serializer=_encoder)
+        self._mixpanel = _Library(
+            config.token,
+            self.written,
+            serializer=_encoder,  # pyright: ignore[reportArgumentType]
+        )
         self.dropped: dict[str, int] = {}
 
     def make(self, call: Call, records: int) -> None:

@@ -22,6 +22,10 @@ import uuid
 if t.TYPE_CHECKING:
     from .calls import Json
 
+#: What the id of a person or a group may be. A bool is none, which its type doesn't
+#: say; nor is a float, which writes 42 as 42.0: an id that has come from a table of
+#: numbers has to be made whole where it is read.
+Id: t.TypeAlias = str | int | decimal.Decimal | uuid.UUID | enum.Enum
 
 #: Ids that Mixpanel refuses:
 #: https://docs.mixpanel.com/reference/import-events#propertiesdistinct_id

@@ -388,13 +388,13 @@ def _session() -> SessionMixin:
     :data:`flask.session` marks it as accessed since Flask 3.1.3, for which Flask adds
     ``Vary: Cookie``. Where the context keeps it depends on Flask's version.
     """
-    context = app_ctx._get_current_object()  # type: ignore[attr-defined]
+    context = app_ctx._get_current_object()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     kept = getattr(context, "_session", None)
 
     if kept is None:
         from flask.globals import request_ctx
 
-        context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+        context = request_ctx._get_current_object()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         kept = getattr(context, "_session", None)
 
         if kept is None:

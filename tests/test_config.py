@@ -10,7 +10,7 @@ from flask import Flask
 
 from case_ids import case_id
 from flask_mengpaneel import Mengpaneel
-from flask_mengpaneel.config import KEYS, SERVERLESS, STRATEGIES, Config
+from flask_mengpaneel.config import KEYS, SERVERLESS, STRATEGIES, Config, Settings
 from flask_mengpaneel.testing import RecordingTransport
 
 
@@ -58,6 +58,13 @@ def test_the_defaults_are_those_that_are_documented() -> None:
 def test_there_is_a_key_for_each_field() -> None:
     fields = {f"MENGPANEEL_{f.name.upper()}" for f in dataclasses.fields(Config)}
     assert set(KEYS) == fields
+
+
+def test_type_checkers_know_of_each_field() -> None:
+    fields = [field.name for field in dataclasses.fields(Config)]
+
+    assert list(Settings.__annotations__) == fields
+    assert Settings.__optional_keys__ == set(fields)
 
 
 @pytest.mark.parametrize(

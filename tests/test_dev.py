@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import pathlib
+import re
 import subprocess
 import sys
 import typing as t
@@ -67,6 +69,124 @@ def test_nothing_is_skipped_in_continuous_integration(
     assert exit.value.code == 1
     assert "unicorn is not installed" in output
     assert output.splitlines()[-1] == "0 passed, 1 failed"
+
+
+def test_a_step_that_cannot_be_set_up_fails_and_the_others_run(
+    steps: list[t.Any],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def environment(group: str) -> None:
+        if group == "torn":
+            raise subprocess.CalledProcessError(1, ["pip"])
+
+    monkeypatch.setattr(dev, "environment", environment)
+    steps.append(("torn", "torn", [], f"{sys.executable} --version"))
+    steps.append(("sound", "dev", [], f"{sys.executable} --version"))
+
+    with pytest.raises(SystemExit) as exit:
+        dev.test()
+
+    output = capfd.readouterr().out
+    assert exit.value.code == 1
+    assert "could not be set up" in output
+    assert output.splitlines()[-1] == "1 passed, 1 failed"
+
+
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_a_version_of_python_that_is_not_there_is_skipped_everywhere(
+    ci: str,
+    steps: list[t.Any],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def environment(group: str) -> None:
+        raise dev.Unavailable("python3.14 is not installed")
+
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(dev, "environment", environment)
+    steps.append(("Python 3.14", "3.14", [], f"{sys.executable} --version"))
+
+    with pytest.raises(SystemExit) as exit:
+        dev.test()
+
+    output = capfd.readouterr().out
+    assert exit.value.code == 0
+    assert "python3.14 is not installed" in output
+    assert output.splitlines()[-1] == "0 passed, 0 failed, 1 skipped"
+
+
+@pytest.fixture
+def pythons(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The folder of the path; pyenv's versions are in ``pyenv``."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    return tmp_path
+
+
+def put(program: pathlib.Path, script: str) -> str:
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+RUNS = f'exec {sys.executable} "$@"'
+
+
+def test_a_version_of_python_is_found_on_the_path(pythons: pathlib.Path) -> None:
+    program = put(pythons / "bin/python3.14", RUNS)
+    put(pythons / "pyenv/versions/3.14.0/bin/python3.14", RUNS)
+
+    assert dev.find_python("3.14") == (program, f"{sys.version}\n")
+
+
+def test_a_version_of_python_is_found_where_pyenv_keeps_it(
+    pythons: pathlib.Path,
+) -> None:
+    put(pythons / "bin/python3.14", "exit 127")
+    program = put(pythons / "pyenv/versions/3.14.0/bin/python3.14", RUNS)
+
+    assert dev.find_python("3.14") == (program, f"{sys.version}\n")
+
+
+def test_a_version_of_python_that_does_not_run_is_none(pythons: pathlib.Path) -> None:
+    put(pythons / "bin/python3.14", "exit 127")
+    put(pythons / "pyenv/versions/3.14.0/bin/python3.14", "exit 1")
+
+    with pytest.raises(dev.Unavailable, match="python3.14 is not installed"):
+        dev.find_python("3.14")
+
+
+def test_each_supported_version_of_python_has_its_tests() -> None:
+    commands = {group: command for _, group, _, command in dev.STEPS}
+
+    assert dev.RUNNING in dev.PYTHONS
+    assert {dev.RUNNING, *commands} >= {*dev.PYTHONS}
+
+
+def test_the_public_workflow_runs_on_each_supported_version_of_python() -> None:
+    workflow = (ROOT / ".github/workflows/tests.yml").read_text()
+    (versions,) = re.findall(r"python: (\[.*\])", workflow)
+
+    assert json.loads(versions) == dev.PYTHONS
+
+
+def test_what_steps_leave_out_is_there() -> None:
+    left_out = {
+        word.removeprefix("--ignore=")
+        for _, _, _, command in dev.STEPS
+        for word in command.split()
+        if word.startswith("--ignore=")
+    }
+
+    assert left_out
+    assert [path for path in left_out if not (ROOT / path).exists()] == []
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    assert '"resolved"' not in (ROOT / "package-lock.json").read_text()
 
 
 def test_a_folder_is_filled_again_only_when_its_source_changed(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
+import email
 import os
 import pathlib
 import re
@@ -68,12 +69,32 @@ def test_the_wheel_of_an_sdist_holds_the_same(built: dict[str, pathlib.Path]) ->
     assert names_in(built["wheel of sdist"]) == names_in(built["wheel"])
 
 
+def test_the_page_of_the_package_has_no_link_that_leads_nowhere(
+    built: dict[str, pathlib.Path],
+) -> None:
+    for wheel in (built["wheel"], built["wheel of sdist"]):
+        (name,) = (
+            one for one in names_in(wheel) if one.endswith(".dist-info/METADATA")
+        )
+
+        with zipfile.ZipFile(wheel) as archive:
+            metadata = email.message_from_bytes(archive.read(name))
+
+        page = str(metadata.get_payload())
+
+        assert metadata["Description-Content-Type"] == "text/markdown"
+        assert page.startswith("# Flask-Mengpaneel\n")
+        assert "](https://" in page or "]: https://" in page
+        assert re.findall(r"\]\((?!https?:)[^)]*\)", page) == []
+
+
 def test_an_sdist_can_be_tested(built: dict[str, pathlib.Path]) -> None:
     with tarfile.open(built["sdist"]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
 
     assert {
         "CHANGES.md",
+        "CONTRIBUTING.md",
         "LICENSE",
         "README.md",
         "dev.py",

@@ -24,7 +24,7 @@ from werkzeug.local import LocalProxy
 
 from case_ids import case_id
 from flask_mengpaneel.calls import dumps
-from flask_mengpaneel.values import identifier, plain
+from flask_mengpaneel.values import Id, identifier, plain
 
 
 class Plan(enum.Enum):
@@ -40,7 +40,7 @@ class Color(enum.StrEnum):
     RED = "red"
 
 
-class Id(enum.IntEnum):
+class Snowflake(enum.IntEnum):
     LARGE = 1524831183200260097
 
 
@@ -101,7 +101,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
         ([2**53, {"id": 2**64}], ["9007199254740992", {"id": "18446744073709551616"}]),
         (Number(2**60), "1152921504606846976"),
         (Number(7), 7),
-        (Id.LARGE, "1524831183200260097"),
+        (Snowflake.LARGE, "1524831183200260097"),
         (decimal.Decimal("1524831183200260097"), "1524831183200260097"),
         (decimal.Decimal(7), 7),
         (decimal.Decimal("7.0"), 7.0),
@@ -471,6 +471,17 @@ def test_every_value_is_plain_json_or_refused(value: t.Any) -> None:
 )
 def test_ids_become_texts(value: t.Any, expected: str) -> None:
     assert identifier(value, "an id") == expected
+
+
+def test_type_checkers_know_of_the_kinds_of_ids() -> None:
+    class Company(enum.Enum):
+        ACME = "acme"
+
+    ids = ["ann", 42, decimal.Decimal(42), uuid.uuid4(), Company.ACME]
+
+    for kind, one in zip(t.get_args(Id), ids, strict=True):
+        assert isinstance(one, kind)
+        assert identifier(one, "an id")
 
 
 def test_an_id_of_the_database_s_own_number_type_is_the_integer_s_text() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
+import os
+import pathlib
 import typing as t
 import uuid
 
@@ -18,12 +21,33 @@ from flask_mengpaneel import (
     failed,
     flushed,
 )
+from flask_mengpaneel.config import STRATEGIES
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
 
 app = Flask(__name__)
 mengpaneel = Mengpaneel()
 mengpaneel.init_app(app)
 Mengpaneel(app, consent=lambda: True)
+Mengpaneel(
+    app,
+    token=os.environ.get("MIXPANEL_TOKEN"),
+    enabled=not app.testing,
+    client_config={"cookie_domain": "example.com", "debug": True},
+    strategies=["AsyncServerSide", "ServerSide"],
+    transport="celery",
+    timeout=1,
+    spool=pathlib.Path("waiting.sqlite3"),
+    default_properties=lambda: {"Release": 3},
+    consent="shop.tracking.may_track",
+    on_failure=lambda record, reason: print(record["event"], reason),
+    id_merge="original",
+    bots="drop",
+    csp_nonce=None,
+)
+read_elsewhere: dict[str, t.Any] = {"token": "abc"}
+Mengpaneel(app, **read_elsewhere)
+Mengpaneel(transport=RecordingTransport)
+Mengpaneel(transport=RecordingTransport(), strategies=STRATEGIES)
 
 
 class Discarding(Transport):
@@ -48,12 +72,14 @@ def view() -> str:
     mengpaneel.track_with_groups("Order", {}, {"company": ["acme"]})
     mengpaneel.time_event("Order")
     mengpaneel.identify(uuid.uuid4())
+    mengpaneel.identify(decimal.Decimal(42))
     mengpaneel.alias(42, original="visitor")
     mengpaneel.reset()
     mengpaneel.register({"a": 1}, 7)
     mengpaneel.register_once({"a": 1}, "None", {"persistent": False})
     mengpaneel.unregister("a")
     mengpaneel.set_group("company", ["acme", 7])
+    mengpaneel.set_group("company", {"acme", "emca"})
     mengpaneel.add_group("company", "acme")
     mengpaneel.remove_group("company", "acme")
     mengpaneel.disable()
@@ -128,15 +154,3 @@ def check() -> None:
 
     with record_flushes(app) as outcomes:
         t.assert_type(outcomes, list[Outcome])
-
-
-# What is wrong is an error in the editor already: mypy reports those that are not.
-mengpaneel.trakc("Order")  # type: ignore[attr-defined]
-mengpaneel.track()  # type: ignore[call-arg]
-mengpaneel.track("Order", "properties")  # type: ignore[arg-type]
-mengpaneel.track(42)  # type: ignore[arg-type]
-mengpaneel.people.incremnt("a")  # type: ignore[attr-defined]
-mengpaneel.register("a")  # type: ignore[arg-type]
-mengpaneel.strategy = 1  # type: ignore[assignment]
-Manager("ServerSide")  # type: ignore[call-arg]
-Transport()  # type: ignore[abstract]

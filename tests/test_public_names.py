@@ -1,0 +1,159 @@
+"""What apps may use is written down here: to add a name, or to take one away, is a
+decision. Each has its place in ``docs/api.md``."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import types
+import typing as t
+
+import click
+import pytest
+
+import flask_mengpaneel
+import flask_mengpaneel.testing
+from flask_mengpaneel import Batch, Ledger, Manager, Mengpaneel, Outcome, Transport
+from flask_mengpaneel.calls import Call
+from flask_mengpaneel.cli import mengpaneel
+from flask_mengpaneel.config import KEYS, STRATEGIES
+from flask_mengpaneel.recorder import Group, People
+from flask_mengpaneel.testing import RecordingTransport
+
+PAGE = pathlib.Path(__file__).parent.parent / "docs" / "api.md"
+
+RECORDER = """
+    add_group alias before_setup call disable enable get_group identify opt_in_tracking
+    opt_out_tracking people register register_once remove_group reset set_config
+    set_group setup strategy time_event track track_pageview track_with_groups tracking
+    unregister
+"""
+PUBLIC: dict[type, str] = {
+    Mengpaneel: f"{RECORDER} flush init_app ledger",
+    Manager: f"{RECORDER} flush",
+    People: """
+        append clear_charges delete_user increment remove set set_once track_charge
+        union unset
+    """,
+    Group: "delete remove set set_once union unset",
+    Outcome: "calls declined strategy",
+    Call: "arguments event name properties",
+    Ledger: "delivered dropped forwarded recorded waiting",
+    Transport: "close flush keeps_books send",
+    Batch: """
+        at calls cookie from_json identity ip records referrer successors to_json url
+        user_agent
+    """,
+    RecordingTransport: "batches calls close flush keeps_books send",
+}
+
+# Without an underscore since other modules of the package use them; apps don't.
+INTERNAL: dict[type, str] = {
+    Manager: "calls end most_kept record refuse stage take take_back visitor",
+    Call: "at from_json is_record is_repeatable tracks wire with_defaults",
+    Ledger: "add_place deliver drop moving record reset snapshot",
+    Transport: "hurry look",
+    RecordingTransport: "hurry look",
+    Batch: "from_bytes of size to_bytes",
+}
+
+
+MODULES = {
+    flask_mengpaneel: """
+        Batch Ledger Manager Mengpaneel Outcome Transport failed flushed
+    """,
+    flask_mengpaneel.testing: "RecordingTransport record_flushes",
+}
+SETTINGS = """
+    MENGPANEEL_TOKEN MENGPANEEL_ENABLED MENGPANEEL_API_HOST MENGPANEEL_CLIENT_CONFIG
+    MENGPANEEL_LIBRARY_URL MENGPANEEL_STRATEGIES MENGPANEEL_TRANSPORT MENGPANEEL_TIMEOUT
+    MENGPANEEL_SPOOL MENGPANEEL_DURABLE MENGPANEEL_DEFAULT_PROPERTIES
+    MENGPANEEL_CONSENT MENGPANEEL_RESPECT_DNT MENGPANEEL_FALLBACK MENGPANEEL_MAX_HEADER
+    MENGPANEEL_DELAYED_MAX_AGE MENGPANEEL_ON_FAILURE MENGPANEEL_SHUTDOWN_TIMEOUT
+    MENGPANEEL_ID_MERGE MENGPANEEL_ANONYMIZE_IP MENGPANEEL_BOTS MENGPANEEL_CSP_NONCE
+    MENGPANEEL_INSPECTOR
+"""
+COMMANDS = {
+    "doctor": "urls --online",
+    "spool": "",
+    "spool send": "--timeout",
+    "status": "",
+}
+
+
+def names(text: str) -> set[str]:
+    return set(text.split())
+
+
+def attributes(cls: type) -> set[str]:
+    # This one sets what it has when it is made.
+    owner = RecordingTransport() if cls is RecordingTransport else cls
+    return {name for name in dir(owner) if name[0] != "_" and not hasattr(tuple, name)}
+
+
+def commands(group: click.Group, path: str = "") -> t.Iterator[tuple[str, set[str]]]:
+    """Each command, and its options."""
+    for name, command in group.commands.items():
+        yield (
+            f"{path}{name}",
+            {one for option in command.params for one in option.opts},
+        )
+
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path}{name} ")
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_a_module_has_the_names_that_are_listed(module: types.ModuleType) -> None:
+    assert set(module.__all__) == names(MODULES[module])
+
+
+@pytest.mark.parametrize("cls", PUBLIC, ids=lambda cls: cls.__name__)
+def test_a_class_has_the_attributes_that_are_listed(cls: type) -> None:
+    public, internal = names(PUBLIC[cls]), names(INTERNAL.get(cls, ""))
+
+    assert not public & internal
+    assert attributes(cls) == public | internal
+
+
+def test_the_settings_are_those_that_are_listed() -> None:
+    assert set(KEYS) == names(SETTINGS)
+
+
+def test_the_commands_are_those_that_are_listed() -> None:
+    expected = {name: names(options) for name, options in COMMANDS.items()}
+
+    assert dict(commands(mengpaneel)) == expected
+
+
+@pytest.mark.parametrize("cls", PUBLIC, ids=lambda cls: cls.__name__)
+def test_what_is_public_is_documented(cls: type) -> None:
+    section = sections()[cls.__name__]
+
+    for name in names(PUBLIC[cls]) - (names(RECORDER) - {"strategy"}):
+        assert re.search(rf"`{name}\b", section), name
+
+
+def test_what_mengpaneel_and_manager_share_is_documented() -> None:
+    section = sections()["Calls of the browser library"]
+
+    for name in names(RECORDER) - {"strategy"}:
+        assert re.search(rf"`{name}\b", section), name
+
+
+def test_the_names_of_modules_signals_commands_and_strategies_are_documented() -> None:
+    page = PAGE.read_text()
+    expected = {name for module in MODULES for name in names(MODULES[module])}
+    expected |= {f"flask mengpaneel {name}" for name in COMMANDS}
+    expected |= {f'"{name}"' for name in STRATEGIES}
+
+    assert [name for name in expected if f"`{name}" not in page] == []
+
+
+def sections() -> dict[str, str]:
+    """What is below each heading of the page."""
+    parts = re.split(r"^#+ (.*)\n", PAGE.read_text(), flags=re.M)
+    return {
+        heading.strip("`"): text
+        for heading, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
