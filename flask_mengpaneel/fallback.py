@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import typing as t
+import weakref
 
 from flask import Response
 from itsdangerous import BadSignature, TimestampSigner
@@ -40,17 +41,19 @@ class Signer:
     """Signs what the app gives to browsers, so that nothing else is taken back."""
 
     def __init__(self, app: Flask) -> None:
-        self._app = app
+        # Else an app would be freed by Python's garbage collector only.
+        self._app = weakref.ref(app)
 
     @property
     def _signer(self) -> TimestampSigner | None:
-        key = self._app.secret_key
+        app = self._app()
+        key = app and app.secret_key
 
-        if not key:
+        if app is None or not key:
             return None
 
         # The last one signs, as in Flask's own session.
-        former = self._app.config.get("SECRET_KEY_FALLBACKS") or []
+        former = app.config.get("SECRET_KEY_FALLBACKS") or []
         return TimestampSigner([*former, key], salt="mengpaneel")
 
     def sign(self, text: str) -> str | None:

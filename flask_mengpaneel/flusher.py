@@ -85,7 +85,8 @@ class Flusher:
         inline: Transport,
         signer: Signer | None,
     ) -> None:
-        self._app = app
+        # Else an app would be freed by Python's garbage collector only.
+        self._reference = weakref.ref(app)
         self.config = config
         self.ledger = ledger
         self.background = background
@@ -111,6 +112,12 @@ class Flusher:
         #: Whether pages without calls get the browser library too.
         self.boots = "ClientSide" in config.strategies
         self._candidates: dict[t.Any, Candidates] = {}
+
+    @property
+    def _app(self) -> Flask:
+        app = self._reference()
+        assert app is not None, "it is at work"
+        return app
 
     # -- what every event gets
 

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import re
 import typing as t
+import weakref
 from pathlib import Path
 from urllib.parse import quote
 
@@ -287,7 +288,8 @@ class Script:
 
     def __init__(self, config: Config, app: Flask, signer: Signer | None) -> None:
         self._config = config
-        self._app = app
+        # Else an app would be freed by Python's garbage collector only.
+        self._app = weakref.ref(app)
         self._signer = signer
         self._fixed: dict[str, _Fixed] = {}
 
@@ -316,7 +318,7 @@ class Script:
         if races:
             data["races"] = True
 
-        if self._app.debug:
+        if (app := self._app()) is not None and app.debug:
             data["debug"] = {"strategy": "ClientSide", "declined": dict(declined or {})}
 
         sign = self._signer.sign if self._signer else None

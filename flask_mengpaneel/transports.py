@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import collections.abc as c
+import dataclasses
 import functools
 import logging
+import os
 import threading
 import time
 import typing as t
@@ -71,6 +73,8 @@ class Transport(ABC):
     #: Whether it tells the ledger what became of a batch; else what it takes counts
     #: as delivered.
     keeps_books = False
+    #: Whether it also counts what it takes as recorded, at the moment it takes it.
+    counts_recorded = False
 
     @abstractmethod
     def send(self, batch: Batch) -> bool:
@@ -124,10 +128,19 @@ class InlineTransport(Transport):
             self.delivery.close()
 
 
-#: A batch, its records, its weight, and its row in the spool or 0. Where there are
-#: many, it is in bytes: such a tuple is nothing that Python's garbage collector goes
-#: through again and again.
-Queued = tuple["Batch | bytes", int, int, int]
+@dataclasses.dataclass(slots=True, eq=False)
+class Writing:
+    """A batch that a request writes into the spool: what became of that."""
+
+    batch: Batch
+    rows: list[int] = dataclasses.field(default_factory=list)
+    done: bool = False
+
+
+#: A batch, its records, its weight, and whether it is written into the spool. Where
+#: there are many, it is in bytes: such a tuple is nothing that Python's garbage
+#: collector goes through again and again.
+Queued = tuple["Batch | bytes", int, int, "Writing | None"]
 #: The row of a batch, its messages, and what isn't sent of it.
 Packed = tuple[int, list["Message"], dict[str, int]]
 
@@ -177,9 +190,18 @@ class Lane:
 
 
 class ThreadTransport(Transport):
-    """Delivers batches in the background, by threads of this process."""
+    """Delivers batches in the background, by threads of this process.
+
+    A request hands its batch over by one step that nothing can interrupt: it appends
+    it to a queue, where it counts as recorded and as waiting. All the rest may happen
+    later or not at all, so that the books are right whatever exception arrives from
+    outside, a time limit for example, and so that the handler of a signal may track
+    while its thread is in the middle of a hand-over. A worker, where no such exception
+    arrives, puts on the books what it takes.
+    """
 
     keeps_books = True
+    counts_recorded = True
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
@@ -192,16 +214,14 @@ class ThreadTransport(Transport):
         process.on_fork(self)
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
-        #: Something to do for a worker.
-        self._news = threading.Condition(self._lock)
-        #: Something was done, for those who wait for the end of it.
-        self._done = threading.Condition(self._lock)
-        self._workers = 0
+        self._pid = os.getpid()
+        self._make_locks()
 
         #: What goes from here to the messages being built to the lanes.
         self._queue: collections.deque[Queued] = collections.deque()
         self._building: list[Queued] = []
+        #: Whether what is being built is on the books.
+        self._booked = True
         self._lanes = {"events": Lane(WORKERS), "people": Lane(1), "groups": Lane(1)}
         self._in_hand: set[Parcel] = set()
         #: How many answers are being acted upon.
@@ -217,8 +237,9 @@ class ThreadTransport(Transport):
         #: Whether all goes through the spool until it is empty, since the queue was
         #: full: what was set last has to arrive last.
         self._overflows = False
-        self._storing = 0
-        self._stored = 0
+        #: What goes into the spool only, until it is on the books.
+        self._spilling: collections.deque[Writing] = collections.deque()
+        self._spilled = 0
         self._draining = False
         self._drained_last = False
         self._look_at = 0.0
@@ -230,16 +251,51 @@ class ThreadTransport(Transport):
         self._closing = False
         self._closed = False
 
+    def _make_locks(self) -> None:
+        #: What was in force as a lock when these were made.
+        self._kind = threading.Lock
+        # One that its thread may take again: the handler of a signal may track.
+        self._lock = threading.RLock()
+        #: Something to do for a worker.
+        self._news = threading.Condition(self._lock)
+        #: Something was done, for those who wait for the end of it.
+        self._done = threading.Condition(self._lock)
+        self._workers: set[threading.Thread] = set()
+
+    def _keep_up(self) -> None:
+        """Notice a fork that Python wasn't told of, and green threads that took the
+        place of others when the app was made already."""
+        if self._pid != os.getpid():
+            process.after_fork()
+
+        if self._kind is not threading.Lock:
+            with self._lock:
+                had_workers = bool(self._workers)
+                # Those of the other kind end when they notice.
+                self._news.notify_all()
+                self._done.notify_all()
+                self._make_locks()
+
+            if had_workers and not self._closed:
+                with self._lock:
+                    self._start()
+
     def after_fork(self) -> None:
         """Start anew in a child process, without threads and with nothing to send."""
         self._reset()
 
     def _count(self, balance: Balance) -> None:
         with self._lock:
+            queued = [*self._building, *self._queue]
+            spilling = list(self._spilling)
+            booked = len(self._building) if self._booked else 0
+            balance.recorded += sum(records for _, records, _, _ in queued[booked:])
+            balance.recorded += sum(some.batch.records for some in spilling)
             balance.waiting += sum(
-                records
-                for _, records, _, row in (*self._queue, *self._building)
-                if not row
+                records for _, records, _, writing in queued if not _row(writing)
+            )
+            balance.waiting += sum(
+                some.batch.records for some in spilling if not some.rows
             )
             balance.waiting += sum(p.records for p in self._parcels() if not p.rows)
 
@@ -253,30 +309,34 @@ class ThreadTransport(Transport):
 
     def send(self, batch: Batch) -> bool:
         """Take a batch, if there is room for it."""
+        self._keep_up()
         kept = batch if len(self._queue) < FEW else batch.to_bytes()
         # An ordinary record is 1, a large one as many as it has KB.
         weight = max(batch.records, batch.size // 1024, 1)
-        queued = (kept, batch.records, weight, 0)
+        writing = None
 
         with self._lock:
             if self._deadline is not None or not (self._workers or self._start()):
                 return False
 
             fits = self._fits(weight)
-            stores = self._spool is not None and (self._durable or not fits)
 
-            if stores:
-                self._storing += 1
-            elif fits:
-                self._append(queued)
+            if self._spool is not None and (self._durable or not fits):
+                writing = Writing(batch)
 
-            if stores and not fits:
+            if fits:
+                self._append((kept, batch.records, weight, writing))
+            elif writing is not None:
                 self._overflows = True
                 self._look_at = 0.0
+                self._spilling.append(writing)
 
             behind = 2 * self._queued > self._room and self._may_build()
 
-        if not (self._store(batch, queued, fits) if stores else fits):
+        if writing is not None:
+            self._write(writing, fits)
+
+        if not fits and not self._spill(writing, kept, weight):
             return self._drop(batch)
 
         if behind:
@@ -304,36 +364,54 @@ class ThreadTransport(Transport):
     def _append(self, queued: Queued) -> None:
         if not self._queue:
             self._first = time.monotonic()
+            self._queued = 0
 
         _, _, weight, _ = queued
         self._queue.append(queued)
         self._queued += weight
 
         if self._queued >= self._wake_at:
-            self._wake_at = float("inf")
             self._news.notify()
+            self._wake_at = float("inf")
 
-    def _store(self, batch: Batch, queued: Queued, fits: bool) -> bool:
-        """Write a batch into the spool, and queue it if there is room."""
+    def _write(self, writing: Writing, fits: bool) -> None:
+        """Write a batch into the spool."""
         assert self._spool is not None
         reason = "being sent" if fits else "the queue was full"
-        rows = self._spool.put(
-            [wrap(batch)], reason, leased=fits, patience=MOST_PATIENCE
-        )
+        message = wrap(writing.batch)
 
-        kept, records, weight, _ = queued
+        try:
+            self._spool.put(
+                [message],
+                reason,
+                leased=fits,
+                patience=MOST_PATIENCE,
+                rows=writing.rows,
+            )
+        finally:
+            writing.done = True
 
         with self._lock:
-            self._storing -= 1
-            self._stored += 1
+            if not fits or self._lingered(time.monotonic()):
+                self._news.notify()
 
-            # A disk that takes nothing is no reason to send nothing.
-            if fits or (not rows and self._queued + weight <= self._room):
-                row = rows[0] if rows else 0
-                self._append((kept, records, weight, row))
-                return True
+    def _spill(self, writing: Writing | None, kept: Batch | bytes, weight: int) -> bool:
+        """Whether a batch that the queue has no room for is in the spool, or is queued
+        after all: a disk that takes nothing is no reason to send nothing."""
+        if writing is None or writing.rows:
+            return writing is not None
 
-        return bool(rows)
+        with self._lock:
+            # Else a worker has it.
+            if writing in self._spilling:
+                self._spilling.remove(writing)
+
+                if self._queued + weight > self._room:
+                    return False
+
+                self._append((kept, writing.batch.records, weight, None))
+
+        return True
 
     def _drop(self, batch: Batch) -> bool:
         """Give a batch up, if whoever else would try to send it now would wait in
@@ -343,6 +421,7 @@ class ThreadTransport(Transport):
                 return False
 
         with self._delivery.ledger.moving():
+            self._delivery.ledger.record(batch.records)
             told = self._delivery.drop([batch], "the queue was full")
 
         self._delivery.tell(told)
@@ -350,50 +429,64 @@ class ThreadTransport(Transport):
 
     def look(self) -> None:
         """Send what other processes left in the spool, if they did."""
-        if self._spool is not None and self._spool.path.exists():
+        if self._spool is not None and self._spool.exists():
+            self._keep_up()
+
             with self._lock:
                 if self._deadline is None and not self._workers:
                     self._start()
 
     def _start(self) -> bool:
-        helps = self._workers > 0
+        helps = bool(self._workers)
         worker = threading.Thread(
             target=self._work,
-            args=(helps, threading.get_native_id()),
+            args=(helps, threading.get_native_id(), self._lock),
             name="mengpaneel",
             daemon=True,
         )
 
-        try:
-            worker.start()
-        except RuntimeError:
-            # No more threads, as at the very end of a process.
-            return False
-
         if not helps:
             process.on_exit(self)
 
-        self._workers += 1
+        self._workers.add(worker)
+
+        try:
+            worker.start()
+        except BaseException as error:
+            # If it runs all the same, it comes back by itself.
+            self._workers.discard(worker)
+
+            if isinstance(error, RuntimeError):
+                # No more threads, as at the very end of a process.
+                return False
+
+            raise
+
         return True
 
     # In the workers.
 
-    def _work(self, helps: bool, started_by: int) -> None:
+    def _work(self, helps: bool, started_by: int, lock: t.Any) -> None:
         process.leave_signals_to(started_by)
 
-        while task := self._next(helps):
+        with lock:
+            if lock is self._lock:
+                self._workers.add(threading.current_thread())
+
+        while task := self._next(helps, lock):
             try:
                 task()
             except Exception:
                 logger.exception("Delivering failed in an unexpected way.")
 
-    def _next(self, helps: bool) -> c.Callable[[], None] | None:
-        with self._lock:
-            while not self._closed:
+    def _next(self, helps: bool, lock: t.Any) -> c.Callable[[], None] | None:
+        with lock:
+            # Under other locks there are other workers.
+            while not self._closed and lock is self._lock:
                 now = time.monotonic()
 
                 if task := self._task(now):
-                    if self._workers < WORKERS and self._has_more(now):
+                    if len(self._workers) < WORKERS and self._has_more(now):
                         self._start()
 
                     return task
@@ -405,7 +498,9 @@ class ThreadTransport(Transport):
                 if not self._wait(now) and self._empty():
                     break
 
-            self._workers -= 1
+            if lock is self._lock:
+                self._workers.discard(threading.current_thread())
+
             return None
 
     def _has_more(self, now: float) -> bool:
@@ -421,15 +516,18 @@ class ThreadTransport(Transport):
                 self._in_hand.add(parcel)
                 return functools.partial(self._send, lane, parcel)
 
+        if self._spilling and self._spilling[0].done:
+            return self._book_spilled
+
         # One after the other, in order.
         if self._building or self._draining or not self._may_build():
             return None
 
         if self._may_drain(now):
             self._draining = True
-            return functools.partial(self._drain, self._stored)
+            return functools.partial(self._drain, self._spilled)
 
-        if self._queue and self._lingered(now):
+        if self._queue and _is_written(self._queue[0]) and self._lingered(now):
             self._take()
             return self._build
 
@@ -477,11 +575,34 @@ class ThreadTransport(Transport):
         self._news.wait(until - now)
         return True
 
+    def _book_spilled(self) -> None:
+        with self._delivery.ledger.moving():
+            with self._lock:
+                records = sum(self._take_spilled())
+
+            self._delivery.ledger.record(records)
+
+    def _take_spilled(self) -> c.Iterator[int]:
+        """The records of batches that are in the spool now."""
+        while self._spilling and self._spilling[0].done:
+            writing = self._spilling.popleft()
+            batch = writing.batch
+            self._spilled += 1
+
+            if writing.rows:
+                yield batch.records
+            else:
+                # Its request was stopped before it could write.
+                self._append((batch, batch.records, batch.records, None))
+
+        self._done.notify_all()
+
     def _take(self) -> None:
         self._drained_last = False
+        self._booked = False
         taken = 0
 
-        while self._queue and taken < MOST_RECORDS:
+        while self._queue and taken < MOST_RECORDS and _is_written(self._queue[0]):
             queued = self._queue.popleft()
             _, _, weight, _ = queued
             self._building.append(queued)
@@ -491,6 +612,13 @@ class ThreadTransport(Transport):
         self._first = time.monotonic()
 
     def _build(self) -> None:
+        with self._delivery.ledger.moving():
+            with self._lock:
+                records = sum(records for _, records, _, _ in self._building)
+                self._booked = True
+
+            self._delivery.ledger.record(records)
+
         packed = self._packed(list(self._building))
         stored = [some for some in packed if some[0]]
         plain = [some for some in packed if not some[0]]
@@ -515,8 +643,8 @@ class ThreadTransport(Transport):
         packed = []
         until = time.perf_counter() + SLICE
 
-        for kept, _, _, row in queued:
-            packed.append((row, *self._delivery.pack(_opened(kept))))
+        for kept, _, _, writing in queued:
+            packed.append((_row(writing), *self._delivery.pack(_opened(kept))))
 
             # Without this a request that wants the interpreter waits for the 5 ms
             # after which Python takes it away from a thread.
@@ -555,7 +683,7 @@ class ThreadTransport(Transport):
 
         self._look_at = time.monotonic() + LOOK_EVERY
 
-        if not self._queue and not self._storing and self._stored == stored:
+        if not self._queue and not self._spilling and self._spilled == stored:
             self._overflows = False
         elif self._overflows:
             self._look_at = 0.0
@@ -636,6 +764,8 @@ class ThreadTransport(Transport):
 
     def flush(self, timeout: float) -> bool:
         """Send what waits at once; ``True`` if in the end nothing does."""
+        self._keep_up()
+
         with self._lock:
             self._hurry()
 
@@ -646,6 +776,8 @@ class ThreadTransport(Transport):
 
     def hurry(self) -> None:
         """Begin to deliver all that waits."""
+        self._keep_up()
+
         with self._lock:
             self._set_deadline()
 
@@ -680,7 +812,7 @@ class ThreadTransport(Transport):
 
     @property
     def _busy(self) -> bool:
-        return self._storing > 0 or self._settling > 0 or self._telling > 0
+        return bool(self._spilling) or self._settling > 0 or self._telling > 0
 
     def _over(self) -> bool:
         if (
@@ -706,7 +838,12 @@ class ThreadTransport(Transport):
             with self._lock:
                 # What they don't settle comes back.
                 self._done.wait_for(lambda: not self._settling, MOST_SETTLING)
+                booked = len(self._building) if self._booked else 0
+                records = sum(self._take_spilled())
                 in_hand, waiting, queued = self._abandon()
+
+            records += sum(records for _, records, _, _ in queued[booked:])
+            delivery.ledger.record(records)
 
             for parcel in in_hand:
                 attempt = delivery.settle(parcel, UNANSWERED)
@@ -717,7 +854,8 @@ class ThreadTransport(Transport):
                 told += delivery.keep(parcel, AT_EXIT)
 
             told += delivery.keep_batches(
-                [(_opened(kept), row) for kept, _, _, row in queued], AT_EXIT
+                [(_opened(kept), _row(writing)) for kept, _, _, writing in queued],
+                AT_EXIT,
             )
 
         delivery.tell(told)
@@ -738,6 +876,17 @@ class ThreadTransport(Transport):
         self._news.notify_all()
 
         return in_hand, waiting, queued
+
+
+def _row(writing: Writing | None) -> int:
+    """The row of a batch in the spool, or 0."""
+    return writing.rows[0] if writing is not None and writing.rows else 0
+
+
+def _is_written(queued: Queued) -> bool:
+    """Whether no request is writing it into the spool at the moment."""
+    _, _, _, writing = queued
+    return writing is None or writing.done
 
 
 def _opened(kept: Batch | bytes) -> Batch:

@@ -77,7 +77,6 @@ class Rig:
         self.thread = ThreadTransport(self.delivery)
 
     def send(self, batch: Batch) -> bool:
-        self.ledger.record(batch.records)
         return self.thread.send(batch)
 
     def send_inline(self, batch: Batch) -> None:
