@@ -107,9 +107,12 @@ class InlineTransport(Transport):
     """
 
     keeps_books = True
+    counts_recorded = True
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
+        #: Threads that deliver, and what the handlers of their signals add to it.
+        self._busy: dict[int, list[c.Callable[[], None]]] = {}
 
     def send(self, batch: Batch) -> bool:
         """Deliver the batch; what can't be delivered in time is kept or reported."""
@@ -117,9 +120,33 @@ class InlineTransport(Transport):
         deliver = self.delivery.defer(batch)
 
         if not process.after_response(deliver):
-            deliver()
+            try:
+                self._deliver(deliver)
+            except Exception:
+                # From outside, such as a time limit. Nobody else may send it now.
+                logger.warning(
+                    "Something came in the way of a delivery.", exc_info=True
+                )
 
         return True
+
+    def _deliver(self, deliver: c.Callable[[], None]) -> None:
+        me = threading.get_ident()
+
+        # The connection that is in use in this thread has locks of its own.
+        if me in self._busy:
+            self._busy[me].append(deliver)
+            return
+
+        added = self._busy[me] = []
+
+        try:
+            deliver()
+
+            while added:
+                added.pop(0)()
+        finally:
+            self._busy.pop(me, None)
 
     def close(self) -> None:
         """Finish: the process ends."""
@@ -271,9 +298,8 @@ class ThreadTransport(Transport):
         if self._kind is not threading.Lock:
             with self._lock:
                 had_workers = bool(self._workers)
-                # Those of the other kind end when they notice.
-                self._news.notify_all()
-                self._done.notify_all()
+                # Those of the other kind end when they notice. They aren't woken, as
+                # eventlet replaces a lock, but not what a condition knows of it.
                 self._make_locks()
 
             if had_workers and not self._closed:
@@ -314,30 +340,48 @@ class ThreadTransport(Transport):
         # An ordinary record is 1, a large one as many as it has KB.
         weight = max(batch.records, batch.size // 1024, 1)
         writing = None
+        taken = False
 
-        with self._lock:
-            if self._deadline is not None or not (self._workers or self._start()):
-                return False
+        try:
+            with self._lock:
+                if self._deadline is not None or not (self._workers or self._start()):
+                    return False
 
-            fits = self._fits(weight)
+                fits = self._fits(weight)
 
-            if self._spool is not None and (self._durable or not fits):
-                writing = Writing(batch)
+                if self._spool is not None and (self._durable or not fits):
+                    writing = Writing(batch)
 
-            if fits:
-                self._append((kept, batch.records, weight, writing))
-            elif writing is not None:
-                self._overflows = True
-                self._look_at = 0.0
-                self._spilling.append(writing)
+                if fits:
+                    self._begin_queue()
+                    queued = (kept, batch.records, weight, writing)
+                    # Nothing can come between these two.
+                    taken = True
+                    self._queue.append(queued)
+                    self._appended(weight)
+                elif writing is not None:
+                    self._overflows = True
+                    self._look_at = 0.0
+                    taken = True
+                    self._spilling.append(writing)
 
-            behind = 2 * self._queued > self._room and self._may_build()
+                behind = 2 * self._queued > self._room and self._may_build()
 
-        if writing is not None:
-            self._write(writing, fits)
+            if writing is not None:
+                self._write(writing, fits)
 
-        if not fits and not self._spill(writing, kept, weight):
-            return self._drop(batch)
+            if not fits and not self._spill(writing, kept, weight):
+                return self._drop(batch)
+        except BaseException as error:
+            if writing is not None:
+                writing.done = True
+
+            if not taken or not isinstance(error, Exception):
+                raise
+
+            # From outside, such as a time limit. Nobody else may send it now.
+            logger.warning("Something came in the way of a hand-over.", exc_info=True)
+            return True
 
         if behind:
             # A loop that tracks leaves the workers no time: here is some.
@@ -362,12 +406,17 @@ class ThreadTransport(Transport):
         return any(lane.failures for lane in self._lanes.values())
 
     def _append(self, queued: Queued) -> None:
+        _, _, weight, _ = queued
+        self._begin_queue()
+        self._queue.append(queued)
+        self._appended(weight)
+
+    def _begin_queue(self) -> None:
         if not self._queue:
             self._first = time.monotonic()
             self._queued = 0
 
-        _, _, weight, _ = queued
-        self._queue.append(queued)
+    def _appended(self, weight: int) -> None:
         self._queued += weight
 
         if self._queued >= self._wake_at:

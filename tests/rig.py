@@ -80,7 +80,6 @@ class Rig:
         return self.thread.send(batch)
 
     def send_inline(self, batch: Batch) -> None:
-        self.ledger.record(batch.records)
         self.inline.send(batch)
 
     @property
