@@ -17,6 +17,7 @@ from flask import (
     send_from_directory,
 )
 
+from . import process
 from .config import PREFIX, Config
 from .delivery import Delivery, open_spool
 from .fallback import Fallback, Signer
@@ -114,6 +115,7 @@ class Mengpaneel(Recorder):
         after_request, teardown_request = _hooks(flusher)
 
         if config.active:
+            process.end_in_order()
             app.after_request(after_request)
 
         # As if it was registered first, since Flask calls the last one first: the

@@ -233,7 +233,9 @@ class ThreadTransport(Transport):
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self._spool = delivery.spool
-        self._durable = delivery.config.durable and self._spool is not None
+        self._durable = self._spool is not None and (
+            delivery.config.durable or process.may_be_killed()
+        )
         delivery.in_background = True
         self._room = MOST_WAITING if self._spool is None else MOST_WAITING_WITH_SPOOL
         self._reset()

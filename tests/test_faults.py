@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+import textwrap
 import threading
 import time
 import typing as t
@@ -76,11 +77,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert spool_of(tmp_path).summary().records == 20
 
 
-def test_what_was_durable_is_sent_by_the_next_process(
-    tmp_path: Path,
-) -> None:
-    killed = "import os, signal; visit(app, 20); os.kill(os.getpid(), signal.SIGKILL)"
-    after = """
+AFTER_KILL = """
 import flask_mengpaneel.spool as spool
 # Without waiting for the end of the dead process's lease.
 spool.LEASE = 0.0
@@ -88,11 +85,16 @@ visit(app)
 assert mengpaneel.flush(10)
 """
 
+
+def test_what_was_durable_is_sent_by_the_next_process(
+    tmp_path: Path,
+) -> None:
+    killed = "import os, signal; visit(app, 20); os.kill(os.getpid(), signal.SIGKILL)"
     with Sink() as sink:
         with started(tmp_path, killed, sink.url, durable=True) as process:
             process.wait()
 
-        ended = run(tmp_path, after, sink.url)
+        ended = run(tmp_path, AFTER_KILL, sink.url)
         assert (len(sink.ids), sink.copies) == (21, 0)
         assert (ended.recorded, ended.delivered, ended.forwarded) == (1, 1, 20)
 
@@ -572,6 +574,170 @@ def test_waitress(tmp_path: Path, port: int) -> None:
             server.kill()
 
         assert (len(sink.ids), sink.copies) == (20, 0), server.output
+
+
+SERVED = "from shop import create_app\napp = create_app()\n"
+SERVERS: dict[str, tuple[str, list[str]]] = {
+    "waitress-serve": (SERVED, ["{bin}/waitress-serve", "--port={port}", "served:app"]),
+    "waitress.serve": (
+        SERVED + "import waitress\nwaitress.serve(app, port={port})\n",
+        ["{python}", "served.py"],
+    ),
+    "flask run": (SERVED, ["{bin}/flask", "--app=served", "run", "--port={port}"]),
+    "flask --debug run --no-reload": (
+        SERVED,
+        ["{bin}/flask", "--app=served", "--debug", "run", "--no-reload"]
+        + ["--port={port}"],
+    ),
+    "app.run": (SERVED + "app.run(port={port})\n", ["{python}", "served.py"]),
+    "uvicorn": (
+        SERVED + "from asgiref.wsgi import WsgiToAsgi\nasgi = WsgiToAsgi(app)\n",
+        ["{python}", "-m", "uvicorn", "served:asgi", "--port={port}"],
+    ),
+    "uvicorn.run": (
+        SERVED
+        + "import uvicorn\nfrom asgiref.wsgi import WsgiToAsgi\n"
+        + "uvicorn.run(WsgiToAsgi(app), port={port})\n",
+        ["{python}", "served.py"],
+    ),
+}
+
+
+def serve(folder: Path, server: str, port: int, url: str) -> Process:
+    module, command = SERVERS[server]
+    names = {
+        "bin": Path(sys.executable).parent,
+        "port": port,
+        "python": sys.executable,
+    }
+    (folder / "served.py").write_text(module.format(**names))
+    return Process(
+        folder, [part.format(**names) for part in command], settings_for(url)
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=str)
+@pytest.mark.parametrize("server", SERVERS)
+def test_servers_that_leave_signals_to_the_default_end_in_order(
+    tmp_path: Path, port: int, server: str, number: signal.Signals
+) -> None:
+    with Sink() as sink:
+        process = serve(tmp_path, server, port, sink.url)
+
+        try:
+            get(port, 20)
+            process.process.send_signal(number)
+            # As it did before there was anything to finish.
+            assert process.wait() == -number, process.output
+        finally:
+            process.kill()
+
+        assert (len(sink.ids), sink.copies) == (20, 0), process.output
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path: Path, port: int) -> None:
+    with Sink() as sink:
+        sink.always = Silent()
+        process = serve(tmp_path, "app.run", port, sink.url)
+
+        try:
+            get(port, 1)
+            process.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            process.process.send_signal(signal.SIGTERM)
+            # Else it waits for 20 seconds.
+            assert process.wait(10) == -signal.SIGTERM, process.output
+        finally:
+            process.kill()
+
+
+HANDLER = """
+    import os, signal, sys, time
+    from pathlib import Path
+
+    former = signal.SIG_DFL
+
+    def handle(number, frame):
+        print("handled", flush=True)
+
+        if callable(former):
+            former(number, frame)
+        else:
+            sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code"),
+    [
+        ("signal.signal(signal.SIGTERM, handle)", "", 3),
+        ("", "signal.signal(signal.SIGTERM, handle)", 3),
+        ("", "former = signal.signal(signal.SIGTERM, handle)", -signal.SIGTERM),
+    ],
+    ids=["set-before", "set-after", "set-after-and-hands-on"],
+)
+def test_an_app_s_own_handler_runs(
+    tmp_path: Path, before: str, after: str, code: int
+) -> None:
+    script = tmp_path / "handled.py"
+    script.write_text(
+        textwrap.dedent(HANDLER)
+        + f"{before}\nfrom shop import create_app, visit\napp = create_app()\n{after}\n"
+        "visit(app, 20)\nprint('ready', flush=True)\nwhile True: time.sleep(0.01)\n"
+    )
+
+    with Sink() as sink:
+        process = Process(
+            tmp_path, [sys.executable, str(script)], settings_for(sink.url)
+        )
+
+        try:
+            process.wait_for("ready")
+            assert process.terminate() == code, process.output
+        finally:
+            process.kill()
+
+        assert "handled" in process.output
+        assert (len(sink.ids), sink.copies) == (20, 0), process.output
+
+
+def test_an_ignored_signal_stays_ignored_and_children_inherit_nothing(
+    tmp_path: Path,
+) -> None:
+    script = """
+    import signal, subprocess, sys
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    create_app()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    signal.signal(signal.SIGHUP, former)
+    code = "import signal; print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
+    assert subprocess.check_output([sys.executable, "-c", code]).strip() == b"True"
+    child = subprocess.Popen(["sleep", "60"])
+    child.terminate()
+    assert child.wait() == -signal.SIGTERM
+    """
+
+    with Sink() as sink:
+        run(tmp_path, script, sink.url)
+
+
+def test_what_the_reloader_kills_is_sent_by_the_next_process(
+    tmp_path: Path, port: int
+) -> None:
+    command = [sys.executable, "-m", "flask", "--app=reloaded", "--debug", "run"]
+    (tmp_path / "reloaded.py").write_text(SERVED)
+
+    with Sink() as sink:
+        server = Process(tmp_path, [*command, f"--port={port}"], settings_for(sink.url))
+
+        try:
+            get(port, 20)
+            server.terminate()
+        finally:
+            server.kill()
+
+        run(tmp_path, AFTER_KILL, sink.url)
+        assert len(sink.ids) == 21
 
 
 @pytest.mark.parametrize("threads", [True, False], ids=["threads", "no-threads"])
