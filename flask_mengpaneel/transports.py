@@ -588,13 +588,15 @@ class ThreadTransport(Transport):
         return sum(len(lane.parcels) for lane in self._lanes.values()) < MOST_BUILT
 
     def _may_drain(self, now: float) -> bool:
-        if (
-            self._spool is None
-            or self._deadline is not None
-            or now < self._look_at
-            or self._in_trouble
-        ):
+        if self._spool is None or now < self._look_at or self._in_trouble:
             return False
+
+        # At the end what this process has itself goes first: then it is known, too,
+        # that Mixpanel takes something.
+        if self._deadline is not None:
+            return now < self._deadline and not (
+                self._queue or self._in_hand or next(self._parcels(), None)
+            )
 
         # What is in the queue is older if it overflows; else take turns.
         return not self._queue or not (self._overflows or self._drained_last)
@@ -873,6 +875,10 @@ class ThreadTransport(Transport):
             or self._in_hand
             or self._busy
         ):
+            return False
+
+        # What others left is sent as well. Short jobs have no other time for it.
+        if self._workers and self._may_drain(time.monotonic()):
             return False
 
         # What has to pause until after the end isn't waited for.

@@ -16,7 +16,7 @@ import pytest
 
 from flask_mengpaneel import transports
 from flask_mengpaneel.spool import Spool
-from rig import events, rig
+from rig import event, events, rig
 from shop import Process, ledgers, run, settings_for, started
 from sink import Late, Silent, Sink, Status
 
@@ -97,6 +97,45 @@ def test_what_was_durable_is_sent_by_the_next_process(
         ended = run(tmp_path, AFTER_KILL, sink.url)
         assert (len(sink.ids), sink.copies) == (21, 0)
         assert (ended.recorded, ended.delivered, ended.forwarded) == (1, 1, 20)
+
+
+SHORT_JOB = """
+    from flask_mengpaneel import Manager
+
+    with app.app_context(), Manager() as manager:
+        manager.track("Job")
+"""
+
+
+@pytest.mark.parametrize("waiting", [1, 5_000])
+def test_a_short_job_sends_what_the_spool_holds(tmp_path: Path, waiting: int) -> None:
+    spool_of(tmp_path).put([event() for _ in range(waiting)], "an outage")
+
+    with Sink() as sink:
+        ended = run(tmp_path, SHORT_JOB, sink.url)
+        assert (len(sink.ids), sink.copies) == (waiting + 1, 0)
+
+    assert (ended.delivered, ended.forwarded) == (1, waiting)
+    assert spool_of(tmp_path).summary().records == 0
+
+
+def test_short_jobs_do_not_wait_for_what_the_spool_holds_in_an_outage(
+    tmp_path: Path,
+) -> None:
+    spool_of(tmp_path).put([event() for _ in range(10)], "an outage")
+
+    with Sink() as sink:
+        # A pause that Mixpanel asks for isn't waited for by what a job has itself.
+        sink.always = Status(503, {"Retry-After": "60"})
+
+        for jobs in (1, 2, 3):
+            run(tmp_path, SHORT_JOB, sink.url)
+            assert spool_of(tmp_path).summary().records == 10 + jobs
+
+        assert len(sink.requests) <= 6
+        sink.always = None
+        run(tmp_path, SHORT_JOB, sink.url)
+        assert (len(sink.ids), sink.copies) == (14, 0)
 
 
 @pytest.mark.parametrize("before", [0, 5], ids=["before-use", "after-use"])
