@@ -43,6 +43,17 @@ if t.TYPE_CHECKING:
     from .inspector import Inspector
 
 
+Teardown = c.Callable[[BaseException | None], None]
+
+
+class _Last(list[t.Any]):
+    """Functions, the last of which stays the last: Flask calls that one first."""
+
+    def append(self, function: t.Any) -> None:
+        """Add a function before the last."""
+        self.insert(-1, function)
+
+
 class Mengpaneel(Recorder):
     """Calls Mixpanel from views, in the words of its browser library.
 
@@ -112,7 +123,7 @@ class Mengpaneel(Recorder):
         if inspector is not None:
             app.register_blueprint(inspector.blueprint)
 
-        after_request, teardown_request = _hooks(flusher)
+        after_request, teardown_request, teardown_appcontext = _hooks(flusher)
 
         if config.active:
             process.end_in_order()
@@ -121,6 +132,10 @@ class Mengpaneel(Recorder):
         # As if it was registered first, since Flask calls the last one first: the
         # others may track as well.
         app.teardown_request_funcs.setdefault(None, []).insert(0, teardown_request)
+        # If one of them raises, the others aren't called, ours neither; but these are.
+        app.teardown_appcontext_funcs = _Last(
+            [*app.teardown_appcontext_funcs, teardown_appcontext]
+        )
         self._apps.add(app)
 
     _manager = staticmethod(manager_at_hand)
@@ -166,7 +181,7 @@ class Mengpaneel(Recorder):
 
 def _hooks(
     flusher: Flusher,
-) -> tuple[c.Callable[[Response], Response], c.Callable[[BaseException | None], None]]:
+) -> tuple[c.Callable[[Response], Response], Teardown, Teardown]:
     """What Flask calls when a request ends: for most, this is all that happens.
 
     Plain functions, since Flask looks into what it calls each time.
@@ -216,7 +231,20 @@ def _hooks(
             if manager.calls:
                 flusher.flush_late(manager)
 
-    return after_request, teardown_request
+    def teardown_appcontext(_error: BaseException | None) -> None:
+        held = current_g().__dict__
+
+        # Those of requests that have ended; requests may share an app context.
+        while (manager := held.get("_mengpaneel")) is not None:
+            if manager._request in (None, request_at_hand()):
+                break
+
+            manager.end()
+
+            if manager.calls:
+                flusher.flush_late(manager)
+
+    return after_request, teardown_request, teardown_appcontext
 
 
 def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher:

@@ -13,7 +13,7 @@ from . import injection, signals
 from .calls import Call, CallLog, count
 from .config import PREFIX
 from .fallback import Bounded
-from .manager import Manager
+from .manager import Manager, Running
 from .outcomes import Declined, Outcome
 from .strategies import (
     REPLAYING,
@@ -92,6 +92,7 @@ class Flusher:
         self.background = background
         self._sent = Bounded(10_000)
         self.signer = signer
+        self.running = Running(self._flush_running, background is not None)
         self.inline = inline
         self._client_side = ClientSide(config, app, signer)
         self._all: dict[str, Strategy] = {
@@ -347,6 +348,12 @@ class Flusher:
             self.flush(manager)
         except Exception as error:
             self.trouble("what was left could not be sent", error)
+
+    def _flush_running(self, manager: Manager) -> None:
+        # By a thread that has no context.
+        if (app := self._reference()) is not None:
+            with app.app_context():
+                self.flush_late(manager)
 
     def flush(self, manager: Manager) -> Outcome | None:
         """Send the calls that no response can carry.

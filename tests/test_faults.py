@@ -805,6 +805,59 @@ def test_uwsgi(tmp_path: Path, port: int, threads: bool) -> None:
         assert ("enable-threads = true" in server.output) is not threads
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["--master"], ["--master", "--lazy-apps"], ["--master", "--threads=2"], []],
+    ids=" ".join,
+)
+def test_processes_that_uwsgi_forks_share_no_ids(
+    tmp_path: Path, port: int, options: list[str]
+) -> None:
+    (tmp_path / "warm.py").write_text(
+        "import time\nfrom shop import create_app, visit\napp = create_app()\n"
+        # So that no process answers all.
+        "@app.before_request\ndef wait():\n    time.sleep(0.02)\n"
+        "visit(app)\n"
+    )
+    uwsgi = Path(sys.executable).with_name("uwsgi")
+    command = [str(uwsgi), f"--http-socket=127.0.0.1:{port}", "--enable-threads"]
+    command += ["--workers=3", "--die-on-term", "--module=warm:app", *options]
+    command += [f"--pythonpath={path}" for path in [tmp_path, *sys.path] if path]
+
+    with Sink() as sink:
+        server = Process(tmp_path, command, settings_for(sink.url))
+
+        try:
+            get_from_all(port, 3)
+            server.terminate()
+        finally:
+            server.kill()
+
+        devices = [record["properties"]["$device_id"] for record in sink.events]
+        assert len(devices) >= 30, server.output
+        assert len(set(devices)) == len(devices), server.output
+        assert sink.copies == 0
+
+
+def get_from_all(port: int, processes: int) -> None:
+    """Make requests until each process has answered some."""
+    pids: set[int] = set()
+    deadline = time.monotonic() + 20
+
+    def ask() -> None:
+        pids.update(get(port, 10))
+
+    while len(pids) < processes:
+        assert time.monotonic() < deadline
+        threads = [threading.Thread(target=ask) for _ in range(2 * processes)]
+
+        for thread in threads:
+            thread.start()
+
+        for thread in threads:
+            thread.join()
+
+
 def test_the_reloader(tmp_path: Path, port: int) -> None:
     module = tmp_path / "reloaded.py"
     module.write_text("from shop import create_app\napp = create_app()\n")
