@@ -784,7 +784,7 @@ def test_uwsgi(tmp_path: Path, port: int, threads: bool) -> None:
     uwsgi = Path(sys.executable).with_name("uwsgi")
     command = [str(uwsgi), f"--http-socket=127.0.0.1:{port}", "--master"]
     command += ["--workers=2", "--die-on-term", "--module=shop:create_app()"]
-    command += [f"--pythonpath={path}" for path in sys.path if path]
+    command += [f"--pythonpath={path}" for path in sys.path[::-1] if path]
 
     with Sink() as sink:
         server = Process(
@@ -822,7 +822,7 @@ def test_processes_that_uwsgi_forks_share_no_ids(
     uwsgi = Path(sys.executable).with_name("uwsgi")
     command = [str(uwsgi), f"--http-socket=127.0.0.1:{port}", "--enable-threads"]
     command += ["--workers=3", "--die-on-term", "--module=warm:app", *options]
-    command += [f"--pythonpath={path}" for path in [tmp_path, *sys.path] if path]
+    command += [f"--pythonpath={path}" for path in [*sys.path[::-1], tmp_path] if path]
 
     with Sink() as sink:
         server = Process(tmp_path, command, settings_for(sink.url))
