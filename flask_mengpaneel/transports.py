@@ -298,7 +298,12 @@ class ThreadTransport(Transport):
             process.after_fork()
 
         if self._kind is not threading.Lock:
+            self._await_others()
+
             with self._lock:
+                if self._kind is threading.Lock:
+                    return
+
                 had_workers = bool(self._workers)
                 # Those of the other kind end when they notice. They aren't woken, as
                 # eventlet replaces a lock, but not what a condition knows of it.
@@ -307,6 +312,20 @@ class ThreadTransport(Transport):
             if had_workers and not self._closed:
                 with self._lock:
                     self._start()
+
+    def _await_others(self) -> None:
+        """Let workers of the other kind finish what they are in the middle of; they
+        begin nothing new."""
+        deadline = time.monotonic() + READ_TIMEOUT
+
+        while (
+            self._in_hand
+            or self._building
+            or self._draining
+            or self._settling
+            or self._telling
+        ) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def after_fork(self) -> None:
         """Start anew in a child process, without threads and with nothing to send."""
@@ -533,7 +552,9 @@ class ThreadTransport(Transport):
     def _next(self, helps: bool, lock: t.Any) -> c.Callable[[], None] | None:
         with lock:
             # Under other locks there are other workers.
-            while not self._closed and lock is self._lock:
+            while (
+                not self._closed and lock is self._lock and self._kind is threading.Lock
+            ):
                 now = time.monotonic()
 
                 if task := self._task(now):
