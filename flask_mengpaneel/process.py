@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import atexit
 import collections.abc as c
+import contextlib
 import importlib
 import os
 import signal
@@ -103,17 +104,19 @@ def end_in_order() -> None:
     at once. uvicorn puts the default back when it is done, and sends itself the
     signal again: what there is to do is done before it gets the first.
     """
-    # Only there may handlers be set; in a server that has Python inside of it they
-    # wouldn't be called, or stop the one that the server needs.
-    if threading.current_thread() is not threading.main_thread() or not _is_program():
+    # In a server that has Python inside of it ours wouldn't be called, or would take
+    # the place of the one that the server needs.
+    if not _is_program():
         return
 
     for number in _ENDING:
         handler = signal.getsignal(number)
 
         if handler is signal.SIG_DFL or _module(handler) == "uvicorn":
-            _handlers[number] = handler
-            signal.signal(number, _on_signal)
+            # Handlers may be set in the main thread only.
+            with contextlib.suppress(ValueError):
+                signal.signal(number, _on_signal)
+                _handlers[number] = handler
 
 
 def _is_program() -> bool:

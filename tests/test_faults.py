@@ -629,6 +629,20 @@ SERVERS: dict[str, tuple[str, list[str]]] = {
         + ["--port={port}"],
     ),
     "app.run": (SERVED + "app.run(port={port})\n", ["{python}", "served.py"]),
+    "gevent.pywsgi": (
+        "from gevent import monkey\nmonkey.patch_all()\n"
+        + SERVED
+        + "from gevent.pywsgi import WSGIServer\n"
+        + "WSGIServer(('127.0.0.1', {port}), app).serve_forever()\n",
+        ["{python}", "served.py"],
+    ),
+    "eventlet.wsgi": (
+        "import eventlet\neventlet.monkey_patch()\n"
+        + SERVED
+        + "from eventlet import wsgi\n"
+        + "wsgi.server(eventlet.listen(('127.0.0.1', {port})), app)\n",
+        ["{python}", "served.py"],
+    ),
     "uvicorn": (
         SERVED + "from asgiref.wsgi import WsgiToAsgi\nasgi = WsgiToAsgi(app)\n",
         ["{python}", "-m", "uvicorn", "served:asgi", "--port={port}"],
