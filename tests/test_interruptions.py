@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shop import ledgers, run, started
-from sink import Silent, Sink
+from sink import Silent, Sink, Status
 
 #: Hand-overs, each stopped at a random moment, or a little too late.
 STOPPED = """
@@ -179,3 +179,66 @@ def test_what_an_exception_stops_inline_is_kept(tmp_path: Path, base: str) -> No
         assert ended.dropped == {}
         run(tmp_path, "    visit(app)\n    assert mengpaneel.flush(20)", sink.url)
         assert len(sink.ids) == 2
+
+
+#: What Python calls in the middle of something else, and which tracks.
+CALLED = {
+    "a logging handler": """
+    import logging
+
+    class Tracking(logging.Handler):
+        def emit(self, record):
+            track("Logged")
+
+    logging.getLogger("flask_mengpaneel").addHandler(Tracking())
+    """,
+    "a finalizer": """
+    import gc
+
+    class Tracking:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            track("Freed")
+
+    # As often as Python may.
+    gc.set_threshold(5, 1, 1)
+    cycles = [Tracking() for _ in range(100)]
+    del cycles
+    """,
+}
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
+@pytest.mark.parametrize("called", CALLED)
+def test_what_is_called_in_the_middle_of_a_hand_over_may_track(
+    tmp_path: Path, called: str, durable: bool
+) -> None:
+    script = f"""
+    from flask_mengpaneel import Manager
+
+    def track(name):
+        with app.app_context(), Manager() as manager:
+            manager.track(name)
+    {CALLED[called]}
+    for _ in range(200):
+        track("Visit")
+
+    import gc
+    gc.collect()
+    assert mengpaneel.flush(20)
+    """
+
+    with Sink() as sink:
+        # Said by a worker, which has the lock.
+        sink.script(Status(503), Status(503))
+
+        with started(tmp_path, script, sink.url, durable=durable) as process:
+            assert process.wait() == 0, process.output
+
+        assert sink.copies == 0
+        assert len(sink.ids) > 200
+        (ended,) = ledgers(tmp_path)
+        assert ended.balanced
+        assert ended.delivered == ended.recorded == len(sink.ids)
