@@ -558,9 +558,10 @@ class Spool:
                 forwarded = self._pay(connection, paid)
                 done = work(connection)
                 connection.execute("COMMIT")
-            except BaseException:
-                # An exception from outside may arrive when all is written.
-                if connection.in_transaction:
+            except BaseException as error:
+                # An exception from outside may arrive when all is written. SQLite ends
+                # a transaction itself that it can't write.
+                if connection.in_transaction or isinstance(error, sqlite3.Error):
                     undo()
 
                     with contextlib.suppress(sqlite3.Error):
