@@ -242,3 +242,56 @@ def test_what_is_called_in_the_middle_of_a_hand_over_may_track(
         (ended,) = ledgers(tmp_path)
         assert ended.balanced
         assert ended.delivered == ended.recorded == len(sink.ids)
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
+def test_at_each_line_of_a_hand_over_another_may_be_made(
+    tmp_path: Path, durable: bool
+) -> None:
+    script = """
+    import sys
+    from flask_mengpaneel import Manager
+
+    app.app_context().push()
+    lines = 0
+    until = 0
+
+    def hand_over(name):
+        with Manager() as manager:
+            manager.track(name)
+
+    def trace(frame, event, _):
+        global lines
+
+        if "flask_mengpaneel" not in frame.f_code.co_filename:
+            return None
+
+        if event == "line":
+            lines += 1
+
+            if lines == until:
+                sys.settrace(None)
+                hand_over("Inner")
+                sys.settrace(trace)
+
+        return trace
+
+    hand_over("First")
+
+    while lines >= until:
+        lines, until = 0, until + 1
+        sys.settrace(trace)
+        hand_over("Outer")
+        sys.settrace(None)
+
+    assert until > 100
+    assert mengpaneel.flush(20)
+    ledger = mengpaneel.ledger().snapshot()
+    assert ledger.recorded == 1 + until + until - 1, (ledger, until)
+    """
+
+    with Sink() as sink:
+        ended = run(tmp_path, script, sink.url, durable=durable)
+        assert sink.copies == 0
+
+    assert ended.delivered == ended.recorded == len(sink.ids)
