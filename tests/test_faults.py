@@ -842,7 +842,8 @@ def test_processes_that_uwsgi_forks_share_no_ids(
         server = Process(tmp_path, command, settings_for(sink.url))
 
         try:
-            get_from_all(port, 3)
+            # The third may stay without work for long.
+            get_from_all(port, 2)
             server.terminate()
         finally:
             server.kill()
@@ -863,7 +864,7 @@ def get_from_all(port: int, processes: int) -> None:
 
     while len(pids) < processes:
         assert time.monotonic() < deadline
-        threads = [threading.Thread(target=ask) for _ in range(2 * processes)]
+        threads = [threading.Thread(target=ask) for _ in range(3 * processes)]
 
         for thread in threads:
             thread.start()
