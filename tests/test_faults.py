@@ -828,10 +828,13 @@ def test_processes_that_uwsgi_forks_share_no_ids(
     tmp_path: Path, port: int, options: list[str]
 ) -> None:
     (tmp_path / "warm.py").write_text(
-        "import time\nfrom shop import create_app, visit\napp = create_app()\n"
+        "import time\nfrom shop import create_app, mengpaneel, visit\n"
+        "app = create_app()\n"
         # So that no process answers all.
         "@app.before_request\ndef wait():\n    time.sleep(0.02)\n"
-        "visit(app)\n"
+        # A fork in the middle of an import, of which Python isn't told, would leave
+        # the others with half a module.
+        "visit(app)\nassert mengpaneel.flush(10)\n"
     )
     uwsgi = Path(sys.executable).with_name("uwsgi")
     command = [str(uwsgi), f"--http-socket=127.0.0.1:{port}", "--enable-threads"]
