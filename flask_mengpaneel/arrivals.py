@@ -26,6 +26,7 @@ from .settlement import (
     settle_update_call,
     settle_updates,
 )
+from .spool import make_private
 
 #: How many arrivals, and how many recorded calls, are kept.
 KEPT = 5_000
@@ -172,6 +173,8 @@ class Store:
     def _transaction(self) -> c.Iterator[sqlite3.Connection]:
         # A connection of its own each time: nothing to share between threads, and
         # nothing that a fork takes along.
+        make_private(self.path)
+
         with contextlib.closing(
             sqlite3.connect(self.path, timeout=10, isolation_level=None)
         ) as db:

@@ -712,14 +712,44 @@ class Delivery:
 
     def defer(self, batch: Batch) -> c.Callable[[], None]:
         """Put a batch on the books; calling the result delivers it."""
+        self.ledger.record(batch.records)
         self._deferred[id(batch)] = batch
 
         return functools.partial(self._deliver, batch)
 
     def _deliver(self, batch: Batch) -> None:
+        packed: collections.deque[Parcel] = collections.deque()
+
+        try:
+            self._deliver_now(batch, packed)
+        except BaseException:
+            # From outside, such as a time limit.
+            self._interrupt(batch, packed)
+            raise
+
+    def _interrupt(self, batch: Batch, packed: collections.deque[Parcel]) -> None:
+        """Keep what was being delivered: its request goes on with something else."""
+        reason = "its delivery was interrupted"
+        told: list[Dropped] = []
+
+        with self.ledger.moving():
+            if self._deferred.pop(id(batch), None) is not None:
+                told += self.keep_batches([(batch, 0)], reason)
+            elif packed:
+                under_way = packed.popleft()
+                attempt = self.settle(under_way, Verdict(Kind.AMBIGUOUS, reason))
+                self.let_go([under_way, *packed])
+                told += attempt.dropped
+
+                for parcel in [*attempt.again, *packed]:
+                    told += self.keep(parcel, reason)
+
+        self.tell(told)
+
+    def _deliver_now(self, batch: Batch, packed: collections.deque[Parcel]) -> None:
         deadline = time.monotonic() + self.config.timeout
         messages, dropped = self.pack(batch)
-        packed = collections.deque(parcels(messages))
+        packed.extend(parcels(messages))
 
         with self.ledger.moving():
             del self._deferred[id(batch)]

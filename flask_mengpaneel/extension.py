@@ -17,6 +17,7 @@ from flask import (
     send_from_directory,
 )
 
+from . import process
 from .config import PREFIX, Config, Settings, StrategyName
 from .delivery import Delivery, open_spool
 from .fallback import Fallback, Signer
@@ -40,6 +41,17 @@ from .visitor import PAGES
 
 if t.TYPE_CHECKING:
     from .inspector import Inspector
+
+
+Teardown = c.Callable[[BaseException | None], None]
+
+
+class _Last(list[t.Any]):
+    """Functions, the last of which stays the last: Flask calls that one first."""
+
+    def append(self, function: t.Any) -> None:
+        """Add a function before the last."""
+        self.insert(-1, function)
 
 
 class Mengpaneel(Recorder):
@@ -113,14 +125,19 @@ class Mengpaneel(Recorder):
         if inspector is not None:
             app.register_blueprint(inspector.blueprint)
 
-        after_request, teardown_request = _hooks(flusher)
+        after_request, teardown_request, teardown_appcontext = _hooks(flusher)
 
         if config.active:
+            process.end_in_order()
             app.after_request(after_request)
 
         # As if it was registered first, since Flask calls the last one first: the
         # others may track as well.
         app.teardown_request_funcs.setdefault(None, []).insert(0, teardown_request)
+        # If one of them raises, the others aren't called, ours neither; but these are.
+        app.teardown_appcontext_funcs = _Last(
+            [*app.teardown_appcontext_funcs, teardown_appcontext]
+        )
         self._apps.add(app)
 
     # A method of one's own that calls it would take a call longer.
@@ -167,7 +184,7 @@ class Mengpaneel(Recorder):
 
 def _hooks(
     flusher: Flusher,
-) -> tuple[c.Callable[[Response], Response], c.Callable[[BaseException | None], None]]:
+) -> tuple[c.Callable[[Response], Response], Teardown, Teardown]:
     """What Flask calls when a request ends: for most, this is all that happens.
 
     Plain functions, since Flask looks into what it calls each time.
@@ -224,7 +241,20 @@ def _hooks(
             if manager.calls:
                 flusher.flush_late(manager)
 
-    return after_request, teardown_request
+    def teardown_appcontext(_error: BaseException | None) -> None:
+        held = current_g().__dict__
+
+        # Those of requests that have ended; requests may share an app context.
+        while (manager := held.get("_mengpaneel")) is not None:
+            if manager._request in (None, request_at_hand()):
+                break
+
+            manager.end()
+
+            if manager.calls:
+                flusher.flush_late(manager)
+
+    return after_request, teardown_request, teardown_appcontext
 
 
 def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher:

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import typing as t
+import weakref
 from urllib.parse import urlsplit
 
 from flask import Response
@@ -57,18 +58,20 @@ class Signer:
     """
 
     def __init__(self, app: Flask, token: str | None) -> None:
-        self._app = app
+        # Else an app would be freed by Python's garbage collector only.
+        self._app = weakref.ref(app)
         self._salt = f"mengpaneel {token}"
 
     @property
     def _signer(self) -> TimestampSigner | None:
-        key = self._app.secret_key
+        app = self._app()
+        key = app and app.secret_key
 
-        if not key:
+        if app is None or not key:
             return None
 
         # The last one signs, as in Flask's own session.
-        former = self._app.config.get("SECRET_KEY_FALLBACKS") or []
+        former = app.config.get("SECRET_KEY_FALLBACKS") or []
         keys: list[t.Any] = [*former, key]
         return TimestampSigner(keys, salt=self._salt)
 

@@ -13,7 +13,7 @@ from . import injection, signals
 from .calls import Call, CallLog, count
 from .config import PREFIX
 from .fallback import Bounded
-from .manager import Manager, current_g
+from .manager import Manager, Running, current_g
 from .outcomes import Declined, Outcome
 from .response_policy import keep_private
 from .strategies import (
@@ -86,12 +86,14 @@ class Flusher:
         inline: Transport,
         signer: Signer | None,
     ) -> None:
-        self._app = app
+        # Else an app would be freed by Python's garbage collector only.
+        self._reference = weakref.ref(app)
         self.config = config
         self.ledger = ledger
         self.background = background
         self._sent = Bounded(10_000)
         self.signer = signer
+        self.running = Running(self._flush_running, background is not None)
         self.inline = inline
         self._client_side = ClientSide(config, app, signer)
         self._all: dict[str, Strategy] = {
@@ -112,6 +114,12 @@ class Flusher:
         #: Whether pages without calls get the browser library too.
         self.boots = "ClientSide" in config.strategies
         self._candidates: dict[t.Any, Candidates] = {}
+
+    @property
+    def _app(self) -> Flask:
+        app = self._reference()
+        assert app is not None, "it is at work"
+        return app
 
     # -- what every event gets
 
@@ -431,6 +439,12 @@ class Flusher:
             self.flush(manager)
         except Exception as error:
             self.trouble("what was left could not be sent", error)
+
+    def _flush_running(self, manager: Manager) -> None:
+        # By a thread that has no context.
+        if (app := self._reference()) is not None:
+            with app.app_context():
+                self.flush_late(manager)
 
     def flush(self, manager: Manager) -> Outcome | None:
         """Send the calls that no response can carry.

@@ -12,14 +12,20 @@ _DIGITS = 32
 class _Stock:
     def __init__(self) -> None:
         self._ids: list[str] = []
+        self._pid = os.getpid()
         process.on_fork(self)
 
     def after_fork(self) -> None:
         # What the parent process has in stock is the parent's.
         self._ids.clear()
+        self._pid = os.getpid()
 
     def take(self) -> str:
         """Give 32 random hexadecimal digits that nobody has had before."""
+        # Some servers, such as uWSGI, fork without telling Python.
+        if self._pid != os.getpid():
+            self.after_fork()
+
         try:
             return self._ids.pop()
         except IndexError:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import typing as t
+import weakref
 from pathlib import Path
 from urllib.parse import quote
 
@@ -402,7 +403,8 @@ class Script:
 
     def __init__(self, config: Config, app: Flask, signer: Signer | None) -> None:
         self._config = config
-        self._app = app
+        # Else an app would be freed by Python's garbage collector only.
+        self._app = weakref.ref(app)
         self._signer = signer
         self._fixed: dict[str, _Fixed] = {}
 
@@ -433,7 +435,7 @@ class Script:
         if races:
             data["races"] = True
 
-        if self._app.debug:
+        if (app := self._app()) is not None and app.debug:
             data["debug"] = {"strategy": "ClientSide", "declined": dict(declined or {})}
 
         signer = self._signer

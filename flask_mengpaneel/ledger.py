@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import threading
+import time
 
 from . import process
 
@@ -64,10 +65,10 @@ class Ledger:
     def reset(self) -> None:
         """Start with nothing, as in a process that was just forked."""
         self._pid = os.getpid()
-        # Used itself where nobody is told: with it a condition takes twice as long.
+        # Its thread may take it again: the handler of a signal may track. No thread
+        # waits for anything while it has it, so that it does for green ones as well.
         self._lock = threading.RLock()
-        self._still = threading.Condition(self._lock)
-        self._moves = 0
+        self._moves: set[object] = set()
         self._recorded = 0
         self._delivered = 0
         self._dropped: dict[str, int] = {}
@@ -85,15 +86,19 @@ class Ledger:
 
         Several may move at once; they don't wait for each other.
         """
-        with self._still:
-            self._moves += 1
+        move = object()
 
         try:
-            yield
+            try:
+                with self._lock:
+                    self._moves.add(move)
+
+                yield
+            finally:
+                self._moves.discard(move)
         finally:
-            with self._still:
-                self._moves -= 1
-                self._still.notify_all()
+            # An exception from outside may arrive in the line above.
+            self._moves.discard(move)
 
     def record(self, records: int = 1) -> None:
         """Count what has been recorded, when it is flushed."""
@@ -117,16 +122,24 @@ class Ledger:
 
     def snapshot(self) -> Balance:
         """The books at this moment."""
-        with self._still:
-            self._still.wait_for(lambda: not self._moves, timeout=MOST_PATIENCE)
-            balance = Balance(
-                recorded=self._recorded,
-                delivered=self._delivered,
-                dropped=dict(self._dropped),
-            )
+        deadline = time.monotonic() + MOST_PATIENCE
 
-            for place in self._places:
-                place(balance)
+        while True:
+            with self._lock:
+                if not self._moves or time.monotonic() > deadline:
+                    return self._read()
+
+            time.sleep(0.001)
+
+    def _read(self) -> Balance:
+        balance = Balance(
+            recorded=self._recorded,
+            delivered=self._delivered,
+            dropped=dict(self._dropped),
+        )
+
+        for place in self._places:
+            place(balance)
 
         return balance
 

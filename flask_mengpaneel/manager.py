@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
+import logging
 import marshal
 import sys
+import threading
 import time
 import typing as t
+import weakref
 
 from flask import current_app, g, request
 
+from . import process
 from .calls import TRACKING, Call, CallLog, Stage, dumps
 from .config import PREFIX, STRATEGIES, StrategyName
 from .ids import hex_id
@@ -23,6 +27,8 @@ if t.TYPE_CHECKING:
     from .flusher import Flusher
     from .outcomes import Outcome
 
+logger = logging.getLogger("flask_mengpaneel")
+
 # https://docs.mixpanel.com/reference/track-event#limits
 _MAX_RECORD = 1_048_576
 
@@ -34,11 +40,120 @@ _NO_CONTEXT = (
 # Calls of a job that are kept until they are flushed: what Mixpanel takes at once.
 _MOST_OF_JOB = 2000
 
+#: Seconds for which calls wait for a response; what takes longer gets them late or not.
+_MOST_HELD = 5.0
+#: Seconds between looks at views that run, and without any until nobody looks.
+_LOOK_EVERY = 1.0
+_IDLE = 30.0
+
 #: Where a request keeps its manager, also for threads that work for it, and while its
 #: body is streamed.
 MANAGER = "flask_mengpaneel.manager"
 #: In an environment: the request whose response is ready.
 ANSWERED = "flask_mengpaneel.answered"
+
+
+class Running:
+    """The managers of requests that have no response yet.
+
+    What a view tracks waits for its response, which may carry it. Some views have none
+    for long: they stream, wait for something, or loop for as long as a visitor is
+    there. What such a view tracks is sent while it runs, and at the end of the process.
+
+    :param flush: sends the calls of a manager.
+    :param watches: whether a thread may do so while a view runs.
+    """
+
+    def __init__(self, flush: c.Callable[[Manager], None], watches: bool) -> None:
+        self._flush = flush
+        self._watches = watches
+        self._reset()
+        process.on_fork(self)
+
+    def _reset(self) -> None:
+        #: Held while a call is added or calls are taken, as another thread takes some.
+        self.lock = threading.RLock()
+        #: Since when they run, or were last looked after.
+        self._since: dict[Manager, float] = {}
+        self._watched = not self._watches
+
+    def after_fork(self) -> None:
+        """Start anew in a child process."""
+        self._reset()
+
+    def begin(self, manager: Manager) -> None:
+        """Look after a manager, from its first call."""
+        self._since[manager] = time.monotonic()
+
+        if not self._watched:
+            self._watched = True
+            process.on_exit(self)
+
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(
+                    target=_watch,
+                    args=(weakref.ref(self), threading.get_native_id()),
+                    name="mengpaneel-views",
+                    daemon=True,
+                ).start()
+
+    def end(self, manager: Manager) -> None:
+        """The response is there, or there won't be one."""
+        self._since.pop(manager, None)
+
+    def look(self) -> bool:
+        """Send what waits for too long; whether anything may."""
+        if self._since:
+            self.send(_MOST_HELD)
+            return True
+
+        return False
+
+    def rest(self) -> None:
+        """Nobody looks until there is another one."""
+        self._watched = False
+
+    def send(self, age: float) -> None:
+        """Send what those of that age have."""
+        now = time.monotonic()
+
+        for manager, since in list(self._since.items()):
+            # In a stage calls belong together.
+            if now - since >= age and not manager._stages:
+                self._since[manager] = now
+
+                try:
+                    if manager.calls:
+                        self._flush(manager)
+                except Exception:
+                    logger.exception("What a view tracked could not be sent.")
+
+    def hurry(self) -> None:
+        """Send what they have: the process ends."""
+        self.send(0.0)
+
+    def close(self) -> None:
+        """Nothing waits here any more."""
+
+
+def _watch(reference: weakref.ref[Running], started_by: int) -> None:
+    """Look after running views, until there are none for some time or no app."""
+    process.leave_signals_to(started_by)
+    idle = 0.0
+
+    while True:
+        time.sleep(_LOOK_EVERY)
+
+        if (running := reference()) is None:
+            return
+
+        idle = 0.0 if running.look() else idle + _LOOK_EVERY
+
+        if idle >= _IDLE:
+            running.rest()
+            return
+
+        del running
 
 
 class Manager(Recorder):
@@ -167,14 +282,15 @@ class Manager(Recorder):
                 " Mixpanel takes"
             )
 
-        self.calls.size += size
         stage = self._stage
 
         if stage is Stage.SETUP and name in TRACKING:
             # That something happened is never a part of who it is.
             stage = Stage.TRACKING
 
-        self.calls.of(stage).append(call)
+        with self._flusher.running.lock:
+            self.calls.size += size
+            self.calls.of(stage).append(call)
 
         if name == "opt_out_tracking":
             self.visitor.opt_out()
@@ -284,6 +400,7 @@ class Manager(Recorder):
         What is recorded from now on has no response to wait for.
         """
         self.most_kept = 1
+        self._flusher.running.end(self)
 
         if self._outer:
             self._leave()
@@ -297,7 +414,8 @@ class Manager(Recorder):
 
     def take(self) -> CallLog:
         """Hand over the calls; what is recorded from now on is of the next flush."""
-        calls, self.calls = self.calls, CallLog()
+        with self._flusher.running.lock:
+            calls, self.calls = self.calls, CallLog()
 
         if calls:
             if self._taken is not None:
@@ -373,14 +491,22 @@ def manager_at_hand() -> Manager:
         manager = current.environ[MANAGER] = Manager.__new__(Manager)
         manager._begin(flusher, current)
 
-        if current.environ.get(ANSWERED) is current:
+        if current.environ.get(ANSWERED) is current or _is_socket(current):
             manager.most_kept = 1
+        else:
+            flusher.running.begin(manager)
     elif manager._outer:
         manager = manager._twin()
 
     held["_mengpaneel"] = manager
     manager._outer.append(outer)
     return manager
+
+
+def _is_socket(request: Request) -> bool:
+    """Whether it asks for a WebSocket: there is no response that could carry calls."""
+    upgrade: str = request.environ.get("HTTP_UPGRADE", "")
+    return bool(upgrade) and upgrade.lower() == "websocket"
 
 
 # What is behind the proxies: looking it up at each use takes longer than the rest.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import collections.abc as c
+import contextlib
 import importlib
 import os
 import signal
 import sys
 import threading
+import time
+import types
 import typing as t
 import weakref
 
@@ -46,8 +50,8 @@ def on_exit(thing: Closed) -> None:
     _closed.add(thing)
 
     if os.getpid() not in _watched:
-        _watched.add(os.getpid())
         _watch_exit()
+        _watched.add(os.getpid())
 
 
 def _watch_exit() -> None:
@@ -61,15 +65,93 @@ def _watch_exit() -> None:
             finalize(None, _close_all, exitpriority=100)
 
 
+#: Who closes everything at the moment: the end may come from two sides at once.
+_closing: list[object] = []
+
+
 def _close_all() -> None:
-    things = list(_closed)
+    me = object()
+    _closing.append(me)
 
-    # The time that each has is the same time: there may be several apps.
-    for thing in things:
-        thing.hurry()
+    while _closing[0] is not me:
+        time.sleep(0.01)
 
-    for thing in things:
-        thing.close()
+    try:
+        things = list(_closed)
+
+        # The time that each has is the same time: there may be several apps.
+        for thing in things:
+            thing.hurry()
+
+        for thing in things:
+            thing.close()
+    finally:
+        _closing.remove(me)
+
+
+#: What ends a process that doesn't say otherwise.
+_ENDING = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+#: What was in the place of our handler before.
+_handlers: dict[int, t.Any] = {}
+
+
+def end_in_order() -> None:
+    """Finish before the process ends by a signal, if nobody else looks after that.
+
+    Waitress and the development server leave it to the default, which ends a process
+    at once. uvicorn puts the default back when it is done, and sends itself the
+    signal again: what there is to do is done before it gets the first.
+    """
+    # In a server that has Python inside of it ours wouldn't be called, or would take
+    # the place of the one that the server needs.
+    if not _is_program():
+        return
+
+    for number in _ENDING:
+        handler = signal.getsignal(number)
+
+        if handler is signal.SIG_DFL or _module(handler) == "uvicorn":
+            # Handlers may be set in the main thread only.
+            with contextlib.suppress(ValueError):
+                signal.signal(number, _on_signal)
+                _handlers[number] = handler
+
+
+def _is_program() -> bool:
+    """Whether Python runs a program, rather than a server Python."""
+    frame: types.FrameType | None = sys._getframe()
+
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+
+    return frame is not None and frame.f_globals.get("__name__") in {
+        "__main__",
+        "runpy",
+    }
+
+
+def _module(handler: t.Any) -> str:
+    return (getattr(handler, "__module__", None) or "").partition(".")[0]
+
+
+def _on_signal(number: int, _frame: types.FrameType | None) -> None:
+    # A second one does what it did before. Whatever this thread is in the middle of,
+    # it can go on: nothing here waits for a lock.
+    signal.signal(number, _handlers.get(number, signal.SIG_DFL))
+
+    try:
+        _thread.start_new_thread(_end, (number, os.getpid()))
+    except RuntimeError:
+        os.kill(os.getpid(), number)
+
+
+def _end(number: int, pid: int) -> None:
+    try:
+        _close_all()
+    finally:
+        os.kill(pid, number)
 
 
 def after_fork() -> None:
@@ -96,6 +178,12 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=importing.release,
         after_in_child=_after_fork_in_child,
     )
+
+
+def may_be_killed() -> bool:
+    """Whether this process is ended by force: the development server's reloader does
+    so to its child when it gets a SIGTERM itself."""
+    return os.environ.get("WERKZEUG_RUN_MAIN") == "true"
 
 
 def threads_allowed() -> bool:

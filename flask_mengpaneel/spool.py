@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import sqlite3
+import stat
 import threading
 import time
 import typing as t
@@ -146,7 +147,7 @@ class Spool:
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
+        self._make_lock()
         self._connection: sqlite3.Connection | None = None
         #: Seconds for which it waits for other processes.
         self._patience = PATIENCE
@@ -162,6 +163,12 @@ class Spool:
         self._forwarded = 0
         self._complained = False
 
+    def _make_lock(self) -> None:
+        #: What was in force as a lock when this one was made.
+        self._kind = threading.Lock
+        # Of those that know whether their thread has them.
+        self._lock: t.Any = threading.RLock()
+
     def after_fork(self) -> None:
         """Start anew in a child process."""
         # SQLite's connections must not be used, and not even be closed, by a child.
@@ -175,19 +182,30 @@ class Spool:
 
         :raises SpoolError: it can't.
         """
-        if self.path.exists():
-            if not self.path.is_file():
+        try:
+            if not stat.S_ISREG(self.path.stat().st_mode):
                 raise SpoolError(f"{self.path} is not a file")
 
             if not os.access(self.path, os.R_OK | os.W_OK):
                 raise SpoolError(f"{self.path} can't be written")
+        except FileNotFoundError:
+            # There will be one when it is needed.
+            pass
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SpoolError(f"{self.path} can't be written: {reason}") from None
 
         folder = next(
-            parent for parent in self.path.absolute().parents if parent.exists()
+            parent for parent in self.path.absolute().parents if os.path.exists(parent)
         )
 
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise SpoolError(f"{folder} can't be written")
+
+    def exists(self) -> bool:
+        """Whether there is a file: something may wait in it."""
+        # Unlike `Path.exists` it never raises.
+        return os.path.exists(self.path)
 
     # Putting in.
 
@@ -198,21 +216,28 @@ class Spool:
         *,
         leased: bool = False,
         patience: float = PATIENCE,
+        rows: list[int] | None = None,
     ) -> list[int]:
         """Keep messages; the rows they are in now, none if they can't be kept.
 
         :param leased: this process is going to send them.
+        :param rows: an empty list to use for the rows. It is right even if an
+            exception from outside, such as a time limit, ends this call.
         """
+        kept = [] if rows is None else rows
 
-        def insert(connection: sqlite3.Connection) -> list[int]:
+        def insert(connection: sqlite3.Connection) -> None:
             if self._size(connection) > self._most_bytes:
                 self._complain("it is full")
-                return []
+                return
 
             self._used = True
-            return self._insert(connection, messages, self._me, reason, leased=leased)
+            kept[:] = self._insert(
+                connection, messages, self._me, reason, leased=leased
+            )
 
-        return self._write(insert, [], patience)
+        self._write(insert, None, patience, undo=kept.clear)
+        return kept
 
     def _insert(
         self,
@@ -319,7 +344,7 @@ class Spool:
             )
             return found.fetchone() is not None
 
-        if not self.path.exists() or not self._read(any_free, False):
+        if not self.exists() or not self._read(any_free, False):
             return []
 
         return self._write(take, [])
@@ -493,7 +518,7 @@ class Spool:
             return Summary(waiting, delivered, tallies, self._size(connection))
 
         nothing = Summary({}, 0, {}, 0)
-        return self._read(look, nothing) if self.path.exists() else nothing
+        return self._read(look, nothing) if self.exists() else nothing
 
     @staticmethod
     def _size(connection: sqlite3.Connection) -> int:
@@ -507,6 +532,8 @@ class Spool:
 
     def close(self) -> None:
         """Close the file."""
+        self._keep_up()
+
         with self._lock:
             self._disconnect()
 
@@ -529,19 +556,24 @@ class Spool:
         work: c.Callable[[sqlite3.Connection], T],
         failed: T,
         patience: float = PATIENCE,
+        undo: c.Callable[[], None] = lambda: None,
     ) -> T:
         def transaction(connection: sqlite3.Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
-
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 # A request, which has little patience, has no time for this either.
                 paid = len(self._owed) if patience >= PATIENCE else 0
                 forwarded = self._pay(connection, paid)
                 done = work(connection)
                 connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
+            except BaseException as error:
+                # An exception from outside may arrive when all is written. SQLite ends
+                # a transaction itself that it can't write.
+                if connection.in_transaction or isinstance(error, sqlite3.Error):
+                    undo()
+
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
 
                 raise
 
@@ -554,16 +586,41 @@ class Spool:
     def _guarded(
         self, work: c.Callable[[sqlite3.Connection], T], failed: T, patience: float
     ) -> T:
-        if not self._lock.acquire(timeout=patience):
+        self._keep_up()
+        # Else it is released by another's hands.
+        lock = self._lock
+
+        # The handler of a signal may come here while its thread is in the middle of a
+        # transaction.
+        if lock._is_owned():
             return failed
 
         try:
-            return self._tried(work, patience)
-        except (sqlite3.Error, OSError) as error:
-            self._complain(str(error))
-            return failed
+            try:
+                if not lock.acquire(timeout=patience):
+                    return failed
+
+                return self._tried(work, patience)
+            except (sqlite3.Error, OSError) as error:
+                self._complain(str(error))
+                return failed
+            finally:
+                if lock._is_owned():
+                    lock.release()
         finally:
-            self._lock.release()
+            # An exception from outside may arrive in the lines above.
+            if lock._is_owned():
+                lock.release()
+
+    def _keep_up(self) -> None:
+        """Notice green threads that took the place of others after the app was made."""
+        if self._kind is not threading.Lock:
+            # One of the others may still use it.
+            if self._connection is not None:
+                _inherited.append(self._connection)
+
+            self._connection = None
+            self._make_lock()
 
     def _tried(self, work: c.Callable[[sqlite3.Connection], T], patience: float) -> T:
         try:
@@ -582,6 +639,7 @@ class Spool:
     def _connected(self, patience: float) -> sqlite3.Connection:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self.path)
             connection = sqlite3.connect(
                 self.path,
                 timeout=PATIENCE,
@@ -613,7 +671,10 @@ class Spool:
         """
         with (
             contextlib.suppress(sqlite3.Error),
-            contextlib.closing(sqlite3.connect(self.path)) as connection,
+            contextlib.closing(
+                # Without it SQLite would make the file anew if it's gone.
+                sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True)
+            ) as connection,
         ):
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
@@ -658,6 +719,23 @@ class Spool:
             logger.error("The spool %s can't be used: %s", self.path, reason)
 
         self._complained = True
+
+
+def make_private(path: Path) -> None:
+    """Make an SQLite file that only its owner can read, or make it one.
+
+    What SQLite writes beside it gets the same permissions.
+    https://www.sqlite.org/src/file?name=src/os_unix.c (findCreateFileMode)
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        beside = f"{path}{suffix}"
+
+        # Another's, or one that is gone by now.
+        with contextlib.suppress(OSError):
+            if os.stat(beside).st_mode & 0o077:
+                os.chmod(beside, 0o600)
 
 
 def _lots(

@@ -463,6 +463,13 @@ class ServerStrategy(Strategy):
             return []
 
         batch = Batch.of(calls, visitor)
+
+        if self.transport.counts_recorded:
+            if not self.transport.send(batch):
+                raise Declined("the background transport has no room")
+
+            return batch.calls
+
         taken = False
         # Before, since it may be delivered before `send` is back.
         self._ledger.record(batch.records)

@@ -132,6 +132,7 @@ class CeleryTransport(Transport):
         process.on_fork(self)
 
     def _reset(self) -> None:
+        self._kind = threading.Lock
         self._lock = threading.Lock()
         self._producer: t.Any = None
         self._not_before = 0.0
@@ -172,6 +173,10 @@ class CeleryTransport(Transport):
 
     def _publish(self, batch: Batch) -> bool | None:
         """Whether the broker took it; ``None`` if nobody knows."""
+        # Green threads may take the place of others when the app was made already.
+        if self._kind is not threading.Lock:
+            self._reset()
+
         if time.monotonic() < self._not_before:
             return False
 
@@ -220,7 +225,18 @@ class CeleryTransport(Transport):
         if spool is None or not spool.put(
             [wrap(batch)], "the broker was down", patience=MOST_PATIENCE
         ):
-            return self._direct.send(batch)
+            with self._delivery.ledger.moving():
+                # The other transport counts it itself.
+                self._delivery.ledger.record(-batch.records)
+                taken = False
+
+                try:
+                    taken = self._direct.send(batch)
+                finally:
+                    if not taken:
+                        self._delivery.ledger.record(batch.records)
+
+            return taken
 
         self._direct.look()
         return True

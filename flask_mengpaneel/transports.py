@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import collections.abc as c
+import dataclasses
 import functools
 import logging
+import os
 import threading
 import time
 import typing as t
@@ -76,6 +78,8 @@ class Transport(ABC):
     #: Whether it tells the ledger what became of a batch; else what it takes counts
     #: as delivered.
     keeps_books = False
+    #: Whether it also counts what it takes as recorded, at the moment it takes it.
+    counts_recorded = False
 
     @abstractmethod
     def send(self, batch: Batch) -> bool:
@@ -108,9 +112,12 @@ class InlineTransport(Transport):
     """
 
     keeps_books = True
+    counts_recorded = True
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
+        #: Threads that deliver, and what the handlers of their signals add to it.
+        self._busy: dict[int, list[c.Callable[[], None]]] = {}
 
     def send(self, batch: Batch) -> bool:
         """Deliver the batch; what can't be delivered in time is kept or reported."""
@@ -118,9 +125,33 @@ class InlineTransport(Transport):
         deliver = self.delivery.defer(batch)
 
         if not process.after_response(deliver):
-            deliver()
+            try:
+                self._deliver(deliver)
+            except Exception:
+                # From outside, such as a time limit. Nobody else may send it now.
+                logger.warning(
+                    "Something came in the way of a delivery.", exc_info=True
+                )
 
         return True
+
+    def _deliver(self, deliver: c.Callable[[], None]) -> None:
+        me = threading.get_ident()
+
+        # The connection that is in use in this thread has locks of its own.
+        if me in self._busy:
+            self._busy[me].append(deliver)
+            return
+
+        added = self._busy[me] = []
+
+        try:
+            deliver()
+
+            while added:
+                added.pop(0)()
+        finally:
+            self._busy.pop(me, None)
 
     def close(self) -> None:
         """Finish: the process ends."""
@@ -129,10 +160,19 @@ class InlineTransport(Transport):
             self.delivery.close()
 
 
-#: A batch, its records, its weight, and its row in the spool or 0. Where there are
-#: many, it is in bytes: such a tuple is nothing that Python's garbage collector goes
-#: through again and again.
-Queued = tuple["Batch | bytes", int, int, int]
+@dataclasses.dataclass(slots=True, eq=False)
+class Writing:
+    """A batch that a request writes into the spool: what became of that."""
+
+    batch: Batch
+    rows: list[int] = dataclasses.field(default_factory=list)
+    done: bool = False
+
+
+#: A batch, its records, its weight, and whether it is written into the spool. Where
+#: there are many, it is in bytes: such a tuple is nothing that Python's garbage
+#: collector goes through again and again.
+Queued = tuple["Batch | bytes", int, int, "Writing | None"]
 #: The row of a batch, its messages, and what isn't sent of it.
 Packed = tuple[int, list["Message"], dict[str, int]]
 
@@ -206,14 +246,25 @@ class Lane:
 
 
 class ThreadTransport(Transport):
-    """Delivers batches in the background, by threads of this process."""
+    """Delivers batches in the background, by threads of this process.
+
+    A request hands its batch over by one step that nothing can interrupt: it appends
+    it to a queue, where it counts as recorded and as waiting. All the rest may happen
+    later or not at all, so that the books are right whatever exception arrives from
+    outside, a time limit for example, and so that the handler of a signal may track
+    while its thread is in the middle of a hand-over. A worker, where no such exception
+    arrives, puts on the books what it takes.
+    """
 
     keeps_books = True
+    counts_recorded = True
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self._spool = delivery.spool
-        self._durable = delivery.config.durable and self._spool is not None
+        self._durable = self._spool is not None and (
+            delivery.config.durable or process.may_be_killed()
+        )
         delivery.in_background = True
         self._room = MOST_WAITING if self._spool is None else MOST_WAITING_WITH_SPOOL
         #: The parcels that may wait for an endpoint that doesn't get on.
@@ -225,14 +276,8 @@ class ThreadTransport(Transport):
         process.on_fork(self)
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
-        #: Something to do for a worker.
-        self._news = threading.Condition(self._lock)
-        #: Something was done, for those who wait for the end of it.
-        self._done = threading.Condition(self._lock)
-        self._workers = 0
-        #: Those of them that are in the middle of something.
-        self._working = 0
+        self._pid = os.getpid()
+        self._make_locks()
 
         #: What goes from here to the messages being built to the lanes.
         self._queue: collections.deque[Queued] = collections.deque()
@@ -242,6 +287,8 @@ class ThreadTransport(Transport):
             "people": Lane(1),
             "groups": Lane(1),
         }
+        #: Whether what is being built is on the books.
+        self._booked = True
         self._in_hand: set[Parcel] = set()
         #: How many answers are being acted upon.
         self._settling = 0
@@ -256,6 +303,11 @@ class ThreadTransport(Transport):
         #: Whether all goes through the spool until it is empty, since the queue was
         #: full: what was set last has to arrive last.
         self._overflows = False
+        #: What goes into the spool only, until it is on the books.
+        self._spilling: collections.deque[Writing] = collections.deque()
+        self._spilled = 0
+        #: How often workers are putting into the spool what a lane has no room for, and
+        #: how often they did.
         self._storing = 0
         self._stored = 0
         self._draining = False
@@ -269,16 +321,71 @@ class ThreadTransport(Transport):
         self._closing = False
         self._closed = False
 
+    def _make_locks(self) -> None:
+        #: What was in force as a lock when these were made.
+        self._kind = threading.Lock
+        # One that its thread may take again: the handler of a signal may track.
+        self._lock = threading.RLock()
+        #: Something to do for a worker.
+        self._news = threading.Condition(self._lock)
+        #: Something was done, for those who wait for the end of it.
+        self._done = threading.Condition(self._lock)
+        self._workers: set[threading.Thread] = set()
+        #: Those of them that are in the middle of something.
+        self._working: set[threading.Thread] = set()
+
+    def _keep_up(self) -> None:
+        """Notice a fork that Python wasn't told of, and green threads that took the
+        place of others when the app was made already."""
+        if self._pid != os.getpid():
+            process.after_fork()
+
+        if self._kind is not threading.Lock:
+            self._await_others()
+
+            with self._lock:
+                if self._kind is threading.Lock:
+                    return
+
+                had_workers = bool(self._workers)
+                # Those of the other kind end when they notice. They aren't woken, as
+                # eventlet replaces a lock, but not what a condition knows of it.
+                self._make_locks()
+
+            if had_workers and not self._closed:
+                with self._lock:
+                    self._start()
+
+    def _await_others(self) -> None:
+        """Let workers of the other kind finish what they are in the middle of; they
+        begin nothing new."""
+        deadline = time.monotonic() + READ_TIMEOUT
+
+        while (
+            self._in_hand
+            or self._building
+            or self._draining
+            or self._settling
+            or self._telling
+        ) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
     def after_fork(self) -> None:
         """Start anew in a child process, without threads and with nothing to send."""
         self._reset()
 
     def _count(self, balance: Balance) -> None:
         with self._lock:
+            queued = [*self._building, *self._queue]
+            spilling = list(self._spilling)
+            booked = len(self._building) if self._booked else 0
+            balance.recorded += sum(records for _, records, _, _ in queued[booked:])
+            balance.recorded += sum(some.batch.records for some in spilling)
             balance.waiting += sum(
-                records
-                for _, records, _, row in (*self._queue, *self._building)
-                if not row
+                records for _, records, _, writing in queued if not _row(writing)
+            )
+            balance.waiting += sum(
+                some.batch.records for some in spilling if not some.rows
             )
             balance.waiting += sum(p.records for p in self._parcels() if not p.rows)
 
@@ -292,31 +399,54 @@ class ThreadTransport(Transport):
 
     def send(self, batch: Batch) -> bool:
         """Take a batch, if there is room for it."""
+        self._keep_up()
         kept = batch if len(self._queue) < FEW else batch.to_bytes()
         # An ordinary record is 1, a large one as many as it has KB.
         weight = max(batch.records, batch.size // 1024, 1)
-        queued = (kept, batch.records, weight, 0)
+        writing = None
+        taken = False
 
-        with self._lock:
-            if self._deadline is not None or not (self._workers or self._start()):
-                return False
+        try:
+            with self._lock:
+                if self._deadline is not None or not (self._workers or self._start()):
+                    return False
 
-            fits = self._fits(weight)
-            stores = self._spool is not None and (self._durable or not fits)
+                fits = self._fits(weight)
 
-            if stores:
-                self._storing += 1
-            elif fits:
-                self._append(queued)
+                if self._spool is not None and (self._durable or not fits):
+                    writing = Writing(batch)
 
-            if stores and not fits:
-                self._overflows = True
-                self._look_at = 0.0
+                if fits:
+                    self._begin_queue()
+                    queued = (kept, batch.records, weight, writing)
+                    # Nothing can come between these two.
+                    taken = True
+                    self._queue.append(queued)
+                    self._appended(weight)
+                elif writing is not None:
+                    self._overflows = True
+                    self._look_at = 0.0
+                    taken = True
+                    self._spilling.append(writing)
 
-            behind = 2 * self._queued > self._room and self._may_build(time.monotonic())
+                now = time.monotonic()
+                behind = 2 * self._queued > self._room and self._may_build(now)
 
-        if not (self._store(batch, queued, fits) if stores else fits):
-            return self._drop(batch)
+            if writing is not None:
+                self._write(writing, fits)
+
+            if not fits and not self._spill(writing, kept, weight):
+                return self._drop(batch)
+        except BaseException as error:
+            if writing is not None:
+                writing.done = True
+
+            if not taken or not isinstance(error, Exception):
+                raise
+
+            # From outside, such as a time limit. Nobody else may send it now.
+            logger.warning("Something came in the way of a hand-over.", exc_info=True)
+            return True
 
         if behind:
             # A loop that tracks leaves the workers no time: here is some.
@@ -345,38 +475,61 @@ class ThreadTransport(Transport):
         return bool(waited_for) and all(lane.failures for lane in waited_for)
 
     def _append(self, queued: Queued) -> None:
+        _, _, weight, _ = queued
+        self._begin_queue()
+        self._queue.append(queued)
+        self._appended(weight)
+
+    def _begin_queue(self) -> None:
         if not self._queue:
             self._first = time.monotonic()
+            self._queued = 0
 
-        _, _, weight, _ = queued
-        self._queue.append(queued)
+    def _appended(self, weight: int) -> None:
         self._queued += weight
 
         if self._queued >= self._wake_at:
-            self._wake_at = float("inf")
             self._news.notify()
+            self._wake_at = float("inf")
 
-    def _store(self, batch: Batch, queued: Queued, fits: bool) -> bool:
-        """Write a batch into the spool, and queue it if there is room."""
+    def _write(self, writing: Writing, fits: bool) -> None:
+        """Write a batch into the spool."""
         assert self._spool is not None
         reason = "being sent" if fits else FULL
-        rows = self._spool.put(
-            [wrap(batch)], reason, leased=fits, patience=MOST_PATIENCE
-        )
+        message = wrap(writing.batch)
 
-        kept, records, weight, _ = queued
+        try:
+            self._spool.put(
+                [message],
+                reason,
+                leased=fits,
+                patience=MOST_PATIENCE,
+                rows=writing.rows,
+            )
+        finally:
+            writing.done = True
 
         with self._lock:
-            self._storing -= 1
-            self._stored += 1
+            if not fits or self._lingered(time.monotonic()):
+                self._news.notify()
 
-            # A disk that takes nothing is no reason to send nothing.
-            if fits or (not rows and self._queued + weight <= self._room):
-                row = rows[0] if rows else 0
-                self._append((kept, records, weight, row))
-                return True
+    def _spill(self, writing: Writing | None, kept: Batch | bytes, weight: int) -> bool:
+        """Whether a batch that the queue has no room for is in the spool, or is queued
+        after all: a disk that takes nothing is no reason to send nothing."""
+        if writing is None or writing.rows:
+            return writing is not None
 
-        return bool(rows)
+        with self._lock:
+            # Else a worker has it.
+            if writing in self._spilling:
+                self._spilling.remove(writing)
+
+                if self._queued + weight > self._room:
+                    return False
+
+                self._append((kept, writing.batch.records, weight, None))
+
+        return True
 
     def _drop(self, batch: Batch) -> bool:
         """Give a batch up, if whoever else would try to send it now would wait in
@@ -386,6 +539,7 @@ class ThreadTransport(Transport):
                 return False
 
         with self._delivery.ledger.moving():
+            self._delivery.ledger.record(batch.records)
             told = self._delivery.drop([batch], FULL)
 
         self._delivery.tell(told)
@@ -393,67 +547,91 @@ class ThreadTransport(Transport):
 
     def look(self) -> None:
         """Send what other processes left in the spool, if they did."""
-        if self._spool is not None and self._spool.path.exists():
+        if self._spool is not None and self._spool.exists():
+            self._keep_up()
+
             with self._lock:
                 if self._deadline is None and not self._workers:
                     self._start()
 
     def _start(self) -> bool:
+        is_first = not self._workers
         worker = threading.Thread(
             target=self._work,
-            args=(threading.get_native_id(),),
+            args=(threading.get_native_id(), self._lock),
             name="mengpaneel",
             daemon=True,
         )
 
-        try:
-            worker.start()
-        except RuntimeError:
-            # No more threads, as at the very end of a process.
-            return False
-
-        if not self._workers:
+        if is_first:
             process.on_exit(self)
 
-        self._workers += 1
+        self._workers.add(worker)
+
+        try:
+            worker.start()
+        except BaseException as error:
+            # If it runs all the same, it comes back by itself.
+            self._workers.discard(worker)
+
+            if isinstance(error, RuntimeError):
+                # No more threads, as at the very end of a process.
+                return False
+
+            raise
+
         return True
 
     # In the workers.
 
-    def _work(self, started_by: int) -> None:
+    def _work(self, started_by: int, lock: t.Any) -> None:
         process.leave_signals_to(started_by)
+        me = threading.current_thread()
 
-        while task := self._next():
+        with lock:
+            working = self._working
+
+            if lock is self._lock:
+                self._workers.add(me)
+
+        while task := self._next(lock):
             try:
                 task()
             except Exception:
                 logger.exception("Delivering failed in an unexpected way.")
             finally:
-                with self._lock:
-                    self._working -= 1
+                with lock:
+                    working.discard(me)
 
-    def _next(self) -> c.Callable[[], None] | None:
-        with self._lock:
-            while not self._closed:
+    def _next(self, lock: t.Any) -> c.Callable[[], None] | None:
+        me = threading.current_thread()
+
+        with lock:
+            # Under other locks there are other workers.
+            while (
+                not self._closed and lock is self._lock and self._kind is threading.Lock
+            ):
                 now = time.monotonic()
 
                 if task := self._task(now):
-                    self._working += 1
+                    self._working.add(me)
 
                     # Somebody is to be there for what comes while others wait.
-                    if self._working == self._workers < WORKERS:
+                    if len(self._working) == len(self._workers) < WORKERS:
                         self._start()
 
                     return task
 
                 # One is enough.
-                if self._workers - self._working > 1:
+                if len(self._workers) - len(self._working) > 1:
                     break
 
                 if not self._wait(now) and self._empty():
                     break
 
-            self._workers -= 1
+            if lock is self._lock:
+                self._workers.discard(me)
+
             return None
 
     def _task(self, now: float) -> c.Callable[[], None] | None:
@@ -464,15 +642,24 @@ class ThreadTransport(Transport):
                 self._in_hand.add(parcel)
                 return functools.partial(self._send, lane, parcel)
 
+        if self._spilling and self._spilling[0].done:
+            return self._book_spilled
+
         # One after the other, in order.
         if self._building or self._draining:
             return None
 
         if self._may_drain(now):
             self._draining = True
-            return functools.partial(self._drain, self._stored, self._open())
+            stored = self._stored + self._spilled
+            return functools.partial(self._drain, stored, self._open())
 
-        if self._queue and self._lingered(now) and self._may_build(now):
+        if (
+            self._queue
+            and _is_written(self._queue[0])
+            and self._lingered(now)
+            and self._may_build(now)
+        ):
             self._take()
             return self._build
 
@@ -500,7 +687,6 @@ class ThreadTransport(Transport):
     def _may_drain(self, now: float) -> bool:
         if (
             self._spool is None
-            or self._deadline is not None
             or self._has_enough(now)
             or not (open_ := self._open())
             or (
@@ -509,6 +695,13 @@ class ThreadTransport(Transport):
             )
         ):
             return False
+
+        # At the end what this process has itself goes first: then it is known, too,
+        # that Mixpanel takes something.
+        if self._deadline is not None:
+            return now < self._deadline and not (
+                self._queue or self._in_hand or next(self._parcels(), None)
+            )
 
         # What is in the queue is older if it overflows; else take turns.
         return not self._queue or not (self._overflows or self._drained_last)
@@ -542,11 +735,34 @@ class ThreadTransport(Transport):
         self._news.wait(until - now)
         return True
 
+    def _book_spilled(self) -> None:
+        with self._delivery.ledger.moving():
+            with self._lock:
+                records = sum(self._take_spilled())
+
+            self._delivery.ledger.record(records)
+
+    def _take_spilled(self) -> c.Iterator[int]:
+        """The records of batches that are in the spool now."""
+        while self._spilling and self._spilling[0].done:
+            writing = self._spilling.popleft()
+            batch = writing.batch
+            self._spilled += 1
+
+            if writing.rows:
+                yield batch.records
+            else:
+                # Its request was stopped before it could write.
+                self._append((batch, batch.records, batch.records, None))
+
+        self._done.notify_all()
+
     def _take(self) -> None:
         self._drained_last = False
+        self._booked = False
         taken = 0
 
-        while self._queue and taken < MOST_RECORDS:
+        while self._queue and taken < MOST_RECORDS and _is_written(self._queue[0]):
             queued = self._queue.popleft()
             _, _, weight, _ = queued
             self._building.append(queued)
@@ -556,6 +772,13 @@ class ThreadTransport(Transport):
         self._first = time.monotonic()
 
     def _build(self) -> None:
+        with self._delivery.ledger.moving():
+            with self._lock:
+                records = sum(records for _, records, _, _ in self._building)
+                self._booked = True
+
+            self._delivery.ledger.record(records)
+
         packed = self._packed(list(self._building))
         stored = [some for some in packed if some[0]]
         plain = [some for some in packed if not some[0]]
@@ -602,8 +825,8 @@ class ThreadTransport(Transport):
         packed = []
         until = time.perf_counter() + SLICE
 
-        for kept, _, _, row in queued:
-            packed.append((row, *self._delivery.pack(_opened(kept))))
+        for kept, _, _, writing in queued:
+            packed.append((_row(writing), *self._delivery.pack(_opened(kept))))
 
             # Without this a request that wants the interpreter waits for the 5 ms
             # after which Python takes it away from a thread.
@@ -669,7 +892,9 @@ class ThreadTransport(Transport):
             return
 
         self._look_at = time.monotonic() + LOOK_EVERY
-        nothing_came = not self._storing and self._stored == stored
+        nothing_came = not (self._storing or self._spilling) and (
+            self._stored + self._spilled == stored
+        )
 
         for name in endpoints if nothing_came else ():
             self._lanes[name].overflows = False
@@ -743,6 +968,8 @@ class ThreadTransport(Transport):
 
     def flush(self, timeout: float) -> bool:
         """Send what waits at once; ``True`` if in the end nothing does."""
+        self._keep_up()
+
         with self._lock:
             self._hurry()
 
@@ -753,6 +980,8 @@ class ThreadTransport(Transport):
 
     def hurry(self) -> None:
         """Begin to deliver all that waits."""
+        self._keep_up()
+
         with self._lock:
             self._set_deadline()
 
@@ -787,7 +1016,9 @@ class ThreadTransport(Transport):
 
     @property
     def _busy(self) -> bool:
-        return self._storing > 0 or self._settling > 0 or self._telling > 0
+        return bool(self._spilling) or (
+            self._storing > 0 or self._settling > 0 or self._telling > 0
+        )
 
     def _over(self) -> bool:
         if (
@@ -797,6 +1028,10 @@ class ThreadTransport(Transport):
             or self._in_hand
             or self._busy
         ):
+            return False
+
+        # What others left is sent as well. Short jobs have no other time for it.
+        if self._workers and self._may_drain(time.monotonic()):
             return False
 
         # What has to pause until after the end isn't waited for.
@@ -813,7 +1048,12 @@ class ThreadTransport(Transport):
             with self._lock:
                 # What they don't settle comes back.
                 self._done.wait_for(lambda: not self._settling, MOST_SETTLING)
+                booked = len(self._building) if self._booked else 0
+                records = sum(self._take_spilled())
                 in_hand, waiting, queued = self._abandon()
+
+            records += sum(records for _, records, _, _ in queued[booked:])
+            delivery.ledger.record(records)
 
             for parcel in in_hand:
                 attempt = delivery.settle(parcel, UNANSWERED)
@@ -824,7 +1064,8 @@ class ThreadTransport(Transport):
                 told += delivery.keep(parcel, AT_EXIT)
 
             told += delivery.keep_batches(
-                [(_opened(kept), row) for kept, _, _, row in queued], AT_EXIT
+                [(_opened(kept), _row(writing)) for kept, _, _, writing in queued],
+                AT_EXIT,
             )
 
         delivery.tell(told)
@@ -845,6 +1086,17 @@ class ThreadTransport(Transport):
         self._news.notify_all()
 
         return in_hand, waiting, queued
+
+
+def _row(writing: Writing | None) -> int:
+    """The row of a batch in the spool, or 0."""
+    return writing.rows[0] if writing is not None and writing.rows else 0
+
+
+def _is_written(queued: Queued) -> bool:
+    """Whether no request is writing it into the spool at the moment."""
+    _, _, _, writing = queued
+    return writing is None or writing.done
 
 
 def _opened(kept: Batch | bytes) -> Batch:

@@ -77,11 +77,9 @@ class Rig:
         self.thread = ThreadTransport(self.delivery)
 
     def send(self, batch: Batch) -> bool:
-        self.ledger.record(batch.records)
         return self.thread.send(batch)
 
     def send_inline(self, batch: Batch) -> None:
-        self.ledger.record(batch.records)
         self.inline.send(batch)
 
     @property

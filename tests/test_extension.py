@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import gc
 import json
 import logging
@@ -13,6 +14,7 @@ import typing as t
 import warnings
 import weakref
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from flask import (
@@ -35,6 +37,7 @@ from flask_mengpaneel import Ledger, Manager, Mengpaneel, Outcome, failed, flush
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
 from flask_mengpaneel.transports import Transport
 from sink import Sink
+from sites import Site
 
 PAGE = "<!doctype html><html><head><title>Shop</title></head><body>Hi</body></html>"
 
@@ -1456,3 +1459,100 @@ def test_the_session_of_the_app_is_kept_over_a_delayed_call(
 
     with client.session_transaction() as kept:
         assert dict(kept) == {"user": "ann"}
+
+
+def _raise(*_args: t.Any) -> t.NoReturn:
+    raise RuntimeError("of the app")
+
+
+def _failing_teardown(site: Site) -> None:
+    site.app.teardown_request(_raise)
+
+
+def _failing_teardowns(site: Site) -> None:
+    site.app.teardown_request(_raise)
+    site.app.teardown_appcontext(_raise)
+
+
+def _failing_teardown_of_a_blueprint(site: Site) -> None:
+    blueprint = Blueprint("failing", __name__)
+    blueprint.teardown_app_request(_raise)
+    site.app.register_blueprint(blueprint)
+
+
+def _failing_after_request(site: Site) -> None:
+    site.app.after_request(_raise)
+    site.app.teardown_request(_raise)
+
+
+@pytest.mark.parametrize("propagate", [True, False], ids=["propagate", "answer"])
+@pytest.mark.parametrize("error", [None, RuntimeError, SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("early", [False, True], ids=["view", "before-request"])
+@pytest.mark.parametrize(
+    "fails",
+    [
+        _failing_teardown,
+        _failing_teardowns,
+        _failing_teardown_of_a_blueprint,
+        _failing_after_request,
+    ],
+)
+def test_what_the_app_raises_at_the_end_of_a_request_loses_nothing(
+    fails: t.Callable[[Site], None],
+    early: bool,
+    error: type[BaseException] | None,
+    propagate: bool,
+) -> None:
+    site = Site(testing=False)
+    site.app.config["PROPAGATE_EXCEPTIONS"] = propagate
+    fails(site)
+
+    def work() -> str | None:
+        if request.endpoint == "/" and not site.messages:
+            site.mengpaneel.track("Visit")
+
+        if error is not None:
+            raise error
+
+        return None if early else "done"
+
+    if early:
+        site.app.before_request(work)
+
+    site.view("/", work if not early else lambda: "done")
+
+    with contextlib.suppress(RuntimeError, SystemExit, KeyboardInterrupt):
+        site.client().get("/")
+
+    assert [message["event"] for message in site.messages] == ["Visit"]
+    ledger = site.mengpaneel._flusher().ledger.snapshot()
+    assert (ledger.recorded, ledger.delivered) == (1, 1)
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["unused", "used"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"inspector": True}, {"transport": "inline"}, {"transport": "thread"}],
+    ids=str,
+)
+def test_an_app_is_freed_when_nobody_refers_to_it(
+    tmp_path: Path, settings: dict[str, t.Any], used: bool
+) -> None:
+    gc.collect()
+    gc.disable()
+
+    try:
+        app = Flask(__name__, instance_path=str(tmp_path))
+        app.secret_key = "secret"
+        mengpaneel = Mengpaneel(app, token="token", spool=None, **settings)
+
+        if used:
+            app.add_url_rule("/", "page", lambda: PAGE)
+            app.test_client().get("/").close()
+
+        reference = weakref.ref(app)
+        del app
+        assert reference() is None
+        assert mengpaneel is not None
+    finally:
+        gc.enable()

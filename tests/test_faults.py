@@ -8,6 +8,7 @@ import signal
 import socket
 import sqlite3
 import sys
+import textwrap
 import threading
 import time
 import typing as t
@@ -17,7 +18,7 @@ import pytest
 
 from flask_mengpaneel import transports
 from flask_mengpaneel.spool import Spool
-from rig import events, rig
+from rig import event, events, rig
 from shop import Process, ledgers, run, settings_for, started
 from sink import Late, Silent, Sink, Status
 
@@ -78,27 +79,71 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert spool_of(tmp_path).summary().records == 20
 
 
+AFTER_KILL = """
+visit(app)
+assert mengpaneel.flush(10)
+"""
+
+
+def end_leases(tmp_path: Path) -> None:
+    """Let the leases of a dead process have ended, instead of waiting for it."""
+    with contextlib.closing(sqlite3.connect(spool_of(tmp_path).path)) as spool:
+        spool.execute("UPDATE messages SET leased_until = 0")
+        spool.commit()
+
+
 def test_what_was_durable_is_sent_by_the_next_process(
     tmp_path: Path,
 ) -> None:
     killed = "import os, signal; visit(app, 20); os.kill(os.getpid(), signal.SIGKILL)"
-    after = """
-visit(app)
-assert mengpaneel.flush(10)
-"""
 
     with Sink() as sink:
         with started(tmp_path, killed, sink.url, durable=True) as process:
             process.wait()
 
-        # Without waiting for the end of the dead process's lease.
-        with contextlib.closing(sqlite3.connect(spool_of(tmp_path).path)) as spool:
-            spool.execute("UPDATE messages SET leased_until = 0")
-            spool.commit()
-
-        ended = run(tmp_path, after, sink.url)
+        end_leases(tmp_path)
+        ended = run(tmp_path, AFTER_KILL, sink.url)
         assert (len(sink.ids), sink.copies) == (21, 0)
         assert (ended.recorded, ended.delivered, ended.forwarded) == (1, 1, 20)
+
+
+SHORT_JOB = """
+    from flask_mengpaneel import Manager
+
+    with app.app_context(), Manager() as manager:
+        manager.track("Job")
+"""
+
+
+@pytest.mark.parametrize("waiting", [1, 5_000])
+def test_a_short_job_sends_what_the_spool_holds(tmp_path: Path, waiting: int) -> None:
+    spool_of(tmp_path).put([event() for _ in range(waiting)], "an outage")
+
+    with Sink() as sink:
+        ended = run(tmp_path, SHORT_JOB, sink.url)
+        assert (len(sink.ids), sink.copies) == (waiting + 1, 0)
+
+    assert (ended.delivered, ended.forwarded) == (1, waiting)
+    assert spool_of(tmp_path).summary().records == 0
+
+
+def test_short_jobs_do_not_wait_for_what_the_spool_holds_in_an_outage(
+    tmp_path: Path,
+) -> None:
+    spool_of(tmp_path).put([event() for _ in range(10)], "an outage")
+
+    with Sink() as sink:
+        # A pause that Mixpanel asks for isn't waited for by what a job has itself.
+        sink.always = Status(503, {"Retry-After": "60"})
+
+        for jobs in (1, 2, 3):
+            run(tmp_path, SHORT_JOB, sink.url)
+            assert spool_of(tmp_path).summary().records == 10 + jobs
+
+        assert len(sink.requests) <= 6
+        sink.always = None
+        run(tmp_path, SHORT_JOB, sink.url)
+        assert (len(sink.ids), sink.copies) == (14, 0)
 
 
 @pytest.mark.parametrize("before", [0, 5], ids=["before-use", "after-use"])
@@ -578,12 +623,191 @@ def test_waitress(tmp_path: Path, port: int) -> None:
         assert (len(sink.ids), sink.copies) == (20, 0), server.output
 
 
+SERVED = "from shop import create_app\napp = create_app()\n"
+SERVERS: dict[str, tuple[str, list[str]]] = {
+    "waitress-serve": (SERVED, ["{bin}/waitress-serve", "--port={port}", "served:app"]),
+    "waitress.serve": (
+        SERVED + "import waitress\nwaitress.serve(app, port={port})\n",
+        ["{python}", "served.py"],
+    ),
+    "flask run": (SERVED, ["{bin}/flask", "--app=served", "run", "--port={port}"]),
+    "flask --debug run --no-reload": (
+        SERVED,
+        ["{bin}/flask", "--app=served", "--debug", "run", "--no-reload"]
+        + ["--port={port}"],
+    ),
+    "app.run": (SERVED + "app.run(port={port})\n", ["{python}", "served.py"]),
+    "gevent.pywsgi": (
+        "from gevent import monkey\nmonkey.patch_all()\n"
+        + SERVED
+        + "from gevent.pywsgi import WSGIServer\n"
+        + "WSGIServer(('127.0.0.1', {port}), app).serve_forever()\n",
+        ["{python}", "served.py"],
+    ),
+    "eventlet.wsgi": (
+        "import eventlet\neventlet.monkey_patch()\n"
+        + SERVED
+        + "from eventlet import wsgi\n"
+        + "wsgi.server(eventlet.listen(('127.0.0.1', {port})), app)\n",
+        ["{python}", "served.py"],
+    ),
+    "uvicorn": (
+        SERVED + "from asgiref.wsgi import WsgiToAsgi\nasgi = WsgiToAsgi(app)\n",
+        ["{python}", "-m", "uvicorn", "served:asgi", "--port={port}"],
+    ),
+    "uvicorn.run": (
+        SERVED
+        + "import uvicorn\nfrom asgiref.wsgi import WsgiToAsgi\n"
+        + "uvicorn.run(WsgiToAsgi(app), port={port})\n",
+        ["{python}", "served.py"],
+    ),
+}
+
+
+def serve(folder: Path, server: str, port: int, url: str) -> Process:
+    module, command = SERVERS[server]
+    names = {
+        "bin": Path(sys.executable).parent,
+        "port": port,
+        "python": sys.executable,
+    }
+    (folder / "served.py").write_text(module.format(**names))
+    return Process(
+        folder, [part.format(**names) for part in command], settings_for(url)
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=str)
+@pytest.mark.parametrize("server", SERVERS)
+def test_servers_that_leave_signals_to_the_default_end_in_order(
+    tmp_path: Path, port: int, server: str, number: signal.Signals
+) -> None:
+    with Sink() as sink:
+        process = serve(tmp_path, server, port, sink.url)
+
+        try:
+            get(port, 20)
+            process.process.send_signal(number)
+            # As it did before there was anything to finish.
+            assert process.wait() == -number, process.output
+        finally:
+            process.kill()
+
+        assert (len(sink.ids), sink.copies) == (20, 0), process.output
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path: Path, port: int) -> None:
+    with Sink() as sink:
+        sink.always = Silent()
+        process = serve(tmp_path, "app.run", port, sink.url)
+
+        try:
+            get(port, 1)
+            process.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            process.process.send_signal(signal.SIGTERM)
+            # Else it waits for 20 seconds.
+            assert process.wait(10) == -signal.SIGTERM, process.output
+        finally:
+            process.kill()
+
+
+HANDLER = """
+    import os, signal, sys, time
+    from pathlib import Path
+
+    former = signal.SIG_DFL
+
+    def handle(number, frame):
+        print("handled", flush=True)
+
+        if callable(former):
+            former(number, frame)
+        else:
+            sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code"),
+    [
+        ("signal.signal(signal.SIGTERM, handle)", "", 3),
+        ("", "signal.signal(signal.SIGTERM, handle)", 3),
+        ("", "former = signal.signal(signal.SIGTERM, handle)", -signal.SIGTERM),
+    ],
+    ids=["set-before", "set-after", "set-after-and-hands-on"],
+)
+def test_an_app_s_own_handler_runs(
+    tmp_path: Path, before: str, after: str, code: int
+) -> None:
+    script = tmp_path / "handled.py"
+    script.write_text(
+        textwrap.dedent(HANDLER)
+        + f"{before}\nfrom shop import create_app, visit\napp = create_app()\n{after}\n"
+        "visit(app, 20)\nprint('ready', flush=True)\nwhile True: time.sleep(0.01)\n"
+    )
+
+    with Sink() as sink:
+        process = Process(
+            tmp_path, [sys.executable, str(script)], settings_for(sink.url)
+        )
+
+        try:
+            process.wait_for("ready")
+            assert process.terminate() == code, process.output
+        finally:
+            process.kill()
+
+        assert "handled" in process.output
+        assert (len(sink.ids), sink.copies) == (20, 0), process.output
+
+
+def test_an_ignored_signal_stays_ignored_and_children_inherit_nothing(
+    tmp_path: Path,
+) -> None:
+    script = """
+    import signal, subprocess, sys
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    create_app()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    signal.signal(signal.SIGHUP, former)
+    code = "import signal; print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
+    assert subprocess.check_output([sys.executable, "-c", code]).strip() == b"True"
+    child = subprocess.Popen(["sleep", "60"])
+    child.terminate()
+    assert child.wait() == -signal.SIGTERM
+    """
+
+    with Sink() as sink:
+        run(tmp_path, script, sink.url)
+
+
+def test_what_the_reloader_kills_is_sent_by_the_next_process(
+    tmp_path: Path, port: int
+) -> None:
+    command = [sys.executable, "-m", "flask", "--app=reloaded", "--debug", "run"]
+    (tmp_path / "reloaded.py").write_text(SERVED)
+
+    with Sink() as sink:
+        server = Process(tmp_path, [*command, f"--port={port}"], settings_for(sink.url))
+
+        try:
+            get(port, 20)
+            server.terminate()
+        finally:
+            server.kill()
+
+        end_leases(tmp_path)
+        run(tmp_path, AFTER_KILL, sink.url)
+        assert len(sink.ids) == 21
+
+
 @pytest.mark.parametrize("threads", [True, False], ids=["threads", "no-threads"])
 def test_uwsgi(tmp_path: Path, port: int, threads: bool) -> None:
     uwsgi = Path(sys.executable).with_name("uwsgi")
     command = [str(uwsgi), f"--http-socket=127.0.0.1:{port}", "--master"]
     command += ["--workers=2", "--die-on-term", "--module=shop:create_app()"]
-    command += [f"--pythonpath={path}" for path in sys.path if path]
+    command += [f"--pythonpath={path}" for path in sys.path[::-1] if path]
 
     with Sink() as sink:
         server = Process(
@@ -602,6 +826,63 @@ def test_uwsgi(tmp_path: Path, port: int, threads: bool) -> None:
 
         assert (len(sink.ids), sink.copies) == (20, 0), server.output
         assert ("enable-threads = true" in server.output) is not threads
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--master"], ["--master", "--lazy-apps"], ["--master", "--threads=2"], []],
+    ids=" ".join,
+)
+def test_processes_that_uwsgi_forks_share_no_ids(
+    tmp_path: Path, port: int, options: list[str]
+) -> None:
+    (tmp_path / "warm.py").write_text(
+        "import time\nfrom shop import create_app, mengpaneel, visit\n"
+        "app = create_app()\n"
+        # So that no process answers all.
+        "@app.before_request\ndef wait():\n    time.sleep(0.02)\n"
+        # A fork in the middle of an import, of which Python isn't told, would leave
+        # the others with half a module.
+        "visit(app)\nassert mengpaneel.flush(10)\n"
+    )
+    uwsgi = Path(sys.executable).with_name("uwsgi")
+    command = [str(uwsgi), f"--http-socket=127.0.0.1:{port}", "--enable-threads"]
+    command += ["--workers=3", "--die-on-term", "--module=warm:app", *options]
+    command += [f"--pythonpath={path}" for path in [*sys.path[::-1], tmp_path] if path]
+
+    with Sink() as sink:
+        server = Process(tmp_path, command, settings_for(sink.url))
+
+        try:
+            # The third may stay without work for long.
+            get_from_all(port, 2)
+            server.terminate()
+        finally:
+            server.kill()
+
+        devices = [record["properties"]["$device_id"] for record in sink.events]
+        assert len(devices) >= 30, server.output
+        assert len(set(devices)) == len(devices), server.output
+        assert sink.copies == 0
+
+
+def get_from_all(port: int, processes: int) -> None:
+    """Make requests until each process has answered some."""
+    pids: set[int] = set()
+    deadline = time.monotonic() + 20
+
+    def ask() -> None:
+        pids.update(get(port, 10))
+
+    while len(pids) < processes:
+        assert time.monotonic() < deadline
+        threads = [threading.Thread(target=ask) for _ in range(3 * processes)]
+
+        for thread in threads:
+            thread.start()
+
+        for thread in threads:
+            thread.join()
 
 
 def test_the_reloader(tmp_path: Path, port: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from shop import Process, ledgers, settings_for
 from sink import Late, Sink
+from test_faults import free_port, get_from_all
 
 PATCHED = {
     "gevent": """
@@ -57,3 +58,64 @@ def test_others_go_on_while_an_answer_is_awaited(tmp_path: Path, library: str) -
     (ended,) = ledgers(tmp_path)
     assert ended.balanced
     assert (ended.recorded, ended.delivered) == (200, 200)
+
+
+HEAD = "from shop import create_app, mengpaneel, visit\n"
+APP = "app = create_app()\n"
+USE = "visit(app, 5)\n"
+#: Where the patches come: first as they want, or later.
+ORDERS = {
+    "first": "{patch}" + HEAD + APP,
+    "after the imports": HEAD + "{patch}" + APP,
+    "after the app": HEAD + APP + "{patch}",
+    "after a delivery": HEAD + APP + USE + "assert mengpaneel.flush(20)\n{patch}",
+    "while events wait": HEAD + APP + USE + "{patch}",
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("library", PATCHED)
+def test_patches_may_come_late(tmp_path: Path, library: str, order: str) -> None:
+    script = tmp_path / "patched.py"
+    script.write_text(
+        ORDERS[order].format(patch=PATCHED[library])
+        + "joinall([spawn(visit, app, 10) for _ in range(20)])\n"
+        + "assert mengpaneel.flush(20)\n"
+    )
+
+    with Sink() as sink:
+        process = Process(
+            tmp_path, [sys.executable, str(script)], settings_for(sink.url)
+        )
+        assert process.wait() == 0, process.output
+        expected = 200 + 5 * ORDERS[order].count(USE)
+        assert (len(sink.ids), sink.copies) == (expected, 0), process.output
+
+    (ended,) = ledgers(tmp_path)
+    assert ended.balanced
+    assert (ended.recorded, ended.delivered) == (expected, expected)
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["unused", "used"])
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
+def test_gunicorn_may_patch_after_the_app_was_made(
+    tmp_path: Path, preload: list[str], used: bool
+) -> None:
+    port = free_port()
+    (tmp_path / "served.py").write_text(HEAD + APP + USE * used)
+    command = [sys.executable, "-m", "gunicorn", "--worker-class=gevent"]
+    command += ["--workers=2", f"--bind=127.0.0.1:{port}", *preload, "served:app"]
+
+    with Sink() as sink:
+        server = Process(tmp_path, command, settings_for(sink.url))
+
+        try:
+            get_from_all(port, 2)
+            assert server.terminate() == 0, server.output
+        finally:
+            server.kill()
+
+        ended = ledgers(tmp_path)
+        assert all(one.balanced and not one.waiting for one in ended), ended
+        assert len(sink.ids) == sum(one.recorded for one in ended) > 20
+        assert sink.copies == 0

@@ -795,3 +795,11 @@ def test_the_official_library_sends_here(server: str, inspector: Inspector) -> N
     assert inspector.events()[0]["properties"]["Total"] == 42
     assert len(inspector.updates()) == 2
     assert inspector.refused() == []
+
+
+def test_only_the_owner_can_read_what_arrived(tmp_path: Path) -> None:
+    path = tmp_path / "arrivals.sqlite3"
+    path.touch(0o644)
+    app = create_inspector_app(path)
+    app.test_client().get(f"{URL_PREFIX}/")
+    assert path.stat().st_mode & 0o777 == 0o600

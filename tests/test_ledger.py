@@ -59,8 +59,7 @@ def test_the_books_balance_at_each_moment_of_a_delivery() -> None:
 
         for number in range(200):
             batch = events(5) if number % 7 else PlainBatch([event("Bad")])
-            r.ledger.record(batch.records)
-            r.thread.send(batch)  # type: ignore[arg-type]
+            r.send(batch)
             r.check()
 
         while r.ledger.waiting:

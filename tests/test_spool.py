@@ -4,6 +4,7 @@ import collections.abc as c
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 import time
 import typing as t
@@ -241,6 +242,91 @@ def test_a_path_that_cannot_be_used_is_found_at_once(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="MENGPANEEL_SPOOL is"):
         open_spool(Config(spool=tmp_path), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["locked/spool", "locked/instance/spool", "loop/spool", "loop", "file/a/spool"]
+    + ["x" * 300, "nul\0", "fifo"],
+    ids=repr,
+)
+def test_any_place_that_cannot_be_used_is_a_warning_or_names_the_key(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "locked").mkdir(0o700)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "fifo")
+    path = tmp_path / name
+
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.getuid() and folder != Path("/tmp"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+
+    # Whoever runs the tests may be root, for whom everything is allowed.
+    with as_nobody(tmp_path / "locked"):
+        with pytest.raises(ValueError, match="MENGPANEEL_SPOOL is"):
+            open_spool(Config(spool=path), str(tmp_path))
+
+        if "\0" in name:
+            return
+
+        spool = Spool(path)
+        assert not spool.exists() or path.name == "fifo"
+        assert spool.summary().records == 0
+        assert spool.lease(1) == []
+        assert spool.put([event()], "x") == []
+
+
+def test_a_default_place_in_a_folder_of_another_is_one_warning(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(0o700)
+
+    with as_nobody(tmp_path / "locked"):
+        with pytest.warns(UserWarning, match="MENGPANEEL_SPOOL") as warned:
+            assert open_spool(Config(), str(tmp_path / "locked" / "instance")) is None
+
+        assert len(warned) == 1
+
+
+@contextlib.contextmanager
+def as_nobody(locked: Path) -> c.Iterator[None]:
+    """Be somebody who may not enter a folder."""
+    if os.getuid():
+        locked.chmod(0)
+        yield
+        locked.chmod(0o700)
+        return
+
+    os.seteuid(65534)
+
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("existing", [None, 0o644, 0o666], ids=str)
+def test_only_the_owner_can_read_what_waits(path: Path, existing: int | None) -> None:
+    former = os.umask(0)
+
+    try:
+        if existing is not None:
+            path.touch(existing)
+
+        spool = Spool(path)
+        assert spool.put([event()], "x")
+        files = list(path.parent.glob(f"{path.name}*"))
+        assert len(files) == 3
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+        spool.close()
+        path.write_bytes(b"no database " * 100)
+        spool = Spool(path)
+        assert spool.put([event()], "x")
+        files = list(path.parent.glob(f"{path.name}*"))
+        assert any("corrupt" in file.name for file in files)
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    finally:
+        os.umask(former)
 
 
 def test_the_default_place_is_the_instance_folder(tmp_path: Path) -> None:

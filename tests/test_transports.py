@@ -119,7 +119,7 @@ def test_a_worker_without_work_ends_and_another_takes_over(
                 if thread.name == "mengpaneel":
                     thread.join(5)
 
-            assert r.thread._workers == 0
+            assert not r.thread._workers
 
         r.check(recorded=2, delivered=2)
 
@@ -184,7 +184,6 @@ def test_a_full_queue_lets_others_deliver_while_mixpanel_is_there(
         taken = [r.send(events(1_000)) for _ in range(40)]
         assert not all(taken)
         assert r.reported == {}
-        r.ledger.record(-1_000 * taken.count(False))
         sink.always = None
 
 

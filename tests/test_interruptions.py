@@ -1,0 +1,297 @@
+"""What arrives from outside in the middle of something: signals and exceptions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shop import ledgers, run, started
+from sink import Silent, Sink, Status
+
+#: Hand-overs, each stopped at a random moment, or a little too late.
+STOPPED = """
+    import random, signal, time
+    from flask_mengpaneel import Manager
+
+    class Stop({base}):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    chance = random.Random(1)
+    signal.signal(signal.SIGALRM, stop)
+    app.app_context().push()
+    manager = Manager().__enter__()
+    usual = []
+
+    for _ in range(20):
+        manager.track("Visit")
+        started = time.perf_counter()
+        manager.flush()
+        usual.append(time.perf_counter() - started)
+
+    usual = sorted(usual)[10]
+
+    for _ in range(400):
+        manager.track("Visit")
+
+        try:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, usual * chance.uniform(0.1, 1.3))
+                manager.flush()
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except Stop:
+            pass
+
+    started = time.monotonic()
+    assert mengpaneel.flush(10), "something waits for ever"
+    ledger = mengpaneel.ledger().snapshot()
+    assert time.monotonic() - started < 10, "something moves for ever"
+    assert ledger.balanced, ledger
+"""
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
+@pytest.mark.parametrize("base", ["Exception", "BaseException"])
+def test_exceptions_from_outside_at_random_moments(
+    tmp_path: Path, base: str, durable: bool
+) -> None:
+    with (
+        Sink() as sink,
+        started(
+            tmp_path,
+            STOPPED.format(base=base),
+            sink.url,
+            durable=durable,
+        ) as process,
+    ):
+        assert process.wait(60) == 0, process.output[-3000:]
+        assert sink.copies == 0
+
+    (ended,) = ledgers(tmp_path)
+    assert ended.balanced
+    assert (ended.waiting, ended.dropped) == (0, {})
+    assert len(sink.ids) == ended.delivered
+    # What was stopped before it was handed over isn't recorded.
+    assert 20 < ended.recorded <= 420
+
+
+#: Hand-overs, in the middle of which the handler of a signal makes others.
+HANDLED = """
+    import random, signal, time
+    from flask_mengpaneel import Manager
+
+    handled = 0
+
+    def handle(*_):
+        global handled
+        handled += 1
+
+        with Manager() as inner:
+            inner.strategy = {strategy!r}
+            inner.track("Signal")
+
+    chance = random.Random(1)
+    signal.signal(signal.SIGALRM, handle)
+    app.app_context().push()
+    manager = Manager().__enter__()
+    manager.strategy = {strategy!r}
+    usual = []
+
+    for _ in range(20):
+        manager.track("Visit")
+        started = time.perf_counter()
+        manager.flush()
+        usual.append(time.perf_counter() - started)
+
+    usual = sorted(usual)[10]
+
+    for _ in range({times}):
+        manager.track("Visit")
+        signal.setitimer(signal.ITIMER_REAL, usual * chance.uniform(0.1, 1.0))
+        manager.flush()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    assert handled > {times} / 4
+    assert mengpaneel.flush(20)
+    ledger = mengpaneel.ledger().snapshot()
+    assert ledger.recorded == 20 + {times} + handled, (ledger, handled)
+"""
+
+
+@pytest.mark.parametrize(
+    ("strategy", "durable"),
+    [("AsyncServerSide", False), ("AsyncServerSide", True), ("ServerSide", False)],
+    ids=["memory", "durable", "inline"],
+)
+def test_the_handler_of_a_signal_may_track(
+    tmp_path: Path, strategy: str, durable: bool
+) -> None:
+    times = 400 if strategy == "AsyncServerSide" else 50
+
+    with Sink() as sink:
+        ended = run(
+            tmp_path,
+            HANDLED.format(strategy=strategy, times=times),
+            sink.url,
+            durable=durable,
+        )
+        assert sink.copies == 0
+
+    assert ended.delivered == ended.recorded == len(sink.ids)
+
+
+@pytest.mark.parametrize("base", ["Exception", "BaseException"])
+def test_what_an_exception_stops_inline_is_kept(tmp_path: Path, base: str) -> None:
+    script = f"""
+    import signal
+    from flask_mengpaneel import Manager
+
+    class Stop({base}):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    signal.signal(signal.SIGALRM, stop)
+
+    with app.app_context():
+        try:
+            with Manager(strategy="ServerSide") as manager:
+                manager.track("Visit")
+                signal.setitimer(signal.ITIMER_REAL, 0.5)
+        except Stop:
+            pass
+    """
+
+    with Sink() as sink:
+        sink.script(Silent())
+
+        with started(tmp_path, script, sink.url) as process:
+            assert process.wait() == 0, process.output
+
+        (ended,) = ledgers(tmp_path)
+        assert ended.recorded == 1
+        assert ended.balanced
+        assert ended.dropped == {}
+        run(tmp_path, "    visit(app)\n    assert mengpaneel.flush(20)", sink.url)
+        assert len(sink.ids) == 2
+
+
+#: What Python calls in the middle of something else, and which tracks.
+CALLED = {
+    "a logging handler": """
+    import logging
+
+    class Tracking(logging.Handler):
+        def emit(self, record):
+            track("Logged")
+
+    logging.getLogger("flask_mengpaneel").addHandler(Tracking())
+    """,
+    "a finalizer": """
+    import gc
+
+    class Tracking:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            track("Freed")
+
+    # As often as Python may.
+    gc.set_threshold(5, 1, 1)
+    cycles = [Tracking() for _ in range(100)]
+    del cycles
+    """,
+}
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
+@pytest.mark.parametrize("called", CALLED)
+def test_what_is_called_in_the_middle_of_a_hand_over_may_track(
+    tmp_path: Path, called: str, durable: bool
+) -> None:
+    script = f"""
+    from flask_mengpaneel import Manager
+
+    def track(name):
+        with app.app_context(), Manager() as manager:
+            manager.track(name)
+    {CALLED[called]}
+    for _ in range(200):
+        track("Visit")
+
+    import gc
+    gc.collect()
+    assert mengpaneel.flush(20)
+    """
+
+    with Sink() as sink:
+        # Said by a worker, which has the lock.
+        sink.script(Status(503), Status(503))
+
+        with started(tmp_path, script, sink.url, durable=durable) as process:
+            assert process.wait() == 0, process.output
+
+        assert sink.copies == 0
+        assert len(sink.ids) > 200
+        (ended,) = ledgers(tmp_path)
+        assert ended.balanced
+        assert ended.delivered == ended.recorded == len(sink.ids)
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
+def test_at_each_line_of_a_hand_over_another_may_be_made(
+    tmp_path: Path, durable: bool
+) -> None:
+    script = """
+    import sys
+    from flask_mengpaneel import Manager
+
+    app.app_context().push()
+    lines = 0
+    until = 0
+
+    def hand_over(name):
+        with Manager() as manager:
+            manager.track(name)
+
+    def trace(frame, event, _):
+        global lines
+
+        if "flask_mengpaneel" not in frame.f_code.co_filename:
+            return None
+
+        if event == "line":
+            lines += 1
+
+            if lines == until:
+                sys.settrace(None)
+                hand_over("Inner")
+                sys.settrace(trace)
+
+        return trace
+
+    hand_over("First")
+
+    while lines >= until:
+        lines, until = 0, until + 1
+        sys.settrace(trace)
+        hand_over("Outer")
+        sys.settrace(None)
+
+    assert until > 100
+    assert mengpaneel.flush(20)
+    ledger = mengpaneel.ledger().snapshot()
+    assert ledger.recorded == 1 + until + until - 1, (ledger, until)
+    """
+
+    with Sink() as sink:
+        ended = run(tmp_path, script, sink.url, durable=durable)
+        assert sink.copies == 0
+
+    assert ended.delivered == ended.recorded == len(sink.ids)

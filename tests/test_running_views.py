@@ -1,0 +1,180 @@
+"""Views that run for long: what they track doesn't wait for their end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+import typing as t
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+import simple_websocket
+
+from flask_mengpaneel import manager
+from shop import Process, settings_for
+from sink import Sink
+from sites import Site
+from test_faults import free_port, get
+
+SERVED = """
+import time
+from flask import copy_current_request_context, g
+from flask_sock import Sock
+from shop import create_app, mengpaneel
+
+app = create_app()
+sock = Sock(app)
+
+@sock.route("/echo")
+def echo(ws):
+    mengpaneel.track("Open")
+
+    while True:
+        message = ws.receive()
+
+        if message == "sign in":
+            with mengpaneel.setup():
+                mengpaneel.identify("ann")
+
+        mengpaneel.track("Message", {"Text": message})
+        ws.send(message)
+
+@app.get("/long")
+def long():
+    mengpaneel.track("Begin")
+    time.sleep(60)
+    return "done"
+"""
+SERVERS = {
+    "flask run": ["-m", "flask", "--app=served", "run", "--port={port}"],
+    "gunicorn --threads": ["-m", "gunicorn", "--threads=8", "-b127.0.0.1:{port}"]
+    + ["served:app"],
+    "gunicorn --worker-class=gevent": ["-m", "gunicorn", "-kgevent"]
+    + ["-b127.0.0.1:{port}", "served:app"],
+}
+
+
+def serve(folder: Path, server: str, port: int, url: str, **settings: t.Any) -> Process:
+    (folder / "served.py").write_text(SERVED)
+    command = [part.format(port=port) for part in SERVERS[server]]
+    return Process(folder, [sys.executable, *command], settings_for(url, **settings))
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_what_a_websocket_tracks_is_sent_while_it_is_open(
+    tmp_path: Path, server: str
+) -> None:
+    port = free_port()
+
+    with Sink() as sink:
+        process = serve(tmp_path, server, port, sink.url)
+
+        try:
+            get(port, 1)
+            client = simple_websocket.Client(f"ws://127.0.0.1:{port}/echo")
+
+            for text in ("a", "sign in", "b"):
+                client.send(text)
+                assert client.receive(10) == text
+
+            assert sink.wait_for(5), process.output
+            found = {
+                record["properties"].get("Text"): record["properties"]
+                for record in sink.events
+                if record["event"] == "Message"
+            }
+            assert found["b"]["distinct_id"] == found["sign in"]["distinct_id"] == "ann"
+            assert found["a"]["distinct_id"] != "ann"
+            assert found["a"]["$device_id"] == found["b"]["$device_id"]
+            client.close()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
+def test_the_end_of_a_process_sends_what_a_running_view_tracked(
+    tmp_path: Path, durable: bool
+) -> None:
+    port = free_port()
+
+    with Sink() as sink:
+        process = serve(tmp_path, "flask run", port, sink.url, durable=durable)
+
+        try:
+            get(port, 1)
+            request = threading.Thread(
+                target=_ask, args=(f"http://127.0.0.1:{port}/long",), daemon=True
+            )
+            request.start()
+            time.sleep(0.5)
+            assert process.terminate() == -signal.SIGTERM
+        finally:
+            process.kill()
+
+        assert sorted(record["event"] for record in sink.events) == ["Begin", "Visit"]
+
+
+def _ask(url: str) -> None:
+    with contextlib.suppress(OSError):
+        urlopen(url, timeout=90)
+
+
+def test_what_a_view_tracked_long_ago_is_sent_while_it_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(manager, "_MOST_HELD", 0.1)
+    monkeypatch.setattr(manager, "_LOOK_EVERY", 0.02)
+    site = Site()
+    seen: list[list[str]] = []
+
+    def wait_for(count: int) -> None:
+        deadline = time.monotonic() + 10
+
+        while len(site.messages) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+        seen.append([message["event"] for message in site.messages])
+
+    def long() -> str:
+        site.mengpaneel.track("One")
+        wait_for(1)
+
+        with site.mengpaneel.setup():
+            site.mengpaneel.identify("ann")
+
+        site.mengpaneel.track("Two")
+        wait_for(2)
+        site.mengpaneel.track("Three")
+        return "done"
+
+    site.view("/long", long)
+    site.client().get("/long")
+    assert seen == [["One"], ["One", "Two"]]
+    events = [m["properties"]["distinct_id"] for m in site.messages if "event" in m]
+    assert events[1:] == ["ann", "ann"]
+    assert len(events) == 3
+
+
+def test_what_is_taken_from_a_view_that_goes_on_is_lost_and_doubled_nowhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(manager, "_MOST_HELD", 0.0)
+    monkeypatch.setattr(manager, "_LOOK_EVERY", 0.0005)
+    site = Site()
+
+    def busy() -> str:
+        for number in range(5_000):
+            site.mengpaneel.track("Turn", {"Number": number})
+
+        return "done"
+
+    site.view("/busy", busy)
+    site.client().get("/busy")
+    numbers = [message["properties"]["Number"] for message in site.messages]
+    assert sorted(numbers) == list(range(5_000))
+    assert len(site.kept.batches) > 1
