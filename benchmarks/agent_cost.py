@@ -10,7 +10,7 @@ import typing as t
 
 from user_agents import parse
 
-from flask_mengpaneel.devices import describe
+from flask_mengpaneel.visitor.devices import describe
 
 from .pairs import heading
 

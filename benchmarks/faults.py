@@ -33,9 +33,11 @@ import time
 import typing as t
 from pathlib import Path
 
-from flask_mengpaneel import Manager, Mengpaneel, spool, transports
-from flask_mengpaneel.spool import Spool
-from flask_mengpaneel.tracker import Message
+from flask_mengpaneel import Manager, Mengpaneel
+from flask_mengpaneel.deliver import spool
+from flask_mengpaneel.deliver import thread as transports
+from flask_mengpaneel.deliver.spool import Spool
+from flask_mengpaneel.deliver.translation import Message
 
 from .delivery import (
     EVENTS_PER_REQUEST,

@@ -12,14 +12,14 @@ A call goes four steps, in this order:
   and the device that ``visitor.py`` knows of; ``delivery.py`` takes them to Mixpanel.
 """
 
+from .deliver.ledger import Ledger as Ledger
+from .deliver.thread import Transport as Transport
+from .deliver.translation import Batch as Batch
 from .extension import Mengpaneel as Mengpaneel
-from .ledger import Ledger as Ledger
-from .manager import Manager as Manager
-from .outcomes import Outcome as Outcome
+from .outcome import Outcome as Outcome
+from .record.manager import Manager as Manager
 from .signals import failed as failed
 from .signals import flushed as flushed
-from .tracker import Batch as Batch
-from .transports import Transport as Transport
 
 __all__ = [
     "Batch",

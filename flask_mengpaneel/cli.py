@@ -10,10 +10,10 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from .doctor import doctor
+from .doctor.command import doctor
 
 if t.TYPE_CHECKING:
-    from .delivery import Delivery
+    from .deliver.delivery import Delivery
 
 
 @click.group()

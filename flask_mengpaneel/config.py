@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
     from flask import Flask
 
     from .calls import Json
-    from .transports import Transport
+    from .deliver.thread import Transport
 
 #: Where the extension's own files and pages are.
 PREFIX = "/_mengpaneel"
@@ -353,7 +353,7 @@ def _strategies(value: t.Any) -> tuple[StrategyName, ...]:
 
 
 def _transport(value: t.Any) -> t.Any:
-    from .transports import Transport
+    from .deliver.thread import Transport
 
     allowed = "'thread', 'inline', 'celery', a Transport or its dotted path"
 

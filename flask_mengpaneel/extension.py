@@ -18,13 +18,15 @@ from flask import (
 )
 
 from . import process
+from .choose.flusher import Flusher
+from .choose.handover import Fallback, Signer
+from .choose.injection import static_folder, version
 from .config import PREFIX, Config, Settings, StrategyName
-from .delivery import Delivery, open_spool
-from .fallback import Fallback, Signer
-from .flusher import Flusher
-from .injection import static_folder, version
-from .ledger import Ledger
-from .manager import (
+from .deliver.delivery import Delivery, open_spool
+from .deliver.ledger import Ledger
+from .deliver.thread import InlineTransport, make_transport
+from .deliver.translation import Tracker
+from .record.manager import (
     ANSWERED,
     MANAGER,
     Manager,
@@ -34,13 +36,11 @@ from .manager import (
     manager_at_hand,
     request_at_hand,
 )
-from .recorder import Recorder
-from .tracker import Tracker
-from .transports import InlineTransport, make_transport
-from .visitor import PAGES
+from .record.recorder import Recorder
+from .visitor.visitor import PAGES
 
 if t.TYPE_CHECKING:
-    from .inspector import Inspector
+    from .inspector.app import Inspector
 
 
 Teardown = c.Callable[[BaseException | None], None]
@@ -301,7 +301,7 @@ def _inspector(app: Flask, config: Config) -> Inspector | None:
     if not config.inspector:
         return None
 
-    from .inspector import Inspector
+    from .inspector.app import Inspector
 
     return Inspector(config, Path(app.instance_path) / "mengpaneel-inspector.sqlite3")
 

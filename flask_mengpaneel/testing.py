@@ -29,15 +29,15 @@ import collections.abc as c
 import contextlib
 import typing as t
 
+from .deliver.thread import Transport
 from .signals import flushed
-from .transports import Transport
 
 if t.TYPE_CHECKING:
     from flask import Flask
 
     from .calls import Call
-    from .outcomes import Outcome
-    from .tracker import Batch
+    from .deliver.translation import Batch
+    from .outcome import Outcome
 
 __all__ = ["RecordingTransport", "record_flushes"]
 

@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
 
 from flask_mengpaneel import Mengpaneel
+from flask_mengpaneel.deliver.translation import Tracker
 from flask_mengpaneel.testing import RecordingTransport
-from flask_mengpaneel.tracker import Tracker
 
 # How long an example takes says nothing on a machine that does other things as well.
 settings.register_profile(

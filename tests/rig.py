@@ -11,11 +11,11 @@ import typing as t
 
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.config import Config
-from flask_mengpaneel.delivery import Delivery
-from flask_mengpaneel.ledger import Ledger
-from flask_mengpaneel.persistence import NOBODY
-from flask_mengpaneel.tracker import Batch, Message
-from flask_mengpaneel.transports import InlineTransport, ThreadTransport
+from flask_mengpaneel.deliver.delivery import Delivery
+from flask_mengpaneel.deliver.ledger import Ledger
+from flask_mengpaneel.deliver.thread import InlineTransport, ThreadTransport
+from flask_mengpaneel.deliver.translation import Batch, Message
+from flask_mengpaneel.visitor.mixpanel_cookie import NOBODY
 
 _ids = itertools.count()
 

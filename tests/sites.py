@@ -14,8 +14,8 @@ from werkzeug.test import TestResponse
 
 from flask_mengpaneel import Batch, Mengpaneel, Outcome, flushed
 from flask_mengpaneel.config import Config
+from flask_mengpaneel.deliver.translation import Tracker
 from flask_mengpaneel.testing import RecordingTransport
-from flask_mengpaneel.tracker import Tracker
 
 TOKEN = "token"
 COOKIE = f"mp_{TOKEN}_mixpanel"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_mengpaneel.spool import Spool
+from flask_mengpaneel.deliver.spool import Spool
 from needs import need
 from shop import Process, ledgers, run, settings_for, started
 from sink import Late, Silent, Sink, Status
@@ -113,7 +113,7 @@ def visits(
     folder: Path, redis: Redis, url: str, script: str = "visit(app, 20)"
 ) -> t.Any:
     # A busy machine makes the broker slower than a request would wait for.
-    patient = "import flask_mengpaneel.tasks as tasks; tasks.PATIENCE = 5.0\n"
+    patient = "import flask_mengpaneel.deliver.celery as tasks; tasks.PATIENCE = 5.0\n"
     return run(folder, patient + script, url, **settings(redis, url))
 
 

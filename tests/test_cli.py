@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from flask_mengpaneel import Mengpaneel
-from flask_mengpaneel.spool import Spool
+from flask_mengpaneel.deliver.spool import Spool
 from rig import event, events, rig, update
 from sink import Sink, Status
 

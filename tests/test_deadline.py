@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from flask_mengpaneel import delivery, http
+from flask_mengpaneel.deliver import delivery, http
 from rig import PlainBatch, events, rig, update
 from shop import Process, ledgers, settings_for
 from sink import Sink

@@ -7,7 +7,7 @@ import typing as t
 
 import pytest
 
-from flask_mengpaneel.delivery import (
+from flask_mengpaneel.deliver.delivery import (
     Kind,
     Parcel,
     Reply,
@@ -15,7 +15,7 @@ from flask_mengpaneel.delivery import (
     parcels,
     read,
 )
-from flask_mengpaneel.tracker import Message
+from flask_mengpaneel.deliver.translation import Message
 from rig import PlainBatch, event, events, rig, update
 from sink import Half, Html, Late, Reset, Silent, Sink, Status
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from flask_mengpaneel.devices import describe, is_bot
+from flask_mengpaneel.visitor.devices import describe, is_bot
 from parity.visits import Agent, agents, sent_by_library, visit
 
 CHROME = (
@@ -155,7 +155,7 @@ def test_the_same_user_agent_again_costs_less() -> None:
 
 def test_browsers_are_described_without_the_user_agents_package() -> None:
     code = (
-        "import sys; from flask_mengpaneel.devices import describe;"
+        "import sys; from flask_mengpaneel.visitor.devices import describe;"
         f"describe({CHROME!r}); sys.exit('user_agents' in sys.modules)"
     )
 

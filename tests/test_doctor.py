@@ -18,8 +18,8 @@ from werkzeug.serving import make_server
 
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.cli import mengpaneel as commands
-from flask_mengpaneel.doctor import examine
-from flask_mengpaneel.policies import parse
+from flask_mengpaneel.doctor.command import examine
+from flask_mengpaneel.doctor.csp import parse
 from flask_mengpaneel.testing import RecordingTransport
 
 PAGE = "<!doctype html><html><head><title>Shop</title></head><body></body></html>"

@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 
 from example.app import POLICY, create_app, mengpaneel
 from flask_mengpaneel import Outcome, flushed
-from flask_mengpaneel.arrivals import Store
 from flask_mengpaneel.calls import Call
+from flask_mengpaneel.inspector.store import Store
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -15,8 +15,8 @@ from flask.testing import FlaskClient
 from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
-from flask_mengpaneel import fallback
-from flask_mengpaneel.fallback import Bounded
+from flask_mengpaneel.choose import handover as fallback
+from flask_mengpaneel.choose.handover import Bounded
 from sites import CAPABLE, CHROME, COOKIE, PAGE, Site, scripts, set_library_cookie
 
 URL = "/_mengpaneel/calls"
@@ -694,7 +694,7 @@ def test_an_address_may_hand_back_so_often_a_minute(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("flask_mengpaneel.fallback.time", clock)
+    monkeypatch.setattr("flask_mengpaneel.choose.handover.time", clock)
     client = site.client()
     value = of_page(client.get("/"))
 
@@ -714,7 +714,7 @@ def test_a_sender_with_many_addresses_is_one(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("flask_mengpaneel.fallback.time", clock)
+    monkeypatch.setattr("flask_mengpaneel.choose.handover.time", clock)
     client = site.client()
 
     def status(address: str) -> int:

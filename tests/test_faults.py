@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from flask_mengpaneel import transports
-from flask_mengpaneel.spool import Spool
+from flask_mengpaneel.deliver import thread as transports
+from flask_mengpaneel.deliver.spool import Spool
 from rig import event, events, rig
 from shop import Process, ledgers, run, settings_for, started
 from sink import Late, Silent, Sink, Status
@@ -432,7 +432,7 @@ visit(app, 300)
 
 def test_two_processes_drain_one_spool_while_one_is_killed(tmp_path: Path) -> None:
     drain = """
-import flask_mengpaneel.spool as spool
+import flask_mengpaneel.deliver.spool as spool
 spool.LEASE = 2.0
 visit(app)
 assert mengpaneel.flush(30)

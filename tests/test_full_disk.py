@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from flask_mengpaneel.spool import Spool
+from flask_mengpaneel.deliver.spool import Spool
 from shop import ledgers, run, started
 from sink import Sink, Status
 
 LATER = """
-import flask_mengpaneel.spool as spool
+import flask_mengpaneel.deliver.spool as spool
 # The process that ended may have had no room to give its lease back.
 spool.LEASE = 0.0
 visit(app)

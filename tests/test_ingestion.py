@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_mengpaneel.ingestion import (
+from flask_mengpaneel.inspector.rules import (
     FORBIDDEN_IDS,
     MAX_RECORDS,
     MAX_REQUEST,

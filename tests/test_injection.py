@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from flask_mengpaneel import Mengpaneel, injection
+from flask_mengpaneel import Mengpaneel
+from flask_mengpaneel.choose import injection
 from flask_mengpaneel.values import plain
 from sites import CHROME, PAGE, Site, block, names, page_calls, scripts, tags
 

@@ -21,17 +21,14 @@ from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
 from flask_mengpaneel import Mengpaneel
-from flask_mengpaneel.arrivals import KEPT, Arrival
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.config import Config
-from flask_mengpaneel.ingestion import Record
-from flask_mengpaneel.inspector import (
-    URL_PREFIX,
-    Inspector,
-    create_inspector_app,
-)
-from flask_mengpaneel.outcomes import Outcome
-from flask_mengpaneel.settlement import RECENT, stands_for
+from flask_mengpaneel.inspector import Inspector, create_inspector_app
+from flask_mengpaneel.inspector.app import URL_PREFIX
+from flask_mengpaneel.inspector.matching import RECENT, stands_for
+from flask_mengpaneel.inspector.rules import Record
+from flask_mengpaneel.inspector.store import KEPT, Arrival
+from flask_mengpaneel.outcome import Outcome
 from flask_mengpaneel.signals import failed, flushed
 
 BASIC = {"Authorization": "Basic " + base64.b64encode(b"token:").decode()}

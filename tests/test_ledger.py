@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import threading
 
-from flask_mengpaneel.ledger import Balance, Ledger
+from flask_mengpaneel.deliver.ledger import Balance, Ledger
 from rig import PlainBatch, event, events, rig
 from sink import Silent, Sink, Status
 

@@ -189,7 +189,9 @@ def test_a_clock_that_is_set_back_doesn_t_turn_the_order(
 
     with app.app_context(), Manager() as manager:
         with monkeypatch.context() as patch:
-            patch.setattr("flask_mengpaneel.manager.time.time", lambda: next(clock))
+            patch.setattr(
+                "flask_mengpaneel.record.manager.time.time", lambda: next(clock)
+            )
 
             for _ in range(3):
                 manager.track("A")
@@ -217,7 +219,9 @@ def test_a_timed_event_gets_its_duration(
 
     with app.app_context(), Manager() as manager:
         with monkeypatch.context() as patch:
-            patch.setattr("flask_mengpaneel.manager.time.time", lambda: next(clock))
+            patch.setattr(
+                "flask_mengpaneel.record.manager.time.time", lambda: next(clock)
+            )
             manager.time_event("A")
             manager.track("B")
             manager.track("A", {"time": 1_800_000_002.5})

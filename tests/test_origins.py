@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_mengpaneel.origins import (
+from flask_mengpaneel.visitor.attribution import (
     CAMPAIGN,
     CLICK_IDS,
     cookie_domain,

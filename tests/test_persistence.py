@@ -13,11 +13,11 @@ from flask import Flask, Response, request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_mengpaneel import persistence
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.config import Config
-from flask_mengpaneel.persistence import Identity, Persistence
 from flask_mengpaneel.values import plain
+from flask_mengpaneel.visitor import mixpanel_cookie as persistence
+from flask_mengpaneel.visitor.mixpanel_cookie import Identity, Persistence
 
 # As the library writes it after `identify("user-1")`, made shorter.
 REAL = (

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_mengpaneel.calls import Call
-from flask_mengpaneel.profiles import merge
+from flask_mengpaneel.record.profile_merging import merge
 
 Profile = dict[str, t.Any]
 

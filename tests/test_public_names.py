@@ -17,7 +17,7 @@ from flask_mengpaneel import Batch, Ledger, Manager, Mengpaneel, Outcome, Transp
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.cli import mengpaneel
 from flask_mengpaneel.config import KEYS, STRATEGIES
-from flask_mengpaneel.recorder import Group, People
+from flask_mengpaneel.record.recorder import Group, People
 from flask_mengpaneel.testing import RecordingTransport
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "api.md"

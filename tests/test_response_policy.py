@@ -22,7 +22,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from flask_mengpaneel.response_policy import directives, keep_private
+from flask_mengpaneel.choose.response_policy import directives, keep_private
 from sites import (
     CAPABLE,
     COOKIE,

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 import simple_websocket
 
-from flask_mengpaneel import manager
+from flask_mengpaneel.record import manager
 from shop import Process, settings_for
 from sink import Sink
 from sites import Site

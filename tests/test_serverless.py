@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flask_mengpaneel import transports
 from flask_mengpaneel.config import SERVERLESS, Config
+from flask_mengpaneel.deliver import thread as transports
 from rig import events, rig
 from shop import started
 from sink import Silent, Sink

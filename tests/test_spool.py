@@ -14,9 +14,9 @@ import pytest
 
 from flask_mengpaneel import spool as spools
 from flask_mengpaneel.config import Config
-from flask_mengpaneel.delivery import Attempt, Parcel, Verdict, open_spool
-from flask_mengpaneel.ledger import Balance
-from flask_mengpaneel.spool import Row, Spool, SpoolError
+from flask_mengpaneel.deliver.delivery import Attempt, Parcel, Verdict, open_spool
+from flask_mengpaneel.deliver.ledger import Balance
+from flask_mengpaneel.deliver.spool import Row, Spool, SpoolError
 from rig import PlainBatch, event, events, rig, update
 from sink import Sink, Status
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from flask_mengpaneel.spool import Spool
+from flask_mengpaneel.deliver.spool import Spool
 from rig import PlainBatch, rig, update
 from shop import run
 from sink import Fault, Request, Sink

@@ -14,9 +14,9 @@ from conftest import CreateApp, sent
 from flask_mengpaneel import Batch, Manager, Mengpaneel
 from flask_mengpaneel.calls import Call, dumps
 from flask_mengpaneel.config import Config
-from flask_mengpaneel.persistence import Identity
+from flask_mengpaneel.deliver.translation import Message, Tracker
 from flask_mengpaneel.testing import RecordingTransport
-from flask_mengpaneel.tracker import Message, Tracker
+from flask_mengpaneel.visitor.mixpanel_cookie import Identity
 from sink import Sink
 
 CHROME = (
@@ -913,7 +913,7 @@ def test_a_hostile_cookie_costs_no_call_and_sends_nothing_that_mixpanel_refuses(
     ext: str,
 ) -> None:
     if ext == "json":
-        monkeypatch.setattr("flask_mengpaneel.tracker.orjson", None)
+        monkeypatch.setattr("flask_mengpaneel.deliver.translation.orjson", None)
 
     app = create_app(testing=False)
 

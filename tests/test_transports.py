@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from flask_mengpaneel import process, transports
-from flask_mengpaneel.spool import Spool
-from flask_mengpaneel.transports import MOST_ON_WAY
+from flask_mengpaneel import process
+from flask_mengpaneel.deliver import thread as transports
+from flask_mengpaneel.deliver.spool import Spool
+from flask_mengpaneel.deliver.thread import MOST_ON_WAY
 from rig import PlainBatch, Rig, event, events, rig, update
 from sink import Fault, Late, Silent, Sink, Status
 
@@ -271,7 +272,7 @@ def test_much_for_an_endpoint_in_trouble_is_kept_and_sent_in_order(
 ) -> None:
     monkeypatch.setattr(transports, "MOST_BUILT", 2)
     monkeypatch.setattr(transports, "SLOW", 0.1)
-    monkeypatch.setattr("flask_mengpaneel.delivery.MOST_RECORDS", 10)
+    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MOST_RECORDS", 10)
     spool = Spool(tmp_path / "spool.sqlite3", "t")
 
     with Sink() as sink, rig(sink.url, spool=spool) as r:
@@ -295,7 +296,7 @@ def test_without_a_spool_much_for_an_endpoint_in_trouble_costs_no_events(
 ) -> None:
     monkeypatch.setattr(transports, "MOST_WAITING", 20)
     monkeypatch.setattr(transports, "MOST_BUILT", 2)
-    monkeypatch.setattr("flask_mengpaneel.delivery.MOST_RECORDS", 10)
+    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MOST_RECORDS", 10)
 
     with Sink() as sink, rig(sink.url, shutdown_timeout=0) as r:
         sink.always_at["/engage"] = Status(503, {"Retry-After": "300"})
@@ -338,7 +339,7 @@ def test_in_the_request_too_no_endpoint_waits_for_another(
 def test_a_far_retry_after_is_over_soon_enough(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, t.Any]
 ) -> None:
-    monkeypatch.setattr("flask_mengpaneel.delivery.MOST_RETRY_AFTER", 0.5)
+    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MOST_RETRY_AFTER", 0.5)
 
     with Sink() as sink, rig(sink.url, **options) as r:
         sink.script(Status(503, {"Retry-After": "86400"}))
@@ -377,7 +378,7 @@ def test_what_a_gateway_refuses_is_tried_again() -> None:
 def test_no_answer_stops_what_comes_after(
     answer: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_mengpaneel.delivery.MOST_RETRY_AFTER", 0.1)
+    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MOST_RETRY_AFTER", 0.1)
 
     with Sink() as sink, rig(sink.url) as r:
         sink.script(answer)

@@ -14,7 +14,7 @@ from conftest import CreateApp, sent
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.config import Config
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
-from flask_mengpaneel.visitor import Visitor, address
+from flask_mengpaneel.visitor.visitor import Visitor, address
 
 PAGE = "<!doctype html><html><head><title>Shop</title></head><body>Hi</body></html>"
 NAME = "mp_token_mixpanel"

@@ -13,7 +13,7 @@ from journey import Shop
 from playwright.sync_api import Page as Tab
 from script_pages import wait_until
 
-from flask_mengpaneel.doctor import examine
+from flask_mengpaneel.doctor.command import examine
 
 OpenShop = c.Callable[..., Shop]
 

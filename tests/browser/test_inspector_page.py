@@ -15,7 +15,8 @@ from playwright.sync_api import Browser, Page, expect
 from werkzeug.serving import make_server
 
 from flask_mengpaneel.calls import Call
-from flask_mengpaneel.inspector import URL_PREFIX, Inspector, create_inspector_app
+from flask_mengpaneel.inspector import Inspector, create_inspector_app
+from flask_mengpaneel.inspector.app import URL_PREFIX
 from needs import need_npm
 
 STUB = """

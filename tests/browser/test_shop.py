@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 from script_pages import PACKAGES, Server, wait_until
 
 from example.app import create_app
-from flask_mengpaneel.arrivals import Arrival, Store
+from flask_mengpaneel.inspector.store import Arrival, Store
 from needs import need_npm
 
 LIBRARY = "mixpanel-browser/dist/mixpanel.min.js"

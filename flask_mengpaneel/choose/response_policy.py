@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 from flask import current_app
 from werkzeug.exceptions import SecurityError
 
+from ..outcome import REDIRECTS
 from . import injection
-from .outcomes import REDIRECTS
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
 
-    from .config import Config
-    from .visitor import Visitor
+    from ..config import Config
+    from ..visitor.visitor import Visitor
 
 # Each cache has a name of its own for what it is told, so that others don't obey:
 # CDN-Cache-Control (https://www.rfc-editor.org/rfc/rfc9213) and those of Cloudflare,

@@ -9,12 +9,16 @@ import time
 import typing as t
 import weakref
 
-from . import injection, signals
-from .calls import Call, CallLog, count
-from .config import PREFIX
-from .fallback import Bounded
-from .manager import Manager, Running, current_g
-from .outcomes import Declined, Outcome
+from .. import signals
+from ..calls import Call, CallLog, count
+from ..config import PREFIX
+from ..outcome import Declined, Outcome
+from ..record.manager import Manager, Running, current_g
+from ..values import plain
+from ..visitor.visitor import Visitor
+from . import injection
+from .delayed_calls import Entry, Waiting, arrives
+from .handover import Bounded
 from .response_policy import keep_private
 from .strategies import (
     REPLAYING,
@@ -29,18 +33,15 @@ from .strategies import (
     Strategy,
     hold,
 )
-from .values import plain
-from .visitor import Visitor
-from .waiting import Entry, Waiting, arrives
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
 
-    from .calls import Json
-    from .config import Config
-    from .fallback import Signer
-    from .ledger import Ledger
-    from .transports import Transport
+    from ..calls import Json
+    from ..config import Config
+    from ..deliver.ledger import Ledger
+    from ..deliver.thread import Transport
+    from .handover import Signer
 
 logger = logging.getLogger("flask_mengpaneel")
 

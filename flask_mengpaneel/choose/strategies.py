@@ -8,25 +8,27 @@ import functools
 import typing as t
 from abc import ABC, abstractmethod
 
-from . import injection, profiles, redirects, waiting
-from .calls import Call, CallLog, Json, dumps
-from .fallback import SIGNATURE_HEADER
-from .ids import hex_id
-from .origins import page_properties
-from .outcomes import REDIRECTS, Declined
-from .persistence import Identity
+from ..calls import Call, CallLog, Json, dumps
+from ..deliver.translation import Batch
+from ..identity import hex_id
+from ..outcome import REDIRECTS, Declined
+from ..record import profile_merging as profiles
+from ..visitor.attribution import page_properties
+from ..visitor.mixpanel_cookie import Identity
+from ..visitor.visitor import Visitor, joined
+from . import delayed_calls as waiting
+from . import injection, redirects
+from .delayed_calls import Entry, Waiting
+from .handover import SIGNATURE_HEADER
 from .response_policy import ResponsePolicy, keep_private
-from .tracker import Batch
-from .visitor import Visitor, joined
-from .waiting import Entry, Waiting
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
 
-    from .config import Config
-    from .fallback import Signer
-    from .ledger import Ledger
-    from .transports import Transport
+    from ..config import Config
+    from ..deliver.ledger import Ledger
+    from ..deliver.thread import Transport
+    from .handover import Signer
 
 RESPONSE_HEADER = "X-Mengpaneel-Calls"
 PROJECT_HEADER = "X-Mengpaneel-Project"

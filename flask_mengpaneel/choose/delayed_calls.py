@@ -22,9 +22,9 @@ from flask.sessions import (
 )
 from werkzeug.http import dump_cookie
 
-from .calls import CallLog, dumps
-from .ids import hex_id
-from .persistence import Identity
+from ..calls import CallLog, dumps
+from ..identity import hex_id
+from ..visitor.mixpanel_cookie import Identity
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response

@@ -11,8 +11,8 @@ import sqlite3
 import time
 import typing as t
 
-from .calls import Call, Json, dumps
-from .ingestion import OPERATIONS, Record
+from ..calls import Call, Json, dumps
+from .rules import OPERATIONS, Record
 
 #: Seconds within which an update and the news of its flush belong together.
 RECENT = 30.0

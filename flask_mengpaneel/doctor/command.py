@@ -15,21 +15,21 @@ import click
 from flask import Flask, request, request_finished
 from flask.cli import ScriptInfo, pass_script_info
 
-from . import injection
-from .config import CLIENT_STRATEGIES
-from .diagnosis import Finding, Level, Page, judge
-from .outcomes import REDIRECTS, Declined
-from .policies import HEADER, REPORT_ONLY, parse, parse_page
-from .response_policy import ResponsePolicy
-from .testing import RecordingTransport
-from .visitor import Visitor
+from ..choose import injection
+from ..choose.response_policy import ResponsePolicy
+from ..config import CLIENT_STRATEGIES
+from ..outcome import REDIRECTS, Declined
+from ..testing import RecordingTransport
+from ..visitor.visitor import Visitor
+from .csp import HEADER, REPORT_ONLY, parse, parse_page
+from .findings import Finding, Level, Page, judge
 
 if t.TYPE_CHECKING:
     from flask import Response
     from flask.testing import FlaskClient
 
-    from .config import Config
-    from .flusher import Flusher
+    from ..choose.flusher import Flusher
+    from ..config import Config
 
 #: Where the browser library sends if its configuration doesn't say, and on which paths
 #: (mixpanel-core.js of mixpanel-browser 2.83.0).
@@ -161,8 +161,8 @@ def _settings(app: Flask, flusher: Flusher) -> c.Iterator[Finding]:
 
 
 def _spool(flusher: Flusher) -> c.Iterator[Finding]:
-    from .spool import SpoolError
-    from .transports import InlineTransport
+    from ..deliver.spool import SpoolError
+    from ..deliver.thread import InlineTransport
 
     inline = flusher.inline
 

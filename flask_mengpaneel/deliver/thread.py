@@ -14,7 +14,7 @@ import typing as t
 import warnings
 from abc import ABC, abstractmethod
 
-from . import process
+from .. import process
 from .delivery import (
     LOOK_EVERY,
     MOST_RECORDS,
@@ -29,14 +29,14 @@ from .delivery import (
     parcels,
     wrap,
 )
-from .tracker import Batch
+from .translation import Batch
 
 if t.TYPE_CHECKING:
     from celery import Celery
 
-    from .config import Config
+    from ..config import Config
     from .ledger import Balance
-    from .tracker import Message
+    from .translation import Message
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -1110,7 +1110,7 @@ def make_transport(
 
     :param celery: gives the Celery app when it is needed, which is not yet now.
     """
-    from .config import TRANSPORTS
+    from ..config import TRANSPORTS
 
     kind = config.transport
 
@@ -1132,7 +1132,7 @@ def make_transport(
         return ThreadTransport(delivery)
 
     if kind == "celery" and celery is not None:
-        from .tasks import CeleryTransport
+        from .celery import CeleryTransport
 
         return CeleryTransport(delivery, celery)
 

@@ -7,7 +7,7 @@ import dataclasses
 import enum
 from urllib.parse import urlsplit
 
-from .policies import Policy
+from .csp import Policy
 
 #: The policy of Trusted Types that the script makes to load the library.
 _TRUSTED_TYPES = "mengpaneel"

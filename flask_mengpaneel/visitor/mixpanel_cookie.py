@@ -13,15 +13,15 @@ from urllib.parse import quote, unquote
 
 from werkzeug.http import http_date
 
-from .calls import Call, Json, dumps
-from .ids import hex_id
-from .origins import cookie_domain, initial_referrer, search_properties
-from .values import fault_of, plain
+from ..calls import Call, Json, dumps
+from ..identity import hex_id
+from ..values import fault_of, plain
+from .attribution import cookie_domain, initial_referrer, search_properties
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
 
-    from .config import Config
+    from ..config import Config
 
 logger = logging.getLogger("flask_mengpaneel")
 

@@ -21,7 +21,7 @@ import typing as t
 import uuid
 from pathlib import Path
 
-from .tracker import Message
+from .translation import Message
 
 if t.TYPE_CHECKING:
     from .ledger import Balance

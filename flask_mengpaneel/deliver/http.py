@@ -28,7 +28,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
-from . import process
+from .. import process
 from .delivery import PostError, Reply
 
 #: Seconds that connecting to one address may take.

@@ -17,7 +17,7 @@ import math
 import typing as t
 from collections import Counter, deque
 
-from .calls import Call, Json
+from ..calls import Call, Json
 
 #: Calls that neither change a profile nor say whose it is.
 _BESIDE = frozenset(

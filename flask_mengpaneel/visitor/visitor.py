@@ -12,16 +12,16 @@ import time
 import typing as t
 from urllib.parse import quote
 
-from . import persistence
-from .calls import Call, Json
+from ..calls import Call, Json
+from . import mixpanel_cookie as persistence
+from .attribution import LONGEST_URL
 from .devices import LONGEST_USER_AGENT
-from .origins import LONGEST_URL
-from .persistence import NOBODY, Identity, Persistence
+from .mixpanel_cookie import NOBODY, Identity, Persistence
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
 
-    from .config import Config
+    from ..config import Config
 
 logger = logging.getLogger("flask_mengpaneel")
 

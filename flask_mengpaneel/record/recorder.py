@@ -11,8 +11,8 @@ import re
 import typing as t
 from abc import ABC, abstractmethod
 
-from .calls import Stage
-from .values import Id, fault_of, identifier, plain
+from ..calls import Stage
+from ..values import Id, fault_of, identifier, plain
 
 if t.TYPE_CHECKING:
     from .manager import Manager

@@ -18,15 +18,15 @@ import typing as t
 import warnings
 from pathlib import Path
 
-from . import process
-from .calls import dumps
+from .. import process
+from ..calls import dumps
 
 if t.TYPE_CHECKING:
-    from .config import Config
+    from ..config import Config
     from .http import Client
     from .ledger import Balance, Ledger
     from .spool import Row, Spool
-    from .tracker import Batch, Message, Tracker
+    from .translation import Batch, Message, Tracker
 
 try:
     # Six times as fast.
@@ -189,7 +189,7 @@ def _parcels_of(rows: c.Iterable[Row]) -> list[Parcel]:
 
 def wrap(batch: Batch) -> Message:
     """A batch as it waits in the spool: its messages aren't built yet."""
-    from .tracker import Message
+    from .translation import Message
 
     return Message(BATCH, dumps(batch.to_json()), batch.records, repeatable=True)
 
@@ -607,7 +607,7 @@ class Delivery:
         return _parcels_of(row for rows in unpacked.values() for row in rows)
 
     def _unwrap(self, message: Message) -> tuple[list[Message], dict[str, int]]:
-        from .tracker import Batch
+        from .translation import Batch
 
         try:
             return self.pack(Batch.from_json(json.loads(message.json)))

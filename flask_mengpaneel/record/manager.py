@@ -14,18 +14,18 @@ import weakref
 
 from flask import current_app, g, request
 
-from . import process
-from .calls import TRACKING, Call, CallLog, Stage, dumps
-from .config import PREFIX, STRATEGIES, StrategyName
-from .ids import hex_id
+from .. import process
+from ..calls import TRACKING, Call, CallLog, Stage, dumps
+from ..config import PREFIX, STRATEGIES, StrategyName
+from ..identity import hex_id
+from ..visitor.visitor import Visitor
 from .recorder import Recorder
-from .visitor import Visitor
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request
 
-    from .flusher import Flusher
-    from .outcomes import Outcome
+    from ..choose.flusher import Flusher
+    from ..outcome import Outcome
 
 logger = logging.getLogger("flask_mengpaneel")
 

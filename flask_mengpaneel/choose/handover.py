@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from flask import Response
 from itsdangerous import BadSignature, TimestampSigner
 
-from .calls import Call, CallLog, dumps
-from .persistence import NOBODY, Identity
-from .visitor import BLOCKED_COOKIE, Visitor
+from ..calls import Call, CallLog, dumps
+from ..visitor.mixpanel_cookie import NOBODY, Identity
+from ..visitor.visitor import BLOCKED_COOKIE, Visitor
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request

@@ -16,17 +16,17 @@ import time
 import typing as t
 from pathlib import Path
 
-from .calls import Call, Json, dumps
-from .config import CLIENT_STRATEGIES
-from .ingestion import Record, seconds
-from .settlement import (
+from ..calls import Call, Json, dumps
+from ..config import CLIENT_STRATEGIES
+from ..deliver.spool import make_private
+from .matching import (
     ARRIVALS,
     settle_event,
     settle_tracking_call,
     settle_update_call,
     settle_updates,
 )
-from .spool import make_private
+from .rules import Record, seconds
 
 #: How many arrivals, and how many recorded calls, are kept.
 KEPT = 5_000

@@ -27,16 +27,16 @@ from flask import (
 )
 from werkzeug.datastructures import Headers
 
-from .arrivals import Arrival, Store, Waiting
-from .calls import dumps
-from .delivery import Reply
-from .ingestion import ENDPOINTS, Record, ingest
-from .signals import failed, flushed
+from ..calls import dumps
+from ..deliver.delivery import Reply
+from ..signals import failed, flushed
+from .rules import ENDPOINTS, Record, ingest
+from .store import Arrival, Store, Waiting
 
 if t.TYPE_CHECKING:
     from flask.sansio.app import App
 
-    from .config import Config
+    from ..config import Config
 
 URL_PREFIX = "/_mengpaneel/inspector"
 
@@ -334,8 +334,8 @@ def create_inspector_app(path: Path | None = None) -> Flask:
 
     :param path: the SQLite file; a file in the instance folder by default.
     """
-    from .config import Config
-    from .injection import static_folder
+    from ..choose.injection import static_folder
+    from ..config import Config
 
     app = Flask(__name__)
     path = path or Path(app.instance_path) / "mengpaneel-inspector.sqlite3"

@@ -13,7 +13,7 @@ import typing as t
 from celery import shared_task
 from flask import current_app
 
-from . import process
+from .. import process
 from .delivery import (
     READ_TIMEOUT,
     Delivery,
@@ -24,8 +24,8 @@ from .delivery import (
     parcels,
     wrap,
 )
-from .tracker import Batch, Message
-from .transports import MOST_PATIENCE, ThreadTransport, Transport
+from .thread import MOST_PATIENCE, ThreadTransport, Transport
+from .translation import Batch, Message
 
 if t.TYPE_CHECKING:
     from celery import Celery, Task

@@ -17,16 +17,16 @@ from werkzeug.security import safe_join
 from werkzeug.wrappers import response as werkzeug_response
 from werkzeug.wsgi import ClosingIterator
 
-from .calls import dumps
-from .config import PREFIX
-from .outcomes import REDIRECTS, Declined
-from .persistence import NOBODY, Identity
+from ..calls import dumps
+from ..config import PREFIX
+from ..outcome import REDIRECTS, Declined
+from ..visitor.mixpanel_cookie import NOBODY, Identity
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
 
-    from .config import Config
-    from .fallback import Signer
+    from ..config import Config
+    from .handover import Signer
 
 HTML = ("text/html", "application/xhtml+xml")
 
@@ -477,7 +477,7 @@ class Script:
 
 def static_folder() -> Path:
     """Where the script is: built into the package, but beside it in a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     built = package / "static"
     return built if built.is_dir() else package.parent / "static"
 

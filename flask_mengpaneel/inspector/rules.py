@@ -23,7 +23,7 @@ import zlib
 from urllib.parse import parse_qsl
 
 if t.TYPE_CHECKING:
-    from .calls import Json
+    from ..calls import Json
 
 #: The endpoints, as they are called in a URL.
 ENDPOINTS = ("track", "import", "engage", "groups")

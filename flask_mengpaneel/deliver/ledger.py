@@ -9,7 +9,7 @@ import os
 import threading
 import time
 
-from . import process
+from .. import process
 
 #: Seconds for which a reader waits until nothing moves. A move takes milliseconds; on
 #: a stuck disk a reader rather sees a number twice than waits for ever.

@@ -12,17 +12,17 @@ import typing as t
 
 from mixpanel import Mixpanel
 
-from . import profiles
-from .calls import Call, CallLog, Json, count, dumps
-from .devices import describe, is_bot
-from .ids import hex_id
-from .origins import page_properties, pageview_properties
-from .persistence import CHANGING, Identity, Persistence
-from .visitor import address, is_whole, joined
+from ..calls import Call, CallLog, Json, count, dumps
+from ..identity import hex_id
+from ..record import profile_merging as profiles
+from ..visitor.attribution import page_properties, pageview_properties
+from ..visitor.devices import describe, is_bot
+from ..visitor.mixpanel_cookie import CHANGING, Identity, Persistence
+from ..visitor.visitor import address, is_whole, joined
 
 if t.TYPE_CHECKING:
-    from .config import Config
-    from .visitor import Visitor
+    from ..config import Config
+    from ..visitor.visitor import Visitor
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -59,8 +59,8 @@ class Batch:
     at: float
     ip: str | None = None
     user_agent: str = ""
-    #: The page: parts of its URL, as :func:`~flask_mengpaneel.visitor.joined` takes
-    #: them, and its referrer.
+    #: The page: parts of its URL, as ``joined`` of the visitor takes them, and its
+    #: referrer.
     url: list[str] = dataclasses.field(default_factory=list)
     referrer: str = ""
     cookie: c.Mapping[str, Json] = dataclasses.field(default_factory=dict)

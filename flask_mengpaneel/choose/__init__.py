@@ -1,0 +1,1 @@
+"""Which way, and why not the others?"""

@@ -1,0 +1,1 @@
+"""What would keep calls from reaching Mixpanel?"""
