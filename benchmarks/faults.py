@@ -310,7 +310,7 @@ FAULTS = {
     "half an answer": Fault(answers(half)),
     "an HTML page with status 200": Fault(answers(html)),
     "429 with Retry-After: 2": Fault(answers(too_many_requests)),
-    "400, three bad in each batch": Fault(answers(three_bad)),
+    "400, three bad in each envelope": Fault(answers(three_bad)),
     "400 while one in 1,000 is there": Fault(answers(never_one)),
     "413 to more than 100": Fault(answers(at_most_100)),
     "413 to everything": Fault(answers(always(413))),

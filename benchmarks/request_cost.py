@@ -64,7 +64,7 @@ def _events(url: str) -> None:
             name = f"{events} by {client}"
             _row(name, app, "/json/tracked", headers, goal, **settled)
 
-        name = f"{events} by a webhook, each the first of a batch"
+        name = f"{events} by a webhook, each the first of an envelope"
         _row(name, app, "/json/tracked", WEBHOOK, calls=1, **settled)
 
     for name, make in peers.TRACKERS.items():

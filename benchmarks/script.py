@@ -53,7 +53,7 @@ PREPARE = """
     },
     beacons: () =>
       timed(() => alone({send_immediately: true, transport: "sendBeacon"})),
-    batches: () => timed(() => alone()),
+    envelopes: () => timed(() => alone()),
   };
 }
 """
@@ -140,7 +140,7 @@ def time_calls(tab: Tab, site: Site, rounds: int = 30) -> None:
     session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
     calls = [track(f"Event {number}", number) for number in range(CALLS)]
     tab.evaluate(PREPARE, site.data([None, calls]))
-    ways = ["script", "beacons", "batches"]
+    ways = ["script", "beacons", "envelopes"]
     tab.evaluate(ROUNDS, [ways, 5])
     times: Times = tab.evaluate(ROUNDS, [ways, rounds])
     medians = {name: statistics.median(times[name]) for name in ways}
@@ -153,7 +153,7 @@ def time_calls(tab: Tab, site: Site, rounds: int = 30) -> None:
     print(f"{CALLS} calls, CPU 4x slower, median of {rounds} rounds:")
     print(f"  {medians['script']:6.1f} ms with the script")
     print(f"  {medians['beacons']:6.1f} ms on the library alone, sent at once")
-    print(f"  {medians['batches']:6.1f} ms on the library alone, sent in batches")
+    print(f"  {medians['envelopes']:6.1f} ms on the library alone, sent in envelopes")
     print(f"  {own:6.1f} ms of the script's are its own, by the profiler,")
     print(f"  {sending:6.1f} ms are in fetch(), the rest in the library")
 

@@ -14,7 +14,7 @@ A call goes four steps, in this order:
 
 from .deliver.ledger import Ledger as Ledger
 from .deliver.thread import Transport as Transport
-from .deliver.translation import Batch as Batch
+from .deliver.translation import Envelope as Envelope
 from .extension import Mengpaneel as Mengpaneel
 from .outcome import Outcome as Outcome
 from .record.manager import Manager as Manager
@@ -22,7 +22,7 @@ from .signals import failed as failed
 from .signals import flushed as flushed
 
 __all__ = [
-    "Batch",
+    "Envelope",
     "Ledger",
     "Manager",
     "Mengpaneel",

@@ -214,7 +214,7 @@ class Config:
 
             try:
                 values[field] = _CHECKS[field](value)
-            except Wrong as error:
+            except InvalidSetting as error:
                 raise ValueError(f"{key} is {value!r}; it must be {error}.") from None
 
         return cls(**values)
@@ -225,7 +225,7 @@ class Config:
         return any(os.environ.get(name) for name in SERVERLESS)
 
 
-class Wrong(Exception):
+class InvalidSetting(Exception):
     """A value is not allowed; the message says what is."""
 
 
@@ -234,7 +234,7 @@ Check = c.Callable[[t.Any], t.Any]
 
 def _boolean(value: t.Any) -> bool:
     if not isinstance(value, bool):
-        raise Wrong("True or False")
+        raise InvalidSetting("True or False")
 
     return value
 
@@ -248,7 +248,7 @@ def _number(least: float, unit: str) -> Check:
             or not value >= least
             or value == float("inf")
         ):
-            raise Wrong(f"a number of {unit}, {least} or more")
+            raise InvalidSetting(f"a number of {unit}, {least} or more")
 
         return value
 
@@ -258,7 +258,7 @@ def _number(least: float, unit: str) -> Check:
 def _choice(*allowed: str) -> Check:
     def check(value: t.Any) -> str:
         if value not in allowed:
-            raise Wrong(" or ".join(map(repr, allowed)))
+            raise InvalidSetting(" or ".join(map(repr, allowed)))
 
         return t.cast(str, value)
 
@@ -271,7 +271,7 @@ def _callable(meaning: str) -> Check:
             value = _imported(value, f"{meaning}, its dotted path or None")
 
         if value is not None and not callable(value):
-            raise Wrong(f"{meaning}, its dotted path or None")
+            raise InvalidSetting(f"{meaning}, its dotted path or None")
 
         return value
 
@@ -282,18 +282,18 @@ def _imported(path: str, meaning: str) -> t.Any:
     try:
         return import_string(path)
     except ImportError as error:
-        raise Wrong(f"{meaning} (importing it failed: {error})") from None
+        raise InvalidSetting(f"{meaning} (importing it failed: {error})") from None
 
 
 def _token(value: t.Any) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise Wrong("your project's token as text, or None")
+        raise InvalidSetting("your project's token as text, or None")
 
     token = (value or "").strip()
 
     # It becomes a part of a cookie's name.
     if not re.fullmatch(r"[A-Za-z0-9._-]*", token):
-        raise Wrong("your project's token: letters, digits, '-', '_' and '.'")
+        raise InvalidSetting("your project's token: letters, digits, '-', '_' and '.'")
 
     return token or None
 
@@ -303,37 +303,39 @@ def _host(value: t.Any) -> str:
 
     # `urlsplit` overlooks line ends.
     if not isinstance(value, str) or re.search(r"[\s\x00-\x20\\]", value):
-        raise Wrong(allowed)
+        raise InvalidSetting(allowed)
 
     try:
         parts = urlsplit(value)
         # Raises for a port that isn't a number.
         _ = parts.port
     except ValueError:
-        raise Wrong(allowed) from None
+        raise InvalidSetting(allowed) from None
 
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise Wrong(allowed)
+        raise InvalidSetting(allowed)
 
     if parts.query or parts.fragment:
-        raise Wrong(f"{allowed}, without a query")
+        raise InvalidSetting(f"{allowed}, without a query")
 
     return value.rstrip("/")
 
 
 def _client_config(value: t.Any) -> c.Mapping[str, Json]:
     if not isinstance(value, c.Mapping):
-        raise Wrong("a dict of the browser library's init options")
+        raise InvalidSetting("a dict of the browser library's init options")
 
     try:
         return t.cast("dict[str, Json]", plain(value))
     except (TypeError, ValueError) as error:
-        raise Wrong(f"a dict that JSON can hold ({error})") from None
+        raise InvalidSetting(f"a dict that JSON can hold ({error})") from None
 
 
 def _library_url(value: t.Any) -> str | None:
     if value is not None and (not isinstance(value, str) or not value.strip()):
-        raise Wrong("the URL of the browser library, or None if the page has its own")
+        raise InvalidSetting(
+            "the URL of the browser library, or None if the page has its own"
+        )
 
     return value
 
@@ -347,7 +349,7 @@ def _strategies(value: t.Any) -> tuple[StrategyName, ...]:
         or any(name not in STRATEGIES for name in value)
         or len(set(value)) != len(value)
     ):
-        raise Wrong(allowed)
+        raise InvalidSetting(allowed)
 
     return tuple(value)
 
@@ -359,7 +361,7 @@ def _transport(value: t.Any) -> t.Any:
 
     if isinstance(value, str) and value not in TRANSPORTS:
         if "." not in value and ":" not in value:
-            raise Wrong(allowed)
+            raise InvalidSetting(allowed)
 
         value = _imported(value, allowed)
 
@@ -367,7 +369,7 @@ def _transport(value: t.Any) -> t.Any:
         value = value()
 
     if value not in TRANSPORTS and not isinstance(value, Transport):
-        raise Wrong(allowed)
+        raise InvalidSetting(allowed)
 
     return value
 
@@ -377,7 +379,7 @@ def _spool(value: t.Any) -> Path | None:
         return None
 
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise Wrong("the path of a file, or None")
+        raise InvalidSetting("the path of a file, or None")
 
     return Path(value)
 
@@ -392,17 +394,17 @@ def _properties(value: t.Any) -> t.Any:
         return value
 
     if not isinstance(value, c.Mapping):
-        raise Wrong(allowed)
+        raise InvalidSetting(allowed)
 
     try:
         return plain(value)
     except (TypeError, ValueError) as error:
-        raise Wrong(f"{allowed} ({error})") from None
+        raise InvalidSetting(f"{allowed} ({error})") from None
 
 
 def _bytes(value: t.Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise Wrong("a whole number of bytes, 0 or more")
+        raise InvalidSetting("a whole number of bytes, 0 or more")
 
     return value
 

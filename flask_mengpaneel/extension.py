@@ -25,16 +25,16 @@ from .config import PREFIX, Config, Settings, StrategyName
 from .deliver.delivery import Delivery, open_spool
 from .deliver.ledger import Ledger
 from .deliver.thread import InlineTransport, make_transport
-from .deliver.translation import Tracker
+from .deliver.translation import Translator
 from .record.manager import (
     ANSWERED,
     MANAGER,
     Manager,
+    active_request,
+    current_app_state,
     current_g,
+    current_manager,
     current_request,
-    flusher_at_hand,
-    manager_at_hand,
-    request_at_hand,
 )
 from .record.recorder import Recorder
 from .visitor.visitor import PAGES
@@ -141,7 +141,7 @@ class Mengpaneel(Recorder):
         self._apps.add(app)
 
     # A method of one's own that calls it would take a call longer.
-    _manager = staticmethod(manager_at_hand)  # pyright: ignore[reportAssignmentType]
+    _manager = staticmethod(current_manager)  # pyright: ignore[reportAssignmentType]
 
     @property
     def strategy(self) -> StrategyName | None:
@@ -179,7 +179,7 @@ class Mengpaneel(Recorder):
             (app,) = self._apps
             return t.cast(Flusher, app.extensions["mengpaneel"])
 
-        return flusher_at_hand()
+        return current_app_state()
 
 
 def _hooks(
@@ -201,14 +201,14 @@ def _hooks(
 
         if manager is not None:
             if manager._request is request:
-                manager.end()
+                manager.close()
             else:
                 # Middleware may ask an app twice, with one environment.
                 manager = None
 
         if not has_looked:
             has_looked = True
-            flusher.look()
+            flusher.resume_spooled()
 
         # Else there are no calls, nothing can wait for it, and it is no page.
         if (
@@ -235,8 +235,8 @@ def _hooks(
 
         # It isn't there any more if the response was made, unless something was
         # tracked after it.
-        if manager is not None and manager._request is request_at_hand():
-            manager.end()
+        if manager is not None and manager._request is active_request():
+            manager.close()
 
             if manager.calls:
                 flusher.flush_late(manager)
@@ -246,10 +246,10 @@ def _hooks(
 
         # Those of requests that have ended; requests may share an app context.
         while (manager := held.get("_mengpaneel")) is not None:
-            if manager._request in (None, request_at_hand()):
+            if manager._request in (None, active_request()):
                 break
 
-            manager.end()
+            manager.close()
 
             if manager.calls:
                 flusher.flush_late(manager)
@@ -269,7 +269,7 @@ def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher
 
     delivery = Delivery(
         config,
-        Tracker(config),
+        Translator(config),
         ledger,
         report,
         post=inspector.post if inspector else None,

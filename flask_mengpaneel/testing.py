@@ -36,31 +36,31 @@ if t.TYPE_CHECKING:
     from flask import Flask
 
     from .calls import Call
-    from .deliver.translation import Batch
+    from .deliver.translation import Envelope
     from .outcome import Outcome
 
 __all__ = ["RecordingTransport", "record_flushes"]
 
 
 class RecordingTransport(Transport):
-    """Keeps the batches that it is given, and sends nothing.
+    """Keeps the envelopes that it is given, and sends nothing.
 
     For ``MENGPANEEL_TRANSPORT``.
     """
 
     def __init__(self) -> None:
         #: What was given, in order.
-        self.batches: list[Batch] = []
+        self.envelopes: list[Envelope] = []
 
-    def send(self, batch: Batch) -> bool:
-        """Take a batch; there is always room."""
-        self.batches.append(batch)
+    def send(self, envelope: Envelope) -> bool:
+        """Take an envelope; there is always room."""
+        self.envelopes.append(envelope)
         return True
 
     @property
     def calls(self) -> list[Call]:
-        """The calls of all batches, in the order in which they are made."""
-        return [call for batch in self.batches for call in batch.calls]
+        """The calls of all envelopes, in the order in which they are made."""
+        return [call for envelope in self.envelopes for call in envelope.calls]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
 
 from flask_mengpaneel import Mengpaneel
-from flask_mengpaneel.deliver.translation import Tracker
+from flask_mengpaneel.deliver.translation import Translator
 from flask_mengpaneel.testing import RecordingTransport
 
 # How long an example takes says nothing on a machine that does other things as well.
@@ -74,9 +74,9 @@ def client(app: Flask) -> FlaskClient:
 
 def sent(app: Flask, transport: RecordingTransport) -> list[dict[str, t.Any]]:
     """What Mixpanel would get of what was sent from the server, in order."""
-    tracker = Tracker(app.extensions["mengpaneel"].config)
+    tracker = Translator(app.extensions["mengpaneel"].config)
     return [
         json.loads(message.json)
-        for batch in transport.batches
-        for message in tracker.messages(batch)[0]
+        for envelope in transport.envelopes
+        for message in tracker.messages(envelope)[0]
     ]

@@ -1,4 +1,4 @@
-"""Delivery alone, without an app: batches of plain events go in, a sink takes them."""
+"""Delivery alone, without an app: envelopes of plain events go in, a sink takes them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from flask_mengpaneel.config import Config
 from flask_mengpaneel.deliver.delivery import Delivery
 from flask_mengpaneel.deliver.ledger import Ledger
 from flask_mengpaneel.deliver.thread import InlineTransport, ThreadTransport
-from flask_mengpaneel.deliver.translation import Batch, Message
+from flask_mengpaneel.deliver.translation import Envelope, Message
 from flask_mengpaneel.visitor.mixpanel_cookie import NOBODY
 
 _ids = itertools.count()
 
 
-class PlainBatch(Batch):
-    """A batch whose messages are built already."""
+class PlainEnvelope(Envelope):
+    """An envelope whose messages are built already."""
 
     def __init__(self, messages: list[Message]) -> None:
         calls = [Call([["message"], list(dataclasses.astuple(m))]) for m in messages]
@@ -31,8 +31,8 @@ class PlainBatch(Batch):
 
 
 class PlainTracker:
-    def messages(self, batch: Batch) -> tuple[list[Message], dict[str, int]]:
-        return [Message(*call.arguments) for call in batch.calls], {}
+    def messages(self, envelope: Envelope) -> tuple[list[Message], dict[str, int]]:
+        return [Message(*call.arguments) for call in envelope.calls], {}
 
 
 def event(name: str = "Visit", **properties: t.Any) -> Message:
@@ -55,8 +55,8 @@ def update(operation: str, properties: t.Any, repeatable: bool = True) -> Messag
     return Message("people", json.dumps(record), 1, repeatable)
 
 
-def events(count: int) -> PlainBatch:
-    return PlainBatch([event() for _ in range(count)])
+def events(count: int) -> PlainEnvelope:
+    return PlainEnvelope([event() for _ in range(count)])
 
 
 class Rig:
@@ -76,11 +76,11 @@ class Rig:
         self.inline = InlineTransport(self.delivery)
         self.thread = ThreadTransport(self.delivery)
 
-    def send(self, batch: Batch) -> bool:
-        return self.thread.send(batch)
+    def send(self, envelope: Envelope) -> bool:
+        return self.thread.send(envelope)
 
-    def send_inline(self, batch: Batch) -> None:
-        self.inline.send(batch)
+    def send_inline(self, envelope: Envelope) -> None:
+        self.inline.send(envelope)
 
     @property
     def reported(self) -> dict[str, str]:

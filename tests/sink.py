@@ -165,7 +165,7 @@ class Sink:
         self.refuse: Refusal = lambda record: None
         #: Whether a 400 says which records were refused.
         self.names_refused = True
-        #: Batches with more records than this get a 413.
+        #: Envelopes with more records than this get a 413.
         self.most: int | None = None
         self.closing = threading.Event()
         #: Set when those that were never answered are hung up on.

@@ -12,9 +12,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_mengpaneel import Batch, Mengpaneel, Outcome, flushed
+from flask_mengpaneel import Envelope, Mengpaneel, Outcome, flushed
 from flask_mengpaneel.config import Config
-from flask_mengpaneel.deliver.translation import Tracker
+from flask_mengpaneel.deliver.translation import Translator
 from flask_mengpaneel.testing import RecordingTransport
 
 TOKEN = "token"
@@ -34,11 +34,11 @@ class Kept(RecordingTransport):
         super().__init__()
         self.has_room = True
 
-    def send(self, batch: Batch) -> bool:
+    def send(self, envelope: Envelope) -> bool:
         if self.has_room:
             # What can't be written down could not be sent either.
-            self.batches.append(
-                Batch.from_json(json.loads(json.dumps(batch.to_json())))
+            self.envelopes.append(
+                Envelope.from_json(json.loads(json.dumps(envelope.to_json())))
             )
 
         return self.has_room
@@ -97,11 +97,11 @@ class Site:
     @property
     def messages(self) -> list[dict[str, t.Any]]:
         """What the background transport would send to Mixpanel."""
-        tracker = Tracker(Config(token=TOKEN))
+        tracker = Translator(Config(token=TOKEN))
         return [
             json.loads(message.json)
-            for batch in self.kept.batches
-            for message in tracker.messages(batch)[0]
+            for envelope in self.kept.envelopes
+            for message in tracker.messages(envelope)[0]
         ]
 
 

@@ -341,7 +341,7 @@ class Shop:
     def case(self, way: str) -> c.Iterator[Case]:
         """URLs that nobody has asked for yet, behind one way of nginx."""
         self.recorded.clear()
-        self.site.kept.batches.clear()
+        self.site.kept.envelopes.clear()
 
         with record_flushes(self.site.app) as outcomes:
             yield Case(self, way, next(self._cases), outcomes)

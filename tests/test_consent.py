@@ -78,7 +78,7 @@ def test_without_consent_nothing_is_recorded_stored_injected_or_sent(
     assert untouched(page)
     assert page.text == PAGE
     assert site.outcomes == []
-    assert site.kept.batches == []
+    assert site.kept.envelopes == []
     assert site.mengpaneel.ledger().recorded == 0
 
 
@@ -90,7 +90,7 @@ def test_where_the_app_says_no_nothing_happens(path: str) -> None:
     assert untouched(response)
     assert block(response) is None
     assert site.outcomes == []
-    assert site.kept.batches == []
+    assert site.kept.envelopes == []
 
 
 @pytest.mark.parametrize("headers", [{}, {"DNT": "0"}, {"Sec-GPC": "0"}, {"DNT": ""}])
@@ -185,7 +185,7 @@ def test_until_the_visitor_is_asked_calls_are_held_in_the_session(path: str) -> 
     )
     assert "X-Mengpaneel-Calls" not in response.headers
     assert COOKIE not in str(response.headers)
-    assert asking.site.kept.batches == []
+    assert asking.site.kept.envelopes == []
     assert asking.kept
 
 
@@ -229,7 +229,7 @@ def test_when_consent_is_refused_what_was_held_is_gone() -> None:
         kept["ok"] = True
 
     assert page_calls(asking.client.get("/quiet")) == []
-    assert asking.site.kept.batches == []
+    assert asking.site.kept.envelopes == []
 
 
 def test_consent_that_comes_late_sends_from_the_server() -> None:
@@ -260,7 +260,7 @@ def test_more_than_the_session_holds_is_in_the_books() -> None:
     assert response.text == PAGE
     assert books.balanced
     assert sum(books.dropped.values()) == 60
-    assert asking.site.kept.batches == []
+    assert asking.site.kept.envelopes == []
 
 
 def test_what_was_held_and_then_discarded_is_no_hole_in_the_books() -> None:

@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from flask_mengpaneel.deliver import delivery, http
-from rig import PlainBatch, events, rig, update
+from rig import PlainEnvelope, events, rig, update
 from shop import Process, ledgers, settings_for
 from sink import Sink
 
@@ -209,7 +209,9 @@ def tls(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-def check_it_ends(url: str, *, sent: bool, batch: PlainBatch | None = None) -> None:
+def check_it_ends(
+    url: str, *, sent: bool, envelope: PlainEnvelope | None = None
+) -> None:
     """Send in a request, and see that it ends in time.
 
     :param sent: whether something of the request leaves, so that what adds up isn't
@@ -217,7 +219,9 @@ def check_it_ends(url: str, *, sent: bool, batch: PlainBatch | None = None) -> N
     """
     with rig(url, timeout=TIMEOUT) as r:
         started = time.monotonic()
-        r.send_inline(batch or PlainBatch([update("$add", {"n": 1}, repeatable=False)]))
+        r.send_inline(
+            envelope or PlainEnvelope([update("$add", {"n": 1}, repeatable=False)])
+        )
         assert time.monotonic() - started < MUCH_LATER
         r.check(delivered=0, waiting=0)
         assert [reason.startswith("may have been") for _, reason in r.reports] == [sent]
@@ -233,9 +237,9 @@ def test_a_request_ends_in_time_whatever_is_slow(
         assert some.accepted == 1
 
 
-def large() -> PlainBatch:
+def large() -> PlainEnvelope:
     """More than the buffers of a connection hold."""
-    return PlainBatch(
+    return PlainEnvelope(
         [update("$add", {"n": 1, "text": "x" * 1_900_000}, repeatable=False)]
     )
 
@@ -256,7 +260,7 @@ def test_a_request_ends_in_time_if_nobody_reads_it(
                 connection.recv(2000)
 
     with peer(manners, tls if encrypted else None) as some:
-        check_it_ends(some.url, sent=True, batch=large())
+        check_it_ends(some.url, sent=True, envelope=large())
 
 
 @pytest.mark.parametrize("says", [b"", b"\x16\x03\x03\x10\x00"], ids=["not", "slowly"])
@@ -428,9 +432,9 @@ def test_an_answer_is_not_unpacked_beyond_a_megabyte(
     monkeypatch.setattr(
         delivery,
         "read",
-        lambda reply, parcel, find_out=delivery.read: (
+        lambda reply, batch, find_out=delivery.read: (
             read.append(len(reply.body)),
-            find_out(reply, parcel),
+            find_out(reply, batch),
         )[1],
     )
 

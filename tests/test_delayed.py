@@ -390,7 +390,7 @@ def test_chains_of_any_length_accumulate(length: int) -> None:
     page = site.client().get("/0", follow_redirects=True)
 
     assert events(page_calls(page)) == [f"Hop {i}" for i in range(length + 1)]
-    assert site.kept.batches == []
+    assert site.kept.envelopes == []
 
 
 def staged(site: Site, name: str, *, setup: bool = True) -> None:
@@ -549,7 +549,7 @@ def test_a_request_that_cannot_carry_them_leaves_them(
     assert response.data == quiet.data
     assert list(response.headers) == list(quiet.headers)
     assert events(page_calls(client.get("/page"))) == ["Order"]
-    assert site.kept.batches == []
+    assert site.kept.envelopes == []
 
 
 def test_a_poll_delivers_its_own_calls_and_leaves_the_delayed_ones() -> None:
@@ -749,7 +749,7 @@ def test_who_signs_in_over_a_redirect_takes_the_visitors_events_along() -> None:
     assert names(calls) == ["identify ann", "track Arrive"]
     assert calls[1][1][1]["$device_id"] == "d1"
     assert calls[1][1][1]["distinct_id"] == "$device:d1"
-    assert accounts.site.kept.batches == []
+    assert accounts.site.kept.envelopes == []
 
 
 @pytest.mark.parametrize("always_sets_up", [True, False])

@@ -8,20 +8,20 @@ import typing as t
 import pytest
 
 from flask_mengpaneel.deliver.delivery import (
+    Batch,
     Kind,
-    Parcel,
     Reply,
     backoff,
-    parcels,
+    batches,
     read,
 )
 from flask_mengpaneel.deliver.translation import Message
-from rig import PlainBatch, event, events, rig, update
+from rig import PlainEnvelope, event, events, rig, update
 from sink import Half, Html, Late, Reset, Silent, Sink, Status
 
 
-def parcel(count: int = 3, endpoint: str = "events") -> Parcel:
-    return Parcel(endpoint, [Message(endpoint, "{}")] * count)
+def batch(count: int = 3, endpoint: str = "events") -> Batch:
+    return Batch(endpoint, [Message(endpoint, "{}")] * count)
 
 
 def reply(status: int, body: t.Any = None, **headers: str) -> Reply:
@@ -100,7 +100,7 @@ OK = {"code": 200, "num_records_imported": 3, "status": "OK"}
     ],
 )
 def test_what_an_answer_means(answer: Reply, kind: Kind) -> None:
-    assert read(answer, parcel()).kind is kind
+    assert read(answer, batch()).kind is kind
 
 
 def test_refused_records_come_with_mixpanels_words() -> None:
@@ -109,7 +109,7 @@ def test_refused_records_come_with_mixpanels_words() -> None:
         {"failed_records": [{"index": 1, "field": "properties.time", "message": "no"}]},
     )
 
-    assert read(answer, parcel()).refused == {1: "properties.time: no"}
+    assert read(answer, batch()).refused == {1: "properties.time: no"}
 
 
 @pytest.mark.parametrize(
@@ -135,19 +135,19 @@ def test_refused_records_come_with_mixpanels_words() -> None:
     ],
 )
 def test_retry_after(value: str, seconds: float | None) -> None:
-    verdict = read(reply(429, "", Retry_After=value), parcel())
+    verdict = read(reply(429, "", Retry_After=value), batch())
     assert verdict.retry_after == seconds
 
 
 def test_retry_after_as_a_date() -> None:
     date = email.utils.formatdate(time.time() + 100, usegmt=True)
-    retry_after = read(reply(503, "", Retry_After=date), parcel()).retry_after
+    retry_after = read(reply(503, "", Retry_After=date), batch()).retry_after
     assert retry_after == pytest.approx(100, abs=5)
 
 
 @pytest.mark.parametrize("status", [301, 404, 429, 500, 503])
 def test_no_status_is_believed_a_longer_pause(status: int) -> None:
-    verdict = read(reply(status, "", Retry_After="86400"), parcel())
+    verdict = read(reply(status, "", Retry_After="86400"), batch())
     assert verdict.retry_after == 300
 
 
@@ -159,7 +159,7 @@ def test_no_status_is_believed_a_longer_pause(status: int) -> None:
 def test_what_an_answer_says_is_short_and_in_one_line(word: str) -> None:
     record = {"index": 0, "field": word, "message": word}
     said = {"error": word, "status": "error", "failed_records": [record]}
-    verdict = read(reply(400, said), parcel())
+    verdict = read(reply(400, said), batch())
 
     for words in (verdict.reason, verdict.refused[0]):
         assert words.isprintable()
@@ -176,11 +176,11 @@ def test_backoff_grows_to_a_limit_and_is_spread() -> None:
     assert len({backoff(9, None) for _ in range(9)}) == 9
 
 
-def test_parcels_keep_to_mixpanels_limits() -> None:
+def test_batches_keep_to_mixpanels_limits() -> None:
     small = [event() for _ in range(4100)]
     large = [event(text="x" * 900_000) for _ in range(5)]
 
-    packed = parcels([*small, *large])
+    packed = batches([*small, *large])
 
     assert [len(p.messages) for p in packed] == [2000, 2000, 102, 2, 1]
     assert all(sum(len(m.json) + 1 for m in p.messages) < 2_097_152 for p in packed)
@@ -200,7 +200,7 @@ def test_events_go_to_import_compressed_with_the_token() -> None:
 
 def test_updates_go_to_engage_uncompressed_and_without_our_address() -> None:
     with Sink() as sink, rig(sink.url) as r:
-        r.send_inline(PlainBatch([update("$set", {"Plan": "pro"})]))
+        r.send_inline(PlainEnvelope([update("$set", {"Plan": "pro"})]))
 
     request = sink.requests[0]
     assert request.path == "/engage"
@@ -211,9 +211,9 @@ def test_updates_go_to_engage_uncompressed_and_without_our_address() -> None:
 
 @pytest.mark.parametrize("names", [True, False], ids=["named", "unnamed"])
 def test_refused_records_are_reported_and_the_others_delivered(names: bool) -> None:
-    batch = events(2000)
+    envelope = events(2000)
     bad = {
-        json.loads(batch.calls[i].arguments[1])["properties"]["$insert_id"]
+        json.loads(envelope.calls[i].arguments[1])["properties"]["$insert_id"]
         for i in (0, 777, 1999)
     }
 
@@ -222,7 +222,7 @@ def test_refused_records_are_reported_and_the_others_delivered(names: bool) -> N
         sink.refuse = lambda record: (
             "too old" if record["properties"]["$insert_id"] in bad else None
         )
-        r.send(batch)
+        r.send(envelope)
         assert r.thread.flush(20)
 
         assert len(sink.ids) == 1997
@@ -234,7 +234,7 @@ def test_refused_records_are_reported_and_the_others_delivered(names: bool) -> N
 def test_a_record_that_is_refused_for_ever_does_not_hold_up_others() -> None:
     with Sink() as sink, rig(sink.url) as r:
         sink.refuse = lambda record: "no" if record["event"] == "Bad" else None
-        r.send(PlainBatch([event("Bad")]))
+        r.send(PlainEnvelope([event("Bad")]))
         r.thread.flush(5)
         r.send(events(5))
 
@@ -298,7 +298,7 @@ def test_operations_that_add_up_are_not_sent_after_they_may_have_been_taken(
     with Sink() as sink, rig(sink.url) as r:
         sink.script(fault)
         r.send(
-            PlainBatch(
+            PlainEnvelope(
                 [update("$set", {"a": 1}), update("$add", {"n": 1}, repeatable=False)]
             )
         )
@@ -327,7 +327,7 @@ def test_updates_of_profiles_arrive_in_order_whatever_happens() -> None:
         sink.script(Status(503), Reset(), Html())
 
         for number in range(50):
-            r.send(PlainBatch([update("$set", {"n": number}), event()]))
+            r.send(PlainEnvelope([update("$set", {"n": number}), event()]))
 
         assert r.thread.flush(10)
         assert [u["$set"]["n"] for u in sink.updates] == list(range(50))
@@ -363,7 +363,7 @@ def test_a_callback_that_raises_does_not_stop_delivery(
     with Sink() as sink, rig(sink.url) as r:
         r.delivery._report = broken
         sink.refuse = lambda record: "no" if record["event"] == "Bad" else None
-        r.send(PlainBatch([event("Bad"), event()]))
+        r.send(PlainEnvelope([event("Bad"), event()]))
         assert r.thread.flush(5)
         r.send(events(3))
         assert r.thread.flush(5)

@@ -403,10 +403,10 @@ def test_nothing_that_views_track_is_sent(
         return "no page"
 
     assert len(lines(app)) == 1
-    assert transport.batches == []
+    assert transport.envelopes == []
 
     app.test_client().get("/")
-    assert len(transport.batches) == 1
+    assert len(transport.envelopes) == 1
 
 
 def test_a_page_is_judged_though_nobody_has_consented(serve: CreateApp) -> None:

@@ -326,7 +326,7 @@ def test_the_extension_s_own_blueprint_tracks_nothing(
     with client.get("/_mengpaneel/static/mengpaneel.js"):
         pass
 
-    assert transport.batches == []
+    assert transport.envelopes == []
 
 
 # -- an app context that several requests share
@@ -352,7 +352,7 @@ def test_requests_in_one_app_context_don_t_share_their_calls(
         with pytest.raises(RuntimeError):
             mengpaneel.track("Outside")
 
-    assert [[call.event for call in b.calls] for b in transport.batches] == [
+    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
         ["A"],
         ["B"],
     ]
@@ -378,7 +378,7 @@ def test_a_request_in_one_app_context_that_fails_leaves_nothing_behind(
 
         client.post("/Fine")
 
-    assert [[call.event for call in b.calls] for b in transport.batches] == [
+    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
         ["Broken"],
         ["Fine"],
     ]
@@ -391,7 +391,7 @@ def test_a_client_that_keeps_the_context_doesn_t_mix_requests(
         client.post("/A")
         client.post("/B")
 
-    assert [[call.event for call in b.calls] for b in transport.batches] == [
+    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
         ["A"],
         ["B"],
     ]
@@ -413,7 +413,7 @@ def test_a_request_inside_of_a_request_has_calls_of_its_own(
         return {}
 
     app.test_client().post("/outer")
-    assert [[call.event for call in b.calls] for b in transport.batches] == [
+    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
         ["Inner"],
         ["Before", "After"],
     ]
@@ -446,11 +446,13 @@ def test_requests_in_many_threads_don_t_mix(
         thread.join(30)
 
     assert Counter(names(transport)) == {str(number): 25 for number in range(8)}
-    assert len(transport.batches) == 200
+    assert len(transport.envelopes) == 200
     people: dict[str, set[str]] = {}
 
-    for batch in transport.batches:
-        people.setdefault(batch.calls[0].event, set()).add(batch.identity.distinct_id)
+    for envelope in transport.envelopes:
+        people.setdefault(envelope.calls[0].event, set()).add(
+            envelope.identity.distinct_id
+        )
 
     assert [len(ids) for ids in people.values()] == [1] * 8
     assert mengpaneel.ledger().recorded == 200
@@ -501,7 +503,7 @@ def test_without_a_token_or_when_disabled_everything_is_a_no_op(
     with app.app_context(), Manager(strategy="ServerSide") as manager:
         manager.track("Job")
 
-    assert transport.batches == []
+    assert transport.envelopes == []
     assert mengpaneel.ledger().recorded == 0
     assert mengpaneel.flush() is True
     assert caplog.records == []
@@ -594,7 +596,7 @@ def test_what_a_view_recorded_before_it_raised_goes_with_the_error_page(
     response = app.test_client().get("/")
     assert response.status_code == 500
     assert [call[1][0] for call in page_calls(response)] == ["A"]
-    assert transport.batches == []
+    assert transport.envelopes == []
 
 
 def test_what_a_view_recorded_before_it_raised_is_sent_with_flask_s_own_error_page(
@@ -798,14 +800,14 @@ def test_anonymous_calls_before_and_after_the_response_are_of_one_visitor(
 class Broken(Transport):
     """A transport with a fault."""
 
-    def send(self, batch: t.Any) -> bool:
+    def send(self, envelope: t.Any) -> bool:
         raise ZeroDivisionError("no transport")
 
 
 class Full(Transport):
     """A transport without room."""
 
-    def send(self, batch: t.Any) -> bool:
+    def send(self, envelope: t.Any) -> bool:
         return False
 
 

@@ -16,7 +16,7 @@ from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
 from flask_mengpaneel.choose import handover as fallback
-from flask_mengpaneel.choose.handover import Bounded
+from flask_mengpaneel.choose.handover import RecentlySeen
 from sites import CAPABLE, CHROME, COOKIE, PAGE, Site, scripts, set_library_cookie
 
 URL = "/_mengpaneel/calls"
@@ -89,7 +89,7 @@ def of_header(response: TestResponse) -> dict[str, Json]:
 
 
 def hand_back(client: FlaskClient, value: Json, **options: t.Any) -> TestResponse:
-    """Post as ``navigator.sendBeacon`` does with a text."""
+    """HttpClient as ``navigator.sendBeacon`` does with a text."""
     body = value if isinstance(value, (str, bytes)) else json.dumps(value)
     return client.post(URL, data=body, content_type="text/plain", **options)
 
@@ -595,7 +595,7 @@ def test_the_same_calls_of_two_answers_within_a_second_are_taken_twice(
 
 
 def test_what_was_seen_longest_ago_is_forgotten_first() -> None:
-    seen = Bounded(2)
+    seen = RecentlySeen(2)
     assert [seen.count(thing) for thing in "abacab"] == [0, 0, 1, 0, 2, 0]
 
 

@@ -410,7 +410,7 @@ def follow(text: str) -> None:
 
     with app.test_request_context():
         here = request._get_current_object()  # type: ignore[attr-defined]
-        redirects.stays_here(text, here)
+        redirects.is_internal(text, here)
 
 
 def describe(text: str) -> None:
@@ -445,7 +445,7 @@ def check_source(text: str) -> None:
 def refuse_or_take(use: c.Callable[[t.Any], t.Any], value: t.Any) -> None:
     try:
         use(value)
-    except (TypeError, ValueError, config.Wrong, ingestion.Refused):
+    except (TypeError, ValueError, config.InvalidSetting, ingestion.Refused):
         pass
 
 

@@ -240,7 +240,7 @@ def test_a_request_over_the_limit_is_too_large() -> None:
 
 
 @pytest.mark.parametrize(("count", "status"), [(MAX_RECORDS, 200), (2_001, 413)])
-def test_a_batch_has_2000_records_at_most(count: int, status: int) -> None:
+def test_a_envelope_has_2000_records_at_most(count: int, status: int) -> None:
     small = {"event": "a", "properties": {"token": "t", "distinct_id": "b"}}
 
     assert send("track", [small] * count).status == status

@@ -40,7 +40,7 @@ def test_a_long_job_is_sent_on_the_way() -> None:
             manager.track("Row", {"n": n})
             assert len(manager.calls.tracking) < 2_000
 
-        assert [batch.records for batch in site.kept.batches] == [2_000, 2_000]
+        assert [envelope.records for envelope in site.kept.envelopes] == [2_000, 2_000]
 
     events = [message["properties"] for message in site.messages]
     assert [event["n"] for event in events] == list(range(5_000))
@@ -59,7 +59,7 @@ def test_a_long_stage_is_not_torn_apart() -> None:
                 for n in range(2_500):
                     manager.track("Row", {"n": n})
 
-        assert site.kept.batches == []
+        assert site.kept.envelopes == []
 
         with manager.setup():
             manager.identify("ann")
@@ -145,7 +145,7 @@ def test_an_environment_that_is_used_again_is_another_request_s() -> None:
     pages = [run_wsgi_app(site.app, environ)[0] for _ in range(2)]
 
     assert [b"View" in b"".join(page) for page in pages] == [True, True]
-    assert site.kept.batches == []
+    assert site.kept.envelopes == []
 
 
 def test_a_thread_of_the_view_tracks_for_the_same_person() -> None:
@@ -309,7 +309,7 @@ def test_what_tracks_all_requests_leaves_those_of_the_extension_alone() -> None:
     client.get("/_mengpaneel/static/mengpaneel.js").close()
     client.post("/_mengpaneel/calls", data="{}")
 
-    assert site.kept.batches == []
+    assert site.kept.envelopes == []
     assert site.mengpaneel._flusher().ledger.recorded == 0
 
 

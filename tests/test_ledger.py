@@ -4,7 +4,7 @@ import os
 import threading
 
 from flask_mengpaneel.deliver.ledger import Balance, Ledger
-from rig import PlainBatch, event, events, rig
+from rig import PlainEnvelope, event, events, rig
 from sink import Silent, Sink, Status
 
 
@@ -25,7 +25,7 @@ def test_the_places_are_asked_what_waits() -> None:
     def place(balance: Balance) -> None:
         balance.waiting += waiting[0]
 
-    ledger.add_place(place)
+    ledger.add_source(place)
     ledger.record(3)
     assert ledger.waiting == 3
 
@@ -58,8 +58,8 @@ def test_the_books_balance_at_each_moment_of_a_delivery() -> None:
         sink.refuse = lambda record: "no" if record["event"] == "Bad" else None
 
         for number in range(200):
-            batch = events(5) if number % 7 else PlainBatch([event("Bad")])
-            r.send(batch)
+            envelope = events(5) if number % 7 else PlainEnvelope([event("Bad")])
+            r.send(envelope)
             r.check()
 
         while r.ledger.waiting:

@@ -142,7 +142,7 @@ def test_nothing_but_setup_is_not_sent(
         manager.identify("ann")
         manager.people.set("Plan", "pro")
 
-    assert transport.batches == []
+    assert transport.envelopes == []
     assert mengpaneel.ledger().recorded == 0
 
 
@@ -328,8 +328,8 @@ def test_a_manager_works_in_threads(
         thread.join(10)
 
     numbers = [
-        [call.properties["number"] for call in batch.calls]
-        for batch in transport.batches
+        [call.properties["number"] for call in envelope.calls]
+        for envelope in transport.envelopes
     ]
     assert sorted(numbers) == [[n, n] for n in range(4)]
 
@@ -360,8 +360,8 @@ def test_managers_can_be_nested(
 
         mengpaneel.track("After")
 
-    assert [[c.event if c.tracks else c.arguments[0] for c in batch.calls]
-            for batch in transport.batches] == [
+    assert [[c.event if c.tracks else c.arguments[0] for c in envelope.calls]
+            for envelope in transport.envelopes] == [
         ["bob", "Inner"],
         ["ann", "Outer", "After"],
     ]  # fmt: skip
@@ -403,7 +403,7 @@ def test_a_manager_may_be_flushed_in_between(
         assert names(transport) == ["identify", "A"]
         assert manager.flush() is None
 
-    assert len(transport.batches) == 1
+    assert len(transport.envelopes) == 1
 
 
 def test_who_it_is_holds_after_a_flush(
@@ -514,7 +514,7 @@ def test_a_manager_in_a_request_is_a_unit_of_its_own(
 
     client.set_cookie("mp_token_mixpanel", '{"$user_id":"ann","distinct_id":"ann"}')
     client.post("/")
-    job, request = transport.batches
+    job, request = transport.envelopes
     assert [call.name for call in job.calls] == ["identify", "track"]
     assert [call.event for call in request.calls] == ["Before", "After"]
     assert request.identity.user_id == "ann"
@@ -538,7 +538,7 @@ def test_a_manager_before_the_first_call_of_a_request(
         return {}
 
     client.post("/")
-    assert [[call.event for call in b.calls] for b in transport.batches] == [
+    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
         ["Job"],
         ["Request"],
     ]
@@ -562,7 +562,7 @@ def test_an_error_in_a_manager_in_a_request_leaves_the_request_s_calls(
         return {}
 
     client.post("/")
-    assert [[call.event for call in b.calls] for b in transport.batches] == [
+    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
         ["Job"],
         ["Before", "After"],
     ]
@@ -585,7 +585,7 @@ def test_a_request_within_a_manager_is_a_unit_of_its_own(
         mengpaneel.track("After")
         assert len(manager.calls) == 2
 
-    assert [[call.event for call in b.calls] for b in transport.batches] == [
+    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
         ["Request"],
         ["Before", "After"],
     ]
@@ -597,7 +597,7 @@ def test_an_anonymous_job_is_nobody_s(
     with app.app_context(), Manager() as manager:
         manager.track("A")
 
-    assert transport.batches[0].identity.distinct_id == ""
+    assert transport.envelopes[0].identity.distinct_id == ""
 
 
 def test_a_job_asks_nobody_for_consent(

@@ -13,7 +13,7 @@ import pytest
 
 import flask_mengpaneel
 import flask_mengpaneel.testing
-from flask_mengpaneel import Batch, Ledger, Manager, Mengpaneel, Outcome, Transport
+from flask_mengpaneel import Envelope, Ledger, Manager, Mengpaneel, Outcome, Transport
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.cli import mengpaneel
 from flask_mengpaneel.config import KEYS, STRATEGIES
@@ -39,28 +39,28 @@ PUBLIC: dict[type, str] = {
     Outcome: "calls declined strategy",
     Call: "arguments event name properties",
     Ledger: "delivered dropped forwarded recorded waiting",
-    Transport: "close flush keeps_books send",
-    Batch: """
+    Transport: "close flush reports_delivery send",
+    Envelope: """
         at calls cookie from_json identity ip records referrer successors to_json url
         user_agent
     """,
-    RecordingTransport: "batches calls close flush keeps_books send",
+    RecordingTransport: "envelopes calls close flush reports_delivery send",
 }
 
 # Without an underscore since other modules of the package use them; apps don't.
 INTERNAL: dict[type, str] = {
-    Manager: "calls end most_kept record refuse stage take take_back visitor",
+    Manager: "calls end flush_threshold record refuse stage take take_back visitor",
     Call: "at from_json is_record is_repeatable tracks wire with_defaults",
-    Ledger: "add_place deliver drop moving record reset snapshot",
+    Ledger: "add_source deliver drop moving record reset snapshot",
     Transport: "hurry look",
     RecordingTransport: "hurry look",
-    Batch: "from_bytes of size to_bytes",
+    Envelope: "from_bytes of size to_bytes",
 }
 
 
 MODULES = {
     flask_mengpaneel: """
-        Batch Ledger Manager Mengpaneel Outcome Transport failed flushed
+        Envelope Ledger Manager Mengpaneel Outcome Transport failed flushed
     """,
     flask_mengpaneel.testing: "RecordingTransport record_flushes",
 }

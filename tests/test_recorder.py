@@ -31,7 +31,7 @@ def record(app: Flask, transport: RecordingTransport) -> c.Callable[[Make], list
     """Makes calls in a job, and gives what was recorded."""
 
     def make(calls: Make) -> list[Call]:
-        transport.batches.clear()
+        transport.envelopes.clear()
 
         with app.app_context(), Manager() as manager:
             calls(manager)

@@ -14,10 +14,10 @@ import pytest
 
 from flask_mengpaneel import spool as spools
 from flask_mengpaneel.config import Config
-from flask_mengpaneel.deliver.delivery import Attempt, Parcel, Verdict, open_spool
+from flask_mengpaneel.deliver.delivery import Attempt, Batch, Verdict, open_spool
 from flask_mengpaneel.deliver.ledger import Balance
 from flask_mengpaneel.deliver.spool import Row, Spool, SpoolError
-from rig import PlainBatch, event, events, rig, update
+from rig import PlainEnvelope, event, events, rig, update
 from sink import Sink, Status
 
 
@@ -351,15 +351,15 @@ def test_none_is_no_spool(tmp_path: Path) -> None:
 def test_what_cannot_be_delivered_is_spooled_at_exit_and_sent_later(
     path: Path,
 ) -> None:
-    batch = PlainBatch([event() for _ in range(20)] + [update("$set", {"a": 1})])
+    envelope = PlainEnvelope([event() for _ in range(20)] + [update("$set", {"a": 1})])
 
     with rig("http://127.0.0.1:9", spool=Spool(path), shutdown_timeout=0.2) as first:
-        first.send(batch)
+        first.send(envelope)
         first.thread.close()
         first.check(recorded=21, delivered=0, waiting=21, dropped={})
 
     with Sink() as sink, rig(sink.url, spool=Spool(path)) as second:
-        second.thread.look()
+        second.thread.resume_spooled()
         assert sink.wait_for(21)
         assert second.thread.flush(5)
         second.check(recorded=0, forwarded=21)
@@ -380,7 +380,7 @@ def test_what_is_taken_from_the_spool_at_the_very_end_is_put_back(path: Path) ->
     Spool(path).put([event()], "down")
 
     with rig("http://127.0.0.1:9", spool=SlowSpool(path), shutdown_timeout=0.0) as r:
-        r.thread.look()
+        r.thread.resume_spooled()
         assert entered.wait(10)
 
     ended.set()
@@ -400,10 +400,10 @@ def test_what_fails_at_the_very_end_is_spooled(
     with rig("http://127.0.0.1:9", spool=Spool(path), shutdown_timeout=0.0) as r:
         settle = r.delivery.settle
 
-        def slowly(parcel: Parcel, verdict: Verdict) -> Attempt:
+        def slowly(batch: Batch, verdict: Verdict) -> Attempt:
             entered.set()
             assert ended.wait(10)
-            return settle(parcel, verdict)
+            return settle(batch, verdict)
 
         monkeypatch.setattr(r.delivery, "settle", slowly)
         r.send(events(1))
@@ -431,7 +431,7 @@ def test_operations_that_were_on_their_way_in_a_dead_process_are_not_sent_again(
     connection.close()
 
     with Sink() as sink, rig(sink.url, spool=Spool(path)) as r:
-        r.thread.look()
+        r.thread.resume_spooled()
         assert sink.wait_for(1)
         assert r.thread.flush(5)
 
@@ -441,7 +441,7 @@ def test_operations_that_were_on_their_way_in_a_dead_process_are_not_sent_again(
     assert (summary.records, summary.delivered) == (0, 1)
 
 
-def test_a_durable_batch_is_in_the_spool_when_it_is_taken(path: Path) -> None:
+def test_a_durable_envelope_is_in_the_spool_when_it_is_taken(path: Path) -> None:
     with (
         Sink() as sink,
         rig(sink.url, spool=Spool(path), durable=True) as r,

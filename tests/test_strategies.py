@@ -15,7 +15,7 @@ from flask import (
     stream_with_context,
 )
 
-from flask_mengpaneel import Batch, Manager, Transport
+from flask_mengpaneel import Envelope, Manager, Transport
 from flask_mengpaneel.config import STRATEGIES
 from sink import Sink
 from sites import (
@@ -402,7 +402,7 @@ def test_a_redirect_with_nothing_but_set_up_calls_writes_no_session() -> None:
     assert "Set-Cookie" not in response.headers
     assert "Vary" not in response.headers
     assert site.outcomes == []
-    assert site.kept.batches == []
+    assert site.kept.envelopes == []
 
 
 def test_a_capable_client_gets_no_header_for_nothing_but_set_up_calls() -> None:
@@ -420,7 +420,7 @@ def test_a_capable_client_gets_no_header_for_nothing_but_set_up_calls() -> None:
 
     assert "X-Mengpaneel-Calls" not in response.headers
     assert site.outcomes == []
-    assert site.kept.batches == []
+    assert site.kept.envelopes == []
 
 
 def test_the_server_sends_now_what_the_background_has_no_room_for(
@@ -454,7 +454,7 @@ def test_a_transport_that_fails_leaves_the_calls_to_the_next_strategy(
     sink: Sink,
 ) -> None:
     class Failing(Transport):
-        def send(self, batch: Batch) -> bool:
+        def send(self, envelope: Envelope) -> bool:
             raise OSError("no queue")
 
     site = Site(testing=False, api_host=sink.url, transport=Failing())
@@ -512,7 +512,7 @@ def test_the_first_that_takes_the_calls_has_them_all_and_nobody_else_any() -> No
 
     assert names(page_calls(response)) == ["track Order"]
     assert header_calls(response) == []
-    assert site.kept.batches == []
+    assert site.kept.envelopes == []
 
 
 def test_without_the_client_strategies_there_is_no_javascript_at_all() -> None:
@@ -670,7 +670,7 @@ def test_a_server_side_flush_with_nothing_but_set_up_calls_does_nothing() -> Non
     site.view("/", view)
     response = site.client("curl/8.5.0").get("/")
 
-    assert site.kept.batches == []
+    assert site.kept.envelopes == []
     assert "Set-Cookie" not in response.headers
     assert site.mengpaneel.ledger().recorded == 0
 

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from flask_mengpaneel.deliver.spool import Spool
-from rig import PlainBatch, rig, update
+from rig import PlainEnvelope, rig, update
 from shop import run
 from sink import Fault, Request, Sink
 
@@ -83,7 +83,7 @@ def test_an_operation_whose_answer_is_garbled_is_not_made_twice(
     with Sink(tls=certified(authority)) as sink, rig(sink.url) as r:
         sink.script(Garbled())
         message = update("$add", {"Visits": 1}, repeatable=False)
-        r.send(PlainBatch([message]))
+        r.send(PlainEnvelope([message]))
         assert r.thread.flush(10)
         assert len(sink.updates) == 1
         r.check(recorded=1, waiting=0)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import CreateApp, sent
-from flask_mengpaneel import Batch, Manager, Mengpaneel
+from flask_mengpaneel import Envelope, Manager, Mengpaneel
 from flask_mengpaneel.calls import Call, dumps
 from flask_mengpaneel.config import Config
-from flask_mengpaneel.deliver.translation import Message, Tracker
+from flask_mengpaneel.deliver.translation import Message, Translator
 from flask_mengpaneel.testing import RecordingTransport
 from flask_mengpaneel.visitor.mixpanel_cookie import Identity
 from sink import Sink
@@ -42,8 +42,8 @@ def group(operation: str, *arguments: t.Any) -> Call:
     return Call([["get_group"], ["company", "acme"], [operation], list(arguments)])
 
 
-def batch(*calls: Call, identity: Identity = ANN, **fields: t.Any) -> Batch:
-    return Batch(
+def envelope(*calls: Call, identity: Identity = ANN, **fields: t.Any) -> Envelope:
+    return Envelope(
         list(calls),
         identity,
         fields.pop("successors", [Identity(device_id="d2")]),
@@ -54,28 +54,28 @@ def batch(*calls: Call, identity: Identity = ANN, **fields: t.Any) -> Batch:
 
 
 def translate(
-    one: Batch, **config: t.Any
+    one: Envelope, **config: t.Any
 ) -> tuple[list[dict[str, t.Any]], dict[str, int]]:
-    messages, dropped = Tracker(Config(token="token", **config)).messages(one)
+    messages, dropped = Translator(Config(token="token", **config)).messages(one)
     assert sum(m.records for m in messages) + sum(dropped.values()) == one.records
     return [json.loads(message.json) for message in messages], dropped
 
 
-def messages_of_batch(one: Batch) -> list[Message]:
-    messages, dropped = Tracker(Config(token="token")).messages(one)
+def messages_of_envelope(one: Envelope) -> list[Message]:
+    messages, dropped = Translator(Config(token="token")).messages(one)
     assert dropped == {}
     return messages
 
 
 def messages_of(*calls: Call, **fields: t.Any) -> list[Message]:
-    return messages_of_batch(batch(*calls, **fields))
+    return messages_of_envelope(envelope(*calls, **fields))
 
 
-# -- batches
+# -- envelopes
 
 
-def test_a_batch_is_the_same_after_it_has_waited_as_bytes() -> None:
-    one = batch(
+def test_a_envelope_is_the_same_after_it_has_waited_as_bytes() -> None:
+    one = envelope(
         track(x=[1, {"y": None}]),
         call("people.set", {"Plan": "pro", "n": 10**30}),
         group("remove", {"a": 1}),
@@ -86,16 +86,16 @@ def test_a_batch_is_the_same_after_it_has_waited_as_bytes() -> None:
         cookie={"$device_id": "d1", "__timers": {"A": 1}},
     )
 
-    assert Batch.from_bytes(one.to_bytes()) == one
+    assert Envelope.from_bytes(one.to_bytes()) == one
 
 
-def test_a_batch_with_a_text_of_another_class_waits_all_the_same() -> None:
+def test_a_envelope_with_a_text_of_another_class_waits_all_the_same() -> None:
     class Text(str):
         pass
 
-    one = batch(track(), user_agent=Text(CHROME))
+    one = envelope(track(), user_agent=Text(CHROME))
 
-    assert Batch.from_bytes(one.to_bytes()) == one
+    assert Envelope.from_bytes(one.to_bytes()) == one
 
 
 # -- events
@@ -141,7 +141,7 @@ def test_an_event_is_the_official_library_s_message() -> None:
 def test_an_event_says_whom_it_is_of(
     identity: Identity, expected: dict[str, str]
 ) -> None:
-    ((event,), _) = translate(batch(track(), identity=identity))
+    ((event,), _) = translate(envelope(track(), identity=identity))
     names = {"distinct_id", "$device_id", "$user_id"}
 
     assert {k: v for k, v in event["properties"].items() if k in names} == expected
@@ -158,7 +158,7 @@ def test_what_the_call_says_wins_over_everything() -> None:
         "Plan": "own",
         "mp_lib": "mine",
     }
-    one = batch(
+    one = envelope(
         track(**own),
         cookie={"Plan": "cookie"},
         ip="192.0.2.1",
@@ -172,19 +172,19 @@ def test_what_the_call_says_wins_over_everything() -> None:
 
 def test_the_address_is_that_of_the_request_whatever_the_cookie_says() -> None:
     cookie: dict[str, t.Any] = {"ip": "192.0.2.9", "$browser": "Mine", "mp_lib": "mine"}
-    one = batch(track(), cookie=cookie, ip="192.0.2.1", user_agent=CHROME)
+    one = envelope(track(), cookie=cookie, ip="192.0.2.1", user_agent=CHROME)
     ((event,), _) = translate(one)
     assert event["properties"]["ip"] == "192.0.2.1"
     # As the browser library has it: what is kept wins over what it finds out itself.
     assert event["properties"]["$browser"] == "Mine"
     assert event["properties"]["mp_lib"] == "mine"
 
-    one = batch(track(ip="192.0.2.8"), cookie=cookie, ip="192.0.2.1")
+    one = envelope(track(ip="192.0.2.8"), cookie=cookie, ip="192.0.2.1")
     ((event,), _) = translate(one)
     assert event["properties"]["ip"] == "192.0.2.8"
 
     # A job has no address but the one that it was told.
-    one = batch(call("register", {"ip": "192.0.2.7"}), track())
+    one = envelope(call("register", {"ip": "192.0.2.7"}), track())
     ((event,), _) = translate(one)
     assert event["properties"]["ip"] == "192.0.2.7"
 
@@ -209,7 +209,7 @@ def test_no_property_of_every_event_says_whose_it_is_or_when(
 ) -> None:
     calls = [track()] if name == "cookie" else [call(name, KEPT_FOR_ITSELF), track()]
     cookie = KEPT_FOR_ITSELF if name == "cookie" else {}
-    ((event,), _) = translate(batch(*calls, identity=identity, cookie=cookie))
+    ((event,), _) = translate(envelope(*calls, identity=identity, cookie=cookie))
     properties = event["properties"]
 
     assert properties["token"] == "token"
@@ -233,21 +233,21 @@ def test_no_property_of_every_event_says_whose_it_is_or_when(
 def test_an_address_that_another_version_has_spooled_is_one_or_none(
     ip: str | None, expected: str | None
 ) -> None:
-    one = batch(track(), call("people.set", {"a": 1}), ip=ip)
-    one = Batch.from_json(json.loads(json.dumps(one.to_json())))
-    event, update = (json.loads(message.json) for message in messages_of_batch(one))
+    one = envelope(track(), call("people.set", {"a": 1}), ip=ip)
+    one = Envelope.from_json(json.loads(json.dumps(one.to_json())))
+    event, update = (json.loads(message.json) for message in messages_of_envelope(one))
 
     assert event["properties"].get("ip") == expected
     assert update.get("$ip") == expected
 
 
 def test_only_the_token_is_always_the_configured_one() -> None:
-    ((event,), _) = translate(batch(track(token="other"), cookie={"token": "third"}))
+    ((event,), _) = translate(envelope(track(token="other"), cookie={"token": "third"}))
     assert event["properties"]["token"] == "token"
 
 
 def test_an_event_says_where_and_with_what() -> None:
-    one = batch(
+    one = envelope(
         track(),
         ip="192.0.2.1",
         user_agent=CHROME,
@@ -269,7 +269,7 @@ def test_an_event_says_where_and_with_what() -> None:
 
 def test_a_page_view_has_what_the_library_adds() -> None:
     pageview = Call([["track_pageview"], [{**STAMP, "x": 1}]])
-    one = batch(pageview, url=["https", "shop.test", "", "/cart", "a=1"])
+    one = envelope(pageview, url=["https", "shop.test", "", "/cart", "a=1"])
     ((event,), _) = translate(one)
 
     assert event["event"] == "$mp_web_page_view"
@@ -283,13 +283,13 @@ def test_a_page_view_has_what_the_library_adds() -> None:
 
 def test_a_page_view_may_have_another_name() -> None:
     pageview = Call([["track_pageview"], [dict(STAMP), {"event_name": "Page"}]])
-    ((event,), _) = translate(batch(pageview))
+    ((event,), _) = translate(envelope(pageview))
     assert event["event"] == "Page"
 
 
 def test_an_event_with_groups_has_them_as_properties() -> None:
     one = Call([["track_with_groups"], ["A", {**STAMP, "x": 1}, {"company": ["a"]}]])
-    ((event,), _) = translate(batch(one))
+    ((event,), _) = translate(envelope(one))
 
     assert event["event"] == "A"
     assert event["properties"]["company"] == ["a"]
@@ -298,7 +298,7 @@ def test_an_event_with_groups_has_them_as_properties() -> None:
 
 def test_a_clock_that_was_started_earlier_gives_a_duration() -> None:
     cookie = {"__timers": {"A": 1_699_999_990_500}}
-    one = batch(track(), track(), track("B"), cookie=cookie)
+    one = envelope(track(), track(), track("B"), cookie=cookie)
     (events, _) = translate(one)
 
     assert [event["properties"].get("$duration") for event in events] == [
@@ -308,8 +308,8 @@ def test_a_clock_that_was_started_earlier_gives_a_duration() -> None:
     ]
 
 
-def test_a_clock_that_the_batch_starts_gives_a_duration() -> None:
-    one = batch(call("time_event", "A", 1_699_999_999.0), track())
+def test_a_clock_that_the_envelope_starts_gives_a_duration() -> None:
+    one = envelope(call("time_event", "A", 1_699_999_999.0), track())
     ((event,), _) = translate(one)
     assert event["properties"]["$duration"] == 1.5
 
@@ -318,7 +318,7 @@ def test_a_clock_that_the_batch_starts_gives_a_duration() -> None:
 
 
 def test_identify_makes_no_message_and_says_whom_the_rest_is_of() -> None:
-    one = batch(
+    one = envelope(
         track("Before"), call("identify", "ann"), track("After"), identity=VISITOR
     )
     (events, dropped) = translate(one)
@@ -329,7 +329,7 @@ def test_identify_makes_no_message_and_says_whom_the_rest_is_of() -> None:
 
 
 def test_after_reset_somebody_else_sits_there() -> None:
-    one = batch(
+    one = envelope(
         call("register", {"Plan": "pro"}),
         track("Signed out"),
         call("reset"),
@@ -348,7 +348,7 @@ def test_after_reset_somebody_else_sits_there() -> None:
 
 @pytest.mark.parametrize("merge", ["simplified", "original"])
 def test_alias_goes_the_way_of_all_events(merge: str) -> None:
-    one = batch(call("alias", "ann"), identity=VISITOR)
+    one = envelope(call("alias", "ann"), identity=VISITOR)
     ((event,), _) = translate(one, id_merge=merge)
 
     assert event["event"] == "$create_alias"
@@ -361,12 +361,12 @@ def test_alias_goes_the_way_of_all_events(merge: str) -> None:
 
 
 def test_alias_has_an_original_of_its_own() -> None:
-    ((event,), _) = translate(batch(call("alias", "ann", "old")))
+    ((event,), _) = translate(envelope(call("alias", "ann", "old")))
     assert event["properties"]["distinct_id"] == "old"
 
 
 def test_an_alias_of_nobody_is_dropped() -> None:
-    (messages, dropped) = translate(batch(call("alias", "ann"), identity=Identity()))
+    (messages, dropped) = translate(envelope(call("alias", "ann"), identity=Identity()))
 
     assert messages == []
     assert list(dropped.values()) == [1]
@@ -374,14 +374,14 @@ def test_an_alias_of_nobody_is_dropped() -> None:
 
 def test_an_alias_for_oneself_is_skipped_as_in_the_library() -> None:
     # mixpanel-core.js: "alias matches current distinct_id - skipping api call."
-    (messages, dropped) = translate(batch(call("alias", "ann"), track()))
+    (messages, dropped) = translate(envelope(call("alias", "ann"), track()))
 
     assert [message["event"] for message in messages] == ["A"]
     assert list(dropped.values()) == [1]
 
 
 def test_the_original_merge_is_told_once_that_a_visitor_is_a_person() -> None:
-    one = batch(
+    one = envelope(
         call("identify", "ann"), call("identify", "ann"), track(), identity=VISITOR
     )
     (events, _) = translate(one, id_merge="original")
@@ -395,7 +395,7 @@ def test_the_original_merge_is_told_once_that_a_visitor_is_a_person() -> None:
 
 
 def test_the_original_merge_is_not_told_again_of_a_known_person() -> None:
-    one = batch(call("identify", "ann"), track(), identity=ANN)
+    one = envelope(call("identify", "ann"), track(), identity=ANN)
     (events, _) = translate(one, id_merge="original")
     assert [event["event"] for event in events] == ["A"]
 
@@ -423,7 +423,7 @@ def test_the_original_merge_is_not_told_again_of_a_known_person() -> None:
 def test_disabled_events_are_dropped_with_the_reason(
     calls: list[Call], expected: list[str]
 ) -> None:
-    one = batch(*calls)
+    one = envelope(*calls)
     (events, dropped) = translate(one)
 
     assert [event["event"] for event in events] == expected
@@ -433,7 +433,7 @@ def test_disabled_events_are_dropped_with_the_reason(
 
 
 def test_disabled_are_events_and_not_profiles() -> None:
-    (messages, _) = translate(batch(call("disable"), call("people.set", {"a": 1})))
+    (messages, _) = translate(envelope(call("disable"), call("people.set", {"a": 1})))
     assert messages[0]["$set"] == {"a": 1}
 
 
@@ -449,7 +449,7 @@ def test_what_only_a_browser_can_do_is_dropped_with_that_reason(
     one: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("DEBUG", "flask_mengpaneel"):
-        (messages, dropped) = translate(batch(one, track()))
+        (messages, dropped) = translate(envelope(one, track()))
 
     assert [message["event"] for message in messages] == ["A"]
     ((reason, records),) = dropped.items()
@@ -470,7 +470,7 @@ def test_what_only_a_browser_can_do_is_dropped_with_that_reason(
     ids=lambda one: one.name,
 )
 def test_what_is_no_record_is_left_out_silently(one: Call) -> None:
-    (messages, dropped) = translate(batch(one, track()))
+    (messages, dropped) = translate(envelope(one, track()))
 
     assert [message["event"] for message in messages] == ["A"]
     assert dropped == {}
@@ -478,12 +478,12 @@ def test_what_is_no_record_is_left_out_silently(one: Call) -> None:
 
 def test_robots_are_dropped_if_so_configured() -> None:
     robot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
-    one = batch(track(), call("people.set", {"a": 1}), user_agent=robot)
+    one = envelope(track(), call("people.set", {"a": 1}), user_agent=robot)
 
     assert len(translate(one)[0]) == 2
     assert translate(one, bots="drop") == ([], {"bot": 2})
-    assert len(translate(batch(track(), user_agent=CHROME), bots="drop")[0]) == 1
-    assert len(translate(batch(track()), bots="drop")[0]) == 1
+    assert len(translate(envelope(track(), user_agent=CHROME), bots="drop")[0]) == 1
+    assert len(translate(envelope(track()), bots="drop")[0]) == 1
 
 
 # -- super properties
@@ -515,7 +515,7 @@ def test_robots_are_dropped_if_so_configured() -> None:
 def test_super_properties_go_with_the_events_that_follow(
     calls: list[Call], cookie: dict[str, t.Any], expected: dict[str, t.Any]
 ) -> None:
-    one = batch(track("Before"), *calls, track("After"), cookie=cookie)
+    one = envelope(track("Before"), *calls, track("After"), cookie=cookie)
     events = [m["properties"] for m in translate(one)[0] if m.get("event")]
     names = {"a", "b", "c"}
 
@@ -537,7 +537,7 @@ def test_what_the_library_keeps_for_itself_is_not_sent() -> None:
         "utm_source": "news",
         "$initial_referrer": "$direct",
     }
-    ((event,), _) = translate(batch(track(), cookie=cookie))
+    ((event,), _) = translate(envelope(track(), cookie=cookie))
     properties = event["properties"]
 
     assert properties["utm_source"] == "news"
@@ -606,7 +606,7 @@ def test_clearing_charges() -> None:
 
 
 def test_setting_properties_adds_the_device_below_the_caller_s_own() -> None:
-    one = batch(call("people.set", {"$os": "Mine"}), user_agent=CHROME)
+    one = envelope(call("people.set", {"$os": "Mine"}), user_agent=CHROME)
     ((update,), _) = translate(one)
     assert update["$set"] == {
         "$browser": "Chrome",
@@ -616,17 +616,17 @@ def test_setting_properties_adds_the_device_below_the_caller_s_own() -> None:
 
 
 def test_only_set_adds_the_device() -> None:
-    one = batch(call("people.set_once", {"a": 1}), user_agent=CHROME)
+    one = envelope(call("people.set_once", {"a": 1}), user_agent=CHROME)
     assert translate(one)[0][0]["$set_once"] == {"a": 1}
 
 
 def test_without_an_address_nobody_s_is_sent() -> None:
-    ((update,), _) = translate(batch(call("people.set", {"a": 1})))
+    ((update,), _) = translate(envelope(call("people.set", {"a": 1})))
     assert "$ip" not in update
 
 
 def test_a_profile_of_nobody_is_dropped_with_the_reason() -> None:
-    one = batch(call("people.set", {"a": 1}), track(), identity=Identity())
+    one = envelope(call("people.set", {"a": 1}), track(), identity=Identity())
     (messages, dropped) = translate(one)
 
     assert [message["event"] for message in messages] == ["A"]
@@ -673,11 +673,11 @@ def test_group_operations(
     }
 
 
-# -- the batch
+# -- the envelope
 
 
-def test_a_batch_is_the_same_after_a_journey() -> None:
-    one = batch(
+def test_a_envelope_is_the_same_after_a_journey() -> None:
+    one = envelope(
         track(),
         call("time_event", "B", AT),
         call("people.set", {"a": "\u2028"}),
@@ -687,7 +687,7 @@ def test_a_batch_is_the_same_after_a_journey() -> None:
         referrer="https://x.test",
         cookie={"a": 1, "__timers": {"A": 1_699_999_990_500}},
     )
-    again = Batch.from_json(json.loads(dumps(one.to_json())))
+    again = Envelope.from_json(json.loads(dumps(one.to_json())))
 
     assert again == one
     assert again.records == one.records == 2
@@ -695,13 +695,13 @@ def test_a_batch_is_the_same_after_a_journey() -> None:
 
 
 def test_a_clock_keeps_its_start_over_a_journey() -> None:
-    one = batch(call("time_event", "A", 1_699_999_999.0), track())
-    again = Batch.from_json(json.loads(dumps(one.to_json())))
+    one = envelope(call("time_event", "A", 1_699_999_999.0), track())
+    again = Envelope.from_json(json.loads(dumps(one.to_json())))
     assert translate(again)[0][0]["properties"]["$duration"] == 1.5
 
 
 def test_numbers_of_any_size_are_sent() -> None:
-    ((event,), _) = translate(batch(track(large=2**70, small=-(2**70))))
+    ((event,), _) = translate(envelope(track(large=2**70, small=-(2**70))))
     assert event["properties"]["large"] == 2**70
 
 
@@ -814,18 +814,20 @@ def test_every_record_is_in_a_message_or_dropped_with_a_reason(
     journey: bool,
 ) -> None:
     app, transport = production
-    transport.batches.clear()
+    transport.envelopes.clear()
 
     with app.app_context(), Manager() as manager:
         for stage, (name, arguments) in unit:
             with getattr(manager, stage)():
                 make(manager, name, arguments)
 
-    for one in transport.batches:
+    for one in transport.envelopes:
         if journey:
-            one = Batch.from_json(json.loads(dumps(one.to_json())))
+            one = Envelope.from_json(json.loads(dumps(one.to_json())))
 
-        messages, dropped = Tracker(Config(token="token", id_merge=merge)).messages(one)
+        messages, dropped = Translator(Config(token="token", id_merge=merge)).messages(
+            one
+        )
         assert sum(m.records for m in messages) + sum(dropped.values()) == one.records
         assert all(isinstance(reason, str) and reason for reason in dropped)
 
@@ -857,7 +859,7 @@ def test_no_cookie_costs_a_call(
     production: tuple[Flask, RecordingTransport], cookie: dict[str, t.Any]
 ) -> None:
     identity = Identity.from_cookie(cookie)
-    one = batch(
+    one = envelope(
         call("register_once", {"a": 1}),
         call("add_group", "a", "x"),
         track(),
@@ -865,7 +867,7 @@ def test_no_cookie_costs_a_call(
         identity=identity or VISITOR,
         cookie=cookie,
     )
-    messages, dropped = Tracker(Config(token="token")).messages(one)
+    messages, dropped = Translator(Config(token="token")).messages(one)
     assert dropped == {}
     assert sum(message.records for message in messages) == 3
     (event,) = [json.loads(m.json) for m in messages if m.endpoint == "events"]
@@ -928,8 +930,8 @@ def test_a_hostile_cookie_costs_no_call_and_sends_nothing_that_mixpanel_refuses(
     headers = {"Cookie": f"mp_token_mixpanel={quote(raw, safe='[]{}:')}"}
     assert client.post("/", headers=headers).status_code == 200
 
-    for batch_ in transport.batches:
-        messages, dropped = Tracker(Config(token="token")).messages(batch_)
+    for envelope_ in transport.envelopes:
+        messages, dropped = Translator(Config(token="token")).messages(envelope_)
         assert dropped == {}
         texts = [message.json for message in messages]
 

@@ -14,8 +14,8 @@ import pytest
 from flask_mengpaneel import process
 from flask_mengpaneel.deliver import thread as transports
 from flask_mengpaneel.deliver.spool import Spool
-from flask_mengpaneel.deliver.thread import MOST_ON_WAY
-from rig import PlainBatch, Rig, event, events, rig, update
+from flask_mengpaneel.deliver.thread import MAX_ON_WAY
+from rig import PlainEnvelope, Rig, event, events, rig, update
 from sink import Fault, Late, Silent, Sink, Status
 
 NOBODY = "http://127.0.0.1:9"
@@ -84,7 +84,7 @@ def test_several_requests_are_under_way_while_much_is_to_be_sent() -> None:
     with Sink() as sink, rig(sink.url) as r:
         sink.always = Silent()
         r.send(events(20_000))
-        assert sink.wait_for(lambda: len(sink.requests) == MOST_ON_WAY)
+        assert sink.wait_for(lambda: len(sink.requests) == MAX_ON_WAY)
 
         sink.recover()
         assert r.thread.flush(30)
@@ -148,8 +148,8 @@ def test_the_apps_of_a_process_finish_at_the_same_time(
 @contextlib.contextmanager
 def mixpanel_away(monkeypatch: pytest.MonkeyPatch, **options: t.Any) -> c.Iterator[Rig]:
     """Delivery that has little room, and has found out that nobody listens."""
-    monkeypatch.setattr(transports, "MOST_WAITING", 1_000)
-    monkeypatch.setattr(transports, "MOST_WAITING_WITH_SPOOL", 1_000)
+    monkeypatch.setattr(transports, "MAX_WAITING", 1_000)
+    monkeypatch.setattr(transports, "MAX_WAITING_WITH_SPOOL", 1_000)
 
     with rig(NOBODY, shutdown_timeout=0, **options) as r:
         assert r.send(events(1))
@@ -178,7 +178,7 @@ def test_no_request_waits_for_mixpanel_when_the_queue_is_full_and_it_is_away(
 def test_a_full_queue_lets_others_deliver_while_mixpanel_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transports, "MOST_WAITING", 1_000)
+    monkeypatch.setattr(transports, "MAX_WAITING", 1_000)
 
     with Sink() as sink, rig(sink.url) as r:
         sink.always = Silent()
@@ -203,9 +203,9 @@ def test_what_a_spool_refuses_waits_in_memory_while_there_is_room(
 # No endpoint waits for another.
 
 
-def both(count: int = 1) -> PlainBatch:
+def both(count: int = 1) -> PlainEnvelope:
     """Events, and as many updates of profiles."""
-    return PlainBatch(
+    return PlainEnvelope(
         [update("$set", {"n": number}) for number in range(count)]
         + [event() for _ in range(count)]
     )
@@ -242,7 +242,7 @@ def test_events_go_on_while_profiles_are_in_trouble(
         assert sink.wait_for(lambda: len(sink.events) == 1, SOON)
         started = time.monotonic()
 
-        # More rounds than parcels that may wait.
+        # More rounds than batches that may wait.
         for sent in range(2, 20):
             r.send(both())
             assert sink.wait_for(lambda sent=sent: len(sink.events) == sent, SOON)
@@ -270,17 +270,17 @@ def test_profiles_go_on_while_events_are_in_trouble(
 def test_much_for_an_endpoint_in_trouble_is_kept_and_sent_in_order(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(transports, "MOST_BUILT", 2)
+    monkeypatch.setattr(transports, "MAX_BUILT", 2)
     monkeypatch.setattr(transports, "SLOW", 0.1)
-    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MOST_RECORDS", 10)
+    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MAX_RECORDS", 10)
     spool = Spool(tmp_path / "spool.sqlite3", "t")
 
     with Sink() as sink, rig(sink.url, spool=spool) as r:
         sink.always_at["/engage"] = Silent()
 
         for number in range(10):
-            batch = [update("$set", {"n": 10 * number + i}) for i in range(10)]
-            r.send(PlainBatch([*batch, event()]))
+            envelope = [update("$set", {"n": 10 * number + i}) for i in range(10)]
+            r.send(PlainEnvelope([*envelope, event()]))
             assert sink.wait_for(lambda n=number: len(sink.events) > n, SOON)
 
         assert spool.summary().records > 0
@@ -294,16 +294,16 @@ def test_much_for_an_endpoint_in_trouble_is_kept_and_sent_in_order(
 def test_without_a_spool_much_for_an_endpoint_in_trouble_costs_no_events(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transports, "MOST_WAITING", 20)
-    monkeypatch.setattr(transports, "MOST_BUILT", 2)
-    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MOST_RECORDS", 10)
+    monkeypatch.setattr(transports, "MAX_WAITING", 20)
+    monkeypatch.setattr(transports, "MAX_BUILT", 2)
+    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MAX_RECORDS", 10)
 
     with Sink() as sink, rig(sink.url, shutdown_timeout=0) as r:
         sink.always_at["/engage"] = Status(503, {"Retry-After": "300"})
 
         for number in range(10):
-            batch = [update("$set", {"n": 10 * number + i}) for i in range(10)]
-            assert r.send(PlainBatch([*batch, event()]))
+            envelope = [update("$set", {"n": 10 * number + i}) for i in range(10)]
+            assert r.send(PlainEnvelope([*envelope, event()]))
             assert sink.wait_for(lambda n=number: len(sink.events) > n, SOON)
 
         r.thread.flush(0.5)
@@ -317,7 +317,7 @@ def test_the_spool_is_drained_for_those_who_are_not_in_trouble(tmp_path: Path) -
 
     with Sink() as sink, rig(sink.url, spool=Spool(path, "t"), shutdown_timeout=0) as r:
         sink.always_at["/engage"] = Status(503)
-        r.thread.look()
+        r.thread.resume_spooled()
         assert sink.wait_for(lambda: len(sink.events) == 100, SOON)
 
 
@@ -339,7 +339,7 @@ def test_in_the_request_too_no_endpoint_waits_for_another(
 def test_a_far_retry_after_is_over_soon_enough(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, t.Any]
 ) -> None:
-    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MOST_RETRY_AFTER", 0.5)
+    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MAX_RETRY_AFTER", 0.5)
 
     with Sink() as sink, rig(sink.url, **options) as r:
         sink.script(Status(503, {"Retry-After": "86400"}))
@@ -355,7 +355,7 @@ def test_what_a_gateway_refuses_is_tried_again() -> None:
     with Sink() as sink, rig(sink.url) as r:
         sink.script(refusal, Status(403, body="<html>"), Status(407, body=""))
         adds_up = update("$add", {"n": 1}, repeatable=False)
-        r.send(PlainBatch([adds_up]))
+        r.send(PlainEnvelope([adds_up]))
         r.send(events(3))
         assert r.thread.flush(10)
         r.check(recorded=4, delivered=4, dropped={})
@@ -378,7 +378,7 @@ def test_what_a_gateway_refuses_is_tried_again() -> None:
 def test_no_answer_stops_what_comes_after(
     answer: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MOST_RETRY_AFTER", 0.1)
+    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MAX_RETRY_AFTER", 0.1)
 
     with Sink() as sink, rig(sink.url) as r:
         sink.script(answer)
@@ -398,22 +398,22 @@ def test_what_comes_out_of_the_spool_for_an_endpoint_that_pauses_holds_up_nothin
 
     with Sink() as sink, rig(sink.url, spool=Spool(path, "t"), shutdown_timeout=0) as r:
         sink.always_at["/engage"] = Status(503, {"Retry-After": "300"})
-        r.thread.look()
+        r.thread.resume_spooled()
         assert sink.wait_for(lambda: len(sink.events) == 100, SOON)
 
 
-def test_batches_in_the_spool_are_sent_in_order_past_an_endpoint_in_trouble(
+def test_envelopes_in_the_spool_are_sent_in_order_past_an_endpoint_in_trouble(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "spool.sqlite3"
 
     with rig("http://127.0.0.1:9", spool=Spool(path, "t"), shutdown_timeout=0) as gone:
         for number in range(5):
-            gone.send(PlainBatch([update("$set", {"n": number}), event()]))
+            gone.send(PlainEnvelope([update("$set", {"n": number}), event()]))
 
     with Sink() as sink, rig(sink.url, spool=Spool(path, "t")) as r:
         sink.always_at["/engage"] = Status(503)
-        r.send(PlainBatch([update("$set", {"n": -1})]))
+        r.send(PlainEnvelope([update("$set", {"n": -1})]))
         assert sink.wait_for(lambda: len(sink.requests) > 1)
         assert sink.wait_for(lambda: len(sink.events) == 5, SOON)
         sink.recover()

@@ -504,7 +504,7 @@ def test_without_consent_nothing_happens(
     assert response.data == expected.data
     assert list(response.headers) == list(expected.headers)
     assert outcomes == []
-    assert transport.batches == []
+    assert transport.envelopes == []
     assert mengpaneel.ledger().recorded == 0
 
 
@@ -579,7 +579,7 @@ def test_the_app_is_asked_for_consent(
         assert (b"<script" in ask(app, headers, {}, f"/{way}").data) is tracked
 
     ask(app, headers, {}, "/api")
-    assert len(transport.batches) == tracked
+    assert len(transport.envelopes) == tracked
 
     if consent is refuse:
         assert "who knows" in caplog.text
@@ -601,7 +601,7 @@ def test_the_callable_is_called_inside_the_request(
     app = add_views(create_app(consent=consent), mengpaneel)
     ask(app, {}, {"consent": "yes"}, "/api")
     ask(app, {}, {"consent": "no"}, "/api")
-    assert len(transport.batches) == 1
+    assert len(transport.envelopes) == 1
 
 
 @pytest.mark.parametrize("answer", [True, False])
@@ -620,7 +620,7 @@ def test_calls_wait_until_the_visitor_was_asked(
     cookies = set_cookies(response)
     assert b"<script" not in response.data
     assert NAME not in cookies
-    assert transport.batches == []
+    assert transport.envelopes == []
     assert client.get("/quiet").text == PAGE
 
     choice = answer
@@ -632,7 +632,7 @@ def test_calls_wait_until_the_visitor_was_asked(
     with client.session_transaction() as session:
         assert "_mengpaneel_token" not in session
 
-    assert transport.batches == []
+    assert transport.envelopes == []
 
 
 def test_what_can_t_wait_for_consent_is_dropped_and_counted(
@@ -643,7 +643,7 @@ def test_what_can_t_wait_for_consent_is_dropped_and_counted(
     add_views(app, mengpaneel)
     app.test_client().get("/api")
 
-    assert transport.batches == []
+    assert transport.envelopes == []
     ledger = mengpaneel.ledger().snapshot()
     assert ledger.balanced
     assert sum(ledger.dropped.values()) == 1
@@ -679,10 +679,10 @@ def test_opting_out_from_a_view_takes_effect_at_once_on_both_sides(
     assert "httponly" not in set_cookies(response)[OPT].lower()
     assert all(call.name != "track" for call in transport.calls)
 
-    transport.batches.clear()
+    transport.envelopes.clear()
     assert client.get("/page").text == PAGE
     client.get("/api")
-    assert transport.batches == []
+    assert transport.envelopes == []
 
 
 def test_opting_out_forgets_who_it_was(shop: Flask, mengpaneel: Mengpaneel) -> None:
@@ -720,7 +720,7 @@ def test_opting_in_from_a_view_takes_effect_at_once(
     assert [call.event for call in transport.calls if call.tracks] == ["Agreed"]
     assert set_cookies(response)[OPT].startswith(f"{OPT}=1;")
     client.get("/api")
-    assert len(transport.batches) == 2
+    assert len(transport.envelopes) == 2
 
 
 @pytest.mark.parametrize(
@@ -744,7 +744,7 @@ def test_opting_in_doesn_t_outweigh_the_app_and_the_browser(
         return {}
 
     app.test_client().get("/", headers=headers)
-    assert transport.batches == []
+    assert transport.envelopes == []
 
 
 def test_consent_is_of_one_request(
@@ -758,7 +758,7 @@ def test_consent_is_of_one_request(
         client.get("/api")
         answers.pop()
 
-    assert len(transport.batches) == 2
+    assert len(transport.envelopes) == 2
 
 
 # -- robots
@@ -863,5 +863,5 @@ def test_no_more_is_kept_of_a_request_than_a_request_needs(
     shop.test_client().get(f"/buy?{large}", headers=headers)
     shop.test_client().post("/buy", headers={**headers, "Sec-Fetch-Mode": "cors"})
 
-    assert transport.batches
-    assert all(len(one.to_bytes()) < 30_000 for one in transport.batches)
+    assert transport.envelopes
+    assert all(len(one.to_bytes()) < 30_000 for one in transport.envelopes)

@@ -73,7 +73,7 @@ class Entry:
         )
 
     @property
-    def stranger(self) -> Identity:
+    def new_identity(self) -> Identity:
         """A new visitor's ids, for calls of somebody without any."""
         return Identity(str(uuid.uuid5(uuid.NAMESPACE_OID, self.id)))
 

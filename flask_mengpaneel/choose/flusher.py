@@ -18,7 +18,7 @@ from ..values import plain
 from ..visitor.visitor import Visitor
 from . import injection
 from .delayed_calls import Entry, Waiting, arrives
-from .handover import Bounded
+from .handover import RecentlySeen
 from .response_policy import keep_private
 from .strategies import (
     REPLAYING,
@@ -92,7 +92,7 @@ class Flusher:
         self.config = config
         self.ledger = ledger
         self.background = background
-        self._sent = Bounded(10_000)
+        self._sent = RecentlySeen(10_000)
         self.signer = signer
         self.running = Running(self._flush_running, background is not None)
         self.inline = inline
@@ -109,7 +109,7 @@ class Flusher:
         }
         self._chain = tuple(self._all[name] for name in config.strategies)
         self._server_chain = tuple(
-            strategy for strategy in self._chain if not strategy.hands_over
+            strategy for strategy in self._chain if not strategy.is_client_side
         ) or (self._all["ServerSide"],)
         self._replaying = tuple(one for one in self._chain if one.name in REPLAYING)
         #: Whether pages without calls get the browser library too.
@@ -235,11 +235,11 @@ class Flusher:
         manager.take_back(held.calls)
         self.flush_late(manager)
 
-    def look(self) -> None:
+    def resume_spooled(self) -> None:
         """Send what other processes have left, if they did."""
         try:
             if self.background is not None:
-                self.background.look()
+                self.background.resume_spooled()
         except Exception as error:
             self.trouble("what other processes left could not be sent", error)
 
@@ -249,7 +249,7 @@ class Flusher:
 
         if entries and not visitor.known:
             # Requests that are under way at once find the same new visitor.
-            visitor.identity = entries[0].stranger
+            visitor.identity = entries[0].new_identity
 
         if exchange.waiting.cleared and exchange.policy.session is None:
             exchange.waiting.keep(entries)
@@ -268,11 +268,11 @@ class Flusher:
         """Tell the browser library what the server has learnt in its place."""
         visitor, policy = exchange.visitor, exchange.policy
 
-        if not visitor.has_news(exchange.sent):
+        if not visitor.cookie_is_stale(exchange.sent):
             return
 
         ids, choice = policy.cookie is None, policy.choice is None
-        told = (ids or choice) and visitor.remember(
+        told = (ids or choice) and visitor.write_cookie(
             exchange.own(), exchange.sent, ids=ids, choice=choice
         )
 
@@ -293,7 +293,7 @@ class Flusher:
         elif exchange.entries:
             outcome = self._ask(self._replaying, calls, visitor, exchange)
 
-        if outcome and self._all[outcome.strategy].hands_over:
+        if outcome and self._all[outcome.strategy].is_client_side:
             exchange.handed_over = calls
         elif outcome:
             exchange.sent = outcome.calls
@@ -358,7 +358,7 @@ class Flusher:
 
         for entry in self._unsent(others):
             # The calls themselves say who it became.
-            person = visitor.as_person(entry.seen or entry.stranger)
+            person = visitor.as_person(entry.seen or entry.new_identity)
             self._ask(self._server_chain, entry.calls, person, None)
 
         if exchange.policy.session is None:
@@ -380,7 +380,11 @@ class Flusher:
         others: list[Entry] = []
         oldest = time.time() - self.config.delayed_max_age
         # Who is sent to another site may not come back.
-        all_late = not self._replaying or exchange.visitor.is_blocked or exchange.leaves
+        all_late = (
+            not self._replaying
+            or exchange.visitor.is_blocked
+            or exchange.redirects_offsite
+        )
 
         for entry in exchange.waiting.entries:
             if not entry.is_of(exchange.visitor.known, calls):
@@ -429,8 +433,8 @@ class Flusher:
         outcome = self._ask(self._server_chain, calls, visitor, None)
         sent = outcome.calls if outcome else ()
 
-        if response is not None and visitor.has_news(sent):
-            visitor.remember(response, sent)
+        if response is not None and visitor.cookie_is_stale(sent):
+            visitor.write_cookie(response, sent)
 
     # -- jobs, and what a request does after its response
 
@@ -512,7 +516,7 @@ class Flusher:
                 self.trouble(f"{strategy.name} failed", error)
                 declined[strategy.name] = f"failed: {error!r}"
             else:
-                if not taken and not strategy.hands_over:
+                if not taken and not strategy.is_client_side:
                     # Nothing but who it is, which is no news for Mixpanel.
                     return None
 
@@ -537,7 +541,7 @@ class Flusher:
         declined: dict[str, str],
         taken: list[Call],
     ) -> Outcome:
-        if strategy.hands_over:
+        if strategy.is_client_side:
             own = {id(call) for call in calls}
             records = sum(call.is_record for call in taken if id(call) in own)
             self.ledger.record(records)

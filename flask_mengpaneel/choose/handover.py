@@ -111,7 +111,7 @@ class Signer:
         return Signed(f"{unique}.{at}", Identity.from_json(given_to))
 
 
-class Bounded:
+class RecentlySeen:
     """What was seen lately, for as many things as a process can afford."""
 
     def __init__(self, most: int) -> None:
@@ -209,8 +209,8 @@ class Fallback:
     def __init__(self, flusher: Flusher, signer: Signer) -> None:
         self._flusher = flusher
         self._signer = signer
-        self._taken = Bounded(20_000)
-        self._senders = Bounded(10_000)
+        self._taken = RecentlySeen(20_000)
+        self._senders = RecentlySeen(10_000)
 
     def take(self, request: Request) -> Response:
         """Answer a hand-back: ``{"text": ..., "signature": ..., "calls": [...]}``.

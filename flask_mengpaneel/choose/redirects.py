@@ -12,7 +12,7 @@ if t.TYPE_CHECKING:
     from flask import Request
 
 
-def stays_here(location: str, request: Request) -> bool:
+def is_internal(location: str, request: Request) -> bool:
     """Whether a browser that follows a redirect comes back to this app."""
     # Browsers read a backslash as a slash, and leave out white space.
     if "\\" in location or any(char <= " " for char in location):

@@ -355,9 +355,9 @@ class ResponsePolicy:
             return True
 
         if interface.get_cookie_samesite(current_app) == "Strict":
-            return visitor.is_browser and not visitor.comes_from_elsewhere
+            return visitor.is_browser and not visitor.is_cross_site
 
-        return visitor.is_browser and not visitor.withholds_cookies
+        return visitor.is_browser and not visitor.may_lack_cookies
 
     # -- how much
 

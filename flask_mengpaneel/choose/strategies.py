@@ -9,7 +9,7 @@ import typing as t
 from abc import ABC, abstractmethod
 
 from ..calls import Call, CallLog, Json, dumps
-from ..deliver.translation import Batch
+from ..deliver.translation import Envelope
 from ..identity import hex_id
 from ..outcome import REDIRECTS, Declined
 from ..record import profile_merging as profiles
@@ -95,9 +95,9 @@ class Exchange:
         )
 
     @property
-    def leaves(self) -> bool:
+    def redirects_offsite(self) -> bool:
         """Whether the response sends the visitor to another site."""
-        return self.kind.is_redirect and not redirects.stays_here(
+        return self.kind.is_redirect and not redirects.is_internal(
             self.headers["location"], self.request
         )
 
@@ -110,7 +110,7 @@ class Exchange:
 
         return self.response
 
-    def made(self, calls: c.Iterable[Call]) -> list[Call]:
+    def mark_carried(self, calls: c.Iterable[Call]) -> list[Call]:
         """The response has the calls now, and those of them that waited need not."""
         self.carries = True
 
@@ -161,7 +161,7 @@ class Strategy(ABC):
     """One way for the calls of a response."""
 
     #: Whether the calls are out of the server's hands then.
-    hands_over = True
+    is_client_side = True
 
     #: The name in settings and outcomes.
     name: t.ClassVar[str]
@@ -219,7 +219,7 @@ class Delayed(ResponseStrategy):
         return None if kind.is_redirect else "not a redirect"
 
     def carry(self, calls: CallLog, visitor: Visitor, exchange: Exchange) -> list[Call]:
-        if exchange.leaves:
+        if exchange.redirects_offsite:
             raise Declined("a redirect to another site")
 
         if not calls.before_setup and not calls.tracking:
@@ -266,7 +266,7 @@ def hold(calls: CallLog, exchange: Exchange) -> None:
 
         exchange.waiting.keep(entries)
         exchange.holds = True
-        visitor.is_introduced = seen is visitor.identity
+        visitor.identity_sent = seen is visitor.identity
     except Declined:
         raise
     except Exception as error:
@@ -317,7 +317,7 @@ class ClientSide(ResponseStrategy):
         )
         injection.insert(exchange.own(), page, at, snippet)
         keep_private(exchange.response, page=True)
-        return exchange.made(_merged_log(calls, exchange.entries))
+        return exchange.mark_carried(_merged_log(calls, exchange.entries))
 
     def boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own.
@@ -395,7 +395,7 @@ class CapableClientSide(ResponseStrategy):
         # Two requests that are under way at once have the same session. A page knows
         # which of its calls were made already; a header doesn't.
         exchange.entries = [one for one in exchange.entries if one.is_repeatable]
-        needed = _needed(_merged_log(calls, exchange.entries), visitor)
+        needed = required_calls(_merged_log(calls, exchange.entries), visitor)
 
         if not needed:
             raise Declined("nothing but set-up calls")
@@ -424,10 +424,10 @@ class CapableClientSide(ResponseStrategy):
             response.headers[SIGNATURE_HEADER] = signature
 
         keep_private(response, header=True)
-        return exchange.made(needed)
+        return exchange.mark_carried(needed)
 
 
-def _needed(calls: CallLog, visitor: Visitor) -> list[Call]:
+def required_calls(calls: CallLog, visitor: Visitor) -> list[Call]:
     """The calls that a client has to make to be as far as this request is."""
     user_id = Identity().after(calls.setup).user_id
     signs_in = visitor.known and user_id not in (None, visitor.known.user_id)
@@ -447,7 +447,7 @@ def _needed(calls: CallLog, visitor: Visitor) -> list[Call]:
 class ServerStrategy(Strategy):
     """Hand the calls to a transport, which sends them to Mixpanel."""
 
-    hands_over = False
+    is_client_side = False
 
     def __init__(self, transport: Transport | None, ledger: Ledger) -> None:
         self.transport = transport
@@ -464,31 +464,31 @@ class ServerStrategy(Strategy):
         if not calls.before_setup and not calls.tracking:
             return []
 
-        batch = Batch.of(calls, visitor)
+        envelope = Envelope.of(calls, visitor)
 
         if self.transport.counts_recorded:
-            if not self.transport.send(batch):
+            if not self.transport.send(envelope):
                 raise Declined("the background transport has no room")
 
-            return batch.calls
+            return envelope.calls
 
         taken = False
         # Before, since it may be delivered before `send` is back.
-        self._ledger.record(batch.records)
+        self._ledger.record(envelope.records)
 
         try:
-            taken = self.transport.send(batch)
+            taken = self.transport.send(envelope)
         finally:
             if not taken:
-                self._ledger.record(-batch.records)
+                self._ledger.record(-envelope.records)
 
         if not taken:
             raise Declined("the background transport has no room")
 
-        if not self.transport.keeps_books:
-            self._ledger.deliver(batch.records)
+        if not self.transport.reports_delivery:
+            self._ledger.deliver(envelope.records)
 
-        return batch.calls
+        return envelope.calls
 
 
 class AsyncServerSide(ServerStrategy):

@@ -16,16 +16,16 @@ from flask import current_app
 from .. import process
 from .delivery import (
     READ_TIMEOUT,
+    Batch,
     Delivery,
     Kind,
-    Parcel,
     Verdict,
     backoff,
-    parcels,
+    batches,
     wrap,
 )
-from .thread import MOST_PATIENCE, ThreadTransport, Transport
-from .translation import Batch, Message
+from .thread import MAX_PATIENCE, ThreadTransport, Transport
+from .translation import Envelope, Message
 
 if t.TYPE_CHECKING:
     from celery import Celery, Task
@@ -51,15 +51,15 @@ UNCLEAR = Verdict(Kind.AMBIGUOUS, "the broker didn't answer")
     ignore_result=True,
 )
 def deliver(
-    self: Task, batch: dict[str, t.Any] | None, messages: list[list[t.Any]]
+    self: Task, envelope: dict[str, t.Any] | None, messages: list[list[t.Any]]
 ) -> None:
-    """Deliver a batch to Mixpanel, in a worker.
+    """Deliver an envelope to Mixpanel, in a worker.
 
-    :param batch: of a request, as JSON.
+    :param envelope: of a request, as JSON.
     :param messages: instead of it, what is left after an earlier try.
     """
     delivery: Delivery = current_app.extensions["mengpaneel"].inline.delivery
-    pending = _opened(delivery, batch, messages)
+    pending = _opened(delivery, envelope, messages)
 
     if (self.request.delivery_info or {}).get("redelivered"):
         _drop_unclear(delivery, pending)
@@ -70,9 +70,9 @@ def deliver(
     if not pending:
         return
 
-    left = [message for parcel in pending for message in parcel.messages]
+    left = [message for batch in pending for message in batch.messages]
 
-    with delivery.ledger.moving():
+    with delivery.ledger.transfer():
         delivery.let_go(pending)
         delivery.ledger.record(-sum(message.records for message in left))
 
@@ -84,19 +84,19 @@ def deliver(
 
 
 def _opened(
-    delivery: Delivery, batch: dict[str, t.Any] | None, left: list[list[t.Any]]
-) -> collections.deque[Parcel]:
+    delivery: Delivery, envelope: dict[str, t.Any] | None, left: list[list[t.Any]]
+) -> collections.deque[Batch]:
     dropped: dict[str, int] = {}
     messages = [Message(*message) for message in left]
 
-    if batch is not None:
-        messages, dropped = delivery.pack(Batch.from_json(batch))
+    if envelope is not None:
+        messages, dropped = delivery.pack(Envelope.from_json(envelope))
 
-    pending = collections.deque(parcels(messages))
+    pending = collections.deque(batches(messages))
 
-    with delivery.ledger.moving():
+    with delivery.ledger.transfer():
         delivery.ledger.record(
-            sum(dropped.values()) + sum(parcel.records for parcel in pending)
+            sum(dropped.values()) + sum(batch.records for batch in pending)
         )
         delivery.count_dropped(dropped)
         delivery.hold(pending)
@@ -104,10 +104,10 @@ def _opened(
     return pending
 
 
-def _drop_unclear(delivery: Delivery, pending: collections.deque[Parcel]) -> None:
-    for parcel in list(pending):
-        with delivery.ledger.moving():
-            attempt = delivery.settle(parcel, REDELIVERED)
+def _drop_unclear(delivery: Delivery, pending: collections.deque[Batch]) -> None:
+    for batch in list(pending):
+        with delivery.ledger.transfer():
+            attempt = delivery.settle(batch, REDELIVERED)
             delivery.let_go([pending.popleft()])
             delivery.hold(attempt.again)
             pending += attempt.again
@@ -116,13 +116,13 @@ def _drop_unclear(delivery: Delivery, pending: collections.deque[Parcel]) -> Non
 
 
 class CeleryTransport(Transport):
-    """Gives each batch to Celery's workers, by a task in its default queue.
+    """Gives each envelope to Celery's workers, by a task in its default queue.
 
-    While the broker is down batches go to the spool, and from there to Mixpanel, by a
+    While the broker is down envelopes go to the spool, and from there to Mixpanel, by a
     thread of this process.
     """
 
-    keeps_books = True
+    reports_delivery = True
 
     def __init__(self, delivery: Delivery, celery: c.Callable[[], Celery]) -> None:
         self._delivery = delivery
@@ -141,23 +141,23 @@ class CeleryTransport(Transport):
         """Start anew in a child process; the connection is the parent's."""
         self._reset()
 
-    def send(self, batch: Batch) -> bool:
-        """Give a batch to the broker; to the spool if that is down."""
-        taken = self._publish(batch)
+    def send(self, envelope: Envelope) -> bool:
+        """Give an envelope to the broker; to the spool if that is down."""
+        taken = self._publish(envelope)
 
         if taken:
-            self._delivery.ledger.deliver(batch.records)
+            self._delivery.ledger.deliver(envelope.records)
             return True
 
         if taken is None:
-            self._keep_repeatable(batch)
+            self._keep_repeatable(envelope)
             return True
 
-        return self._keep(batch)
+        return self._keep(envelope)
 
-    def look(self) -> None:
+    def resume_spooled(self) -> None:
         """Send what other processes left in the spool, if they did."""
-        self._direct.look()
+        self._direct.resume_spooled()
 
     def flush(self, timeout: float) -> bool:
         """Send what waits in this process, as the broker was down."""
@@ -171,7 +171,7 @@ class CeleryTransport(Transport):
         """Finish: the process ends."""
         self._direct.close()
 
-    def _publish(self, batch: Batch) -> bool | None:
+    def _publish(self, envelope: Envelope) -> bool | None:
         """Whether the broker took it; ``None`` if nobody knows."""
         # Green threads may take the place of others when the app was made already.
         if self._kind is not threading.Lock:
@@ -189,9 +189,9 @@ class CeleryTransport(Transport):
                 return False
 
             self._celery().tasks[TASK].apply_async(
-                args=(batch.to_json(), []),
+                args=(envelope.to_json(), []),
                 # Else it is computed for each task, and put into the worker's log.
-                argsrepr="(batch,)",
+                argsrepr="(envelope,)",
                 producer=self._producer,
                 retry=False,
             )
@@ -219,46 +219,46 @@ class CeleryTransport(Transport):
         self._producer = None
         self._not_before = time.monotonic() + BREAK
 
-    def _keep(self, batch: Batch) -> bool:
+    def _keep(self, envelope: Envelope) -> bool:
         spool = self._delivery.spool
 
         if spool is None or not spool.put(
-            [wrap(batch)], "the broker was down", patience=MOST_PATIENCE
+            [wrap(envelope)], "the broker was down", patience=MAX_PATIENCE
         ):
-            with self._delivery.ledger.moving():
+            with self._delivery.ledger.transfer():
                 # The other transport counts it itself.
-                self._delivery.ledger.record(-batch.records)
+                self._delivery.ledger.record(-envelope.records)
                 taken = False
 
                 try:
-                    taken = self._direct.send(batch)
+                    taken = self._direct.send(envelope)
                 finally:
                     if not taken:
-                        self._delivery.ledger.record(batch.records)
+                        self._delivery.ledger.record(envelope.records)
 
             return taken
 
-        self._direct.look()
+        self._direct.resume_spooled()
         return True
 
-    def _keep_repeatable(self, batch: Batch) -> None:
+    def _keep_repeatable(self, envelope: Envelope) -> None:
         """Keep what does no harm if the broker has it all the same."""
         delivery = self._delivery
-        messages, dropped = delivery.pack(batch)
+        messages, dropped = delivery.pack(envelope)
         told = []
 
-        with delivery.ledger.moving():
+        with delivery.ledger.transfer():
             delivery.count_dropped(dropped)
 
-            for parcel in parcels(messages):
-                attempt = delivery.settle(parcel, UNCLEAR)
+            for batch in batches(messages):
+                attempt = delivery.settle(batch, UNCLEAR)
                 told += attempt.dropped
 
                 for again in attempt.again:
                     told += delivery.keep(again, "the broker was down")
 
         delivery.tell(told)
-        self._direct.look()
+        self._direct.resume_spooled()
 
 
 def _producer(celery: Celery) -> t.Any:

@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
     from .http import Client
     from .ledger import Balance, Ledger
     from .spool import Row, Spool
-    from .translation import Batch, Message, Tracker
+    from .translation import Envelope, Message, Translator
 
 try:
     # Six times as fast.
@@ -37,28 +37,28 @@ except ImportError:
 logger = logging.getLogger("flask_mengpaneel")
 
 #: The most records in a request, by Mixpanel's rules.
-MOST_RECORDS = 2000
+MAX_RECORDS = 2000
 #: The most bytes in a request before compression: a margin below Mixpanel's 2 MB
 #: (2,097,152), which its documentation gives for some endpoints only.
-MOST_BYTES = 2_000_000
+MAX_BYTES = 2_000_000
 #: Seconds that a request may take, from the name of the host to the whole answer.
 READ_TIMEOUT = 10.0
 #: Seconds that one endpoint isn't made to leave to the others, where little is left.
 LEAST_SHARE = 1.0
 #: Seconds before the first retry, and at most between two.
 FIRST_BACKOFF = 0.25
-MOST_BACKOFF = 60.0
+MAX_BACKOFF = 60.0
 #: Seconds between looks into the spool for what other processes left there.
-LOOK_EVERY = 30.0
+SPOOL_POLL_INTERVAL = 30.0
 #: Seconds of ``Retry-After`` that are believed.
-MOST_RETRY_AFTER = 300.0
+MAX_RETRY_AFTER = 300.0
 #: Characters of what somebody else said that are passed on.
-MOST_WORDS = 300
+MAX_WORDS = 300
 
 #: Why an operation is dropped that was on its way when its process died.
 UNCLEAR = "may have been taken: the process that sent it died"
-#: What waits in the spool without an endpoint, being a whole batch.
-BATCH = "batch"
+#: What waits in the spool without an endpoint, being a whole envelope.
+ENVELOPE = "envelope"
 PATHS = {
     "events": "/import?strict=1",
     "people": "/engage?ip=0&verbose=1",
@@ -85,7 +85,7 @@ class PostError(Exception):
         self.ambiguous = ambiguous
 
 
-class Post(t.Protocol):
+class HttpClient(t.Protocol):
     """Sends one HTTP request to Mixpanel."""
 
     def __call__(
@@ -95,7 +95,7 @@ class Post(t.Protocol):
         headers: c.Mapping[str, str],
         timeout: float,
     ) -> Reply:
-        """Post and wait for the answer.
+        """HttpClient and wait for the answer.
 
         :param timeout: the seconds that all of it may take.
         :raises PostError: there was none.
@@ -104,7 +104,7 @@ class Post(t.Protocol):
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Parcel:
+class Batch:
     """Messages for one endpoint, on their way together.
 
     :param rows: which rows of the spool they are, if they are in the spool.
@@ -119,32 +119,32 @@ class Parcel:
         """How many recorded operations it stands for."""
         return sum(message.records for message in self.messages)
 
-    def has_room_for(self, other: Parcel) -> bool:
+    def has_room_for(self, other: Batch) -> bool:
         """Whether the messages of both fit into one request."""
         if bool(self.rows) != bool(other.rows):
             return False
 
         messages = [*self.messages, *other.messages]
         return (
-            len(messages) <= MOST_RECORDS
-            and sum(len(message.json) + 1 for message in messages) < MOST_BYTES
+            len(messages) <= MAX_RECORDS
+            and sum(len(message.json) + 1 for message in messages) < MAX_BYTES
         )
 
-    def pick(self, indexes: c.Iterable[int]) -> Parcel:
-        """A parcel of some of the messages."""
+    def pick(self, indexes: c.Iterable[int]) -> Batch:
+        """A batch of some of the messages."""
         chosen = list(indexes)
-        return Parcel(
+        return Batch(
             self.endpoint,
             [self.messages[i] for i in chosen],
             [self.rows[i] for i in chosen] if self.rows else [],
         )
 
-    def without(self, indexes: c.Container[int]) -> Parcel:
-        """A parcel of the other messages."""
+    def without(self, indexes: c.Container[int]) -> Batch:
+        """A batch of the other messages."""
         return self.pick(i for i in range(len(self.messages)) if i not in indexes)
 
-    def halves(self) -> list[Parcel]:
-        """The same in two parcels."""
+    def halves(self) -> list[Batch]:
+        """The same in two batches."""
         middle = len(self.messages) // 2
         return [
             self.pick(range(middle)),
@@ -152,50 +152,48 @@ class Parcel:
         ]
 
 
-def parcels(messages: c.Iterable[Message], rows: c.Sequence[int] = ()) -> list[Parcel]:
-    """Pack messages into parcels that Mixpanel takes, in order by endpoint.
+def batches(messages: c.Iterable[Message], rows: c.Sequence[int] = ()) -> list[Batch]:
+    """Pack messages into batches that Mixpanel takes, in order by endpoint.
 
     :param rows: the rows of the spool they are in, if they are.
     """
-    packed: list[Parcel] = []
-    last: dict[str, tuple[Parcel, int]] = {}
+    packed: list[Batch] = []
+    last: dict[str, tuple[Batch, int]] = {}
 
     for index, message in enumerate(messages):
-        parcel, size = last.get(message.endpoint, (None, 0))
+        batch, size = last.get(message.endpoint, (None, 0))
         size += len(message.json) + 1
 
-        if (
-            parcel is None
-            or len(parcel.messages) == MOST_RECORDS
-            or size > MOST_BYTES - 2
-        ):
-            parcel, size = Parcel(message.endpoint, []), len(message.json) + 1
-            packed.append(parcel)
+        if batch is None or len(batch.messages) == MAX_RECORDS or size > MAX_BYTES - 2:
+            batch, size = Batch(message.endpoint, []), len(message.json) + 1
+            packed.append(batch)
 
-        parcel.messages.append(message)
+        batch.messages.append(message)
 
         if rows:
-            parcel.rows.append(rows[index])
+            batch.rows.append(rows[index])
 
-        last[message.endpoint] = parcel, size
+        last[message.endpoint] = batch, size
 
     return packed
 
 
-def _parcels_of(rows: c.Iterable[Row]) -> list[Parcel]:
+def _batches_of(rows: c.Iterable[Row]) -> list[Batch]:
     rows = list(rows)
-    return parcels((row.message for row in rows), [row.id for row in rows])
+    return batches((row.message for row in rows), [row.id for row in rows])
 
 
-def wrap(batch: Batch) -> Message:
-    """A batch as it waits in the spool: its messages aren't built yet."""
+def wrap(envelope: Envelope) -> Message:
+    """An envelope as it waits in the spool: its messages aren't built yet."""
     from .translation import Message
 
-    return Message(BATCH, dumps(batch.to_json()), batch.records, repeatable=True)
+    return Message(
+        ENVELOPE, dumps(envelope.to_json()), envelope.records, repeatable=True
+    )
 
 
 #: What was given up, and why.
-Dropped = tuple[Parcel, str]
+Dropped = tuple[Batch, str]
 
 
 class Kind(enum.Enum):
@@ -229,7 +227,7 @@ class Verdict:
     retry_after: float | None = None
 
 
-def read(reply: Reply, parcel: Parcel) -> Verdict:
+def read(reply: Reply, batch: Batch) -> Verdict:
     """Find out what an answer means."""
     status = reply.status
     answer = _json_object(reply.body)
@@ -237,7 +235,7 @@ def read(reply: Reply, parcel: Parcel) -> Verdict:
     retry_after = _retry_after(reply)
 
     if status == 200:
-        return _read_ok(answer, parcel, reason)
+        return _read_ok(answer, batch, reason)
 
     if status == 413:
         return Verdict(Kind.TOO_LARGE, reason)
@@ -254,20 +252,20 @@ def read(reply: Reply, parcel: Parcel) -> Verdict:
         if status != 400:
             return Verdict(Kind.FORBIDDEN, reason)
 
-        refused = _refused(answer, parcel)
+        refused = _refused(answer, batch)
         return Verdict(Kind.PARTLY if refused else Kind.REFUSED, reason, refused)
 
     # Mixpanel's trouble, a captive portal, a proxy's page.
     return Verdict(Kind.AMBIGUOUS, reason, retry_after=retry_after)
 
 
-def _read_ok(answer: dict[str, t.Any], parcel: Parcel, reason: str) -> Verdict:
+def _read_ok(answer: dict[str, t.Any], batch: Batch, reason: str) -> Verdict:
     status = answer.get("status")
 
     if status in (1, "OK", "ok") and not answer.get("failed_records"):
         return Verdict(Kind.TAKEN)
 
-    if refused := _refused(answer, parcel):
+    if refused := _refused(answer, batch):
         return Verdict(Kind.PARTLY, reason, refused)
 
     # The profile endpoints answer 200 to what they refuse.
@@ -307,12 +305,11 @@ def _words(status: int, answer: dict[str, t.Any]) -> str:
 def plain(words: str) -> str:
     """What somebody else said, short and in one line, for logs and for the spool."""
     return "".join(
-        character if character.isprintable() else " "
-        for character in words[:MOST_WORDS]
+        character if character.isprintable() else " " for character in words[:MAX_WORDS]
     )
 
 
-def _refused(answer: dict[str, t.Any], parcel: Parcel) -> dict[int, str]:
+def _refused(answer: dict[str, t.Any], batch: Batch) -> dict[int, str]:
     failed = answer.get("failed_records")
     refused = {}
 
@@ -320,7 +317,7 @@ def _refused(answer: dict[str, t.Any], parcel: Parcel) -> dict[int, str]:
         index = record.get("index") if isinstance(record, dict) else None
 
         # If one isn't known, neither is it known of the others that they were taken.
-        if type(index) is not int or not 0 <= index < len(parcel.messages):
+        if type(index) is not int or not 0 <= index < len(batch.messages):
             return {}
 
         field, message = record.get("field"), record.get("message", "refused")
@@ -331,10 +328,10 @@ def _refused(answer: dict[str, t.Any], parcel: Parcel) -> dict[int, str]:
 
 def _retry_after(reply: Reply) -> float | None:
     """The seconds for which an answer asks, as a number of them or as a date."""
-    value = reply.headers.get("Retry-After", "").strip()[:MOST_WORDS]
+    value = reply.headers.get("Retry-After", "").strip()[:MAX_WORDS]
 
     if value.isascii() and value.isdigit():
-        return float(min(int(value), MOST_RETRY_AFTER))
+        return float(min(int(value), MAX_RETRY_AFTER))
 
     try:
         date = email.utils.parsedate_tz(value)
@@ -345,7 +342,7 @@ def _retry_after(reply: Reply) -> float | None:
     if moment is None:
         return None
 
-    return min(max(moment - time.time(), 0.0), MOST_RETRY_AFTER)
+    return min(max(moment - time.time(), 0.0), MAX_RETRY_AFTER)
 
 
 class Http:
@@ -371,17 +368,17 @@ class Http:
     def __call__(
         self, path: str, body: bytes, headers: c.Mapping[str, str], timeout: float
     ) -> Reply:
-        """Post and wait for the answer."""
+        """HttpClient and wait for the answer."""
         client = self._client = self._client or self._connect()
         return client.post(path, body, headers, timeout)
 
 
 @dataclasses.dataclass(slots=True)
 class Attempt:
-    """What came of sending a parcel once."""
+    """What came of sending a batch once."""
 
     #: To be sent again, in this order.
-    again: list[Parcel] = dataclasses.field(default_factory=list)
+    again: list[Batch] = dataclasses.field(default_factory=list)
     #: Given up, with the reason.
     dropped: list[Dropped] = dataclasses.field(default_factory=list)
     #: Whether Mixpanel is in trouble, so that it should get a break.
@@ -404,11 +401,11 @@ class Delivery:
     def __init__(
         self,
         config: Config,
-        tracker: Tracker,
+        tracker: Translator,
         ledger: Ledger,
         report: Report,
         *,
-        post: Post | None = None,
+        post: HttpClient | None = None,
         spool: Spool | None = None,
     ) -> None:
         self.config = config
@@ -421,17 +418,17 @@ class Delivery:
         self._post = post or Http(config.api_host)
         self._headers = _headers(config.token or "")
         self._reset()
-        ledger.add_place(self._count)
+        ledger.add_source(self._count)
 
         if spool is not None:
-            ledger.add_place(spool.count)
+            ledger.add_source(spool.count)
 
         process.on_fork(self)
 
     def _reset(self) -> None:
         #: What requests and tasks are delivering themselves at the moment.
-        self._deferred: dict[int, Batch] = {}
-        self._held: set[Parcel] = set()
+        self._deferred: dict[int, Envelope] = {}
+        self._held: set[Batch] = set()
         self._look_at = 0.0
 
     def _count(self, balance: Balance) -> None:
@@ -449,34 +446,36 @@ class Delivery:
         if self.spool is not None:
             self.spool.after_fork()
 
-    # What a batch becomes.
+    # What an envelope becomes.
 
-    def pack(self, batch: Batch) -> tuple[list[Message], dict[str, int]]:
-        """Build the messages of a batch; also what isn't sent: reason -> records."""
+    def pack(self, envelope: Envelope) -> tuple[list[Message], dict[str, int]]:
+        """Build the messages of an envelope; also what isn't sent: reason -> records."""
         try:
             with process.importing:
-                return self.tracker.messages(batch)
+                return self.tracker.messages(envelope)
         except Exception:
-            logger.exception("Building the messages of a batch failed; it is dropped.")
-            return [], {"error": batch.records}
+            logger.exception(
+                "Building the messages of an envelope failed; it is dropped."
+            )
+            return [], {"error": envelope.records}
 
     def count_dropped(self, dropped: c.Mapping[str, int]) -> None:
-        """Count what isn't sent of a batch."""
+        """Count what isn't sent of an envelope."""
         for reason, records in dropped.items():
             self.ledger.drop(reason, records)
 
     # One attempt.
 
-    def ask(self, parcel: Parcel, timeout: float = READ_TIMEOUT) -> Verdict:
-        """Send a parcel once, and read the answer."""
-        if parcel.rows and not self._hold(parcel):
+    def ask(self, batch: Batch, timeout: float = READ_TIMEOUT) -> Verdict:
+        """Send a batch once, and read the answer."""
+        if batch.rows and not self._hold(batch):
             return Verdict(Kind.LOST, "another process took it")
 
-        body, headers = self._body(parcel)
+        body, headers = self._body(batch)
 
         try:
-            reply = self._post(PATHS[parcel.endpoint], body, headers, timeout)
-            return read(reply, parcel)
+            reply = self._post(PATHS[batch.endpoint], body, headers, timeout)
+            return read(reply, batch)
         except PostError as error:
             kind = Kind.AMBIGUOUS if error.ambiguous else Kind.NOT_NOW
             return Verdict(kind, plain(str(error)))
@@ -484,22 +483,22 @@ class Delivery:
             logger.exception("Sending to Mixpanel failed in an unexpected way.")
             return Verdict(Kind.AMBIGUOUS, plain(repr(error)))
 
-    def _hold(self, parcel: Parcel) -> bool:
+    def _hold(self, batch: Batch) -> bool:
         assert self.spool is not None
         once = [
             row
-            for row, message in zip(parcel.rows, parcel.messages, strict=True)
+            for row, message in zip(batch.rows, batch.messages, strict=True)
             if not message.repeatable
         ]
-        held = self.spool.hold(parcel.rows, once)
+        held = self.spool.hold(batch.rows, once)
 
         # On a disk in trouble: an event may go twice, under one id.
         return not once if held is None else held
 
-    def _body(self, parcel: Parcel) -> tuple[bytes, c.Mapping[str, str]]:
-        body = f"[{','.join(m.json for m in parcel.messages)}]".encode()
+    def _body(self, batch: Batch) -> tuple[bytes, c.Mapping[str, str]]:
+        body = f"[{','.join(m.json for m in batch.messages)}]".encode()
 
-        if parcel.endpoint != "events":
+        if batch.endpoint != "events":
             # The profile endpoints don't take compressed bodies.
             return body, self._headers
 
@@ -508,7 +507,7 @@ class Delivery:
         compressed: bytes = compressor.compress(body) + compressor.flush()
         return compressed, self._headers | {"Content-Encoding": "gzip"}
 
-    def settle(self, parcel: Parcel, verdict: Verdict) -> Attempt:
+    def settle(self, batch: Batch, verdict: Verdict) -> Attempt:
         """Count what an answer settles; say what is left to do.
 
         Inside :meth:`Ledger.moving`; call :meth:`tell` when that is over.
@@ -516,41 +515,41 @@ class Delivery:
         kind = verdict.kind
 
         if kind is Kind.TAKEN:
-            self._delivered(parcel)
+            self._delivered(batch)
             return Attempt()
 
         if kind is Kind.LOST:
             return Attempt()
 
         if kind is Kind.PARTLY:
-            return self._settle_partly(parcel, verdict.refused)
+            return self._settle_partly(batch, verdict.refused)
 
-        if kind in {Kind.REFUSED, Kind.TOO_LARGE} and len(parcel.messages) > 1:
-            return Attempt(parcel.halves())
+        if kind in {Kind.REFUSED, Kind.TOO_LARGE} and len(batch.messages) > 1:
+            return Attempt(batch.halves())
 
         if kind in {Kind.REFUSED, Kind.TOO_LARGE, Kind.FORBIDDEN}:
-            return Attempt(dropped=self._dropped(parcel, verdict.reason))
+            return Attempt(dropped=self._dropped(batch, verdict.reason))
 
         dropped = []
 
         if kind is Kind.AMBIGUOUS:
-            once = [i for i, m in enumerate(parcel.messages) if not m.repeatable]
+            once = [i for i, m in enumerate(batch.messages) if not m.repeatable]
 
             if once:
                 reason = f"may have been taken: {verdict.reason}"
-                dropped = self._dropped(parcel.pick(once), reason)
-                parcel = parcel.without(once)
+                dropped = self._dropped(batch.pick(once), reason)
+                batch = batch.without(once)
 
         return Attempt(
-            [parcel] if parcel.messages else [],
+            [batch] if batch.messages else [],
             dropped,
             True,
             verdict.reason,
             verdict.retry_after,
         )
 
-    def _settle_partly(self, parcel: Parcel, refused: dict[int, str]) -> Attempt:
-        self._delivered(parcel.without(refused))
+    def _settle_partly(self, batch: Batch, refused: dict[int, str]) -> Attempt:
+        self._delivered(batch.without(refused))
         attempt = Attempt()
         by_reason: dict[str, list[int]] = {}
 
@@ -558,110 +557,110 @@ class Delivery:
             by_reason.setdefault(reason, []).append(index)
 
         for reason, indexes in by_reason.items():
-            attempt.dropped += self._dropped(parcel.pick(indexes), reason)
+            attempt.dropped += self._dropped(batch.pick(indexes), reason)
 
         return attempt
 
-    def drain(self, limit: int, endpoints: c.Container[str] = PATHS) -> list[Parcel]:
+    def drain(self, limit: int, endpoints: c.Container[str] = PATHS) -> list[Batch]:
         """Take what waits in the spool and is nobody's at the moment.
 
-        :param endpoints: those for which it is taken; what comes out of batches may
+        :param endpoints: those for which it is taken; what comes out of envelopes may
             be for others.
         """
         if self.spool is None:
             return []
 
         rows = self.spool.lease(
-            limit, [BATCH, *(name for name in PATHS if name in endpoints)]
+            limit, [ENVELOPE, *(name for name in PATHS if name in endpoints)]
         )
         unclear = [row for row in rows if row.sent and not row.message.repeatable]
         opened = [
             (row.id, *self._unwrap(row.message))
             for row in rows
-            if row.message.endpoint == BATCH
+            if row.message.endpoint == ENVELOPE
         ]
         unpacked = self.spool.unpack(opened) if opened else {}
 
         if unclear:
-            parcel = Parcel("", [r.message for r in unclear], [r.id for r in unclear])
-            self.tell(self._dropped(parcel, UNCLEAR))
+            batch = Batch("", [r.message for r in unclear], [r.id for r in unclear])
+            self.tell(self._dropped(batch, UNCLEAR))
 
-        return _parcels_of(
+        return _batches_of(
             ready
             for row in rows
             if not row.sent or row.message.repeatable
             for ready in (
-                unpacked.get(row.id, []) if row.message.endpoint == BATCH else [row]
+                unpacked.get(row.id, []) if row.message.endpoint == ENVELOPE else [row]
             )
         )
 
     def unpack(
         self, opened: c.Sequence[tuple[int, list[Message], dict[str, int]]]
-    ) -> list[Parcel]:
-        """Pack the messages of batches that are in the spool.
+    ) -> list[Batch]:
+        """Pack the messages of envelopes that are in the spool.
 
-        :param opened: row of the batch, and what :meth:`pack` made of it.
+        :param opened: row of the envelope, and what :meth:`pack` made of it.
         """
         assert self.spool is not None
         unpacked = self.spool.unpack(opened)
-        return _parcels_of(row for rows in unpacked.values() for row in rows)
+        return _batches_of(row for rows in unpacked.values() for row in rows)
 
     def _unwrap(self, message: Message) -> tuple[list[Message], dict[str, int]]:
-        from .translation import Batch
+        from .translation import Envelope
 
         try:
-            return self.pack(Batch.from_json(json.loads(message.json)))
+            return self.pack(Envelope.from_json(json.loads(message.json)))
         except (ValueError, LookupError, TypeError):
-            logger.exception("A batch in the spool can't be read; it is dropped.")
+            logger.exception("An envelope in the spool can't be read; it is dropped.")
             return [], {"error": message.records}
 
     # The end of a message's way.
 
-    def _delivered(self, parcel: Parcel) -> None:
-        if parcel.rows:
+    def _delivered(self, batch: Batch) -> None:
+        if batch.rows:
             assert self.spool is not None
-            self.spool.settle(parcel.rows)
+            self.spool.settle(batch.rows)
         else:
-            self.ledger.deliver(parcel.records)
+            self.ledger.deliver(batch.records)
 
-    def _dropped(self, parcel: Parcel, reason: str) -> list[Dropped]:
-        if parcel.rows:
+    def _dropped(self, batch: Batch, reason: str) -> list[Dropped]:
+        if batch.rows:
             assert self.spool is not None
-            self.spool.settle(parcel.rows, reason)
+            self.spool.settle(batch.rows, reason)
         else:
-            self.ledger.drop(reason, parcel.records)
+            self.ledger.drop(reason, batch.records)
 
-        return [(parcel, reason)]
+        return [(batch, reason)]
 
-    def keep(self, parcel: Parcel, reason: str) -> list[Dropped]:
-        """Put a parcel into the spool; drop it if there is none that takes it.
+    def keep(self, batch: Batch, reason: str) -> list[Dropped]:
+        """Put a batch into the spool; drop it if there is none that takes it.
 
         Inside :meth:`Ledger.moving`; what it returns is for :meth:`tell`.
         """
-        if parcel.rows:
+        if batch.rows:
             assert self.spool is not None
-            self.spool.release(parcel.rows, reason)
+            self.spool.release(batch.rows, reason)
             return []
 
         if self.spool is None:
-            return self._dropped(parcel, reason)
+            return self._dropped(batch, reason)
 
-        if self.spool.put(parcel.messages, reason):
+        if self.spool.put(batch.messages, reason):
             return []
 
-        return self._dropped(parcel, f"{reason}; the spool takes nothing")
+        return self._dropped(batch, f"{reason}; the spool takes nothing")
 
-    def keep_batches(
-        self, batches: c.Sequence[tuple[Batch, int]], reason: str
+    def keep_envelopes(
+        self, envelopes: c.Sequence[tuple[Envelope, int]], reason: str
     ) -> list[Dropped]:
-        """Put batches into the spool as they are; drop them if there is none.
+        """Put envelopes into the spool as they are; drop them if there is none.
 
         As with :meth:`keep`.
 
-        :param batches: with their rows in the spool, or 0 if they aren't there yet.
+        :param envelopes: with their rows in the spool, or 0 if they aren't there yet.
         """
-        stored = [row for _, row in batches if row]
-        plain = [batch for batch, row in batches if not row]
+        stored = [row for _, row in envelopes if row]
+        plain = [envelope for envelope, row in envelopes if not row]
 
         if stored:
             assert self.spool is not None
@@ -669,30 +668,30 @@ class Delivery:
 
         if not plain or (
             self.spool is not None
-            and self.spool.put([wrap(batch) for batch in plain], reason)
+            and self.spool.put([wrap(envelope) for envelope in plain], reason)
         ):
             return []
 
         return self.drop(plain, reason)
 
-    def drop(self, batches: c.Iterable[Batch], reason: str) -> list[Dropped]:
-        """Count batches as dropped, as with :meth:`keep`."""
-        packed = [self.pack(batch) for batch in batches]
+    def drop(self, envelopes: c.Iterable[Envelope], reason: str) -> list[Dropped]:
+        """Count envelopes as dropped, as with :meth:`keep`."""
+        packed = [self.pack(envelope) for envelope in envelopes]
 
         for _, dropped in packed:
             self.count_dropped(dropped)
 
         return [
             told
-            for parcel in parcels(m for messages, _ in packed for m in messages)
-            for told in self._dropped(parcel, reason)
+            for batch in batches(m for messages, _ in packed for m in messages)
+            for told in self._dropped(batch, reason)
         ]
 
     def tell(self, dropped: c.Iterable[Dropped]) -> None:
         """Report what was dropped."""
-        for parcel, reason in dropped:
+        for batch, reason in dropped:
             try:
-                self._report([json.loads(m.json) for m in parcel.messages], reason)
+                self._report([json.loads(m.json) for m in batch.messages], reason)
             except Exception:
                 logger.exception("Reporting what was dropped failed.")
 
@@ -710,55 +709,57 @@ class Delivery:
 
     # Now, in the request or in a task.
 
-    def defer(self, batch: Batch) -> c.Callable[[], None]:
-        """Put a batch on the books; calling the result delivers it."""
-        self.ledger.record(batch.records)
-        self._deferred[id(batch)] = batch
+    def defer(self, envelope: Envelope) -> c.Callable[[], None]:
+        """Put an envelope on the books; calling the result delivers it."""
+        self.ledger.record(envelope.records)
+        self._deferred[id(envelope)] = envelope
 
-        return functools.partial(self._deliver, batch)
+        return functools.partial(self._deliver, envelope)
 
-    def _deliver(self, batch: Batch) -> None:
-        packed: collections.deque[Parcel] = collections.deque()
+    def _deliver(self, envelope: Envelope) -> None:
+        packed: collections.deque[Batch] = collections.deque()
 
         try:
-            self._deliver_now(batch, packed)
+            self._deliver_now(envelope, packed)
         except BaseException:
             # From outside, such as a time limit.
-            self._interrupt(batch, packed)
+            self._interrupt(envelope, packed)
             raise
 
-    def _interrupt(self, batch: Batch, packed: collections.deque[Parcel]) -> None:
+    def _interrupt(self, envelope: Envelope, packed: collections.deque[Batch]) -> None:
         """Keep what was being delivered: its request goes on with something else."""
         reason = "its delivery was interrupted"
         told: list[Dropped] = []
 
-        with self.ledger.moving():
-            if self._deferred.pop(id(batch), None) is not None:
-                told += self.keep_batches([(batch, 0)], reason)
+        with self.ledger.transfer():
+            if self._deferred.pop(id(envelope), None) is not None:
+                told += self.keep_envelopes([(envelope, 0)], reason)
             elif packed:
                 under_way = packed.popleft()
                 attempt = self.settle(under_way, Verdict(Kind.AMBIGUOUS, reason))
                 self.let_go([under_way, *packed])
                 told += attempt.dropped
 
-                for parcel in [*attempt.again, *packed]:
-                    told += self.keep(parcel, reason)
+                for batch in [*attempt.again, *packed]:
+                    told += self.keep(batch, reason)
 
         self.tell(told)
 
-    def _deliver_now(self, batch: Batch, packed: collections.deque[Parcel]) -> None:
+    def _deliver_now(
+        self, envelope: Envelope, packed: collections.deque[Batch]
+    ) -> None:
         deadline = time.monotonic() + self.config.timeout
-        messages, dropped = self.pack(batch)
-        packed.extend(parcels(messages))
+        messages, dropped = self.pack(envelope)
+        packed.extend(batches(messages))
 
-        with self.ledger.moving():
-            del self._deferred[id(batch)]
+        with self.ledger.transfer():
+            del self._deferred[id(envelope)]
             self.count_dropped(dropped)
             self.hold(packed)
 
         left = self.run(packed, deadline)
 
-        with self.ledger.moving():
+        with self.ledger.transfer():
             self.let_go(packed)
             told = [told for p in packed for told in self.keep(p, left.reason)]
 
@@ -766,8 +767,8 @@ class Delivery:
 
         # Where no thread does it, requests send what waits from before.
         if not packed and time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + LOOK_EVERY
-            self._forward(deadline, MOST_RECORDS)
+            self._look_at = time.monotonic() + SPOOL_POLL_INTERVAL
+            self._forward(deadline, MAX_RECORDS)
 
     def send_spool(self, deadline: float) -> int:
         """Send what waits in the spool; how many records were delivered."""
@@ -781,40 +782,40 @@ class Delivery:
         endpoints = set(PATHS)
 
         while endpoints and most > 0 and time.monotonic() < deadline:
-            drained = self.drain(int(min(most, MOST_RECORDS)), endpoints)
+            drained = self.drain(int(min(most, MAX_RECORDS)), endpoints)
 
             if not drained:
                 break
 
             pending = collections.deque(p for p in drained if p.endpoint in endpoints)
             late = [p for p in drained if p.endpoint not in endpoints]
-            most -= sum(len(parcel.messages) for parcel in pending)
+            most -= sum(len(batch.messages) for batch in pending)
             last = self.run(pending, deadline)
 
-            for parcel in (*pending, *late):
-                self.keep(parcel, last.reason)
+            for batch in (*pending, *late):
+                self.keep(batch, last.reason)
 
-            for parcel in pending:
+            for batch in pending:
                 # The others aren't to wait behind it.
-                endpoints.discard(parcel.endpoint)
-                most += len(parcel.messages)
+                endpoints.discard(batch.endpoint)
+                most += len(batch.messages)
 
-    def hold(self, parcels: c.Iterable[Parcel]) -> None:
-        """Count parcels as being delivered by :meth:`run`."""
-        self._held.update(parcels)
+    def hold(self, batches: c.Iterable[Batch]) -> None:
+        """Count batches as being delivered by :meth:`run`."""
+        self._held.update(batches)
 
-    def let_go(self, parcels: c.Iterable[Parcel]) -> None:
-        """Count parcels as that no more."""
-        self._held.difference_update(parcels)
+    def let_go(self, batches: c.Iterable[Batch]) -> None:
+        """Count batches as that no more."""
+        self._held.difference_update(batches)
 
     def run(
         self,
-        pending: collections.deque[Parcel],
+        pending: collections.deque[Batch],
         deadline: float,
         *,
         patient: bool = True,
     ) -> Attempt:
-        """Send parcels one after the other until the deadline.
+        """Send batches one after the other until the deadline.
 
         No endpoint waits for another that fails, pauses or is slow.
 
@@ -827,7 +828,7 @@ class Delivery:
         last = Attempt(reason="no time was left")
 
         while (left := deadline - time.monotonic()) > 0:
-            names = dict.fromkeys(parcel.endpoint for parcel in pending)
+            names = dict.fromkeys(batch.endpoint for batch in pending)
             name = min(names, key=lambda name: not_before.get(name, 0.0), default="")
             moment = not_before.get(name, 0.0)
 
@@ -838,15 +839,15 @@ class Delivery:
                 time.sleep(pause)
                 continue
 
-            parcel = next(parcel for parcel in pending if parcel.endpoint == name)
+            batch = next(batch for batch in pending if batch.endpoint == name)
             share = max(left / len(names), LEAST_SHARE)
-            verdict = self.ask(parcel, min(left, share, READ_TIMEOUT))
+            verdict = self.ask(batch, min(left, share, READ_TIMEOUT))
 
-            with self.ledger.moving():
-                attempt = self.settle(parcel, verdict)
-                pending.remove(parcel)
+            with self.ledger.transfer():
+                attempt = self.settle(batch, verdict)
+                pending.remove(batch)
                 pending.extendleft(reversed(attempt.again))
-                self.let_go([parcel])
+                self.let_go([batch])
                 self.hold(attempt.again)
 
             self.tell(attempt.dropped)
@@ -916,7 +917,7 @@ def _headers(token: str) -> dict[str, str]:
 
 def backoff(failures: int, retry_after: float | None) -> float:
     """Seconds to wait after an attempt failed, that many having failed before."""
-    pause = min(FIRST_BACKOFF * 2.0 ** min(failures, 16), MOST_BACKOFF)
+    pause = min(FIRST_BACKOFF * 2.0 ** min(failures, 16), MAX_BACKOFF)
     # Spread, so that many processes don't come back all at once.
     pause *= random.uniform(0.75, 1.25)
 

@@ -34,7 +34,7 @@ from .delivery import PostError, Reply
 #: Seconds that connecting to one address may take.
 CONNECT_TIMEOUT = 5.0
 #: Bytes of an answer that are read: a word on each of 2,000 records takes 400 KB.
-MOST_ANSWER = 1_000_000
+MAX_ANSWER = 1_000_000
 #: Seconds for which a name that was looked up is known.
 NAME_KNOWN = 30.0
 #: Bytes that are sent before the time is looked at again.
@@ -91,7 +91,7 @@ class Client:
     def post(
         self, path: str, body: bytes, headers: c.Mapping[str, str], timeout: float
     ) -> Reply:
-        """Post and wait for the answer.
+        """HttpClient and wait for the answer.
 
         :raises PostError: there was none.
         """
@@ -126,7 +126,7 @@ class Client:
 def _body(response: requests.Response) -> bytes:
     body = b""
 
-    while some := response.raw.read(MOST_ANSWER, decode_content=False):
+    while some := response.raw.read(MAX_ANSWER, decode_content=False):
         body += some
 
     if response.headers.get("Content-Encoding", "").strip().lower() not in {
@@ -139,7 +139,7 @@ def _body(response: requests.Response) -> bytes:
     decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
 
     try:
-        body = decoder.decompress(body, MOST_ANSWER)
+        body = decoder.decompress(body, MAX_ANSWER)
     except zlib.error as error:
         raise OSError(f"the answer can't be read: {error}") from None
 
@@ -229,7 +229,7 @@ class _Answer(io.RawIOBase):
         size = self._raw.readinto(buffer)
         self._exchange.read += size or 0
 
-        if self._exchange.read > MOST_ANSWER:
+        if self._exchange.read > MAX_ANSWER:
             raise OSError("the answer is too long")
 
         return size

@@ -13,7 +13,7 @@ from .. import process
 
 #: Seconds for which a reader waits until nothing moves. A move takes milliseconds; on
 #: a stuck disk a reader rather sees a number twice than waits for ever.
-MOST_PATIENCE = 2.0
+MAX_PATIENCE = 2.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -73,7 +73,7 @@ class Ledger:
         self._delivered = 0
         self._dropped: dict[str, int] = {}
 
-    def add_place(self, place: c.Callable[[Balance], None]) -> None:
+    def add_source(self, place: c.Callable[[Balance], None]) -> None:
         """Tell of a place in which records are.
 
         :param place: adds what it holds to the balance that it is given.
@@ -81,7 +81,7 @@ class Ledger:
         self._places.append(place)
 
     @contextlib.contextmanager
-    def moving(self) -> c.Iterator[None]:
+    def transfer(self) -> c.Iterator[None]:
         """While records go from one place to another, the books aren't read.
 
         Several may move at once; they don't wait for each other.
@@ -122,7 +122,7 @@ class Ledger:
 
     def snapshot(self) -> Balance:
         """The books at this moment."""
-        deadline = time.monotonic() + MOST_PATIENCE
+        deadline = time.monotonic() + MAX_PATIENCE
 
         while True:
             with self._lock:

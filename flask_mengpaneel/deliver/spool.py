@@ -31,9 +31,9 @@ logger = logging.getLogger("flask_mengpaneel")
 #: Seconds for which rows belong to the process that took them.
 LEASE = 60.0
 #: Bytes that may wait; what comes then is refused. An ordinary event takes 1 KB.
-MOST_BYTES = 256 * 1024 * 1024
+MAX_BYTES = 256 * 1024 * 1024
 #: Bytes that are leased at once, unless a single row has more.
-MOST_LEASED_BYTES = 4_000_000
+MAX_LEASED_BYTES = 4_000_000
 #: Seconds to wait for another process that writes.
 PATIENCE = 5.0
 
@@ -85,12 +85,12 @@ _INSERT = (
 _THESE = "id IN (SELECT value FROM json_each(?))"
 _MINE = f"{_THESE} AND leased_by = ?"
 #: Rows that are written in one transaction: durable requests wait for the end of it.
-_MOST_AT_ONCE = 100
+_MAX_AT_ONCE = 100
 
 #: Rows that may be settled before the log is emptied, and pages of 4 KB in it after
 #: which whoever writes has to do it.
-_MOST_UNCHECKED = 2000
-_MOST_LOGGED = 10_000
+_MAX_UNCHECKED = 2000
+_MAX_LOGGED = 10_000
 
 _inherited: list[sqlite3.Connection] = []
 
@@ -139,7 +139,7 @@ class Spool:
     """
 
     def __init__(
-        self, path: Path, project: str = "", most_bytes: int = MOST_BYTES
+        self, path: Path, project: str = "", most_bytes: int = MAX_BYTES
     ) -> None:
         self.path = path
         self._project = project
@@ -274,10 +274,10 @@ class Spool:
     def unpack(
         self, opened: c.Sequence[tuple[int, c.Sequence[Message], c.Mapping[str, int]]]
     ) -> dict[int, list[Row]]:
-        """Replace batches by their messages, which are leased like the batches were.
+        """Replace envelopes by their messages, which are leased like the envelopes were.
 
-        :param opened: row of the batch, its messages, and what isn't sent of it.
-        :return: the messages of each batch.
+        :param opened: row of the envelope, its messages, and what isn't sent of it.
+        :return: the messages of each envelope.
         """
         unpacked: dict[int, list[Row]] = {}
 
@@ -377,7 +377,7 @@ class Spool:
         for row, endpoint, text, records, repeatable, sent in found:
             size += len(text)
 
-            if rows and size > MOST_LEASED_BYTES:
+            if rows and size > MAX_LEASED_BYTES:
                 break
 
             message = Message(endpoint, text, records, bool(repeatable))
@@ -426,7 +426,7 @@ class Spool:
 
         self._unchecked += len(rows)
 
-        if self._unchecked >= _MOST_UNCHECKED:
+        if self._unchecked >= _MAX_UNCHECKED:
             self._unchecked = 0
             self._checkpoint()
 
@@ -681,7 +681,7 @@ class Spool:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_MOST_LOGGED}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_MAX_LOGGED}")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
 
         if version == _VERSION:
@@ -741,12 +741,12 @@ def make_private(path: Path) -> None:
 def _lots(
     things: c.Sequence[S], rows: c.Callable[[S], int] = lambda thing: 1
 ) -> c.Iterator[list[S]]:
-    """Divide what is to be written into lots of about `_MOST_AT_ONCE` rows."""
+    """Divide what is to be written into lots of about `_MAX_AT_ONCE` rows."""
     lot: list[S] = []
     size = 0
 
     for thing in things:
-        if size >= _MOST_AT_ONCE:
+        if size >= _MAX_AT_ONCE:
             yield lot
             lot, size = [], 0
             # A lock that is let go and taken again at once is never anybody else's.

@@ -16,20 +16,20 @@ from abc import ABC, abstractmethod
 
 from .. import process
 from .delivery import (
-    LOOK_EVERY,
-    MOST_RECORDS,
+    MAX_RECORDS,
     READ_TIMEOUT,
+    SPOOL_POLL_INTERVAL,
     Attempt,
+    Batch,
     Delivery,
     Dropped,
     Kind,
-    Parcel,
     Verdict,
     backoff,
-    parcels,
+    batches,
     wrap,
 )
-from .translation import Batch
+from .translation import Envelope
 
 if t.TYPE_CHECKING:
     from celery import Celery
@@ -44,28 +44,28 @@ logger = logging.getLogger("flask_mengpaneel")
 LINGER = 0.2
 #: Records that may wait in memory, or KB: fewer if there is a spool to take the rest,
 #: and of these a fifth while Mixpanel is in trouble.
-MOST_WAITING = 100_000
-MOST_WAITING_WITH_SPOOL = 50_000
-#: Batches that wait as they are. To put one into bytes takes a request some time.
+MAX_WAITING = 100_000
+MAX_WAITING_WITH_SPOOL = 50_000
+#: Envelopes that wait as they are. To put one into bytes takes a request some time.
 FEW = 100
-#: Parcels of up to 2 MB that may wait for an endpoint before more are built.
-MOST_BUILT = 6
+#: Batches of up to 2 MB that may wait for an endpoint before more are built.
+MAX_BUILT = 6
 #: Seconds without an answer after which an endpoint that has as many isn't waited for.
 SLOW = 1.0
 #: Seconds that a request waits for the spool.
-MOST_PATIENCE = 0.1
+MAX_PATIENCE = 0.1
 #: Seconds that the end of the process waits for it, if an answer came at the end.
-MOST_SETTLING = 2.0
+MAX_SETTLING = 2.0
 #: Seconds without anything to do after which a worker ends: an app that is gone would
 #: keep it for good. With a spool there is always something: to look into it.
 IDLE = 30.0
 #: Seconds for which a worker computes before it lets others.
 SLICE = 0.001
 #: Requests with events that may be under way at once.
-MOST_ON_WAY = 4
+MAX_ON_WAY = 4
 #: While as many as there may be wait for the answers of each endpoint, another builds
 #: messages.
-WORKERS = MOST_ON_WAY + 3
+WORKERS = MAX_ON_WAY + 3
 
 AT_EXIT = "the process ended"
 FULL = "the queue was full"
@@ -73,17 +73,17 @@ UNANSWERED = Verdict(Kind.AMBIGUOUS, "no answer before the process ended")
 
 
 class Transport(ABC):
-    """Takes batches of calls to Mixpanel. Derive from it to send them your way."""
+    """Takes envelopes of calls to Mixpanel. Derive from it to send them your way."""
 
-    #: Whether it tells the ledger what became of a batch; else what it takes counts
+    #: Whether it tells the ledger what became of an envelope; else what it takes counts
     #: as delivered.
-    keeps_books = False
+    reports_delivery = False
     #: Whether it also counts what it takes as recorded, at the moment it takes it.
     counts_recorded = False
 
     @abstractmethod
-    def send(self, batch: Batch) -> bool:
-        """Take a batch; ``False`` if there is no room for it.
+    def send(self, envelope: Envelope) -> bool:
+        """Take an envelope; ``False`` if there is no room for it.
 
         Called at the end of a request: be quick, and do the work elsewhere.
         """
@@ -92,7 +92,7 @@ class Transport(ABC):
         """Wait until nothing is left to send; ``True`` if nothing is."""
         return True
 
-    def look(self) -> None:
+    def resume_spooled(self) -> None:
         """Send what other processes have left, as this one serves its first request."""
         return None
 
@@ -106,12 +106,12 @@ class Transport(ABC):
 
 
 class InlineTransport(Transport):
-    """Delivers each batch at once, within ``MENGPANEEL_TIMEOUT``.
+    """Delivers each envelope at once, within ``MENGPANEEL_TIMEOUT``.
 
     On Vercel it does so when the response has left, where that is offered.
     """
 
-    keeps_books = True
+    reports_delivery = True
     counts_recorded = True
 
     def __init__(self, delivery: Delivery) -> None:
@@ -119,10 +119,10 @@ class InlineTransport(Transport):
         #: Threads that deliver, and what the handlers of their signals add to it.
         self._busy: dict[int, list[c.Callable[[], None]]] = {}
 
-    def send(self, batch: Batch) -> bool:
-        """Deliver the batch; what can't be delivered in time is kept or reported."""
+    def send(self, envelope: Envelope) -> bool:
+        """Deliver the envelope; what can't be delivered in time is kept or reported."""
         process.on_exit(self)
-        deliver = self.delivery.defer(batch)
+        deliver = self.delivery.defer(envelope)
 
         if not process.after_response(deliver):
             try:
@@ -162,30 +162,30 @@ class InlineTransport(Transport):
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Writing:
-    """A batch that a request writes into the spool: what became of that."""
+    """An envelope that a request writes into the spool: what became of that."""
 
-    batch: Batch
+    envelope: Envelope
     rows: list[int] = dataclasses.field(default_factory=list)
     done: bool = False
 
 
-#: A batch, its records, its weight, and whether it is written into the spool. Where
+#: An envelope, its records, its weight, and whether it is written into the spool. Where
 #: there are many, it is in bytes: such a tuple is nothing that Python's garbage
 #: collector goes through again and again.
-Queued = tuple["Batch | bytes", int, int, "Writing | None"]
-#: The row of a batch, its messages, and what isn't sent of it.
+Queued = tuple["Envelope | bytes", int, int, "Writing | None"]
+#: The row of an envelope, its messages, and what isn't sent of it.
 Packed = tuple[int, list["Message"], dict[str, int]]
 
 
 class Lane:
-    """The parcels for one endpoint, in order.
+    """The batches for one endpoint, in order.
 
     :param width: how many may be on their way at once. Profile updates go one after
         the other: what was set last has to arrive last.
     """
 
     def __init__(self, width: int) -> None:
-        self.parcels: collections.deque[Parcel] = collections.deque()
+        self.batches: collections.deque[Batch] = collections.deque()
         #: Whether it ever had one.
         self.is_used = False
         #: Whether what comes goes through the spool until nothing of it is there,
@@ -200,36 +200,36 @@ class Lane:
         #: When it last had an answer, or nothing to wait for.
         self.moved_at = 0.0
 
-    def put(self, parcel: Parcel, now: float) -> None:
-        """Send a parcel after all others, in one request with the last if it fits."""
+    def put(self, batch: Batch, now: float) -> None:
+        """Send a batch after all others, in one request with the last if it fits."""
         self.is_used = True
 
-        if not self.parcels and not self.on_way:
+        if not self.batches and not self.on_way:
             self.moved_at = now
 
-        if self.joins(parcel):
-            self.parcels[-1].messages += parcel.messages
-            self.parcels[-1].rows += parcel.rows
+        if self.joins(batch):
+            self.batches[-1].messages += batch.messages
+            self.batches[-1].rows += batch.rows
         else:
-            self.parcels.append(parcel)
+            self.batches.append(batch)
 
-    def joins(self, parcel: Parcel) -> bool:
-        """Whether a parcel goes in one request with the last."""
-        return bool(self.parcels) and self.parcels[-1].has_room_for(parcel)
+    def joins(self, batch: Batch) -> bool:
+        """Whether a batch goes in one request with the last."""
+        return bool(self.batches) and self.batches[-1].has_room_for(batch)
 
     @property
     def is_full(self) -> bool:
         """Whether it has enough to send, as long as this takes."""
-        return len(self.parcels) >= (1 if self.failures else MOST_BUILT)
+        return len(self.batches) >= (1 if self.failures else MAX_BUILT)
 
     def moves(self, now: float) -> bool:
         """Whether it is worth waiting for."""
         return not self.failures and now < self.moved_at + SLOW
 
     def ready(self, now: float) -> bool:
-        """Whether a parcel of it may be sent."""
+        """Whether a batch of it may be sent."""
         return bool(
-            self.parcels and self.on_way < self.width and self.not_before <= now
+            self.batches and self.on_way < self.width and self.not_before <= now
         )
 
     def pause(self, attempt: Attempt, now: float) -> None:
@@ -246,9 +246,9 @@ class Lane:
 
 
 class ThreadTransport(Transport):
-    """Delivers batches in the background, by threads of this process.
+    """Delivers envelopes in the background, by threads of this process.
 
-    A request hands its batch over by one step that nothing can interrupt: it appends
+    A request hands its envelope over by one step that nothing can interrupt: it appends
     it to a queue, where it counts as recorded and as waiting. All the rest may happen
     later or not at all, so that the books are right whatever exception arrives from
     outside, a time limit for example, and so that the handler of a signal may track
@@ -256,7 +256,7 @@ class ThreadTransport(Transport):
     arrives, puts on the books what it takes.
     """
 
-    keeps_books = True
+    reports_delivery = True
     counts_recorded = True
 
     def __init__(self, delivery: Delivery) -> None:
@@ -266,13 +266,13 @@ class ThreadTransport(Transport):
             delivery.config.durable or process.may_be_killed()
         )
         delivery.in_background = True
-        self._room = MOST_WAITING if self._spool is None else MOST_WAITING_WITH_SPOOL
-        #: The parcels that may wait for an endpoint that doesn't get on.
+        self._room = MAX_WAITING if self._spool is None else MAX_WAITING_WITH_SPOOL
+        #: The batches that may wait for an endpoint that doesn't get on.
         self._lane_room = max(
-            MOST_BUILT, 0 if self._spool else MOST_WAITING // MOST_RECORDS
+            MAX_BUILT, 0 if self._spool else MAX_WAITING // MAX_RECORDS
         )
         self._reset()
-        delivery.ledger.add_place(self._count)
+        delivery.ledger.add_source(self._count)
         process.on_fork(self)
 
     def _reset(self) -> None:
@@ -283,18 +283,18 @@ class ThreadTransport(Transport):
         self._queue: collections.deque[Queued] = collections.deque()
         self._building: list[Queued] = []
         self._lanes = {
-            "events": Lane(MOST_ON_WAY),
+            "events": Lane(MAX_ON_WAY),
             "people": Lane(1),
             "groups": Lane(1),
         }
         #: Whether what is being built is on the books.
         self._booked = True
-        self._in_hand: set[Parcel] = set()
+        self._in_hand: set[Batch] = set()
         #: How many answers are being acted upon.
         self._settling = 0
         #: How many workers report what was dropped.
         self._telling = 0
-        #: The weight of the queue, and since when its first batch waits.
+        #: The weight of the queue, and since when its first envelope waits.
         self._queued = 0
         self._first = 0.0
         #: The weight at which a worker is to be woken.
@@ -380,29 +380,29 @@ class ThreadTransport(Transport):
             spilling = list(self._spilling)
             booked = len(self._building) if self._booked else 0
             balance.recorded += sum(records for _, records, _, _ in queued[booked:])
-            balance.recorded += sum(some.batch.records for some in spilling)
+            balance.recorded += sum(some.envelope.records for some in spilling)
             balance.waiting += sum(
                 records for _, records, _, writing in queued if not _row(writing)
             )
             balance.waiting += sum(
-                some.batch.records for some in spilling if not some.rows
+                some.envelope.records for some in spilling if not some.rows
             )
-            balance.waiting += sum(p.records for p in self._parcels() if not p.rows)
+            balance.waiting += sum(p.records for p in self._batches() if not p.rows)
 
-    def _parcels(self) -> c.Iterator[Parcel]:
+    def _batches(self) -> c.Iterator[Batch]:
         yield from self._in_hand
 
         for lane in self._lanes.values():
-            yield from lane.parcels
+            yield from lane.batches
 
     # In the request.
 
-    def send(self, batch: Batch) -> bool:
-        """Take a batch, if there is room for it."""
+    def send(self, envelope: Envelope) -> bool:
+        """Take an envelope, if there is room for it."""
         self._keep_up()
-        kept = batch if len(self._queue) < FEW else batch.to_bytes()
+        kept = envelope if len(self._queue) < FEW else envelope.to_bytes()
         # An ordinary record is 1, a large one as many as it has KB.
-        weight = max(batch.records, batch.size // 1024, 1)
+        weight = max(envelope.records, envelope.size // 1024, 1)
         writing = None
         taken = False
 
@@ -414,11 +414,11 @@ class ThreadTransport(Transport):
                 fits = self._fits(weight)
 
                 if self._spool is not None and (self._durable or not fits):
-                    writing = Writing(batch)
+                    writing = Writing(envelope)
 
                 if fits:
                     self._begin_queue()
-                    queued = (kept, batch.records, weight, writing)
+                    queued = (kept, envelope.records, weight, writing)
                     # Nothing can come between these two.
                     taken = True
                     self._queue.append(queued)
@@ -436,7 +436,7 @@ class ThreadTransport(Transport):
                 self._write(writing, fits)
 
             if not fits and not self._spill(writing, kept, weight):
-                return self._drop(batch)
+                return self._drop(envelope)
         except BaseException as error:
             if writing is not None:
                 writing.done = True
@@ -470,7 +470,7 @@ class ThreadTransport(Transport):
     def _in_trouble(self) -> bool:
         """Whether nothing gets on."""
         waited_for = [
-            lane for lane in self._lanes.values() if lane.parcels or lane.on_way
+            lane for lane in self._lanes.values() if lane.batches or lane.on_way
         ]
         return bool(waited_for) and all(lane.failures for lane in waited_for)
 
@@ -493,17 +493,17 @@ class ThreadTransport(Transport):
             self._wake_at = float("inf")
 
     def _write(self, writing: Writing, fits: bool) -> None:
-        """Write a batch into the spool."""
+        """Write an envelope into the spool."""
         assert self._spool is not None
         reason = "being sent" if fits else FULL
-        message = wrap(writing.batch)
+        message = wrap(writing.envelope)
 
         try:
             self._spool.put(
                 [message],
                 reason,
                 leased=fits,
-                patience=MOST_PATIENCE,
+                patience=MAX_PATIENCE,
                 rows=writing.rows,
             )
         finally:
@@ -513,8 +513,10 @@ class ThreadTransport(Transport):
             if not fits or self._lingered(time.monotonic()):
                 self._news.notify()
 
-    def _spill(self, writing: Writing | None, kept: Batch | bytes, weight: int) -> bool:
-        """Whether a batch that the queue has no room for is in the spool, or is queued
+    def _spill(
+        self, writing: Writing | None, kept: Envelope | bytes, weight: int
+    ) -> bool:
+        """Whether an envelope that the queue has no room for is in the spool, or is queued
         after all: a disk that takes nothing is no reason to send nothing."""
         if writing is None or writing.rows:
             return writing is not None
@@ -527,25 +529,25 @@ class ThreadTransport(Transport):
                 if self._queued + weight > self._room:
                     return False
 
-                self._append((kept, writing.batch.records, weight, None))
+                self._append((kept, writing.envelope.records, weight, None))
 
         return True
 
-    def _drop(self, batch: Batch) -> bool:
-        """Give a batch up, if whoever else would try to send it now would wait in
+    def _drop(self, envelope: Envelope) -> bool:
+        """Give an envelope up, if whoever else would try to send it now would wait in
         vain; ``False`` if not."""
         with self._lock:
             if not self._in_trouble:
                 return False
 
-        with self._delivery.ledger.moving():
-            self._delivery.ledger.record(batch.records)
-            told = self._delivery.drop([batch], FULL)
+        with self._delivery.ledger.transfer():
+            self._delivery.ledger.record(envelope.records)
+            told = self._delivery.drop([envelope], FULL)
 
         self._delivery.tell(told)
         return True
 
-    def look(self) -> None:
+    def resume_spooled(self) -> None:
         """Send what other processes left in the spool, if they did."""
         if self._spool is not None and self._spool.exists():
             self._keep_up()
@@ -637,10 +639,10 @@ class ThreadTransport(Transport):
     def _task(self, now: float) -> c.Callable[[], None] | None:
         for lane in self._lanes.values():
             if lane.ready(now):
-                parcel = lane.parcels.popleft()
+                batch = lane.batches.popleft()
                 lane.on_way += 1
-                self._in_hand.add(parcel)
-                return functools.partial(self._send, lane, parcel)
+                self._in_hand.add(batch)
+                return functools.partial(self._send, lane, batch)
 
         if self._spilling and self._spilling[0].done:
             return self._book_spilled
@@ -700,7 +702,7 @@ class ThreadTransport(Transport):
         # that Mixpanel takes something.
         if self._deadline is not None:
             return now < self._deadline and not (
-                self._queue or self._in_hand or next(self._parcels(), None)
+                self._queue or self._in_hand or next(self._batches(), None)
             )
 
         # What is in the queue is older if it overflows; else take turns.
@@ -709,20 +711,20 @@ class ThreadTransport(Transport):
     def _lingered(self, now: float) -> bool:
         return (
             self._hurried > 0
-            or self._queued >= MOST_RECORDS
+            or self._queued >= MAX_RECORDS
             or now >= self._first + LINGER
         )
 
     def _wait(self, now: float) -> bool:
         """Wait for something to do; ``False`` if nothing has come for long."""
-        waiting = [lane for lane in self._lanes.values() if lane.parcels]
+        waiting = [lane for lane in self._lanes.values() if lane.batches]
         moments = [lane.not_before for lane in waiting]
         moments += [lane.moved_at + SLOW for lane in waiting if lane.is_full]
         self._wake_at = 1
 
         if self._queue:
             moments.append(self._first + LINGER)
-            self._wake_at = MOST_RECORDS
+            self._wake_at = MAX_RECORDS
 
         if self._spool is not None:
             moments.append(self._look_at)
@@ -736,24 +738,24 @@ class ThreadTransport(Transport):
         return True
 
     def _book_spilled(self) -> None:
-        with self._delivery.ledger.moving():
+        with self._delivery.ledger.transfer():
             with self._lock:
                 records = sum(self._take_spilled())
 
             self._delivery.ledger.record(records)
 
     def _take_spilled(self) -> c.Iterator[int]:
-        """The records of batches that are in the spool now."""
+        """The records of envelopes that are in the spool now."""
         while self._spilling and self._spilling[0].done:
             writing = self._spilling.popleft()
-            batch = writing.batch
+            envelope = writing.envelope
             self._spilled += 1
 
             if writing.rows:
-                yield batch.records
+                yield envelope.records
             else:
                 # Its request was stopped before it could write.
-                self._append((batch, batch.records, batch.records, None))
+                self._append((envelope, envelope.records, envelope.records, None))
 
         self._done.notify_all()
 
@@ -762,7 +764,7 @@ class ThreadTransport(Transport):
         self._booked = False
         taken = 0
 
-        while self._queue and taken < MOST_RECORDS and _is_written(self._queue[0]):
+        while self._queue and taken < MAX_RECORDS and _is_written(self._queue[0]):
             queued = self._queue.popleft()
             _, _, weight, _ = queued
             self._building.append(queued)
@@ -772,7 +774,7 @@ class ThreadTransport(Transport):
         self._first = time.monotonic()
 
     def _build(self) -> None:
-        with self._delivery.ledger.moving():
+        with self._delivery.ledger.transfer():
             with self._lock:
                 records = sum(records for _, records, _, _ in self._building)
                 self._booked = True
@@ -782,9 +784,9 @@ class ThreadTransport(Transport):
         packed = self._packed(list(self._building))
         stored = [some for some in packed if some[0]]
         plain = [some for some in packed if not some[0]]
-        built = parcels(message for _, messages, _ in plain for message in messages)
+        built = batches(message for _, messages, _ in plain for message in messages)
 
-        with self._delivery.ledger.moving():
+        with self._delivery.ledger.transfer():
             if stored:
                 built += self._delivery.unpack(stored)
 
@@ -804,7 +806,7 @@ class ThreadTransport(Transport):
 
         self._delivery.tell(told)
 
-    def _keep(self, too_many: list[Parcel], reason: str = FULL) -> list[Dropped]:
+    def _keep(self, too_many: list[Batch], reason: str = FULL) -> list[Dropped]:
         """Put into the spool what :meth:`_sort` had no room for."""
         if not too_many:
             return []
@@ -812,8 +814,8 @@ class ThreadTransport(Transport):
         try:
             return [
                 told
-                for parcel in too_many
-                for told in self._delivery.keep(parcel, reason)
+                for batch in too_many
+                for told in self._delivery.keep(batch, reason)
             ]
         finally:
             with self._lock:
@@ -837,9 +839,9 @@ class ThreadTransport(Transport):
         return packed
 
     def _sort(
-        self, built: list[Parcel], drained_for: c.Container[str] | None = None
-    ) -> list[Parcel]:
-        """Give parcels to their lanes; those for which there is no room.
+        self, built: list[Batch], drained_for: c.Container[str] | None = None
+    ) -> list[Batch]:
+        """Give batches to their lanes; those for which there is no room.
 
         :param drained_for: they come from the spool, so that they are before what is
             there, and are for these endpoints.
@@ -847,30 +849,30 @@ class ThreadTransport(Transport):
         now = time.monotonic()
         too_many = []
 
-        for parcel in built:
-            lane = self._lanes[parcel.endpoint]
+        for batch in built:
+            lane = self._lanes[batch.endpoint]
             waits = (
                 lane.overflows
                 if drained_for is None
-                else parcel.endpoint not in drained_for
+                else batch.endpoint not in drained_for
             )
 
             if waits or (
-                len(lane.parcels) >= self._lane_room
+                len(lane.batches) >= self._lane_room
                 and not lane.moves(now)
-                and not lane.joins(parcel)
+                and not lane.joins(batch)
             ):
                 lane.overflows = self._spool is not None
-                too_many.append(parcel)
+                too_many.append(batch)
             else:
-                lane.put(parcel, now)
+                lane.put(batch, now)
 
         self._news.notify_all()
         self._done.notify_all()
         return too_many
 
     def _drain(self, stored: int, endpoints: set[str]) -> None:
-        drained = self._delivery.drain(MOST_RECORDS, endpoints)
+        drained = self._delivery.drain(MAX_RECORDS, endpoints)
 
         with self._lock:
             self._draining = False
@@ -886,12 +888,12 @@ class ThreadTransport(Transport):
             self._look_again(stored, drained, endpoints)
 
     def _look_again(
-        self, stored: int, drained: list[Parcel], endpoints: set[str]
+        self, stored: int, drained: list[Batch], endpoints: set[str]
     ) -> None:
         if drained:
             return
 
-        self._look_at = time.monotonic() + LOOK_EVERY
+        self._look_at = time.monotonic() + SPOOL_POLL_INTERVAL
         nothing_came = not (self._storing or self._spilling) and (
             self._stored + self._spilled == stored
         )
@@ -904,25 +906,25 @@ class ThreadTransport(Transport):
         elif self._overflows:
             self._look_at = 0.0
 
-    def _send(self, lane: Lane, parcel: Parcel) -> None:
-        verdict = self._delivery.ask(parcel, self._patience())
+    def _send(self, lane: Lane, batch: Batch) -> None:
+        verdict = self._delivery.ask(batch, self._patience())
 
-        with self._delivery.ledger.moving():
+        with self._delivery.ledger.transfer():
             with self._lock:
                 lane.on_way -= 1
                 lane.moved_at = time.monotonic()
 
                 # The end of the process didn't wait for the answer.
-                if parcel not in self._in_hand:
+                if batch not in self._in_hand:
                     return
 
-                self._in_hand.remove(parcel)
+                self._in_hand.remove(batch)
                 self._settling += 1
 
-            attempt = self._delivery.settle(parcel, verdict)
+            attempt = self._delivery.settle(batch, verdict)
 
             with self._lock:
-                lane.parcels.extendleft(reversed(attempt.again))
+                lane.batches.extendleft(reversed(attempt.again))
                 self._react(lane, attempt)
                 self._settling -= 1
                 self._telling += 1
@@ -963,7 +965,7 @@ class ThreadTransport(Transport):
             or self._overflows
             or any(lane.overflows for lane in self._lanes.values())
             or self._busy
-            or next(self._parcels(), None)
+            or next(self._batches(), None)
         )
 
     def flush(self, timeout: float) -> bool:
@@ -1036,7 +1038,7 @@ class ThreadTransport(Transport):
 
         # What has to pause until after the end isn't waited for.
         return not any(
-            lane.parcels and lane.not_before < t.cast(float, self._deadline)
+            lane.batches and lane.not_before < t.cast(float, self._deadline)
             for lane in self._lanes.values()
         )
 
@@ -1044,10 +1046,10 @@ class ThreadTransport(Transport):
         delivery = self._delivery
         told: list[Dropped] = []
 
-        with delivery.ledger.moving():
+        with delivery.ledger.transfer():
             with self._lock:
                 # What they don't settle comes back.
-                self._done.wait_for(lambda: not self._settling, MOST_SETTLING)
+                self._done.wait_for(lambda: not self._settling, MAX_SETTLING)
                 booked = len(self._building) if self._booked else 0
                 records = sum(self._take_spilled())
                 in_hand, waiting, queued = self._abandon()
@@ -1055,29 +1057,29 @@ class ThreadTransport(Transport):
             records += sum(records for _, records, _, _ in queued[booked:])
             delivery.ledger.record(records)
 
-            for parcel in in_hand:
-                attempt = delivery.settle(parcel, UNANSWERED)
+            for batch in in_hand:
+                attempt = delivery.settle(batch, UNANSWERED)
                 told += attempt.dropped
                 waiting = attempt.again + waiting
 
-            for parcel in waiting:
-                told += delivery.keep(parcel, AT_EXIT)
+            for batch in waiting:
+                told += delivery.keep(batch, AT_EXIT)
 
-            told += delivery.keep_batches(
+            told += delivery.keep_envelopes(
                 [(_opened(kept), _row(writing)) for kept, _, _, writing in queued],
                 AT_EXIT,
             )
 
         delivery.tell(told)
 
-    def _abandon(self) -> tuple[set[Parcel], list[Parcel], list[Queued]]:
+    def _abandon(self) -> tuple[set[Batch], list[Batch], list[Queued]]:
         """Take everything away from the workers."""
         in_hand, self._in_hand = self._in_hand, set()
-        waiting = [parcel for lane in self._lanes.values() for parcel in lane.parcels]
+        waiting = [batch for lane in self._lanes.values() for batch in lane.batches]
         queued = [*self._building, *self._queue]
 
         for lane in self._lanes.values():
-            lane.parcels.clear()
+            lane.batches.clear()
 
         self._building = []
         self._queue.clear()
@@ -1089,7 +1091,7 @@ class ThreadTransport(Transport):
 
 
 def _row(writing: Writing | None) -> int:
-    """The row of a batch in the spool, or 0."""
+    """The row of an envelope in the spool, or 0."""
     return writing.rows[0] if writing is not None and writing.rows else 0
 
 
@@ -1099,8 +1101,8 @@ def _is_written(queued: Queued) -> bool:
     return writing is None or writing.done
 
 
-def _opened(kept: Batch | bytes) -> Batch:
-    return Batch.from_bytes(kept) if isinstance(kept, bytes) else kept
+def _opened(kept: Envelope | bytes) -> Envelope:
+    return Envelope.from_bytes(kept) if isinstance(kept, bytes) else kept
 
 
 def make_transport(

@@ -49,7 +49,7 @@ class Message:
 
 
 @dataclasses.dataclass(slots=True)
-class Batch:
+class Envelope:
     """The calls of one flush and what has to be known of whoever they are from."""
 
     calls: list[Call]
@@ -69,13 +69,13 @@ class Batch:
     size: int = 0
 
     @classmethod
-    def of(cls, log: CallLog, visitor: Visitor) -> Batch:
-        """A batch for calls that are flushed now."""
+    def of(cls, log: CallLog, visitor: Visitor) -> Envelope:
+        """An envelope for calls that are flushed now."""
         calls = [*log.before_setup, *log.setup, *log.tracking]
         url, referrer = visitor.page
         says_who = (log.setup or log.before_setup) and log.identifies
         # A program that says whom it is about is no new device of theirs each time.
-        is_device = not says_who or visitor.comes_back
+        is_device = not says_who or visitor.keeps_cookies
         identity = visitor.identity if is_device else visitor.known
 
         return cls(
@@ -93,7 +93,7 @@ class Batch:
         )
 
     def to_json(self) -> dict[str, t.Any]:
-        """The batch as plain JSON values."""
+        """The envelope as plain JSON values."""
         return {
             "calls": [call.wire for call in self.calls],
             "identity": self.identity.to_json(),
@@ -107,7 +107,7 @@ class Batch:
         }
 
     @classmethod
-    def from_json(cls, value: c.Mapping[str, t.Any]) -> Batch:
+    def from_json(cls, value: c.Mapping[str, t.Any]) -> Envelope:
         """Read what :meth:`to_json` gave."""
         calls = [Call.from_json(wire) for wire in value["calls"]]
         return cls(
@@ -124,7 +124,7 @@ class Batch:
         )
 
     def to_bytes(self) -> bytes:
-        """The batch as it waits in memory: one object, whatever is in it.
+        """The envelope as it waits in memory: one object, whatever is in it.
 
         Python's garbage collector goes through all that waits again and again, except
         what can't refer to anything.
@@ -147,10 +147,10 @@ class Batch:
             )
         except ValueError:
             # Middleware may put a text into the environment that is more than that.
-            return Batch.from_json(json.loads(dumps(self.to_json()))).to_bytes()
+            return Envelope.from_json(json.loads(dumps(self.to_json()))).to_bytes()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Batch:
+    def from_bytes(cls, data: bytes) -> Envelope:
         """Read what :meth:`to_bytes` gave, in the same process."""
         wires, identity, successors, *others = marshal.loads(data)
         return cls(
@@ -161,21 +161,21 @@ class Batch:
         )
 
 
-class Tracker:
-    """Turns batches into messages, as the browser library would have sent them."""
+class Translator:
+    """Turns envelopes into messages, as the browser library would have sent them."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def messages(self, batch: Batch) -> tuple[list[Message], dict[str, int]]:
-        """The messages of a batch, and how many records are not sent, by reason."""
+    def messages(self, envelope: Envelope) -> tuple[list[Message], dict[str, int]]:
+        """The messages of an envelope, and how many records are not sent, by reason."""
         if self._config.bots == "drop":
-            if is_bot(batch.user_agent):
-                return [], {"bot": batch.records}
+            if is_bot(envelope.user_agent):
+                return [], {"bot": envelope.records}
 
-        translation = _Translation(self._config, batch)
+        translation = _Translation(self._config, envelope)
 
-        for call, records in profiles.merge(batch.calls):
+        for call, records in profiles.merge(envelope.calls):
             translation.make(call, records)
 
         return translation.written.messages, translation.dropped
@@ -201,20 +201,20 @@ class _Consumer:
 
 
 class _Translation:
-    """The browser library, while it makes the calls of one batch."""
+    """The browser library, while it makes the calls of one envelope."""
 
-    def __init__(self, config: Config, batch: Batch) -> None:
+    def __init__(self, config: Config, envelope: Envelope) -> None:
         self._config = config
-        self._batch = batch
+        self._envelope = envelope
         self._persistence = Persistence(
-            batch.cookie,
-            batch.identity,
-            batch.referrer if is_whole(batch.url) else None,
-            batch.successors,
+            envelope.cookie,
+            envelope.identity,
+            envelope.referrer if is_whole(envelope.url) else None,
+            envelope.successors,
         )
         # Another version may have put it into the spool as it was.
-        self._ip = address(batch.ip)
-        self._origin = _origin(batch)
+        self._ip = address(envelope.ip)
+        self._origin = _origin(envelope)
         #: What every event has, until a call changes it.
         self._common: dict[str, Json] | None = None
         self._all_disabled = False
@@ -257,7 +257,7 @@ class _Translation:
     def _make(self, call: Call) -> None:
         name = call.name
         before = self._persistence.identity
-        self._persistence.make(call, self._batch.at)
+        self._persistence.make(call, self._envelope.at)
 
         if name in CHANGING:
             self._common = None
@@ -290,7 +290,7 @@ class _Translation:
         """
         persistence = self._persistence
         started = persistence.timers.get(call.event)
-        persistence.make(call, self._batch.at)
+        persistence.make(call, self._envelope.at)
         self._common = {
             **self._origin,
             **persistence.super_properties,
@@ -338,7 +338,7 @@ class _Translation:
         self.track(
             started,
             str((options or {}).get("event_name", "$mp_web_page_view")),
-            {**pageview_properties(joined(self._batch.url)), **properties},
+            {**pageview_properties(joined(self._envelope.url)), **properties},
         )
 
     def track_with_groups(
@@ -378,7 +378,7 @@ class _Translation:
                     **now.properties,
                     "$identified_id": now.user_id,
                     "$anon_id": before.device_id,
-                    "time": self._batch.at,
+                    "time": self._envelope.at,
                 },
             )
 
@@ -394,7 +394,7 @@ class _Translation:
         # The library's own `alias` sends at once, and to the default host.
         self._track(
             "$create_alias",
-            {"distinct_id": original, "alias": alias, "time": self._batch.at},
+            {"distinct_id": original, "alias": alias, "time": self._envelope.at},
         )
 
     # -- what is tracked at all
@@ -439,11 +439,11 @@ class _Translation:
 
     def _group(self, operation: str, key: str, id: str, *arguments: t.Any) -> None:
         method = getattr(self._mixpanel, f"group_{operation}")
-        method(key, id, *arguments, meta={"$time": self._batch.at})
+        method(key, id, *arguments, meta={"$time": self._envelope.at})
 
     def _meta(self) -> dict[str, Json]:
         """What goes beside an operation; ``$ip`` tells where the person is."""
-        meta = {**self._persistence.identity.properties, "$time": self._batch.at}
+        meta = {**self._persistence.identity.properties, "$time": self._envelope.at}
         del meta["distinct_id"]
 
         if self._ip:
@@ -487,15 +487,15 @@ def _encoder(**_options: object) -> _Encoder:
     return _ENCODER
 
 
-def _origin(batch: Batch) -> dict[str, Json]:
+def _origin(envelope: Envelope) -> dict[str, Json]:
     """What the browser library knows of the page and the device."""
     origin: dict[str, Json] = {}
 
-    if batch.user_agent:
-        origin.update(describe(batch.user_agent))
+    if envelope.user_agent:
+        origin.update(describe(envelope.user_agent))
 
-    if batch.url:
-        origin.update(page_properties(joined(batch.url), batch.referrer))
+    if envelope.url:
+        origin.update(page_properties(joined(envelope.url), envelope.referrer))
 
     return origin
 

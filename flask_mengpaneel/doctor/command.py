@@ -36,7 +36,7 @@ if t.TYPE_CHECKING:
 _CLIENT_HOST = "https://api-js.mixpanel.com"
 _ROUTES = {"events": "track/", "people": "engage/", "groups": "groups/"}
 
-_MOST_REDIRECTS = 20
+_MAX_REDIRECTS = 20
 
 #: What a browser says of itself when somebody opens a page.
 _BROWSER = {
@@ -363,7 +363,7 @@ class _Visit:
             target = urljoin(url, response.headers.get("Location", url))
 
             if (
-                len(responses) == _MOST_REDIRECTS
+                len(responses) == _MAX_REDIRECTS
                 or response.status_code not in REDIRECTS
                 or urlsplit(target).hostname != urlsplit(url).hostname
             ):

@@ -38,10 +38,10 @@ _NO_CONTEXT = (
 )
 
 # Calls of a job that are kept until they are flushed: what Mixpanel takes at once.
-_MOST_OF_JOB = 2000
+_MAX_OF_JOB = 2000
 
 #: Seconds for which calls wait for a response; what takes longer gets them late or not.
-_MOST_HELD = 5.0
+_MAX_HELD = 5.0
 #: Seconds between looks at views that run, and without any until nobody looks.
 _LOOK_EVERY = 1.0
 _IDLE = 30.0
@@ -101,10 +101,10 @@ class Running:
         """The response is there, or there won't be one."""
         self._since.pop(manager, None)
 
-    def look(self) -> bool:
+    def resume_spooled(self) -> bool:
         """Send what waits for too long; whether anything may."""
         if self._since:
-            self.send(_MOST_HELD)
+            self.send(_MAX_HELD)
             return True
 
         return False
@@ -147,7 +147,7 @@ def _watch(reference: weakref.ref[Running], started_by: int) -> None:
         if (running := reference()) is None:
             return
 
-        idle = 0.0 if running.look() else idle + _LOOK_EVERY
+        idle = 0.0 if running.resume_spooled() else idle + _LOOK_EVERY
 
         if idle >= _IDLE:
             running.rest()
@@ -189,13 +189,13 @@ class Manager(Recorder):
         "_taken",
         "_timers",
         "calls",
-        "most_kept",
+        "flush_threshold",
         "visitor",
     )
 
     def __init__(self, *, strategy: StrategyName | None = None) -> None:
-        self._begin(flusher_at_hand(), None)
-        self.most_kept = _MOST_OF_JOB
+        self._begin(current_app_state(), None)
+        self.flush_threshold = _MAX_OF_JOB
         self.strategy = strategy
 
     def _begin(self, flusher: Flusher, request: Request | None) -> None:
@@ -214,7 +214,7 @@ class Manager(Recorder):
         self._stages = 0
         #: How many calls are kept before they are flushed on the way: all of them
         #: while there is a response to come, none when there was one.
-        self.most_kept = sys.maxsize
+        self.flush_threshold = sys.maxsize
         self._outer: list[Manager | None] = []
         self._taken: CallLog | None = None
         self._last_time = 0.0
@@ -271,7 +271,7 @@ class Manager(Recorder):
             self._timers[call.event] = self._now()
             call.arguments.append(self._timers[call.event])
         elif name == "reset":
-            self.visitor.succeed()
+            self.visitor.start_new_visitor()
 
         # Several times as fast as JSON, which has at most six bytes for each of these.
         size = len(marshal.dumps(wire, 2))
@@ -296,7 +296,7 @@ class Manager(Recorder):
             self.visitor.opt_out()
             self._recording = False
 
-        if len(self.calls.tracking) >= self.most_kept and not self._stages:
+        if len(self.calls.tracking) >= self.flush_threshold and not self._stages:
             self._flusher.flush_late(self)
 
     def _stamp(self, call: Call, properties: dict[str, t.Any]) -> None:
@@ -363,21 +363,21 @@ class Manager(Recorder):
             self._stage = outer
             self._stages -= 1
 
-    def _twin(self) -> Manager:
+    def fork_for_thread(self) -> Manager:
         """Another manager for the same visitor: in a thread that has got a copy of the
         context while the view goes on."""
-        twin = Manager.__new__(Manager)
-        twin._begin(self._flusher, self._request)
-        twin.visitor = self.visitor
-        twin.calls.setup = list(self.calls.setup)
-        twin.calls.set_up = self.calls.set_up
-        return twin
+        fork = Manager.__new__(Manager)
+        fork._begin(self._flusher, self._request)
+        fork.visitor = self.visitor
+        fork.calls.setup = list(self.calls.setup)
+        fork.calls.set_up = self.calls.set_up
+        return fork
 
     # -- the unit at hand
 
     def __enter__(self) -> Manager:
         self._outer.append(g.get("_mengpaneel"))
-        self._request = request_at_hand()
+        self._request = active_request()
         g._mengpaneel = self
         return self
 
@@ -394,12 +394,12 @@ class Manager(Recorder):
         else:
             held["_mengpaneel"] = outer
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Take leave of ``g``, which the next request may share: this one ends.
 
         What is recorded from now on has no response to wait for.
         """
-        self.most_kept = 1
+        self.flush_threshold = 1
         self._flusher.running.end(self)
 
         if self._outer:
@@ -420,7 +420,7 @@ class Manager(Recorder):
         if calls:
             if self._taken is not None:
                 # The calls before these have said who it is.
-                self.visitor.learn([*self._taken])
+                self.visitor.apply([*self._taken])
 
             self._taken = calls
 
@@ -432,7 +432,7 @@ class Manager(Recorder):
         self.calls, self._taken = calls, None
 
 
-def flusher_at_hand() -> Flusher:
+def current_app_state() -> Flusher:
     """The flusher of the app at hand.
 
     :raises RuntimeError: there is no app context, or its app has no Mengpaneel.
@@ -452,7 +452,7 @@ def flusher_at_hand() -> Flusher:
     return flusher
 
 
-def manager_at_hand() -> Manager:
+def current_manager() -> Manager:
     """The manager that calls made here belong to.
 
     A request's is made when it is first needed.
@@ -476,7 +476,7 @@ def manager_at_hand() -> Manager:
     if manager is not None and manager._request is current:
         return manager
 
-    flusher = flusher_at_hand()
+    flusher = current_app_state()
 
     if current is None:
         raise RuntimeError(
@@ -492,11 +492,11 @@ def manager_at_hand() -> Manager:
         manager._begin(flusher, current)
 
         if current.environ.get(ANSWERED) is current or _is_socket(current):
-            manager.most_kept = 1
+            manager.flush_threshold = 1
         else:
             flusher.running.begin(manager)
     elif manager._outer:
-        manager = manager._twin()
+        manager = manager.fork_for_thread()
 
     held["_mengpaneel"] = manager
     manager._outer.append(outer)
@@ -518,7 +518,7 @@ current_g: c.Callable[[], t.Any]
 current_g = g._get_current_object
 
 
-def request_at_hand() -> Request | None:
+def active_request() -> Request | None:
     """The request, if there is one."""
     try:
         return current_request()

@@ -18,7 +18,7 @@ if t.TYPE_CHECKING:
     from .manager import Manager
 
 P = t.ParamSpec("P")
-Recording = t.TypeVar("Recording", bound="Unit")
+Recording = t.TypeVar("Recording", bound="HasManager")
 
 #: What a property may be: anything that :func:`~flask_mengpaneel.values.plain` turns
 #: into JSON.
@@ -66,7 +66,7 @@ def recorded(
     return record
 
 
-class Unit(ABC):
+class HasManager(ABC):
     """Whatever knows the manager that its calls go to."""
 
     # Without a dict, so that also a misspelt attribute fails at once.
@@ -76,7 +76,7 @@ class Unit(ABC):
     def _manager(self) -> Manager: ...
 
 
-class People(Unit):
+class People(HasManager):
     """Profile operations on the person whom the calls are about.
 
     https://docs.mixpanel.com/docs/tracking-methods/sdks/javascript#storing-user-profiles
@@ -84,7 +84,7 @@ class People(Unit):
 
     __slots__ = ("_unit",)
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: HasManager) -> None:
         self._unit = unit
 
     def _manager(self) -> Manager:
@@ -154,7 +154,7 @@ class People(Unit):
         return [["people", "delete_user"], []]
 
 
-class Group(Unit):
+class Group(HasManager):
     """Profile operations on a group, such as a company.
 
     https://docs.mixpanel.com/docs/data-structure/group-analytics
@@ -162,7 +162,7 @@ class Group(Unit):
 
     __slots__ = ("_id", "_key", "_unit")
 
-    def __init__(self, unit: Unit, key: str, id: Id) -> None:
+    def __init__(self, unit: HasManager, key: str, id: Id) -> None:
         self._unit = unit
         self._key = key
         self._id = id
@@ -210,11 +210,11 @@ class Group(Unit):
         return [*self._wire, ["delete"], []]
 
 
-class Recorder(Unit):
+class Recorder(HasManager):
     """The methods of the ``mixpanel`` object of Mixpanel's browser library.
 
     What is called here is recorded with its arguments as they are now, and reaches
-    Mixpanel when the request or job is over. Wrong arguments raise
+    Mixpanel when the request or job is over. InvalidSetting arguments raise
     :exc:`TypeError` or :exc:`ValueError` while debugging and testing, and are logged
     and dropped in production. Outside of a request and of ``with Manager():`` a call
     raises :exc:`RuntimeError`.
@@ -425,7 +425,7 @@ class Recorder(Unit):
 
     def _known(self, name: t.Any) -> c.Callable[..., None] | None:
         """The method of this name, where this class has it."""
-        owner: Unit = self
+        owner: HasManager = self
 
         if isinstance(name, str) and name.startswith("people."):
             owner, name = self.people, name.removeprefix("people.")

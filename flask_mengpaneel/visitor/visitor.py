@@ -62,7 +62,7 @@ class Visitor:
     #: What the visitor has chosen in this request: to be tracked, or not to be.
     opted: bool | None = None
     #: Whether calls that the browser is going to make have the ids of `identity`.
-    is_introduced = False
+    identity_sent = False
     #: The new visitors with the same browser, one after each ``reset()``.
     successors: tuple[Identity, ...] = ()
     #: What was in the library's cookie, if more is known by now.
@@ -95,7 +95,7 @@ class Visitor:
             or environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
         )
         #: Whether the client keeps cookies, as far as one can tell.
-        self.comes_back = "HTTP_COOKIE" in environ or self.is_browser
+        self.keeps_cookies = "HTTP_COOKIE" in environ or self.is_browser
         self._identity: Identity | None = None
 
     # -- with what
@@ -152,12 +152,12 @@ class Visitor:
         )
 
     @property
-    def comes_from_elsewhere(self) -> bool:
+    def is_cross_site(self) -> bool:
         """Whether another site has led to the request, or made it."""
         return self._environ.get("HTTP_SEC_FETCH_SITE") == "cross-site"
 
     @property
-    def withholds_cookies(self) -> bool:
+    def may_lack_cookies(self) -> bool:
         """Whether the browser may have cookies that didn't come with the request.
 
         Those that are ``SameSite=Lax``, as they are by default, come from another site
@@ -171,7 +171,7 @@ class Visitor:
             and environ.get("HTTP_SEC_FETCH_DEST") == "document"
         )
         return environ.get("HTTP_SEC_FETCH_STORAGE_ACCESS") == "none" or (
-            self.comes_from_elsewhere and not is_link
+            self.is_cross_site and not is_link
         )
 
     @functools.cached_property
@@ -262,7 +262,7 @@ class Visitor:
 
         return visitor
 
-    def learn(self, made: c.Sequence[Call]) -> None:
+    def apply(self, made: c.Sequence[Call]) -> None:
         """Know what calls have said of this visitor."""
         if made:
             self._came_with = self._came_with or self.cookie
@@ -270,7 +270,7 @@ class Visitor:
             self.known = self.identity = Identity.from_cookie(self.cookie)
             self.successors = ()
 
-    def succeed(self) -> None:
+    def start_new_visitor(self) -> None:
         """Make place for a new visitor with the same browser: this one signs out."""
         self.successors += (Identity.new(),)
 
@@ -340,15 +340,15 @@ class Visitor:
 
     # -- what the browser has to know
 
-    def has_news(self, sent: c.Sequence[Call]) -> bool:
+    def cookie_is_stale(self, sent: c.Sequence[Call]) -> bool:
         """Whether the browser library would know something else by now.
 
         :param sent: the calls that the server has sent for it.
         """
-        if not self.comes_back or self.opted is not None:
+        if not self.keeps_cookies or self.opted is not None:
             return self.opted is not None
 
-        if not (sent or self.is_introduced) or not self.can_remember:
+        if not (sent or self.identity_sent) or not self.can_remember:
             return False
 
         timers = self.cookie.get("__timers")
@@ -359,7 +359,7 @@ class Visitor:
             for call in sent
         )
 
-    def remember(
+    def write_cookie(
         self,
         response: Response,
         sent: c.Sequence[Call],
@@ -387,12 +387,12 @@ class Visitor:
                 told = True
 
         if self.opted is False:
-            has_one = config.cookie_name in request.cookies or self.withholds_cookies
+            has_one = config.cookie_name in request.cookies or self.may_lack_cookies
 
             if ids and has_one and config.cookie_persistence:
                 persistence.forget(response, request, config)
                 told = True
-        elif ids and self.can_remember and (sent or self.is_introduced):
+        elif ids and self.can_remember and (sent or self.identity_sent):
             kept = self._after(sent)
             before = self.cookie if self._came_with is None else self._came_with
 
@@ -409,10 +409,10 @@ class Visitor:
         If it may have told it before, but its cookie didn't come along, it may not.
         """
         return (
-            self.comes_back
+            self.keeps_cookies
             and self._config.cookie_persistence
             and self.consents is True
-            and (bool(self.known) or not self.withholds_cookies)
+            and (bool(self.known) or not self.may_lack_cookies)
         )
 
     def _after(self, sent: c.Sequence[Call]) -> dict[str, Json]:

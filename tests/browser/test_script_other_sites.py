@@ -158,7 +158,7 @@ def test_another_sites_page_hands_nothing_back(
     page.evaluate(ATTACKS[attack], [url + ENDPOINT, own_site.copied()])
     assert wait_until(lambda: own_site.statuses) == [403]
     assert cookies(page) == before
-    assert own_site.transport.batches == []
+    assert own_site.transport.envelopes == []
 
 
 @pytest.mark.parametrize("how", ["fetch", "beacon"])

@@ -12,7 +12,7 @@ import uuid
 from flask import Flask
 
 from flask_mengpaneel import (
-    Batch,
+    Envelope,
     Ledger,
     Manager,
     Mengpaneel,
@@ -53,9 +53,9 @@ Mengpaneel(transport=RecordingTransport(), strategies=STRATEGIES)
 class Discarding(Transport):
     """A transport of one's own."""
 
-    def send(self, batch: Batch) -> bool:
-        again = Batch.from_json(batch.to_json())
-        return again.records == batch.records
+    def send(self, envelope: Envelope) -> bool:
+        again = Envelope.from_json(envelope.to_json())
+        return again.records == envelope.records
 
     def flush(self, timeout: float) -> bool:
         return True
@@ -150,7 +150,7 @@ failed.connect(lambda sender, records, reason: print(reason))
 
 def check() -> None:
     transport = RecordingTransport()
-    t.assert_type(transport.batches, list[Batch])
+    t.assert_type(transport.envelopes, list[Envelope])
 
     with record_flushes(app) as outcomes:
         t.assert_type(outcomes, list[Outcome])
