@@ -1,4 +1,4 @@
-"""Delivery alone, without an app: envelopes of plain events go in, a sink takes them."""
+"""Delivery alone, without an app: plain events go in, a sink takes them."""
 
 from __future__ import annotations
 

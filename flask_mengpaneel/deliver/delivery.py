@@ -449,7 +449,7 @@ class Delivery:
     # What an envelope becomes.
 
     def pack(self, envelope: Envelope) -> tuple[list[Message], dict[str, int]]:
-        """Build the messages of an envelope; also what isn't sent: reason -> records."""
+        """Build an envelope's messages; also what isn't sent: reason -> records."""
         try:
             with process.importing:
                 return self.tracker.messages(envelope)

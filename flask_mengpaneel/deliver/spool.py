@@ -274,7 +274,7 @@ class Spool:
     def unpack(
         self, opened: c.Sequence[tuple[int, c.Sequence[Message], c.Mapping[str, int]]]
     ) -> dict[int, list[Row]]:
-        """Replace envelopes by their messages, which are leased like the envelopes were.
+        """Replace envelopes by their messages, which are leased as those were.
 
         :param opened: row of the envelope, its messages, and what isn't sent of it.
         :return: the messages of each envelope.

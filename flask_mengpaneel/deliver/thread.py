@@ -516,7 +516,7 @@ class ThreadTransport(Transport):
     def _spill(
         self, writing: Writing | None, kept: Envelope | bytes, weight: int
     ) -> bool:
-        """Whether an envelope that the queue has no room for is in the spool, or is queued
+        """Whether an envelope that the queue has no room for is in the spool, or queued
         after all: a disk that takes nothing is no reason to send nothing."""
         if writing is None or writing.rows:
             return writing is not None

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_faults import free_port, get_from_all
 
 from shop import Process, ledgers, settings_for
 from sink import Late, Sink
-from test_faults import free_port, get_from_all
 
 PATCHED = {
     "gevent": """

@@ -20,7 +20,7 @@ from flask_mengpaneel.config import KEYS, STRATEGIES
 from flask_mengpaneel.record.recorder import Group, People
 from flask_mengpaneel.testing import RecordingTransport
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "api.md"
+PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "api.md"
 
 RECORDER = """
     add_group alias before_setup call disable enable get_group identify opt_in_tracking
@@ -49,11 +49,11 @@ PUBLIC: dict[type, str] = {
 
 # Without an underscore since other modules of the package use them; apps don't.
 INTERNAL: dict[type, str] = {
-    Manager: "calls end flush_threshold record refuse stage take take_back visitor",
+    Manager: "calls close flush_threshold fork_for_thread record refuse stage take take_back visitor",
     Call: "at from_json is_record is_repeatable tracks wire with_defaults",
-    Ledger: "add_source deliver drop moving record reset snapshot",
-    Transport: "hurry look",
-    RecordingTransport: "hurry look",
+    Ledger: "add_source deliver drop transfer record reset snapshot",
+    Transport: "counts_recorded hurry resume_spooled",
+    RecordingTransport: "counts_recorded hurry resume_spooled",
     Envelope: "from_bytes of size to_bytes",
 }
 

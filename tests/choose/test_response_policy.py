@@ -329,7 +329,7 @@ def test_a_static_file_gives_late_calls_to_the_next_response() -> None:
     site.view("/json", lambda: {})
     client = site.client()
     client.get("/go")
-    response = client.get("/static/sites.py")
+    response = client.get("/static/test_response_policy.py")
 
     assert response.cache_control.public
     assert "Set-Cookie" not in response.headers

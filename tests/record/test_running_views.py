@@ -13,12 +13,12 @@ from urllib.request import urlopen
 
 import pytest
 import simple_websocket
+from test_faults import free_port, get
 
 from flask_mengpaneel.record import manager
 from shop import Process, settings_for
 from sink import Sink
 from sites import Site
-from test_faults import free_port, get
 
 SERVED = """
 import time

@@ -16,7 +16,7 @@ import zipfile
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 APP = """\
 import flask_mengpaneel
 from flask import Flask
@@ -100,7 +100,7 @@ def test_an_sdist_can_be_tested(built: dict[str, pathlib.Path]) -> None:
         "dev.py",
         "package-lock.json",
         "static/mengpaneel.js",
-        "tests/test_packaging.py",
+        "tests/app/test_packaging.py",
     } <= names
 
 

@@ -16,7 +16,7 @@ from flask_mengpaneel import Outcome, flushed
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.inspector.store import Store
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 
 Flushed = list[tuple[str, list[str]]]
 

@@ -23,7 +23,7 @@ from parity.visits import Agent, sent_by_library, visit
 FIREFOX = Agent(
     "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0", "", True
 )
-FILE = pathlib.Path(__file__).parent / "parity" / "pages.json"
+FILE = pathlib.Path(__file__).parent.parent / "parity" / "pages.json"
 PAGES: list[dict[str, str]] = json.loads(FILE.read_text("utf-8"))
 
 OF_EVENTS = {

@@ -20,6 +20,8 @@ from sites import CAPABLE, TOKEN, Site, header_calls, names
 ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
 DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
 
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
 
 def make_site(**settings: t.Any) -> Site:
     site = Site(**settings)
@@ -374,9 +376,7 @@ def test_any_text_comes_over_a_real_socket(text: str) -> None:
 
 VECTORS = {
     vector["name"]: vector
-    for vector in json.loads(
-        (pathlib.Path(__file__).parent.parent / "docs/protocol/calls.json").read_text()
-    )["vectors"]
+    for vector in json.loads((ROOT / "docs/protocol/calls.json").read_text())["vectors"]
 }
 WRITTEN = [
     "one event",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from flask_mengpaneel import spool as spools
 from flask_mengpaneel.config import Config
+from flask_mengpaneel.deliver import spool as spools
 from flask_mengpaneel.deliver.delivery import Attempt, Batch, Verdict, open_spool
 from flask_mengpaneel.deliver.ledger import Balance
 from flask_mengpaneel.deliver.spool import Row, Spool, SpoolError

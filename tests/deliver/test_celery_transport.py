@@ -11,12 +11,12 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from test_faults import free_port
 
 from flask_mengpaneel.deliver.spool import Spool
 from needs import need
 from shop import Process, ledgers, run, settings_for, started
 from sink import Late, Silent, Sink, Status
-from test_faults import free_port
 
 
 class Redis:
