@@ -37,7 +37,7 @@ from flask_mengpaneel import Manager, Mengpaneel
 from flask_mengpaneel.deliver import spool
 from flask_mengpaneel.deliver import thread as transports
 from flask_mengpaneel.deliver.spool import Spool
-from flask_mengpaneel.deliver.translation import Message
+from flask_mengpaneel.envelope import Message
 
 from .delivery import (
     EVENTS_PER_REQUEST,

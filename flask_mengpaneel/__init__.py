@@ -13,13 +13,13 @@ A call goes four steps, in this order:
 """
 
 from .deliver.ledger import Ledger as Ledger
-from .deliver.thread import Transport as Transport
-from .deliver.translation import Envelope as Envelope
+from .envelope import Envelope as Envelope
 from .extension import Mengpaneel as Mengpaneel
 from .outcome import Outcome as Outcome
 from .record.manager import Manager as Manager
 from .signals import failed as failed
 from .signals import flushed as flushed
+from .transport import Transport as Transport
 
 __all__ = [
     "Envelope",

@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
     from flask import Flask
 
     from .calls import Json
-    from .deliver.thread import Transport
+    from .transport import Transport
 
 #: Where the extension's own files and pages are.
 PREFIX = "/_mengpaneel"
@@ -355,7 +355,7 @@ def _strategies(value: t.Any) -> tuple[StrategyName, ...]:
 
 
 def _transport(value: t.Any) -> t.Any:
-    from .deliver.thread import Transport
+    from .transport import Transport
 
     allowed = "'thread', 'inline', 'celery', a Transport or its dotted path"
 

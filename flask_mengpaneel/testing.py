@@ -29,14 +29,14 @@ import collections.abc as c
 import contextlib
 import typing as t
 
-from .deliver.thread import Transport
 from .signals import flushed
+from .transport import Transport
 
 if t.TYPE_CHECKING:
     from flask import Flask
 
     from .calls import Call
-    from .deliver.translation import Envelope
+    from .envelope import Envelope
     from .outcome import Outcome
 
 __all__ = ["RecordingTransport", "record_flushes"]

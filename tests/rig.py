@@ -14,8 +14,8 @@ from flask_mengpaneel.config import Config
 from flask_mengpaneel.deliver.delivery import Delivery
 from flask_mengpaneel.deliver.ledger import Ledger
 from flask_mengpaneel.deliver.thread import InlineTransport, ThreadTransport
-from flask_mengpaneel.deliver.translation import Envelope, Message
-from flask_mengpaneel.visitor.mixpanel_cookie import NOBODY
+from flask_mengpaneel.envelope import Envelope, Message
+from flask_mengpaneel.identity import NOBODY
 
 _ids = itertools.count()
 

@@ -23,8 +23,7 @@ from flask.sessions import (
 from werkzeug.http import dump_cookie
 
 from ..calls import CallLog, dumps
-from ..identity import hex_id
-from ..visitor.mixpanel_cookie import Identity
+from ..identity import Identity, hex_id
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response

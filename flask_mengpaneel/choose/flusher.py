@@ -40,7 +40,7 @@ if t.TYPE_CHECKING:
     from ..calls import Json
     from ..config import Config
     from ..deliver.ledger import Ledger
-    from ..deliver.thread import Transport
+    from ..transport import Transport
     from .handover import Signer
 
 logger = logging.getLogger("flask_mengpaneel")

@@ -19,7 +19,7 @@ from flask import Response
 from itsdangerous import BadSignature, TimestampSigner
 
 from ..calls import Call, CallLog, dumps
-from ..visitor.mixpanel_cookie import NOBODY, Identity
+from ..identity import NOBODY, Identity
 from ..visitor.visitor import BLOCKED_COOKIE, Visitor
 
 if t.TYPE_CHECKING:

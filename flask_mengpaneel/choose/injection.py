@@ -19,8 +19,8 @@ from werkzeug.wsgi import ClosingIterator
 
 from ..calls import dumps
 from ..config import PREFIX
+from ..identity import NOBODY, Identity
 from ..outcome import REDIRECTS, Declined
-from ..visitor.mixpanel_cookie import NOBODY, Identity
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response

@@ -9,12 +9,10 @@ import typing as t
 from abc import ABC, abstractmethod
 
 from ..calls import Call, CallLog, Json, dumps
-from ..deliver.translation import Envelope
-from ..identity import hex_id
+from ..identity import Identity, hex_id
 from ..outcome import REDIRECTS, Declined
 from ..record import profile_merging as profiles
 from ..visitor.attribution import page_properties
-from ..visitor.mixpanel_cookie import Identity
 from ..visitor.visitor import Visitor, joined
 from . import delayed_calls as waiting
 from . import injection, redirects
@@ -27,7 +25,7 @@ if t.TYPE_CHECKING:
 
     from ..config import Config
     from ..deliver.ledger import Ledger
-    from ..deliver.thread import Transport
+    from ..transport import Transport
     from .handover import Signer
 
 RESPONSE_HEADER = "X-Mengpaneel-Calls"
@@ -464,7 +462,7 @@ class ServerStrategy(Strategy):
         if not calls.before_setup and not calls.tracking:
             return []
 
-        envelope = Envelope.of(calls, visitor)
+        envelope = visitor.envelope(calls)
 
         if self.transport.counts_recorded:
             if not self.transport.send(envelope):

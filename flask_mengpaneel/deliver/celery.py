@@ -14,6 +14,8 @@ from celery import shared_task
 from flask import current_app
 
 from .. import process
+from ..envelope import Envelope, Message
+from ..transport import Transport
 from .delivery import (
     READ_TIMEOUT,
     Batch,
@@ -24,8 +26,7 @@ from .delivery import (
     batches,
     wrap,
 )
-from .thread import MAX_PATIENCE, ThreadTransport, Transport
-from .translation import Envelope, Message
+from .thread import MAX_PATIENCE, ThreadTransport
 
 if t.TYPE_CHECKING:
     from celery import Celery, Task

@@ -23,10 +23,11 @@ from ..calls import dumps
 
 if t.TYPE_CHECKING:
     from ..config import Config
+    from ..envelope import Envelope, Message
     from .http import Client
     from .ledger import Balance, Ledger
     from .spool import Row, Spool
-    from .translation import Envelope, Message, Translator
+    from .translation import Translator
 
 try:
     # Six times as fast.
@@ -185,7 +186,7 @@ def _batches_of(rows: c.Iterable[Row]) -> list[Batch]:
 
 def wrap(envelope: Envelope) -> Message:
     """An envelope as it waits in the spool: its messages aren't built yet."""
-    from .translation import Message
+    from ..envelope import Message
 
     return Message(
         ENVELOPE, dumps(envelope.to_json()), envelope.records, repeatable=True
@@ -606,7 +607,7 @@ class Delivery:
         return _batches_of(row for rows in unpacked.values() for row in rows)
 
     def _unwrap(self, message: Message) -> tuple[list[Message], dict[str, int]]:
-        from .translation import Envelope
+        from ..envelope import Envelope
 
         try:
             return self.pack(Envelope.from_json(json.loads(message.json)))

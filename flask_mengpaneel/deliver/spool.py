@@ -21,7 +21,7 @@ import typing as t
 import uuid
 from pathlib import Path
 
-from .translation import Message
+from ..envelope import Message
 
 if t.TYPE_CHECKING:
     from .ledger import Balance

@@ -12,9 +12,10 @@ import threading
 import time
 import typing as t
 import warnings
-from abc import ABC, abstractmethod
 
 from .. import process
+from ..envelope import Envelope
+from ..transport import Transport
 from .delivery import (
     MAX_RECORDS,
     READ_TIMEOUT,
@@ -29,14 +30,13 @@ from .delivery import (
     batches,
     wrap,
 )
-from .translation import Envelope
 
 if t.TYPE_CHECKING:
     from celery import Celery
 
     from ..config import Config
+    from ..envelope import Message
     from .ledger import Balance
-    from .translation import Message
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -70,39 +70,6 @@ WORKERS = MAX_ON_WAY + 3
 AT_EXIT = "the process ended"
 FULL = "the queue was full"
 UNANSWERED = Verdict(Kind.AMBIGUOUS, "no answer before the process ended")
-
-
-class Transport(ABC):
-    """Takes envelopes of calls to Mixpanel. Derive from it to send them your way."""
-
-    #: Whether it tells the ledger what became of an envelope; else what it takes counts
-    #: as delivered.
-    reports_delivery = False
-    #: Whether it also counts what it takes as recorded, at the moment it takes it.
-    counts_recorded = False
-
-    @abstractmethod
-    def send(self, envelope: Envelope) -> bool:
-        """Take an envelope; ``False`` if there is no room for it.
-
-        Called at the end of a request: be quick, and do the work elsewhere.
-        """
-
-    def flush(self, timeout: float) -> bool:
-        """Wait until nothing is left to send; ``True`` if nothing is."""
-        return True
-
-    def resume_spooled(self) -> None:
-        """Send what other processes have left, as this one serves its first request."""
-        return None
-
-    def hurry(self) -> None:
-        """Begin to finish: :meth:`close` comes next."""
-        return None
-
-    def close(self) -> None:
-        """Finish: the process ends."""
-        return None
 
 
 class InlineTransport(Transport):

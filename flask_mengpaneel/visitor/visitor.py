@@ -12,11 +12,13 @@ import time
 import typing as t
 from urllib.parse import quote
 
-from ..calls import Call, Json
+from ..calls import Call, CallLog, Json, count
+from ..envelope import Envelope
+from ..identity import NOBODY, Identity
 from . import mixpanel_cookie as persistence
 from .attribution import LONGEST_URL
 from .devices import LONGEST_USER_AGENT
-from .mixpanel_cookie import NOBODY, Identity, Persistence
+from .mixpanel_cookie import Persistence
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -273,6 +275,28 @@ class Visitor:
     def start_new_visitor(self) -> None:
         """Make place for a new visitor with the same browser: this one signs out."""
         self.successors += (Identity.new(),)
+
+    def envelope(self, log: CallLog) -> Envelope:
+        """Put calls that are flushed now into an envelope of this visitor's."""
+        calls = [*log.before_setup, *log.setup, *log.tracking]
+        url, referrer = self.page
+        says_who = (log.setup or log.before_setup) and log.identifies
+        # A program that says whom it is about is no new device of theirs each time.
+        is_device = not says_who or self.keeps_cookies
+
+        return Envelope(
+            calls,
+            self.identity if is_device else self.known,
+            self.successors,
+            round(time.time() * 1000) / 1000,
+            self.ip,
+            self.user_agent,
+            url,
+            referrer,
+            self.cookie,
+            count(calls),
+            log.size,
+        )
 
     # -- may we
 

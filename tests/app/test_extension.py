@@ -34,8 +34,8 @@ from werkzeug.test import create_environ, run_wsgi_app
 import flask_mengpaneel
 from conftest import CreateApp, sent
 from flask_mengpaneel import Ledger, Manager, Mengpaneel, Outcome, failed, flushed
-from flask_mengpaneel.deliver.thread import Transport
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
+from flask_mengpaneel.transport import Transport
 from sink import Sink
 from sites import Site
 

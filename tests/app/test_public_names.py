@@ -49,12 +49,15 @@ PUBLIC: dict[type, str] = {
 
 # Without an underscore since other modules of the package use them; apps don't.
 INTERNAL: dict[type, str] = {
-    Manager: "calls close flush_threshold fork_for_thread record refuse stage take take_back visitor",
+    Manager: """
+        calls close flush_threshold fork_for_thread record refuse stage take take_back
+        visitor
+    """,
     Call: "at from_json is_record is_repeatable tracks wire with_defaults",
     Ledger: "add_source deliver drop transfer record reset snapshot",
     Transport: "counts_recorded hurry resume_spooled",
     RecordingTransport: "counts_recorded hurry resume_spooled",
-    Envelope: "from_bytes of size to_bytes",
+    Envelope: "from_bytes size to_bytes",
 }
 
 

@@ -15,7 +15,7 @@ from flask_mengpaneel.deliver.delivery import (
     batches,
     read,
 )
-from flask_mengpaneel.deliver.translation import Message
+from flask_mengpaneel.envelope import Message
 from rig import PlainEnvelope, event, events, rig, update
 from sink import Half, Html, Late, Reset, Silent, Sink, Status
 

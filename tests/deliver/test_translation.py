@@ -14,9 +14,10 @@ from conftest import CreateApp, sent
 from flask_mengpaneel import Envelope, Manager, Mengpaneel
 from flask_mengpaneel.calls import Call, dumps
 from flask_mengpaneel.config import Config
-from flask_mengpaneel.deliver.translation import Message, Translator
+from flask_mengpaneel.deliver.translation import Translator
+from flask_mengpaneel.envelope import Message
+from flask_mengpaneel.identity import Identity
 from flask_mengpaneel.testing import RecordingTransport
-from flask_mengpaneel.visitor.mixpanel_cookie import Identity
 from sink import Sink
 
 CHROME = (

@@ -16,11 +16,11 @@ from flask import Flask
 from conftest import CreateApp
 from flask_mengpaneel import Manager, Mengpaneel
 from flask_mengpaneel.calls import Call
+from flask_mengpaneel.identity import Identity
 from flask_mengpaneel.record.recorder import Group, People, Recorder
 from flask_mengpaneel.testing import RecordingTransport
 from flask_mengpaneel.values import FORBIDDEN_IDS
 from flask_mengpaneel.visitor import mixpanel_cookie as persistence
-from flask_mengpaneel.visitor.mixpanel_cookie import Identity
 
 Make = c.Callable[[t.Any], t.Any]
 ID = uuid.UUID("12345678-1234-5678-1234-567812345678")

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.config import Config
+from flask_mengpaneel.identity import Identity
 from flask_mengpaneel.values import plain
 from flask_mengpaneel.visitor import mixpanel_cookie as persistence
-from flask_mengpaneel.visitor.mixpanel_cookie import Identity, Persistence
+from flask_mengpaneel.visitor.mixpanel_cookie import Persistence
 
 # As the library writes it after `identify("user-1")`, made shorter.
 REAL = (

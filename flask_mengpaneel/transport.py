@@ -1,0 +1,42 @@
+"""What brings calls to Mixpanel: derive from it to bring them your way."""
+
+from __future__ import annotations
+
+import typing as t
+from abc import ABC, abstractmethod
+
+if t.TYPE_CHECKING:
+    from .envelope import Envelope
+
+
+class Transport(ABC):
+    """Takes envelopes of calls to Mixpanel. Derive from it to send them your way."""
+
+    #: Whether it tells the ledger what became of an envelope; else what it takes counts
+    #: as delivered.
+    reports_delivery = False
+    #: Whether it also counts what it takes as recorded, at the moment it takes it.
+    counts_recorded = False
+
+    @abstractmethod
+    def send(self, envelope: Envelope) -> bool:
+        """Take an envelope; ``False`` if there is no room for it.
+
+        Called at the end of a request: be quick, and do the work elsewhere.
+        """
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until nothing is left to send; ``True`` if nothing is."""
+        return True
+
+    def resume_spooled(self) -> None:
+        """Send what other processes have left, as this one serves its first request."""
+        return None
+
+    def hurry(self) -> None:
+        """Begin to finish: :meth:`close` comes next."""
+        return None
+
+    def close(self) -> None:
+        """Finish: the process ends."""
+        return None
