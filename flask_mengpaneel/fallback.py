@@ -214,6 +214,12 @@ class Fallback:
         ``text`` is what the app gave to the browser, to the letter; ``calls`` are the
         positions of those of its calls that weren't made.
         """
+        response = self._answer(request)
+        # There are caches that keep answers to a POST.
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    def _answer(self, request: Request) -> Response:
         # First, so that another site's pages can't use up what a visitor may send.
         if not is_from_own_page(request):
             return Response(status=403)

@@ -253,7 +253,9 @@ class Flusher:
         self._remember(exchange)
 
         if exchange.waiting.changed:
-            keep_private(exchange.own())
+            response = exchange.own()
+            keep_private(response)
+            response._mengpaneel_cookie = exchange.waiting.own_cookie
 
     def _remember(self, exchange: Exchange) -> None:
         """Tell the browser library what the server has learnt in its place."""

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import collections.abc as c
+import functools
 import re
+import time
 import typing as t
 from urllib.parse import urlsplit
 
 from flask import current_app
 from werkzeug.exceptions import SecurityError
+from werkzeug.http import parse_date
 
 from . import injection
 from .outcomes import REDIRECTS
 
 if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
     from flask import Request, Response
+    from werkzeug.datastructures import Headers
 
     from .config import Config
     from .visitor import Visitor
+
+    _AnyResponse = Response
+else:
+    # Whatever kind of response an app has.
+    _AnyResponse = object
 
 # Each cache has a name of its own for what it is told, so that others don't obey:
 # CDN-Cache-Control (https://www.rfc-editor.org/rfc/rfc9213) and those of Cloudflare,
@@ -64,7 +74,8 @@ _LIBRARY_COOKIE = 500
 
 _DISTRUSTED = "the host that was asked is not trusted"
 
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)')
+# What is between commas; a quote that isn't closed goes on to the end.
+_DIRECTIVE = re.compile(r"""(?:[^",]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))++""", re.DOTALL)
 
 
 class ResponsePolicy:
@@ -104,13 +115,18 @@ class ResponsePolicy:
     def boot(self) -> str | None:
         """Why the browser library isn't loaded by its body, which says nothing of the
         visitor but that there may be one to track."""
-        if self._config.consent is not None or self._config.respect_dnt:
-            reason = self._not_private("page")
+        if self.consent_varies:
+            reason = self._not_private("page") or self._is_open
 
             if reason:
                 return reason
 
         return self._not_shown
+
+    @property
+    def consent_varies(self) -> bool:
+        """Whether one visitor may be tracked where another may not."""
+        return self._config.consent is not None or self._config.respect_dnt
 
     @property
     def header(self) -> str | None:
@@ -192,12 +208,30 @@ class ResponsePolicy:
         """
         if self._shared is None:
             self._shared = any(
-                (name.endswith(_TO_A_CACHE) or name == _TO_NGINX)
-                and _lets_share(name, value)
+                _is_to_a_cache(name) and _lets_share(name, value)
                 for name, value in self._headers.items()
             )
 
         return self._shared
+
+    @property
+    def _is_open(self) -> str | None:
+        """Why any cache may give a page to others, though the app doesn't name them.
+
+        https://www.rfc-editor.org/rfc/rfc9111#section-4.2
+        """
+        headers = self._headers
+        control = directives(headers.get("cache-control", ""))
+
+        if not control.keys().isdisjoint(("private", "no-store", "no-cache")):
+            return None
+
+        if "max-age" in control:
+            lasts = control["max-age"].strip('"') != "0"
+        else:
+            lasts = "expires" in headers and _is_to_come(headers["expires"])
+
+        return "shared caches may keep the page" if lasts else None
 
     @property
     def _distrusted(self) -> bool:
@@ -401,15 +435,18 @@ def directives(value: str) -> dict[str, str]:
     if not value:
         return found
 
-    if '"' in value:
-        value = _QUOTED.sub('""', value)
+    value = value.lower()
 
-    for part in value.lower().split(","):
+    for part in _DIRECTIVE.findall(value) if '"' in value else value.split(","):
         name, equals, argument = part.partition("=")
         name = name.strip()
         found[name] = found.get(name) or (argument.strip() if equals else "")
 
     return found
+
+
+def _is_to_a_cache(name: str) -> bool:
+    return name.endswith(_TO_A_CACHE) or name == _TO_NGINX
 
 
 def _lets_share(name: str, value: str) -> bool:
@@ -447,12 +484,62 @@ def _forbids(name: str, control: c.Mapping[str, str]) -> bool:
     )
 
 
+def _is_to_come(date: str) -> bool:
+    try:
+        expires = parse_date(date)
+        return expires is not None and expires.timestamp() > time.time()
+    except (ValueError, OverflowError):
+        return False
+
+
 def set_cookies(response: Response) -> set[str]:
     """The names of the cookies that a response sets or deletes."""
-    return {
-        line.partition("=")[0].strip()
-        for line in response.headers.getlist("Set-Cookie")
-    }
+    return set(map(_cookie_name, response.headers.getlist("Set-Cookie")))
+
+
+def _cookie_name(line: str) -> str:
+    return line.partition("=")[0].strip()
+
+
+class Carrier(_AnyResponse):
+    """A response that has something of its visitor's, and says so when it leaves:
+    what runs after the extension may have said something else by then."""
+
+    __slots__ = ()
+
+    # What `keep_private` was told: nothing yet.
+    _mengpaneel_private: tuple[bool, bool] | None = None
+    #: The session's cookie, if it is written for the extension alone.
+    _mengpaneel_cookie: str | None = None
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        if self._mengpaneel_cookie is not None:
+            _leave_to_app(self.headers, self._mengpaneel_cookie)
+
+        headers = super().get_wsgi_headers(environ)
+
+        if self._mengpaneel_private is not None:
+            page, header = self._mengpaneel_private
+            _unshare(headers)
+            _say_private(headers, page=page, header=header)
+
+        return headers
+
+    def __reduce_ex__(self, protocol: t.SupportsIndex) -> t.Any:
+        # Some keep responses, and write down of which class they are.
+        reduced: t.Any = super().__reduce_ex__(protocol)
+        make, (_, *arguments), *state = reduced
+        return make, (type(self).__mro__[2], *arguments), *state
+
+
+@functools.lru_cache(maxsize=32)
+def carrier(kind: t.Any) -> t.Any:
+    """The class of responses of a kind that carry something."""
+    if issubclass(kind, Carrier):
+        return kind
+
+    names = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
+    return type(kind)(kind.__name__, (Carrier, kind), names)
 
 
 def keep_private(
@@ -465,6 +552,20 @@ def keep_private(
         browser's own included.
     """
     headers = response.headers
+    _say_private(headers, page=page, header=header)
+
+    if page:
+        # They are of the page without the calls: a browser that asks again with them
+        # would be told to show somebody else's.
+        del headers["ETag"]
+        del headers["Last-Modified"]
+
+    if isinstance(response, Carrier):
+        before = response._mengpaneel_private or (False, False)
+        response._mengpaneel_private = before[0] or page, before[1] or header
+
+
+def _say_private(headers: Headers, *, page: bool, header: bool) -> None:
     told = ", ".join(headers.getlist("Cache-Control"))
     control = directives(told)
     ours = []
@@ -474,21 +575,60 @@ def keep_private(
     elif "private" not in control:
         ours = ["private"]
 
-    if page:
-        if control.keys().isdisjoint(("max-age", "no-store")) and (
-            "Expires" not in headers
-        ):
-            ours.append("no-cache")
-
-        # They are of the page without the calls: a browser that asks again with them
-        # would be told to show somebody else's.
-        del headers["ETag"]
-        del headers["Last-Modified"]
+    if (
+        page
+        and control.keys().isdisjoint(("max-age", "no-store"))
+        and "Expires" not in headers
+    ):
+        ours.append("no-cache")
 
     missing = [one for one in ours if one not in control]
 
     if missing:
         headers["Cache-Control"] = ", ".join([told, *missing] if told else missing)
+
+
+def _unshare(headers: Headers) -> None:
+    """Take back what lets a cache give a response to others."""
+    lines = [(name, name.lower(), value) for name, value in headers]
+    sharing = {
+        name: key
+        for name, key, value in lines
+        if _is_to_a_cache(key) and _lets_share(key, value)
+    }
+
+    if not sharing:
+        return
+
+    told = ", ".join(headers.getlist("Cache-Control"))
+
+    for name in sharing:
+        del headers[name]
+
+    if "cache-control" in sharing.values():
+        kept = directives(told)
+
+        for name in ("public", "s-maxage"):
+            kept.pop(name, None)
+
+        for name in ("private", "no-cache"):
+            # Of the whole response, not of some headers.
+            if name in kept:
+                kept[name] = ""
+
+        headers["Cache-Control"] = ", ".join(
+            f"{name}={value}" if value else name for name, value in kept.items() if name
+        )
+
+
+def _leave_to_app(headers: Headers, name: str) -> None:
+    """Drop the last line for a cookie if there is one before, by the app."""
+    lines = headers.getlist("Set-Cookie")
+    ours = [i for i, line in enumerate(lines) if _cookie_name(line) == name]
+
+    if len(ours) > 1:
+        del lines[ours[-1]]
+        headers.setlist("Set-Cookie", lines)
 
 
 def _ancestors(policies: str) -> list[list[str]]:

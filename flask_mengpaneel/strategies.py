@@ -15,7 +15,7 @@ from .ids import hex_id
 from .origins import page_properties
 from .outcomes import REDIRECTS, Declined
 from .persistence import Identity
-from .response_policy import ResponsePolicy, keep_private
+from .response_policy import Carrier, ResponsePolicy, carrier, keep_private
 from .tracker import Batch
 from .visitor import Visitor, joined
 from .waiting import Entry, Waiting
@@ -99,14 +99,14 @@ class Exchange:
             self.headers["location"], self.request
         )
 
-    def own(self) -> Response:
+    def own(self) -> Carrier:
         """The response, as one that is given to nobody else: a view may give the same
         object to everybody."""
         if not self.is_own:
             self.response = _copy(self.response)
             self.is_own = True
 
-        return self.response
+        return t.cast(Carrier, self.response)
 
     def made(self, calls: c.Iterable[Call]) -> list[Call]:
         """The response has the calls now, and those of them that waited need not."""
@@ -120,14 +120,14 @@ class Exchange:
         return list(calls)
 
 
-def _copy(response: Response) -> Response:
+def _copy(response: Response) -> Carrier:
     """A response that can be changed without changing this one."""
     # 2 us; `copy.copy` takes 7.
-    kind = type(response)
-    copied = kind.__new__(kind)
+    kind: t.Any = type(response)
+    copied: Carrier = kind.__new__(carrier(kind))
     copied.__dict__.update(response.__dict__)
 
-    for name in _slots(t.cast("c.Hashable", kind)):
+    for name in _slots(kind):
         if hasattr(response, name):
             setattr(copied, name, getattr(response, name))
 

@@ -183,6 +183,19 @@ class Waiting:
         session.modified = True
         self.changed = True
 
+    @property
+    def own_cookie(self) -> str | None:
+        """The name of the session's cookie, if the app itself wouldn't write it."""
+        app = current_app
+        is_refreshed = (
+            _session().permanent and app.config["SESSION_REFRESH_EACH_REQUEST"]
+        )
+
+        if self._before[0] or is_refreshed:
+            return None
+
+        return app.session_interface.get_cookie_name(app)
+
     def leave_out(self) -> None:
         """Let nothing wait any more if the session is saved; whether it is, the app
         decides."""
@@ -271,6 +284,11 @@ def arrives(request: Request, response: Response) -> bool:
         for line in response.headers.getlist("Set-Cookie")
         if line.partition("=")[0].strip() == name
     ]
+    cleared = response.headers.get("Clear-Site-Data", "")
+
+    if '"cookies"' in cleared or "*" in cleared:
+        return False
+
     value = lines[-1].partition("=")[2].partition(";")[0] if lines else ""
     return value.strip('" ') != ""
 

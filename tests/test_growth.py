@@ -22,7 +22,7 @@ import typing as t
 from urllib.parse import quote
 
 import pytest
-from flask import Flask, request
+from flask import Flask, Response, request
 
 import flask_mengpaneel
 from flask_mengpaneel import (
@@ -36,6 +36,7 @@ from flask_mengpaneel import (
     profiles,
     recorder,
     redirects,
+    response_policy,
     values,
     visitor,
 )
@@ -197,6 +198,8 @@ def times(*parts: str) -> list[c.Callable[[int], str]]:
     return [functools.partial(text, part) for part in parts]
 
 
+PAGE = "<html><head></head></html>"
+
 PAGES = times(
     # As Vue, Lit and Svelte write them.
     "<html><head></head><!-- x --><body>|<!---->",
@@ -305,6 +308,50 @@ COOKIES = times(
     '|{"a":1,',
     '{|"',
     '|"\\',
+)
+
+ELEMENTS = [
+    *PAGES,
+    *times(
+        "|<html",
+        "|<html ",
+        "<html |a",
+        "<html |amp=",
+        "<html amp|=",
+        "<html amp|= ",
+        "<html amp=| ",
+        "<html amp|='",
+        "<html amp|=\"'",
+        "<html amp='|\"",
+        "<html |amp/",
+        "<html |⚡",
+        '<html |=">',
+    ),
+]
+
+DIRECTIVES = times(
+    "|,",
+    "|a,",
+    "|a",
+    "|a=",
+    "|=",
+    '|"',
+    '|""',
+    '|"\\',
+    '"|\\',
+    '"|\\"',
+    '"|a',
+    '|a="',
+    '|a="b",',
+    '|"\n',
+    "| ",
+    "|0",
+    " |9",
+    "|;",
+    "|a b;",
+    "|frame-ancestors a,",
+    "frame-ancestors |a.b ",
+    "|private='a',",
 )
 
 NAMES = times("a", "a.", ".", "$", "é", "a b", "-", "1")
@@ -437,6 +484,49 @@ def check_policy(text: str) -> None:
         policy.allows_connection("https://api.example/")
 
 
+def look_for_amp(text: str) -> None:
+    injection._is_amp(text.encode(errors="replace"))
+
+
+def decide(text: str) -> None:
+    """Ask for everything that a response with such headers may have."""
+    app = Flask("shop")
+    names = (
+        "Cache-Control",
+        "CDN-Cache-Control",
+        "Clear-Site-Data",
+        "Content-Disposition",
+        "Content-Security-Policy",
+        "Content-Type",
+        "Expires",
+        "Refresh",
+        "Set-Cookie",
+        "X-Accel-Expires",
+        "X-Frame-Options",
+    )
+    headers = {name.lower(): text for name in names}
+    framed = {"Sec-Fetch-Dest": "iframe", "Referer": "https://shop.example/"}
+
+    with app.test_request_context(headers=framed):
+        here = request._get_current_object()  # type: ignore[attr-defined]
+        settings = config.Config(token="token")
+        response = response_policy.carrier(Response)(PAGE, content_type="text/html")
+        # One that was written anew may not have it.
+        response.headers["Cache-Control"] = text.replace("\n", "")
+
+        for given in (headers, {**headers, "content-type": "text/html"}):
+            policy = response_policy.ResponsePolicy(
+                settings, here, response, given, visitor.Visitor(settings, here)
+            )
+            properties = vars(response_policy.ResponsePolicy).items()
+
+            for name in [name for name, one in properties if isinstance(one, property)]:
+                getattr(policy, name)
+
+        response_policy.keep_private(response)
+        response.get_wsgi_headers(here.environ)
+
+
 def check_source(text: str) -> None:
     policies._SCHEME_SOURCE.fullmatch(text)
     check_policy(f"script-src {text}")
@@ -508,6 +598,8 @@ EXPRESSIONS = {
     "ingestion._check_insert_id": Case(insert_id, NAMES),
     "ingestion._short_answer": Case(answer_to_a_callback, NAMES),
     "injection._FRAMESET": Case(look_for_a_place, PAGES),
+    "injection._HTML_TAG": Case(look_for_amp, ELEMENTS),
+    "injection._VALUE": Case(look_for_amp, ELEMENTS),
     "injection._HTML": Case(look_for_a_place, PAGES),
     "injection._XHTML": Case(look_for_a_place, PAGES),
     "injection._tokens": Case(look_for_a_place, PAGES),
@@ -522,6 +614,8 @@ EXPRESSIONS = {
     "policies._SCHEME_SOURCE": Case(check_source, SOURCES),
     "recorder._INSERT_ID": Case(insert_id, NAMES),
     "recorder._NAME": Case(recorder._NAME.fullmatch, NAMES),
+    "response_policy.ResponsePolicy._hasty": Case(decide, DIRECTIVES),
+    "response_policy._DIRECTIVE": Case(decide, DIRECTIVES),
     "values._CONTROL": Case(values.fault_of, NAMES),
 }
 
@@ -641,9 +735,18 @@ FLOODED: dict[str, c.Callable[[str], t.Any]] = {
 }
 
 
+#: Caches of what an app is made of: nothing that somebody sends is in them.
+OF_THE_APP = {
+    "http._bounded",
+    "injection._hash",
+    "response_policy.carrier",
+    "strategies._kind",
+    "strategies._slots",
+}
+
+
 def test_every_cache_has_a_case() -> None:
-    # There are eight values that the other one can be asked for.
-    assert set(caches()) - {"strategies._kind"} == FLOODED.keys()
+    assert set(caches()) - OF_THE_APP == FLOODED.keys()
 
 
 @pytest.mark.parametrize("name", FLOODED)
