@@ -198,6 +198,10 @@ class Flusher:
 
             if exchange.holds:
                 current_g()._mengpaneel_held = carried
+        elif waiting.entries:
+            current_g()._mengpaneel_held = _Carried(
+                request, weakref.ref(exchange.response), CallLog(), waiting, found
+            )
 
         return exchange.response
 
@@ -211,20 +215,44 @@ class Flusher:
     def send_unheld(
         self, held: _Carried, request: Request | None, manager: Manager | None
     ) -> None:
-        """Send what was put into a session that wasn't saved with the response."""
+        """Send what was in a session that isn't there any more after the response."""
         response = held.response()
 
-        if held.request is not request or manager is None or response is None:
+        if held.request is not request or response is None:
             return
 
-        if arrives(held.request, response):
+        waiting = held.waiting
+        is_overruled = getattr(response, "_mengpaneel_is_overruled", False)
+
+        if not is_overruled and arrives(
+            held.request, response, is_written=waiting.changed
+        ):
             return
 
-        records = count(held.calls)
-        self.ledger.record(-records)
-        self.ledger.deliver(-records)
-        manager.take_back(held.calls)
-        self.flush_late(manager)
+        if held.calls and manager is not None:
+            records = count(held.calls)
+            self.ledger.record(-records)
+            self.ledger.deliver(-records)
+            manager.take_back(held.calls)
+            self.flush_late(manager)
+
+        gone = [entry for entry in held.found if entry in waiting.entries]
+        visitor = manager.visitor if manager else Visitor(self.config, request)
+
+        if gone and visitor.consents is True:
+            try:
+                self._send_gone(gone, visitor)
+            except Exception as error:
+                self.trouble("what waited in the session could not be sent", error)
+
+    def _send_gone(self, gone: list[Entry], visitor: Visitor) -> None:
+        for entry in self._unsent(gone):
+            person = (
+                visitor.as_seen(entry.seen)
+                if entry.is_of(visitor.known, CallLog())
+                else visitor.as_person(entry.seen or entry.stranger)
+            )
+            self._ask(self._server_chain, entry.calls, person, None)
 
     def look(self) -> None:
         """Send what other processes have left, if they did."""
@@ -397,6 +425,11 @@ class Flusher:
             self.ledger.record(records)
             self.ledger.drop("no consent yet", records)
             logger.debug("Calls without consent were dropped: %s", reason)
+        else:
+            records = count(calls)
+            self.ledger.record(records)
+            self.ledger.deliver(records)
+            exchange.handed_over = calls
 
     def _boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own."""
@@ -496,8 +529,13 @@ class Flusher:
             except Exception as error:
                 # Strategies change something only when nothing can fail any more,
                 # so the next one may try.
-                self.trouble(f"{strategy.name} failed", error)
                 declined[strategy.name] = f"failed: {error!r}"
+
+                try:
+                    self.trouble(f"{strategy.name} failed", error)
+                except Exception:
+                    self._lose(calls, declined)
+                    raise
             else:
                 if not taken and not strategy.hands_over:
                     # Nothing but who it is, which is no news for Mixpanel.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc as c
 import functools
 import hashlib
+import itertools
 import os
 import re
 import typing as t
@@ -181,7 +182,7 @@ def _head_end(page: bytes, is_xml: bool) -> int | None:
     return _searched(page, is_xml)
 
 
-class _Parts(list[bytes]):
+class Parts(list[bytes]):
     """A page and what is inserted into it: copied bit by bit, as it is sent.
 
     With two copies of a large page at once, the C library would give memory back to
@@ -193,6 +194,14 @@ class _Parts(list[bytes]):
         self._at = at
 
     def __iter__(self) -> c.Iterator[bytes]:
+        # That can't be closed, as a generator can: a test may close a response before
+        # it reads it.
+        return itertools.chain(self._parts())
+
+    def __reduce_ex__(self, _protocol: t.SupportsIndex) -> t.Any:
+        return list, (list(self),)
+
+    def _parts(self) -> c.Iterator[bytes]:
         head, snippet, page, *added = self[:]
         yield head + snippet
 
@@ -208,11 +217,9 @@ def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
     former = response.response
 
     if len(page) < _LARGE:
-        # In one part, like the page itself: a test may close a response, and what
-        # comes after the first part with it, before it reads the response.
         response.response = [b"".join((page[:at], snippet, memoryview(page)[at:]))]
     else:
-        response.response = _Parts(page, at, snippet)
+        response.response = Parts(page, at, snippet)
 
     close = getattr(former, "close", None)
 

@@ -511,10 +511,14 @@ class Carrier(_AnyResponse):
     _mengpaneel_private: tuple[bool, bool] | None = None
     #: The session's cookie, if it is written for the extension alone.
     _mengpaneel_cookie: str | None = None
+    #: Whether it was left out, since the app writes one itself after all.
+    _mengpaneel_is_overruled = False
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
-        if self._mengpaneel_cookie is not None:
-            _leave_to_app(self.headers, self._mengpaneel_cookie)
+        if self._mengpaneel_cookie is not None and _leave_to_app(
+            self.headers, self._mengpaneel_cookie
+        ):
+            self._mengpaneel_is_overruled = True
 
         headers = super().get_wsgi_headers(environ)
 
@@ -525,11 +529,18 @@ class Carrier(_AnyResponse):
 
         return headers
 
+    def iter_encoded(self) -> c.Iterator[bytes]:
+        body: t.Any = self.response
+        return iter(body) if type(body) is injection.Parts else super().iter_encoded()
+
     def __reduce_ex__(self, protocol: t.SupportsIndex) -> t.Any:
         # Some keep responses, and write down of which class they are.
         reduced: t.Any = super().__reduce_ex__(protocol)
-        make, (_, *arguments), *state = reduced
-        return make, (type(self).__mro__[2], *arguments), *state
+        return _anew, (type(self).__mro__[2],), *reduced[2:]
+
+
+def _anew(kind: type[Response]) -> Response:
+    return kind.__new__(kind)
 
 
 @functools.lru_cache(maxsize=32)
@@ -621,14 +632,17 @@ def _unshare(headers: Headers) -> None:
         )
 
 
-def _leave_to_app(headers: Headers, name: str) -> None:
+def _leave_to_app(headers: Headers, name: str) -> bool:
     """Drop the last line for a cookie if there is one before, by the app."""
     lines = headers.getlist("Set-Cookie")
-    ours = [i for i, line in enumerate(lines) if _cookie_name(line) == name]
+    found = [at for at, line in enumerate(lines) if _cookie_name(line) == name]
 
-    if len(ours) > 1:
-        del lines[ours[-1]]
-        headers.setlist("Set-Cookie", lines)
+    if len(found) < 2:
+        return False
+
+    del lines[found[-1]]
+    headers.setlist("Set-Cookie", lines)
+    return True
 
 
 def _ancestors(policies: str) -> list[list[str]]:

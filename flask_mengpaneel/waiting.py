@@ -265,19 +265,19 @@ class Waiting:
         return _SID
 
 
-def arrives(request: Request, response: Response) -> bool:
-    """Whether what was put into the session goes with the response, whose headers are
-    complete.
+def arrives(request: Request, response: Response, *, is_written: bool) -> bool:
+    """Whether what is in the session comes to the next request, after a response whose
+    headers are complete.
 
     The session's interface may have decided against its cookie, and what runs after
     the extension may have deleted it.
+
+    :param is_written: whether the session was changed in this request, and so doesn't
+        come back without a new cookie.
     """
     app = current_app
     interface = app.session_interface
     name = interface.get_cookie_name(app)
-
-    if interface in _ON_A_SERVER and name in request.cookies:
-        return True
 
     lines = [
         line
@@ -289,7 +289,10 @@ def arrives(request: Request, response: Response) -> bool:
     if '"cookies"' in cleared or "*" in cleared:
         return False
 
-    value = lines[-1].partition("=")[2].partition(";")[0] if lines else ""
+    if not lines:
+        return not is_written or (interface in _ON_A_SERVER and name in request.cookies)
+
+    value = lines[-1].partition("=")[2].partition(";")[0]
     return value.strip('" ') != ""
 
 

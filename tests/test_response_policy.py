@@ -3,8 +3,10 @@ from __future__ import annotations
 import base64
 import collections.abc as c
 import concurrent.futures
+import copy
 import itertools
 import json
+import pickle
 import typing as t
 from urllib.parse import quote, unquote
 
@@ -456,32 +458,69 @@ def emptied(response: Response) -> Response:
 WAYS_OUT = [deleted, cleared, emptied]
 
 
+def later(site: Site, path: str, hook: c.Callable[[Response], t.Any]) -> None:
+    """Let a function run after the extension's."""
+
+    def run(response: Response) -> Response:
+        if request.path == path:
+            hook(response)
+
+        return response
+
+    # Flask calls first what was registered last.
+    site.app.after_request_funcs[None].insert(0, run)
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["in the view", "later"])
 @pytest.mark.parametrize("permanent", [False, True])
 @pytest.mark.parametrize("refresh", [False, True])
-@pytest.mark.parametrize("answer", [PAGE, "redirect"], ids=["page", "redirect"])
+@pytest.mark.parametrize("tracks", [False, True])
+@pytest.mark.parametrize("answer", [PAGE, "redirect", "{}"], ids=["page", "to", "json"])
 @pytest.mark.parametrize("way", WAYS_OUT)
 def test_who_signs_out_is_signed_out(
-    way: c.Callable[[Response], Response], answer: str, refresh: bool, permanent: bool
+    way: c.Callable[[Response], Response],
+    answer: str,
+    tracks: bool,
+    refresh: bool,
+    permanent: bool,
+    is_late: bool,
 ) -> None:
     site = signed_out(SESSION_REFRESH_EACH_REQUEST=refresh, PERMANENT=permanent)
 
     def out() -> Response:
-        site.mengpaneel.track("Sign Out")
-        return way(redirect("/") if answer == "redirect" else Response(answer))
+        if tracks:
+            site.mengpaneel.track("Sign Out")
+
+        kind = "application/json" if answer == "{}" else "text/html"
+        response = (
+            redirect("/")
+            if answer == "redirect"
+            else Response(answer, content_type=kind)
+        )
+        return response if is_late else way(response)
 
     site.view("/out", out)
+
+    if is_late:
+        later(site, "/out", way)
+
     client = site.client()
     client.set_cookie(COOKIE, json.dumps(KNOWN))
     client.get("/in")
     # The calls of signing in wait still: nothing has taken them.
     response = client.get("/out")
+
+    if "Clear-Site-Data" in response.headers:
+        # As a browser does.
+        client.delete_cookie("session")
+
     made = [*names(page_calls(response)), *names(page_calls(client.get("/")))]
     made += [f"track {call.event}" for call in site.kept.calls]
 
     # Flask itself writes such a session again.
-    again = way is not emptied and refresh and permanent
+    again = way is deleted and refresh and permanent
     assert client.get("/who").json == {"user": "ann" if again else None}
-    assert sorted(made) == ["track Sign In", "track Sign Out"]
+    assert sorted(made) == ["track Sign In", "track Sign Out"][: 1 + tracks]
 
 
 @pytest.mark.parametrize("way", WAYS_OUT)
@@ -544,6 +583,75 @@ def test_a_session_cleared_on_a_shared_page_loses_no_call() -> None:
 
     assert client.get_cookie("session") is None
     assert [call.event for call in site.kept.calls] == ["Sign In"]
+
+
+# -- what is said and done after the extension
+
+
+#: A carrier, and what each is told at least.
+LATE = ["page", "header", "redirect", "unasked", "late", "refused", "ids", "choice"]
+
+
+@pytest.mark.parametrize("carrier", LATE)
+@pytest.mark.parametrize("answers", SHARED)
+def test_what_comes_later_makes_nobody_s_response_everybody_s(
+    answers: Answers, carrier: str
+) -> None:
+    case = Case(carrier, Answers({}, ALL))
+    later(case.site, "/", lambda response: response.headers.update(answers.headers))
+    response = case.respond()
+    told = directives(response.headers["Cache-Control"])
+
+    assert case.carried(response)
+    assert ("no-store" if carrier == "header" else "private") in told
+    assert "public" not in told
+    assert "s-maxage" not in told
+    assert not told.get("private") and not told.get("no-cache")
+    assert set(response.headers.keys()).isdisjoint(
+        set(answers.headers) - {"Cache-Control"}
+    )
+
+
+@pytest.mark.parametrize("answers", SHARED)
+def test_what_carries_nothing_is_kept_as_the_app_says(answers: Answers) -> None:
+    site = Site(respect_dnt=False)
+    site.view("/", lambda: PAGE)
+    later(site, "/", lambda response: response.headers.update(answers.headers))
+    response = site.client().get("/")
+
+    assert block(response) is not None
+    assert [(n, v) for n, v in response.headers if n in answers.headers] == list(
+        answers.headers.items()
+    )
+
+
+def test_who_is_signed_in_later_stays_it() -> None:
+    site = Site()
+    site.view("/", lambda: (site.mengpaneel.track("Go"), redirect("/there"))[1])
+    later(site, "/", lambda response: response.set_cookie("session", "other"))
+    client = site.client()
+    client.get("/")
+    kept = client.get_cookie("session")
+
+    assert kept is not None and kept.value == "other"
+    assert [call.event for call in site.kept.calls] == ["Go"]
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_what_is_kept_of_a_response_can_be_given_again(size: int) -> None:
+    page = PAGE.replace("Hi", "Hi" * size)
+    site = Site()
+    site.view("/", lambda: (site.mengpaneel.track("View"), page)[1])
+    kept: list[Response] = []
+
+    def keep(response: Response) -> None:
+        kept.extend([pickle.loads(pickle.dumps(response)), copy.copy(response)])
+
+    later(site, "/", keep)
+    response = site.client().get("/")
+
+    assert [type(one) for one in kept] == [Response, Response]
+    assert [one.get_data() for one in kept] == [response.data] * 2
 
 
 # -- sessions of other kinds
@@ -870,10 +978,14 @@ def test_no_stream_is_read_ahead() -> None:
     assert [call.event for call in site.kept.calls] == ["View"] * 3
 
 
+@pytest.mark.parametrize("size", [10, 200_000, 1_000_000])
 @pytest.mark.parametrize("tracks", [True, False])
-def test_a_response_that_is_closed_before_it_is_read_is_whole(tracks: bool) -> None:
+def test_a_response_that_is_closed_before_it_is_read_is_whole(
+    tracks: bool, size: int
+) -> None:
+    page = PAGE.replace("Hi", "Hi" * size)
     site = Site()
-    site.view("/", lambda: (tracks and site.mengpaneel.track("View"), PAGE)[1])
+    site.view("/", lambda: (tracks and site.mengpaneel.track("View"), page)[1])
     response = site.client().get("/")
     response.close()
 
