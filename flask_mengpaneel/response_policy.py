@@ -64,10 +64,9 @@ _SOON = 5
 # of them: nginx has room for 4096 in all.
 _OTHER_HEADERS = 2048
 
-# What servers add: the status line, Date, Server, Connection.
-_OF_THE_SERVER = 160
-
-_SIGNATURE = 96
+# What is added to them: by servers the status line, Date, Server, Connection; by
+# Werkzeug Content-Length; with what is carried, Cache-Control and Vary.
+_ADDED = 224
 
 # The library's cookie of a new visitor, without what has led them here.
 _LIBRARY_COOKIE = 500
@@ -395,13 +394,14 @@ class ResponsePolicy:
 
     # -- how much
 
-    def room_for_header(self, session_cookie: int, *, library_cookie: bool) -> int:
+    def room_for_header(self, beside: int, *, library_cookie: bool) -> int:
         """Bytes that a header with calls may have beside the others.
 
-        :param session_cookie: bytes of the session's cookie, if it will be written.
+        :param beside: bytes of what goes with it: the session's cookie, if it will be
+            written, and what says whose calls they are.
         :param library_cookie: whether the library's may be written as well.
         """
-        others = session_cookie + self._others(library_cookie=library_cookie)
+        others = beside + self._others(library_cookie=library_cookie)
         return self._config.max_header - max(0, others - _OTHER_HEADERS)
 
     @property
@@ -414,7 +414,7 @@ class ResponsePolicy:
         return _OTHER_HEADERS + max(_OTHER_HEADERS, self._config.max_header) - others
 
     def _others(self, *, library_cookie: bool) -> int:
-        others = _OF_THE_SERVER + _SIGNATURE
+        others = _ADDED
 
         for name, value in self._response.headers:
             others += len(name) + len(value) + 4

@@ -404,23 +404,27 @@ class CapableClientSide(ResponseStrategy):
         if len(header) > most:
             raise Declined(f"more than {most} bytes of header")
 
+        signature = self._signer.sign(header, visitor.known) if self._signer else None
+        given = {RESPONSE_HEADER: header, PROJECT_HEADER: str(self._config.token)}
+
+        if signature:
+            given[SIGNATURE_HEADER] = signature
+
         waiting = exchange.waiting
-        session_cookie = waiting.cookie_size(changed=bool(waiting.entries))
+        beside = waiting.cookie_size(changed=bool(waiting.entries)) - len(header)
+
+        for name, value in given.items():
+            beside += len(name) + len(value) + 4
+
         writes = visitor.opted is not None or len(waiting.entries) > len(
             exchange.entries
         )
 
-        if len(header) > policy.room_for_header(session_cookie, library_cookie=writes):
+        if len(header) > policy.room_for_header(beside, library_cookie=writes):
             raise Declined("the other headers leave no room for it")
 
-        signature = self._signer.sign(header, visitor.known) if self._signer else None
         response = exchange.own()
-        response.headers[RESPONSE_HEADER] = header
-        response.headers[PROJECT_HEADER] = str(self._config.token)
-
-        if signature:
-            response.headers[SIGNATURE_HEADER] = signature
-
+        response.headers.update(given)
         keep_private(response, header=True)
         return exchange.made(needed)
 

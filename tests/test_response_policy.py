@@ -585,6 +585,26 @@ def test_a_session_cleared_on_a_shared_page_loses_no_call() -> None:
     assert [call.event for call in site.kept.calls] == ["Sign In"]
 
 
+@pytest.mark.parametrize("headers", [CAPABLE, {}])
+def test_a_strategy_that_fails_in_a_test_hides_nothing(headers: dict[str, str]) -> None:
+    site = Site()
+    site.app.config["SESSION_COOKIE_SAMESITE"] = "invalid"
+
+    def view() -> dict[str, str]:
+        session["basket"] = "full"
+        site.mengpaneel.track("View")
+        return {}
+
+    site.view("/", view)
+
+    with pytest.raises(ValueError, match="SameSite"):
+        site.client().get("/", headers=headers)
+
+    books = site.mengpaneel.ledger().snapshot()
+    assert books.balanced
+    assert books.recorded == 1 or len(site.kept.calls) == 1
+
+
 # -- what is said and done after the extension
 
 
@@ -742,8 +762,7 @@ def journey(
     return site, made
 
 
-@pytest.mark.parametrize("calls", [1, 3, 80])
-@pytest.mark.parametrize(
+each_interface = pytest.mark.parametrize(
     "interface",
     [
         lambda _: OwnCookie(),
@@ -754,6 +773,37 @@ def journey(
     ],
     ids=["own cookie", "never", "unwilling", "flask", "server"],
 )
+
+
+@each_interface
+@pytest.mark.parametrize("answer", [PAGE, "redirect", "{}"])
+def test_what_is_held_for_consent_is_in_the_books(
+    interface: c.Callable[[Flask], SessionInterface], answer: str
+) -> None:
+    site = Site(consent=lambda: None)
+    site.app.session_interface = interface(site.app)
+    site.view(
+        "/",
+        lambda: (
+            site.mengpaneel.track("View"),
+            redirect("/") if answer == "redirect" else answer,
+        )[1],
+    )
+    client = site.client()
+    client.get("/")
+    books = site.mengpaneel.ledger().snapshot()
+
+    assert books.balanced
+    assert books.recorded == 1
+    # What waits for consent is handed over to the session.
+    assert books.dropped == (
+        {} if client.get_cookie("session") else {"no consent yet": 1}
+    )
+    assert site.kept.calls == []
+
+
+@pytest.mark.parametrize("calls", [1, 3, 80])
+@each_interface
 def test_a_redirect_loses_neither_calls_nor_session(
     interface: c.Callable[[Flask], SessionInterface], calls: int
 ) -> None:
@@ -1075,10 +1125,11 @@ def size_of(response: TestResponse) -> int:
 @pytest.mark.parametrize("crowd", [0, 500, 1500, 2500])
 @pytest.mark.parametrize("policy", ["", "default-src https://a.example/" + "a" * 700])
 @pytest.mark.parametrize("leads", [True, False], ids=["redirect", "fetch"])
+@pytest.mark.parametrize("ids", [0, 36, 255])
 def test_headers_fit_the_buffer_of_a_proxy(
-    events: int, crowd: int, policy: str, leads: bool
+    events: int, crowd: int, policy: str, leads: bool, ids: int
 ) -> None:
-    site = Site()
+    site = Site(token="t" * 32)
     noise = base64.b85encode(bytes(n * n % 251 for n in range(crowd))).decode()
 
     def view() -> Response:
@@ -1097,6 +1148,12 @@ def test_headers_fit_the_buffer_of_a_proxy(
     site.view("/go", view)
     site.view("/", lambda: PAGE)
     client = site.client()
+
+    if ids:
+        device, user = "d" * ids, "u" * ids
+        known = {"distinct_id": user, "$device_id": device, "$user_id": user}
+        client.set_cookie(f"mp_{'t' * 32}_mixpanel", json.dumps(known))
+
     response = client.get("/go", headers={} if leads else CAPABLE)
     server_sent = bool(site.kept.calls)
 
