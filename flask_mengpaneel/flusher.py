@@ -181,6 +181,9 @@ class Flusher:
             else:
                 carried.waiting.leave_unmarked()
 
+        if may_boot and injection.is_used(response):
+            injection.clean(exchange.own())
+
         if not idle:
             self._flush_into(exchange, manager)
 

@@ -118,6 +118,13 @@ _FRAMESET = re.compile(
 )
 
 
+#: What `snippet` makes.
+_SNIPPET = re.compile(
+    rb"""<script type="application/json" id="mengpaneel"[^<>]*+>[^<]*+</script>"""
+    rb"""<script src="[^<>"]*+"[^<>]*+></script>"""
+)
+
+
 def headers_of(response: Response) -> dict[str, str]:
     """The headers of a response, with names in lower case, to be asked for often."""
     headers: dict[str, str] = {}
@@ -212,6 +219,23 @@ class Parts(list[bytes]):
         yield from added
 
 
+def is_used(response: Response) -> bool:
+    """Whether the page may have been given to somebody already: an app may keep pages
+    with all that was put into them."""
+    parts = whole(response)
+    return parts is not None and any(
+        (b'"mengpaneel"' if isinstance(part, bytes) else '"mengpaneel"') in part
+        for part in parts
+    )
+
+
+def clean(response: Response) -> None:
+    """Take out of a page what was put into it for somebody else."""
+    page = _SNIPPET.sub(b"", _joined(response))
+    response.response = [page]
+    _set_length(response, len(page))
+
+
 def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
     """Put the snippet into the page, which is the body of the response."""
     former = response.response
@@ -226,9 +250,13 @@ def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
     if close is not None:
         response.call_on_close(close)
 
+    _set_length(response, len(page) + len(snippet))
+
+
+def _set_length(response: Response, length: int) -> None:
     for position, (name, _) in enumerate(response.headers):
         if name.lower() == "content-length":
-            response.headers[position] = (name, str(len(page) + len(snippet)))
+            response.headers[position] = (name, str(length))
 
 
 def snippet(
@@ -357,16 +385,7 @@ def find(response: Response, headers: c.Mapping[str, str]) -> tuple[bytes, int]:
     :param headers: those of the response, with names in lower case.
     :raises Declined: there is no place for it.
     """
-    parts = whole(response)
-    assert parts is not None, "it is unfit"
-    # As Flask makes it of what a view returns.
-    page: bytes = (
-        parts[0]
-        if type(parts) is list and len(parts) == 1 and type(parts[0]) is bytes
-        else b"".join(
-            part.encode() if isinstance(part, str) else part for part in parts
-        )
-    )
+    page = _joined(response)
 
     if _is_amp(page):
         raise Declined("an AMP page, which may have no scripts of its own")
@@ -377,6 +396,17 @@ def find(response: Response, headers: c.Mapping[str, str]) -> tuple[bytes, int]:
         raise Declined("no </head> or </body>, or a frameset")
 
     return page, at
+
+
+def _joined(response: Response) -> bytes:
+    parts = whole(response)
+    assert parts is not None, "it is unfit"
+
+    # As Flask makes it of what a view returns.
+    if type(parts) is list and len(parts) == 1 and type(parts[0]) is bytes:
+        return parts[0]
+
+    return b"".join(part.encode() if isinstance(part, str) else part for part in parts)
 
 
 def _is_amp(page: bytes) -> bool:

@@ -329,6 +329,20 @@ ELEMENTS = [
     ),
 ]
 
+_BLOCK = '<script type="application/json" id="mengpaneel"'
+
+SNIPPETS = times(
+    f"|{_BLOCK}",
+    f"|{_BLOCK}>",
+    f"|{_BLOCK}>{{}}</script>",
+    f'|{_BLOCK}>{{}}</script><script src="',
+    f'|{_BLOCK}>{{}}</script><script src="a"></script>',
+    f"{_BLOCK}|a=b ",
+    f"{_BLOCK}>|a",
+    f'{_BLOCK}></script><script src="|a',
+    f'{_BLOCK}></script><script src=""|"',
+)
+
 DIRECTIVES = times(
     "|,",
     "|a,",
@@ -488,6 +502,12 @@ def look_for_amp(text: str) -> None:
     injection._is_amp(text.encode(errors="replace"))
 
 
+def look_for_snippets(text: str) -> None:
+    response = Response([text])
+    assert injection.is_used(response)
+    injection.clean(response)
+
+
 def decide(text: str) -> None:
     """Ask for everything that a response with such headers may have."""
     app = Flask("shop")
@@ -599,6 +619,7 @@ EXPRESSIONS = {
     "ingestion._short_answer": Case(answer_to_a_callback, NAMES),
     "injection._FRAMESET": Case(look_for_a_place, PAGES),
     "injection._HTML_TAG": Case(look_for_amp, ELEMENTS),
+    "injection._SNIPPET": Case(look_for_snippets, SNIPPETS),
     "injection._VALUE": Case(look_for_amp, ELEMENTS),
     "injection._HTML": Case(look_for_a_place, PAGES),
     "injection._XHTML": Case(look_for_a_place, PAGES),

@@ -658,6 +658,58 @@ def test_who_is_signed_in_later_stays_it() -> None:
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
+@pytest.mark.parametrize("consents", [True, False])
+@pytest.mark.parametrize("tracks", [True, False])
+@pytest.mark.parametrize("whole", [True, False], ids=["response", "body"])
+def test_a_page_that_the_app_has_kept_of_somebody_has_nothing_of_theirs(
+    whole: bool, tracks: bool, consents: bool, size: int
+) -> None:
+    page = PAGE.replace("Hi", "Hi" * size)
+    consent = Consent()
+    site = Site(consent=consent)
+    kept: list[Response] = []
+
+    def remember(response: Response) -> None:
+        if not kept:
+            kept.append(
+                Response(response.get_data(), headers=response.headers)
+                if whole
+                else Response(response.get_data())
+            )
+
+    def recall() -> Response | None:
+        if kept and tracks:
+            site.mengpaneel.track("Again")
+
+        return kept[0] if kept else None
+
+    site.app.before_request(recall)
+    site.view("/", lambda: (site.mengpaneel.track("First"), page)[1])
+    later(site, "/", remember)
+    assert names(page_calls(site.client().get("/"))) == ["track First"]
+    consent.answer = consents
+
+    for _ in range(2):
+        response = site.client().get("/")
+        made = names(page_calls(response))
+        assert made == (["track Again"] if tracks and consents else [])
+        assert "First" not in response.text
+        assert response.text.count('id="mengpaneel"') == consents
+        assert response.content_length == len(response.data)
+        assert response.text.endswith(page[-2 * size :])
+
+
+@pytest.mark.parametrize(
+    "text", ['<div id="mengpaneel"></div>', '<script>"mengpaneel"</script>']
+)
+def test_what_only_has_the_name_stays(text: str) -> None:
+    site = Site(consent=lambda: False)
+    site.view("/", lambda: PAGE.replace("Hi", text))
+
+    assert text in site.client().get("/").text
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
 def test_what_is_kept_of_a_response_can_be_given_again(size: int) -> None:
     page = PAGE.replace("Hi", "Hi" * size)
     site = Site()
