@@ -224,7 +224,7 @@ def is_used(response: Response) -> bool:
     with all that was put into them."""
     parts = whole(response)
     return parts is not None and any(
-        (b'"mengpaneel"' if isinstance(part, bytes) else '"mengpaneel"') in part
+        ('"mengpaneel"' if isinstance(part, str) else b'"mengpaneel"') in part
         for part in parts
     )
 

@@ -33,10 +33,9 @@ else:
 # CDN-Cache-Control (https://www.rfc-editor.org/rfc/rfc9213) and those of Cloudflare,
 # Netlify, Vercel and Akamai, which end so; X-LiteSpeed- and X-LSADC-Cache-Control;
 # Surrogate-Control, of Fastly, Varnish and Squid; Edge-Control, of Akamai.
-_TO_A_CACHE = ("cache-control", "surrogate-control", "edge-control")
-
-# Of nginx, and of what is built on it.
+# X-Accel-Expires is of nginx, and of what is built on it.
 _TO_NGINX = "x-accel-expires"
+_TO_CACHES = ("cache-control", "surrogate-control", "edge-control", _TO_NGINX)
 
 # With these a proxy looks for a response elsewhere. nginx, Apache and lighttpd pass on
 # cookies; the body, and most headers, none of them.
@@ -207,7 +206,7 @@ class ResponsePolicy:
         """
         if self._shared is None:
             self._shared = any(
-                _is_to_a_cache(name) and _lets_share(name, value)
+                name.endswith(_TO_CACHES) and _lets_share(name, value)
                 for name, value in self._headers.items()
             )
 
@@ -445,10 +444,6 @@ def directives(value: str) -> dict[str, str]:
     return found
 
 
-def _is_to_a_cache(name: str) -> bool:
-    return name.endswith(_TO_A_CACHE) or name == _TO_NGINX
-
-
 def _lets_share(name: str, value: str) -> bool:
     """Whether a header tells a cache that a response may be given to others."""
     if name == _TO_NGINX:
@@ -507,8 +502,8 @@ class Carrier(_AnyResponse):
 
     __slots__ = ()
 
-    # What `keep_private` was told: nothing yet.
-    _mengpaneel_private: tuple[bool, bool] | None = None
+    # What `keep_private` was told, and what it has said then: nothing yet.
+    _mengpaneel_private: tuple[bool, bool, str] | None = None
     #: The session's cookie, if it is written for the extension alone.
     _mengpaneel_cookie: str | None = None
     #: Whether it was left out, since the app writes one itself after all.
@@ -523,9 +518,10 @@ class Carrier(_AnyResponse):
         headers = super().get_wsgi_headers(environ)
 
         if self._mengpaneel_private is not None:
-            page, header = self._mengpaneel_private
-            _unshare(headers)
-            _say_private(headers, page=page, header=header)
+            page, header, told = self._mengpaneel_private
+
+            if _unshare(headers) or headers.getlist("Cache-Control") != [told]:
+                _say_private(headers, page=page, header=header)
 
         return headers
 
@@ -563,7 +559,12 @@ def keep_private(
         browser's own included.
     """
     headers = response.headers
-    _say_private(headers, page=page, header=header)
+
+    if isinstance(response, Carrier):
+        before = response._mengpaneel_private or (False, False, "")
+        page, header = before[0] or page, before[1] or header
+
+    told = _say_private(headers, page=page, header=header)
 
     if page:
         # They are of the page without the calls: a browser that asks again with them
@@ -572,11 +573,10 @@ def keep_private(
         del headers["Last-Modified"]
 
     if isinstance(response, Carrier):
-        before = response._mengpaneel_private or (False, False)
-        response._mengpaneel_private = before[0] or page, before[1] or header
+        response._mengpaneel_private = page, header, told
 
 
-def _say_private(headers: Headers, *, page: bool, header: bool) -> None:
+def _say_private(headers: Headers, *, page: bool, header: bool) -> str:
     told = ", ".join(headers.getlist("Cache-Control"))
     control = directives(told)
     ours = []
@@ -596,20 +596,24 @@ def _say_private(headers: Headers, *, page: bool, header: bool) -> None:
     missing = [one for one in ours if one not in control]
 
     if missing:
-        headers["Cache-Control"] = ", ".join([told, *missing] if told else missing)
+        told = ", ".join([told, *missing] if told else missing)
+        headers["Cache-Control"] = told
+
+    return told
 
 
-def _unshare(headers: Headers) -> None:
-    """Take back what lets a cache give a response to others."""
-    lines = [(name, name.lower(), value) for name, value in headers]
-    sharing = {
-        name: key
-        for name, key, value in lines
-        if _is_to_a_cache(key) and _lets_share(key, value)
-    }
+def _unshare(headers: Headers) -> bool:
+    """Take back what lets a cache give a response to others, if anything does."""
+    sharing = {}
+
+    for name, value in headers:
+        key = name.lower()
+
+        if key.endswith(_TO_CACHES) and _lets_share(key, value):
+            sharing[name] = key
 
     if not sharing:
-        return
+        return False
 
     told = ", ".join(headers.getlist("Cache-Control"))
 
@@ -630,6 +634,8 @@ def _unshare(headers: Headers) -> None:
         headers["Cache-Control"] = ", ".join(
             f"{name}={value}" if value else name for name, value in kept.items() if name
         )
+
+    return True
 
 
 def _leave_to_app(headers: Headers, name: str) -> bool:
