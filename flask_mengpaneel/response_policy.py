@@ -7,6 +7,7 @@ import functools
 import re
 import time
 import typing as t
+import zlib
 from urllib.parse import urlsplit
 
 from flask import current_app
@@ -114,10 +115,13 @@ class ResponsePolicy:
         """Why the browser library isn't loaded by its body, which says nothing of the
         visitor but that there may be one to track."""
         if self.consent_varies:
-            reason = self._not_private("page") or self._is_open
+            reason = self._not_private("page")
 
             if reason:
                 return reason
+
+            if _is_open(self._headers):
+                return "shared caches may keep the page"
 
         return self._not_shown
 
@@ -211,25 +215,6 @@ class ResponsePolicy:
             )
 
         return self._shared
-
-    @property
-    def _is_open(self) -> str | None:
-        """Why any cache may give a page to others, though the app doesn't name them.
-
-        https://www.rfc-editor.org/rfc/rfc9111#section-4.2
-        """
-        headers = self._headers
-        control = directives(headers.get("cache-control", ""))
-
-        if not control.keys().isdisjoint(("private", "no-store", "no-cache")):
-            return None
-
-        if "max-age" in control:
-            lasts = control["max-age"].strip('"') != "0"
-        else:
-            lasts = "expires" in headers and _is_to_come(headers["expires"])
-
-        return "shared caches may keep the page" if lasts else None
 
     @property
     def _distrusted(self) -> bool:
@@ -479,6 +464,26 @@ def _forbids(name: str, control: c.Mapping[str, str]) -> bool:
     )
 
 
+def _in_lower_case(headers: Headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers}
+
+
+def _is_open(headers: c.Mapping[str, str]) -> bool:
+    """Whether any cache may give a response to others, though the app doesn't say so.
+
+    https://www.rfc-editor.org/rfc/rfc9111#section-4.2
+    """
+    control = directives(headers.get("cache-control", ""))
+
+    if not control.keys().isdisjoint(("private", "no-store", "no-cache")):
+        return False
+
+    if "max-age" in control:
+        return control["max-age"].strip('"') != "0"
+
+    return "expires" in headers and _is_to_come(headers["expires"])
+
+
 def _is_to_come(date: str) -> bool:
     try:
         expires = parse_date(date)
@@ -496,14 +501,28 @@ def _cookie_name(line: str) -> str:
     return line.partition("=")[0].strip()
 
 
+class _Said(t.NamedTuple):
+    """What was said of a response, to be said again if need be.
+
+    :param is_private: whether it is, or only mustn't be given to others by what the
+        app says of it later.
+    :param headers: those that it has had then.
+    """
+
+    page: bool
+    header: bool
+    is_private: bool
+    headers: list[tuple[str, str]]
+
+
 class Carrier(_AnyResponse):
     """A response that has something of its visitor's, and says so when it leaves:
     what runs after the extension may have said something else by then."""
 
     __slots__ = ()
 
-    # What `keep_private` was told, and what it has said then: nothing yet.
-    _mengpaneel_private: tuple[bool, bool, str] | None = None
+    # What was said of it.
+    _mengpaneel_said: _Said | None = None
     #: The session's cookie, if it is written for the extension alone.
     _mengpaneel_cookie: str | None = None
     #: Whether it was left out, since the app writes one itself after all.
@@ -517,11 +536,13 @@ class Carrier(_AnyResponse):
 
         headers = super().get_wsgi_headers(environ)
 
-        if self._mengpaneel_private is not None:
-            page, header, told = self._mengpaneel_private
+        said = self._mengpaneel_said
 
-            if _unshare(headers) or headers.getlist("Cache-Control") != [told]:
-                _say_private(headers, page=page, header=header)
+        if said is not None and headers.to_wsgi_list() != said.headers:
+            was_shared = _unshare(headers)
+
+            if was_shared or said.is_private or _is_open(_in_lower_case(headers)):
+                _say_private(headers, page=said.page, header=said.header)
 
         return headers
 
@@ -559,12 +580,12 @@ def keep_private(
         browser's own included.
     """
     headers = response.headers
+    said = response._mengpaneel_said if isinstance(response, Carrier) else None
 
-    if isinstance(response, Carrier):
-        before = response._mengpaneel_private or (False, False, "")
-        page, header = before[0] or page, before[1] or header
+    if said is not None:
+        page, header = page or said.page, header or said.header
 
-    told = _say_private(headers, page=page, header=header)
+    _say_private(headers, page=page, header=header)
 
     if page:
         # They are of the page without the calls: a browser that asks again with them
@@ -573,10 +594,46 @@ def keep_private(
         del headers["Last-Modified"]
 
     if isinstance(response, Carrier):
-        response._mengpaneel_private = page, header, told
+        response._mengpaneel_said = _Said(page, header, True, headers.to_wsgi_list())
 
 
-def _say_private(headers: Headers, *, page: bool, header: bool) -> str:
+def keep_apart(
+    response: Carrier,
+    request: Request,
+    app_headers: c.Mapping[str, str],
+    snippet: bytes,
+    *,
+    is_all: bool,
+) -> None:
+    """Let a page with the library be no page of those who may not be tracked.
+
+    A browser that has kept it asks with its validators whether it is right still, and
+    the app would say so to one who has refused since: it knows those of the page
+    without the library.
+
+    :param app_headers: the response's as the app has set them; names in lower case.
+    :param is_all: whether nothing else comes with it, so that a browser that has the
+        same page may be told so.
+    """
+    if "last-modified" in app_headers:
+        del response.headers["Last-Modified"]
+
+    tag, is_weak = response.get_etag() if "etag" in app_headers else (None, None)
+
+    if tag is not None:
+        tag = f"{tag}-{zlib.crc32(snippet):08x}"
+        response.set_etag(tag, bool(is_weak))
+        is_fresh = is_all and response.status_code == 200
+
+        if is_fresh and request.if_none_match.contains_weak(tag):
+            response.make_conditional(request.environ)
+
+    if response._mengpaneel_said is None:
+        told = response.headers.to_wsgi_list()
+        response._mengpaneel_said = _Said(False, False, False, told)
+
+
+def _say_private(headers: Headers, *, page: bool, header: bool) -> None:
     told = ", ".join(headers.getlist("Cache-Control"))
     control = directives(told)
     ours = []
@@ -596,10 +653,7 @@ def _say_private(headers: Headers, *, page: bool, header: bool) -> str:
     missing = [one for one in ours if one not in control]
 
     if missing:
-        told = ", ".join([told, *missing] if told else missing)
-        headers["Cache-Control"] = told
-
-    return told
+        headers["Cache-Control"] = ", ".join([told, *missing] if told else missing)
 
 
 def _unshare(headers: Headers) -> bool:

@@ -15,7 +15,7 @@ from .ids import hex_id
 from .origins import page_properties
 from .outcomes import REDIRECTS, Declined
 from .persistence import Identity
-from .response_policy import Carrier, ResponsePolicy, carrier, keep_private
+from .response_policy import Carrier, ResponsePolicy, carrier, keep_apart, keep_private
 from .tracker import Batch
 from .visitor import Visitor, joined
 from .waiting import Entry, Waiting
@@ -324,7 +324,14 @@ class ClientSide(ResponseStrategy):
         """
         page, at = _page(exchange, exchange.policy.boot)
         snippet = self._script.snippet(exchange.request)
-        injection.insert(exchange.own(), page, at, snippet)
+        is_all = not exchange.is_own
+        response = exchange.own()
+        injection.insert(response, page, at, snippet)
+
+        if exchange.policy.consent_varies:
+            keep_apart(
+                response, exchange.request, exchange.headers, snippet, is_all=is_all
+            )
 
 
 def _page(exchange: Exchange, reason: str | None) -> tuple[bytes, int]:

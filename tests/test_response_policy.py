@@ -4,6 +4,7 @@ import base64
 import collections.abc as c
 import concurrent.futures
 import copy
+import datetime
 import itertools
 import json
 import pickle
@@ -414,6 +415,134 @@ def test_the_library_is_loaded_by_a_shared_page_if_all_visitors_are_alike(
     assert booted(respect_dnt=False)
     assert not booted()
     assert not booted(respect_dnt=False, consent=lambda: True)
+
+
+def tagged(etag: str) -> Response:
+    response = Response(PAGE, headers={"ETag": etag, "Cache-Control": "no-cache"})
+    response.last_modified = datetime.datetime(2025, 11, 1, tzinfo=datetime.UTC)
+    return response
+
+
+Refusal = tuple[dict[str, t.Any], dict[str, str]]
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["in the view", "later"])
+@pytest.mark.parametrize("etag", ['"1"', 'W/"1"'])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ({}, {"DNT": "1"}),
+        ({}, {"Sec-GPC": "1"}),
+        ({"consent": lambda: "No" not in request.headers}, {"No": "1"}),
+        ({"consent": lambda: None if "No" in request.headers else True}, {"No": "1"}),
+    ],
+    ids=["DNT", "GPC", "refused", "not asked"],
+)
+def test_a_kept_page_is_right_only_for_those_who_consent_as_before(
+    refusal: Refusal, etag: str, is_late: bool
+) -> None:
+    settings, refuses = refusal
+    site = Site(**settings)
+
+    if is_late:
+        site.view("/", lambda: tagged(etag))
+        later(site, "/", lambda response: response.make_conditional(request))
+    else:
+        site.view("/", lambda: tagged(etag).make_conditional(request))
+
+    client = site.client()
+
+    def ask(kept: TestResponse | None = None, **headers: str) -> TestResponse:
+        given = {}
+
+        if kept is not None:
+            given = {"If-None-Match": kept.headers["ETag"]}
+
+            if "Last-Modified" in kept.headers:
+                given["If-Modified-Since"] = kept.headers["Last-Modified"]
+
+        return client.get("/", headers={**given, **headers})
+
+    agreed = ask()
+    refused = ask(**refuses)
+    assert block(agreed) is not None
+    assert refused.text == PAGE
+    assert refused.headers["ETag"] == etag
+
+    # Nobody is told that a page with the library is right who has refused since.
+    withdrawn = ask(agreed, **refuses)
+    assert (withdrawn.status_code, withdrawn.text) == (200, PAGE)
+
+    for kept, headers in ((agreed, {}), (refused, refuses)):
+        again = ask(kept, **headers)
+        assert (again.status_code, again.data) == (304, b"")
+        assert again.headers["ETag"] == kept.headers["ETag"]
+
+
+def test_a_page_is_tagged_as_by_the_app_if_all_visitors_are_alike() -> None:
+    site = Site(respect_dnt=False)
+    site.view("/", lambda: tagged('"1"'))
+    response = site.client().get("/")
+
+    assert block(response) is not None
+    assert response.headers["ETag"] == '"1"'
+    assert "Last-Modified" in response.headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "boots"),
+    [
+        ({}, True),
+        ({"Cache-Control": "max-age=0"}, True),
+        ({"Cache-Control": "max-age=60, private"}, True),
+        ({"Cache-Control": "max-age=60, no-cache"}, True),
+        ({"Cache-Control": "no-store, max-age=60"}, True),
+        ({"Cache-Control": "max-age=60"}, False),
+        ({"Cache-Control": 'max-age="60"'}, False),
+        ({"Cache-Control": "Max-Age=60, must-revalidate"}, False),
+        ({"Expires": "Fri, 01 Jan 2100 00:00:00 GMT"}, False),
+        ({"Expires": "Fri, 01 Jan 2010 00:00:00 GMT"}, True),
+        ({"Expires": "0"}, True),
+        ({"Expires": "Fri, 99 Jan 99999 00:00:00 GMT"}, True),
+        (
+            {"Expires": "Fri, 01 Jan 2100 00:00:00 GMT", "Cache-Control": "private"},
+            True,
+        ),
+        (
+            {
+                "Expires": "Fri, 01 Jan 2100 00:00:00 GMT",
+                "Cache-Control": "max-age=0",
+            },
+            True,
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_late", [False, True], ids=["in the view", "later"])
+def test_a_page_with_the_library_is_not_for_all_where_consent_differs(
+    headers: dict[str, str], boots: bool, is_late: bool
+) -> None:
+    def answer(**settings: t.Any) -> TestResponse:
+        site = Site(**settings)
+        site.view("/", lambda: Response(PAGE, headers={} if is_late else headers))
+
+        if is_late:
+            later(site, "/", lambda response: response.headers.update(headers))
+
+        return site.client().get("/")
+
+    response = answer()
+    assert (block(response) is not None) == (boots or is_late)
+
+    if is_late and not boots:
+        assert "private" in directives(response.headers["Cache-Control"])
+    else:
+        told = response.headers.get("Cache-Control")
+        assert told == headers.get("Cache-Control")
+
+    assert block(answer(respect_dnt=False)) is not None
+    assert answer(respect_dnt=False).headers.get("Cache-Control") == headers.get(
+        "Cache-Control"
+    )
 
 
 # -- signing out
