@@ -222,11 +222,11 @@ class Parts(list[bytes]):
 def is_used(response: Response) -> bool:
     """Whether the page may have been given to somebody already: an app may keep pages
     with all that was put into them."""
-    parts = whole(response)
-    return parts is not None and any(
-        ('"mengpaneel"' if isinstance(part, str) else b'"mengpaneel"') in part
-        for part in parts
-    )
+    for part in whole(response) or ():
+        if ('"mengpaneel"' if isinstance(part, str) else b'"mengpaneel"') in part:
+            return True
+
+    return False
 
 
 def clean(response: Response) -> None:
