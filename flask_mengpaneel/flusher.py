@@ -28,6 +28,7 @@ from .strategies import (
     ServerStrategy,
     Strategy,
     hold,
+    unused,
 )
 from .values import plain
 from .visitor import Visitor
@@ -167,6 +168,13 @@ class Flusher:
         headers = injection.headers_of(response)
         may_boot = self.boots and injection.is_html(headers.get("content-type", ""))
         idle = manager is None and carried is None and not waiting.entries
+        is_used = "x-mengpaneel-calls" in headers or (
+            may_boot and injection.is_used(response)
+        )
+
+        if is_used:
+            response = unused(response, self.config.cookie_name)
+            headers = injection.headers_of(response)
 
         if idle and not may_boot:
             return response
@@ -174,15 +182,13 @@ class Flusher:
         found = waiting.entries
         visitor = manager.visitor if manager else Visitor(self.config, request)
         exchange = Exchange(self.config, request, response, headers, visitor, waiting)
+        exchange.is_own = is_used
 
         if carried is not None and carried.waiting.changed:
             if exchange.policy.session is None:
                 waiting.changed = True
             else:
                 carried.waiting.leave_unmarked()
-
-        if may_boot and injection.is_used(response):
-            injection.clean(exchange.own())
 
         if not idle:
             self._flush_into(exchange, manager)

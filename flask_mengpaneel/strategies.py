@@ -143,6 +143,27 @@ def _copy(response: Response) -> Carrier:
     return copied
 
 
+def unused(response: Response, cookie_name: str) -> Response:
+    """A copy of a response that an app has kept with what was given to somebody else,
+    without that."""
+    copied = _copy(response)
+    copied._mengpaneel_said = copied._mengpaneel_cookie = None
+
+    for name in (RESPONSE_HEADER, PROJECT_HEADER, SIGNATURE_HEADER):
+        del copied.headers[name]
+
+    cookies = copied.headers.getlist("Set-Cookie")
+    kept = [line for line in cookies if line.partition("=")[0] != cookie_name]
+
+    if len(kept) < len(cookies):
+        copied.headers.setlist("Set-Cookie", kept)
+
+    if injection.is_used(copied):
+        injection.clean(copied)
+
+    return copied
+
+
 @functools.lru_cache(maxsize=32)
 def _slots(kind: t.Any) -> list[str]:
     named = [vars(one).get("__slots__", ()) for one in kind.__mro__]

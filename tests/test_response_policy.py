@@ -828,6 +828,39 @@ def test_a_page_that_the_app_has_kept_of_somebody_has_nothing_of_theirs(
         assert response.text.endswith(page[-2 * size :])
 
 
+@pytest.mark.parametrize("cookie", [True, False])
+@pytest.mark.parametrize("tracks", [True, False])
+def test_an_answer_that_the_app_has_kept_of_somebody_has_nothing_of_theirs(
+    tracks: bool, cookie: bool
+) -> None:
+    site = Site()
+    kept: list[Response] = []
+
+    def recall() -> Response | None:
+        if kept and tracks:
+            site.mengpaneel.track("Again")
+
+        return kept[0] if kept else None
+
+    site.app.before_request(recall)
+    site.view("/", lambda: (site.mengpaneel.track("First"), {"a": 1})[1])
+    later(site, "/", lambda response: kept or kept.append(response))
+    first = site.client().get("/", headers=CAPABLE)
+    assert names(header_calls(first)) == ["track First"]
+
+    for _ in range(2):
+        client = site.client()
+
+        if cookie:
+            client.set_cookie(COOKIE, json.dumps(KNOWN))
+
+        response = client.get("/", headers=CAPABLE)
+        assert names(header_calls(response)) == (["track Again"] if tracks else [])
+        assert response.json == {"a": 1}
+        theirs = first.headers["X-Mengpaneel-Signature"]
+        assert theirs not in str(response.headers)
+
+
 @pytest.mark.parametrize(
     "text", ['<div id="mengpaneel"></div>', '<script>"mengpaneel"</script>']
 )
