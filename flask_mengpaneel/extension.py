@@ -214,6 +214,7 @@ def _hooks(
         if (
             manager is not None
             or "HTTP_COOKIE" in environ
+            or "HTTP_X_MENGPANEEL_FLUSH_CAPABLE" in environ
             or (boots and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES)
         ):
             try:

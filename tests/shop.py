@@ -13,11 +13,13 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import typing as t
 from pathlib import Path
+from urllib.request import urlopen
 
 from flask import Flask
 from flask.testing import FlaskClient
@@ -239,3 +241,27 @@ def run(
     assert ended.balanced, ended
     assert "Traceback" not in process.output, process.output
     return ended
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return t.cast(int, server.getsockname()[1])
+
+
+def get(port: int, count: int) -> set[int]:
+    """Make requests, once somebody answers; the processes that did."""
+    pids = set()
+
+    for _ in range(count):
+        deadline = time.monotonic() + 20
+
+        while True:
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/visit", timeout=10) as answer:
+                    pids.add(json.load(answer)["pid"])
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    return pids

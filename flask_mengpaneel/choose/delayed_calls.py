@@ -182,6 +182,19 @@ class Waiting:
         session.modified = True
         self.changed = True
 
+    @property
+    def own_cookie(self) -> str | None:
+        """The name of the session's cookie, if the app itself wouldn't write it."""
+        app = current_app
+        is_refreshed = (
+            _session().permanent and app.config["SESSION_REFRESH_EACH_REQUEST"]
+        )
+
+        if self._before[0] or is_refreshed:
+            return None
+
+        return app.session_interface.get_cookie_name(app)
+
     def leave_out(self) -> None:
         """Let nothing wait any more if the session is saved; whether it is, the app
         decides."""
@@ -251,26 +264,34 @@ class Waiting:
         return _SID
 
 
-def arrives(request: Request, response: Response) -> bool:
-    """Whether what was put into the session goes with the response, whose headers are
-    complete.
+def arrives(request: Request, response: Response, *, is_written: bool) -> bool:
+    """Whether what is in the session comes to the next request, after a response whose
+    headers are complete.
 
     The session's interface may have decided against its cookie, and what runs after
     the extension may have deleted it.
+
+    :param is_written: whether the session was changed in this request, and so doesn't
+        come back without a new cookie.
     """
     app = current_app
     interface = app.session_interface
     name = interface.get_cookie_name(app)
-
-    if interface in _ON_A_SERVER and name in request.cookies:
-        return True
 
     lines = [
         line
         for line in response.headers.getlist("Set-Cookie")
         if line.partition("=")[0].strip() == name
     ]
-    value = lines[-1].partition("=")[2].partition(";")[0] if lines else ""
+    cleared = response.headers.get("Clear-Site-Data", "")
+
+    if '"cookies"' in cleared or "*" in cleared:
+        return False
+
+    if not lines:
+        return not is_written or (interface in _ON_A_SERVER and name in request.cookies)
+
+    value = lines[-1].partition("=")[2].partition(";")[0]
     return value.strip('" ') != ""
 
 

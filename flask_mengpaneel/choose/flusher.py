@@ -32,6 +32,7 @@ from .strategies import (
     ServerStrategy,
     Strategy,
     hold,
+    unused,
 )
 
 if t.TYPE_CHECKING:
@@ -176,6 +177,13 @@ class Flusher:
         headers = injection.headers_of(response)
         may_boot = self.boots and injection.is_html(headers.get("content-type", ""))
         idle = manager is None and carried is None and not waiting.entries
+        is_used = "x-mengpaneel-calls" in headers or (
+            may_boot and injection.is_used(response)
+        )
+
+        if is_used:
+            response = unused(response, self.config.cookie_name)
+            headers = injection.headers_of(response)
 
         if idle and not may_boot:
             return response
@@ -183,6 +191,7 @@ class Flusher:
         found = waiting.entries
         visitor = manager.visitor if manager else Visitor(self.config, request)
         exchange = Exchange(self.config, request, response, headers, visitor, waiting)
+        exchange.is_own = is_used
 
         if carried is not None and carried.waiting.changed:
             if exchange.policy.session is None:
@@ -207,6 +216,10 @@ class Flusher:
 
             if exchange.holds:
                 current_g()._mengpaneel_held = carried
+        elif waiting.entries:
+            current_g()._mengpaneel_held = _Carried(
+                request, weakref.ref(exchange.response), CallLog(), waiting, found
+            )
 
         return exchange.response
 
@@ -220,20 +233,44 @@ class Flusher:
     def send_unheld(
         self, held: _Carried, request: Request | None, manager: Manager | None
     ) -> None:
-        """Send what was put into a session that wasn't saved with the response."""
+        """Send what was in a session that isn't there any more after the response."""
         response = held.response()
 
-        if held.request is not request or manager is None or response is None:
+        if held.request is not request or response is None:
             return
 
-        if arrives(held.request, response):
+        waiting = held.waiting
+        is_overruled = getattr(response, "_mengpaneel_is_overruled", False)
+
+        if not is_overruled and arrives(
+            held.request, response, is_written=waiting.changed
+        ):
             return
 
-        records = count(held.calls)
-        self.ledger.record(-records)
-        self.ledger.deliver(-records)
-        manager.take_back(held.calls)
-        self.flush_late(manager)
+        if held.calls and manager is not None:
+            records = count(held.calls)
+            self.ledger.record(-records)
+            self.ledger.deliver(-records)
+            manager.take_back(held.calls)
+            self.flush_late(manager)
+
+        gone = [entry for entry in held.found if entry in waiting.entries]
+        visitor = manager.visitor if manager else Visitor(self.config, request)
+
+        if gone and visitor.consents is True:
+            try:
+                self._send_gone(gone, visitor)
+            except Exception as error:
+                self.trouble("what waited in the session could not be sent", error)
+
+    def _send_gone(self, gone: list[Entry], visitor: Visitor) -> None:
+        for entry in self._unsent(gone):
+            person = (
+                visitor.as_seen(entry.seen)
+                if entry.is_of(visitor.known, CallLog())
+                else visitor.as_person(entry.seen or entry.new_identity)
+            )
+            self._ask(self._server_chain, entry.calls, person, None)
 
     def resume_spooled(self) -> None:
         """Send what other processes have left, if they did."""
@@ -262,7 +299,9 @@ class Flusher:
         self._remember(exchange)
 
         if exchange.waiting.changed:
-            keep_private(exchange.own())
+            response = exchange.own()
+            keep_private(response)
+            response._mengpaneel_cookie = exchange.waiting.own_cookie
 
     def _remember(self, exchange: Exchange) -> None:
         """Tell the browser library what the server has learnt in its place."""
@@ -408,6 +447,11 @@ class Flusher:
             self.ledger.record(records)
             self.ledger.drop("no consent yet", records)
             logger.debug("Calls without consent were dropped: %s", reason)
+        else:
+            records = count(calls)
+            self.ledger.record(records)
+            self.ledger.deliver(records)
+            exchange.handed_over = calls
 
     def _boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own."""
@@ -513,8 +557,13 @@ class Flusher:
             except Exception as error:
                 # Strategies change something only when nothing can fail any more,
                 # so the next one may try.
-                self.trouble(f"{strategy.name} failed", error)
                 declined[strategy.name] = f"failed: {error!r}"
+
+                try:
+                    self.trouble(f"{strategy.name} failed", error)
+                except Exception:
+                    self._lose(calls, declined)
+                    raise
             else:
                 if not taken and not strategy.is_client_side:
                     # Nothing but who it is, which is no news for Mixpanel.

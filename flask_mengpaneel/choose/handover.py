@@ -21,6 +21,7 @@ from itsdangerous import BadSignature, TimestampSigner
 from ..calls import Call, CallLog, dumps
 from ..identity import NOBODY, Identity
 from ..visitor.visitor import BLOCKED_COOKIE, Visitor
+from .response_policy import carrier, keep_private
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request
@@ -37,6 +38,8 @@ _MAX_AGE = 7 * 86400
 
 # A page of calls that Mixpanel takes is smaller.
 _MAX_BYTES = 2_000_000
+
+_Answer: type[Response] = carrier(Response)
 
 # Hand-backs that one sender may send a minute; a page sends one or two.
 _MAX_A_MINUTE = 120
@@ -218,17 +221,23 @@ class Fallback:
         ``text`` is what the app gave to the browser, to the letter; ``calls`` are the
         positions of those of its calls that weren't made.
         """
+        response = self._answer(request)
+        # There are caches that keep answers to a POST.
+        keep_private(response, header=True)
+        return response
+
+    def _answer(self, request: Request) -> Response:
         # First, so that another site's pages can't use up what a visitor may send.
         if not is_from_own_page(request):
-            return Response(status=403)
+            return _Answer(status=403)
 
         if (request.content_length or 0) > _MAX_BYTES or request.content_length is None:
-            return Response(status=413)
+            return _Answer(status=413)
 
         sender = sender_of(request.remote_addr), int(time.time() // 60)
 
         if self._senders.count(sender) >= _MAX_A_MINUTE:
-            return Response(status=429)
+            return _Answer(status=429)
 
         try:
             value = json.loads(request.get_data(cache=False))
@@ -238,14 +247,14 @@ class Fallback:
             signed = self._signer.verify(text, signature)
 
             if signed is None:
-                return Response(status=403)
+                return _Answer(status=403)
 
             calls = _calls(text)
             _check(positions, len(calls))
         except (ValueError, TypeError, LookupError, RecursionError):
-            return Response(status=400)
+            return _Answer(status=400)
 
-        response = Response(status=204)
+        response = _Answer(status=204)
         visitor = Visitor(self._flusher.config, request)
 
         if visitor.consents is not True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc as c
 import functools
 import hashlib
+import itertools
 import os
 import re
 import typing as t
@@ -118,6 +119,13 @@ _FRAMESET = re.compile(
 )
 
 
+#: What `snippet` makes.
+_SNIPPET = re.compile(
+    rb"""<script type="application/json" id="mengpaneel"[^<>]*+>[^<]*+</script>"""
+    rb"""<script src="[^<>"]*+"[^<>]*+></script>"""
+)
+
+
 def headers_of(response: Response) -> dict[str, str]:
     """The headers of a response, with names in lower case, to be asked for often."""
     headers: dict[str, str] = {}
@@ -182,7 +190,7 @@ def _head_end(page: bytes, is_xml: bool) -> int | None:
     return _searched(page, is_xml)
 
 
-class _Parts(list[bytes]):
+class Parts(list[bytes]):
     """A page and what is inserted into it: copied bit by bit, as it is sent.
 
     With two copies of a large page at once, the C library would give memory back to
@@ -194,6 +202,14 @@ class _Parts(list[bytes]):
         self._at = at
 
     def __iter__(self) -> c.Iterator[bytes]:
+        # That can't be closed, as a generator can: a test may close a response before
+        # it reads it.
+        return itertools.chain(self._parts())
+
+    def __reduce_ex__(self, _protocol: t.SupportsIndex) -> t.Any:
+        return list, (list(self),)
+
+    def _parts(self) -> c.Iterator[bytes]:
         head, snippet, page, *added = self[:]
         yield head + snippet
 
@@ -204,25 +220,43 @@ class _Parts(list[bytes]):
         yield from added
 
 
+def is_used(response: Response) -> bool:
+    """Whether the page may have been given to somebody already: an app may keep pages
+    with all that was put into them."""
+    return any(
+        '"mengpaneel"' in part if isinstance(part, str) else b'"mengpaneel"' in part
+        for part in whole(response) or ()
+    )
+
+
+def clean(response: Response) -> None:
+    """Take out of a page what was put into it for somebody else."""
+    page = _SNIPPET.sub(b"", _joined(response))
+    response.response = [page]
+    _set_length(response, len(page))
+
+
 def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
     """Put the snippet into the page, which is the body of the response."""
     former = response.response
 
     if len(page) < _LARGE:
-        # In one part, like the page itself: a test may close a response, and what
-        # comes after the first part with it, before it reads the response.
         response.response = [b"".join((page[:at], snippet, memoryview(page)[at:]))]
     else:
-        response.response = _Parts(page, at, snippet)
+        response.response = Parts(page, at, snippet)
 
     close = getattr(former, "close", None)
 
     if close is not None:
         response.call_on_close(close)
 
+    _set_length(response, len(page) + len(snippet))
+
+
+def _set_length(response: Response, length: int) -> None:
     for position, (name, _) in enumerate(response.headers):
         if name.lower() == "content-length":
-            response.headers[position] = (name, str(len(page) + len(snippet)))
+            response.headers[position] = (name, str(length))
 
 
 def snippet(
@@ -351,16 +385,7 @@ def find(response: Response, headers: c.Mapping[str, str]) -> tuple[bytes, int]:
     :param headers: those of the response, with names in lower case.
     :raises Declined: there is no place for it.
     """
-    parts = whole(response)
-    assert parts is not None, "it is unfit"
-    # As Flask makes it of what a view returns.
-    page: bytes = (
-        parts[0]
-        if type(parts) is list and len(parts) == 1 and type(parts[0]) is bytes
-        else b"".join(
-            part.encode() if isinstance(part, str) else part for part in parts
-        )
-    )
+    page = _joined(response)
 
     if _is_amp(page):
         raise Declined("an AMP page, which may have no scripts of its own")
@@ -371,6 +396,17 @@ def find(response: Response, headers: c.Mapping[str, str]) -> tuple[bytes, int]:
         raise Declined("no </head> or </body>, or a frameset")
 
     return page, at
+
+
+def _joined(response: Response) -> bytes:
+    parts = whole(response)
+    assert parts is not None, "it is unfit"
+
+    # As Flask makes it of what a view returns.
+    if type(parts) is list and len(parts) == 1 and type(parts[0]) is bytes:
+        return parts[0]
+
+    return b"".join(part.encode() if isinstance(part, str) else part for part in parts)
 
 
 def _is_amp(page: bytes) -> bool:

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import collections.abc as c
+import functools
 import re
+import time
 import typing as t
+import zlib
 from urllib.parse import urlsplit
 
 from flask import current_app
 from werkzeug.exceptions import SecurityError
+from werkzeug.http import parse_date
 
 from ..outcome import REDIRECTS
 from . import injection
 
 if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
     from flask import Request, Response
+    from werkzeug.datastructures import Headers
 
     from ..config import Config
     from ..visitor.visitor import Visitor
+
+    _AnyResponse = Response
+else:
+    # Whatever kind of response an app has.
+    _AnyResponse = object
 
 # Each cache has a name of its own for what it is told, so that others don't obey:
 # CDN-Cache-Control (https://www.rfc-editor.org/rfc/rfc9213) and those of Cloudflare,
 # Netlify, Vercel and Akamai, which end so; X-LiteSpeed- and X-LSADC-Cache-Control;
 # Surrogate-Control, of Fastly, Varnish and Squid; Edge-Control, of Akamai.
-_TO_A_CACHE = ("cache-control", "surrogate-control", "edge-control")
-
-# Of nginx, and of what is built on it.
+# X-Accel-Expires is of nginx, and of what is built on it.
 _TO_NGINX = "x-accel-expires"
+_TO_CACHES = ("cache-control", "surrogate-control", "edge-control", _TO_NGINX)
 
 # With these a proxy looks for a response elsewhere. nginx, Apache and lighttpd pass on
 # cookies; the body, and most headers, none of them.
@@ -54,17 +64,17 @@ _SOON = 5
 # of them: nginx has room for 4096 in all.
 _OTHER_HEADERS = 2048
 
-# What servers add: the status line, Date, Server, Connection.
-_OF_THE_SERVER = 160
-
-_SIGNATURE = 96
+# What is added to them: by servers the status line, Date, Server, Connection; by
+# Werkzeug Content-Length; with what is carried, Cache-Control and Vary.
+_ADDED = 224
 
 # The library's cookie of a new visitor, without what has led them here.
 _LIBRARY_COOKIE = 500
 
 _DISTRUSTED = "the host that was asked is not trusted"
 
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)')
+# What is between commas; a quote that isn't closed goes on to the end.
+_DIRECTIVE = re.compile(r"""(?:[^",]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))++""", re.DOTALL)
 
 
 class ResponsePolicy:
@@ -104,13 +114,21 @@ class ResponsePolicy:
     def boot(self) -> str | None:
         """Why the browser library isn't loaded by its body, which says nothing of the
         visitor but that there may be one to track."""
-        if self._config.consent is not None or self._config.respect_dnt:
+        if self.consent_varies:
             reason = self._not_private("page")
 
             if reason:
                 return reason
 
+            if _is_open(self._headers):
+                return "shared caches may keep the page"
+
         return self._not_shown
+
+    @property
+    def consent_varies(self) -> bool:
+        """Whether one visitor may be tracked where another may not."""
+        return self._config.consent is not None or self._config.respect_dnt
 
     @property
     def header(self) -> str | None:
@@ -192,8 +210,7 @@ class ResponsePolicy:
         """
         if self._shared is None:
             self._shared = any(
-                (name.endswith(_TO_A_CACHE) or name == _TO_NGINX)
-                and _lets_share(name, value)
+                name.endswith(_TO_CACHES) and _lets_share(name, value)
                 for name, value in self._headers.items()
             )
 
@@ -361,13 +378,14 @@ class ResponsePolicy:
 
     # -- how much
 
-    def room_for_header(self, session_cookie: int, *, library_cookie: bool) -> int:
+    def room_for_header(self, beside: int, *, library_cookie: bool) -> int:
         """Bytes that a header with calls may have beside the others.
 
-        :param session_cookie: bytes of the session's cookie, if it will be written.
+        :param beside: bytes of what goes with it: the session's cookie, if it will be
+            written, and what says whose calls they are.
         :param library_cookie: whether the library's may be written as well.
         """
-        others = session_cookie + self._others(library_cookie=library_cookie)
+        others = beside + self._others(library_cookie=library_cookie)
         return self._config.max_header - max(0, others - _OTHER_HEADERS)
 
     @property
@@ -380,7 +398,7 @@ class ResponsePolicy:
         return _OTHER_HEADERS + max(_OTHER_HEADERS, self._config.max_header) - others
 
     def _others(self, *, library_cookie: bool) -> int:
-        others = _OF_THE_SERVER + _SIGNATURE
+        others = _ADDED
 
         for name, value in self._response.headers:
             others += len(name) + len(value) + 4
@@ -401,10 +419,9 @@ def directives(value: str) -> dict[str, str]:
     if not value:
         return found
 
-    if '"' in value:
-        value = _QUOTED.sub('""', value)
+    value = value.lower()
 
-    for part in value.lower().split(","):
+    for part in _DIRECTIVE.findall(value) if '"' in value else value.split(","):
         name, equals, argument = part.partition("=")
         name = name.strip()
         found[name] = found.get(name) or (argument.strip() if equals else "")
@@ -447,12 +464,110 @@ def _forbids(name: str, control: c.Mapping[str, str]) -> bool:
     )
 
 
+def _in_lower_case(headers: Headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers}
+
+
+def _is_open(headers: c.Mapping[str, str]) -> bool:
+    """Whether any cache may give a response to others, though the app doesn't say so.
+
+    https://www.rfc-editor.org/rfc/rfc9111#section-4.2
+    """
+    control = directives(headers.get("cache-control", ""))
+
+    if not control.keys().isdisjoint(("private", "no-store", "no-cache")):
+        return False
+
+    if "max-age" in control:
+        return control["max-age"].strip('"') != "0"
+
+    return "expires" in headers and _is_to_come(headers["expires"])
+
+
+def _is_to_come(date: str) -> bool:
+    try:
+        expires = parse_date(date)
+        return expires is not None and expires.timestamp() > time.time()
+    except (ValueError, OverflowError):
+        return False
+
+
 def set_cookies(response: Response) -> set[str]:
     """The names of the cookies that a response sets or deletes."""
-    return {
-        line.partition("=")[0].strip()
-        for line in response.headers.getlist("Set-Cookie")
-    }
+    return set(map(_cookie_name, response.headers.getlist("Set-Cookie")))
+
+
+def _cookie_name(line: str) -> str:
+    return line.partition("=")[0].strip()
+
+
+class _Said(t.NamedTuple):
+    """What was said of a response, to be said again if need be.
+
+    :param is_private: whether it is, or only mustn't be given to others by what the
+        app says of it later.
+    :param headers: those that it has had then.
+    """
+
+    page: bool
+    header: bool
+    is_private: bool
+    headers: list[tuple[str, str]]
+
+
+class Carrier(_AnyResponse):
+    """A response that has something of its visitor's, and says so when it leaves:
+    what runs after the extension may have said something else by then."""
+
+    __slots__ = ()
+
+    # What was said of it.
+    _mengpaneel_said: _Said | None = None
+    #: The session's cookie, if it is written for the extension alone.
+    _mengpaneel_cookie: str | None = None
+    #: Whether it was left out, since the app writes one itself after all.
+    _mengpaneel_is_overruled = False
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        if self._mengpaneel_cookie is not None and _leave_to_app(
+            self.headers, self._mengpaneel_cookie
+        ):
+            self._mengpaneel_is_overruled = True
+
+        headers = super().get_wsgi_headers(environ)
+
+        said = self._mengpaneel_said
+
+        if said is not None and headers.to_wsgi_list() != said.headers:
+            was_shared = _unshare(headers)
+
+            if was_shared or said.is_private or _is_open(_in_lower_case(headers)):
+                _say_private(headers, page=said.page, header=said.header)
+
+        return headers
+
+    def iter_encoded(self) -> c.Iterator[bytes]:
+        body: t.Any = self.response
+        return iter(body) if type(body) is injection.Parts else super().iter_encoded()
+
+    def __reduce_ex__(self, protocol: t.SupportsIndex) -> t.Any:
+        # Some keep responses, and write down of which class they are.
+        reduced: t.Any = super().__reduce_ex__(protocol)
+        return _anew, (type(self).__mro__[2],), *reduced[2:]
+
+
+def _anew(kind: type[Response]) -> Response:
+    return kind.__new__(kind)
+
+
+@functools.lru_cache(maxsize=32)
+def carrier(kind: t.Any) -> t.Any:
+    """The class of responses of a kind that carry something."""
+    if issubclass(kind, Carrier):
+        return kind
+
+    names = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
+    return type(kind)(kind.__name__, (Carrier, kind), names)
 
 
 def keep_private(
@@ -465,6 +580,60 @@ def keep_private(
         browser's own included.
     """
     headers = response.headers
+    said = response._mengpaneel_said if isinstance(response, Carrier) else None
+
+    if said is not None:
+        page, header = page or said.page, header or said.header
+
+    _say_private(headers, page=page, header=header)
+
+    if page:
+        # They are of the page without the calls: a browser that asks again with them
+        # would be told to show somebody else's.
+        del headers["ETag"]
+        del headers["Last-Modified"]
+
+    if isinstance(response, Carrier):
+        response._mengpaneel_said = _Said(page, header, True, headers.to_wsgi_list())
+
+
+def keep_apart(
+    response: Carrier,
+    request: Request,
+    app_headers: c.Mapping[str, str],
+    snippet: bytes,
+    *,
+    is_all: bool,
+) -> None:
+    """Let a page with the library be no page of those who may not be tracked.
+
+    A browser that has kept it asks with its validators whether it is right still, and
+    the app would say so to one who has refused since: it knows those of the page
+    without the library.
+
+    :param app_headers: the response's as the app has set them; names in lower case.
+    :param is_all: whether nothing else comes with it, so that a browser that has the
+        same page may be told so.
+    """
+    if "last-modified" in app_headers:
+        del response.headers["Last-Modified"]
+
+    tag, is_weak = response.get_etag() if "etag" in app_headers else (None, None)
+
+    if tag is not None:
+        tag = f"{tag}-{zlib.crc32(snippet):08x}"
+        response.set_etag(tag, bool(is_weak))
+        is_fresh = is_all and response.status_code == 200
+
+        if is_fresh and request.if_none_match.contains_weak(tag):
+            response.make_conditional(request.environ)
+
+    if response._mengpaneel_said is None:
+        told = response.headers.to_wsgi_list()
+        response._mengpaneel_said = _Said(False, False, False, told)
+
+
+def _say_private(headers: Headers, *, page: bool, header: bool) -> None:
     told = ", ".join(headers.getlist("Cache-Control"))
     control = directives(told)
     ours = []
@@ -474,21 +643,66 @@ def keep_private(
     elif "private" not in control:
         ours = ["private"]
 
-    if page:
-        if control.keys().isdisjoint(("max-age", "no-store")) and (
-            "Expires" not in headers
-        ):
-            ours.append("no-cache")
-
-        # They are of the page without the calls: a browser that asks again with them
-        # would be told to show somebody else's.
-        del headers["ETag"]
-        del headers["Last-Modified"]
+    if (
+        page
+        and control.keys().isdisjoint(("max-age", "no-store"))
+        and "Expires" not in headers
+    ):
+        ours.append("no-cache")
 
     missing = [one for one in ours if one not in control]
 
     if missing:
         headers["Cache-Control"] = ", ".join([told, *missing] if told else missing)
+
+
+def _unshare(headers: Headers) -> bool:
+    """Take back what lets a cache give a response to others, if anything does."""
+    sharing = {}
+
+    for name, value in headers:
+        key = name.lower()
+
+        if key.endswith(_TO_CACHES) and _lets_share(key, value):
+            sharing[name] = key
+
+    if not sharing:
+        return False
+
+    told = ", ".join(headers.getlist("Cache-Control"))
+
+    for name in sharing:
+        del headers[name]
+
+    if "cache-control" in sharing.values():
+        kept = directives(told)
+
+        for name in ("public", "s-maxage"):
+            kept.pop(name, None)
+
+        for name in ("private", "no-cache"):
+            # Of the whole response, not of some headers.
+            if name in kept:
+                kept[name] = ""
+
+        headers["Cache-Control"] = ", ".join(
+            f"{name}={value}" if value else name for name, value in kept.items() if name
+        )
+
+    return True
+
+
+def _leave_to_app(headers: Headers, name: str) -> bool:
+    """Drop the last line for a cookie if there is one before, by the app."""
+    lines = headers.getlist("Set-Cookie")
+    found = [at for at, line in enumerate(lines) if _cookie_name(line) == name]
+
+    if len(found) < 2:
+        return False
+
+    del lines[found[-1]]
+    headers.setlist("Set-Cookie", lines)
+    return True
 
 
 def _ancestors(policies: str) -> list[list[str]]:

@@ -18,7 +18,7 @@ from . import delayed_calls as waiting
 from . import injection, redirects
 from .delayed_calls import Entry, Waiting
 from .handover import SIGNATURE_HEADER
-from .response_policy import ResponsePolicy, keep_private
+from .response_policy import Carrier, ResponsePolicy, carrier, keep_apart, keep_private
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
@@ -99,14 +99,14 @@ class Exchange:
             self.headers["location"], self.request
         )
 
-    def own(self) -> Response:
+    def own(self) -> Carrier:
         """The response, as one that is given to nobody else: a view may give the same
         object to everybody."""
         if not self.is_own:
             self.response = _copy(self.response)
             self.is_own = True
 
-        return self.response
+        return t.cast(Carrier, self.response)
 
     def mark_carried(self, calls: c.Iterable[Call]) -> list[Call]:
         """The response has the calls now, and those of them that waited need not."""
@@ -120,14 +120,14 @@ class Exchange:
         return list(calls)
 
 
-def _copy(response: Response) -> Response:
+def _copy(response: Response) -> Carrier:
     """A response that can be changed without changing this one."""
     # 2 us; `copy.copy` takes 7.
-    kind = type(response)
-    copied = kind.__new__(kind)
+    kind: t.Any = type(response)
+    copied: Carrier = kind.__new__(carrier(kind))
     copied.__dict__.update(response.__dict__)
 
-    for name in _slots(t.cast("c.Hashable", kind)):
+    for name in _slots(kind):
         if hasattr(response, name):
             setattr(copied, name, getattr(response, name))
 
@@ -139,6 +139,27 @@ def _copy(response: Response) -> Response:
 
     if type(response.response) is list:
         copied.response = response.response[:]
+
+    return copied
+
+
+def unused(response: Response, cookie_name: str) -> Response:
+    """A copy of a response that an app has kept with what was given to somebody else,
+    without that."""
+    copied = _copy(response)
+    copied._mengpaneel_said = copied._mengpaneel_cookie = None
+
+    for name in (RESPONSE_HEADER, PROJECT_HEADER, SIGNATURE_HEADER):
+        del copied.headers[name]
+
+    cookies = copied.headers.getlist("Set-Cookie")
+    kept = [line for line in cookies if line.partition("=")[0] != cookie_name]
+
+    if len(kept) < len(cookies):
+        copied.headers.setlist("Set-Cookie", kept)
+
+    if injection.is_used(copied):
+        injection.clean(copied)
 
     return copied
 
@@ -324,7 +345,14 @@ class ClientSide(ResponseStrategy):
         """
         page, at = _page(exchange, exchange.policy.boot)
         snippet = self._script.snippet(exchange.request)
-        injection.insert(exchange.own(), page, at, snippet)
+        is_all = not exchange.is_own
+        response = exchange.own()
+        injection.insert(response, page, at, snippet)
+
+        if exchange.policy.consent_varies:
+            keep_apart(
+                response, exchange.request, exchange.headers, snippet, is_all=is_all
+            )
 
 
 def _page(exchange: Exchange, reason: str | None) -> tuple[bytes, int]:
@@ -404,23 +432,27 @@ class CapableClientSide(ResponseStrategy):
         if len(header) > most:
             raise Declined(f"more than {most} bytes of header")
 
+        signature = self._signer.sign(header, visitor.known) if self._signer else None
+        given = {RESPONSE_HEADER: header, PROJECT_HEADER: str(self._config.token)}
+
+        if signature:
+            given[SIGNATURE_HEADER] = signature
+
         waiting = exchange.waiting
-        session_cookie = waiting.cookie_size(changed=bool(waiting.entries))
+        beside = waiting.cookie_size(changed=bool(waiting.entries)) - len(header)
+
+        for name, value in given.items():
+            beside += len(name) + len(value) + 4
+
         writes = visitor.opted is not None or len(waiting.entries) > len(
             exchange.entries
         )
 
-        if len(header) > policy.room_for_header(session_cookie, library_cookie=writes):
+        if len(header) > policy.room_for_header(beside, library_cookie=writes):
             raise Declined("the other headers leave no room for it")
 
-        signature = self._signer.sign(header, visitor.known) if self._signer else None
         response = exchange.own()
-        response.headers[RESPONSE_HEADER] = header
-        response.headers[PROJECT_HEADER] = str(self._config.token)
-
-        if signature:
-            response.headers[SIGNATURE_HEADER] = signature
-
+        response.headers.update(given)
         keep_private(response, header=True)
         return exchange.mark_carried(needed)
 

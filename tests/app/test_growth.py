@@ -22,23 +22,16 @@ import typing as t
 from urllib.parse import quote
 
 import pytest
-from flask import Flask, request
+from flask import Flask, Response, request
 
 import flask_mengpaneel
-from flask_mengpaneel import (
-    config,
-    devices,
-    ingestion,
-    injection,
-    origins,
-    persistence,
-    policies,
-    profiles,
-    recorder,
-    redirects,
-    values,
-    visitor,
-)
+from flask_mengpaneel import config, values
+from flask_mengpaneel.choose import injection, redirects, response_policy
+from flask_mengpaneel.doctor import csp
+from flask_mengpaneel.identity import NOBODY, Identity
+from flask_mengpaneel.inspector import rules
+from flask_mengpaneel.record import profile_merging, recorder
+from flask_mengpaneel.visitor import attribution, devices, mixpanel_cookie, visitor
 
 MODULES = [
     importlib.import_module(found.name)
@@ -52,7 +45,7 @@ CACHE = type(functools.lru_cache(len))
 
 
 def short_name(module: t.Any) -> str:
-    return str(module.__name__).removeprefix("flask_mengpaneel.")
+    return str(module.__name__).rpartition(".")[2]
 
 
 # -- what there is
@@ -197,6 +190,8 @@ def times(*parts: str) -> list[c.Callable[[int], str]]:
     return [functools.partial(text, part) for part in parts]
 
 
+PAGE = "<html><head></head></html>"
+
 PAGES = times(
     # As Vue, Lit and Svelte write them.
     "<html><head></head><!-- x --><body>|<!---->",
@@ -307,6 +302,64 @@ COOKIES = times(
     '|"\\',
 )
 
+ELEMENTS = [
+    *PAGES,
+    *times(
+        "|<html",
+        "|<html ",
+        "<html |a",
+        "<html |amp=",
+        "<html amp|=",
+        "<html amp|= ",
+        "<html amp=| ",
+        "<html amp|='",
+        "<html amp|=\"'",
+        "<html amp='|\"",
+        "<html |amp/",
+        "<html |⚡",
+        '<html |=">',
+    ),
+]
+
+_BLOCK = '<script type="application/json" id="mengpaneel"'
+
+SNIPPETS = times(
+    f"|{_BLOCK}",
+    f"|{_BLOCK}>",
+    f"|{_BLOCK}>{{}}</script>",
+    f'|{_BLOCK}>{{}}</script><script src="',
+    f'|{_BLOCK}>{{}}</script><script src="a"></script>',
+    f"{_BLOCK}|a=b ",
+    f"{_BLOCK}>|a",
+    f'{_BLOCK}></script><script src="|a',
+    f'{_BLOCK}></script><script src=""|"',
+)
+
+DIRECTIVES = times(
+    "|,",
+    "|a,",
+    "|a",
+    "|a=",
+    "|=",
+    '|"',
+    '|""',
+    '|"\\',
+    '"|\\',
+    '"|\\"',
+    '"|a',
+    '|a="',
+    '|a="b",',
+    '|"\n',
+    "| ",
+    "|0",
+    " |9",
+    "|;",
+    "|a b;",
+    "|frame-ancestors a,",
+    "frame-ancestors |a.b ",
+    "|private='a',",
+)
+
 NAMES = times("a", "a.", ".", "$", "é", "a b", "-", "1")
 
 SOURCES = times(
@@ -397,10 +450,10 @@ def look_for_a_place(text: str) -> None:
 
 
 def read_urls(text: str) -> None:
-    origins.page_properties(text, text)
-    origins.pageview_properties(text, text)
-    origins.search_properties(text)
-    origins.initial_referrer(text)
+    attribution.page_properties(text, text)
+    attribution.pageview_properties(text, text)
+    attribution.search_properties(text)
+    attribution.initial_referrer(text)
     visitor.joined(["https", text, text, text, text])
 
 
@@ -422,30 +475,79 @@ def describe(text: str) -> None:
 
 def read_cookie(text: str) -> None:
     for value in (text, quote(text, errors="replace")):
-        kept = persistence.read(value)
-        persistence.Identity.from_cookie(kept)
-        persistence.Persistence(kept, persistence.NOBODY)
+        kept = mixpanel_cookie.read(value)
+        Identity.from_cookie(kept)
+        mixpanel_cookie.Persistence(kept, NOBODY)
 
-    persistence._without_depths(text)
+    mixpanel_cookie._without_depths(text)
 
 
 def check_policy(text: str) -> None:
     injection.forbids_scripts(text)
 
-    for policy in policies.parse(text, "https://shop.example/"):
+    for policy in csp.parse(text, "https://shop.example/"):
         policy.allows_script("https://cdn.example/a.js", None, inserted=False)
         policy.allows_connection("https://api.example/")
 
 
+def look_for_amp(text: str) -> None:
+    injection._is_amp(text.encode(errors="replace"))
+
+
+def look_for_snippets(text: str) -> None:
+    response = Response([text])
+    assert injection.is_used(response)
+    injection.clean(response)
+
+
+def decide(text: str) -> None:
+    """Ask for everything that a response with such headers may have."""
+    app = Flask("shop")
+    names = (
+        "Cache-Control",
+        "CDN-Cache-Control",
+        "Clear-Site-Data",
+        "Content-Disposition",
+        "Content-Security-Policy",
+        "Content-Type",
+        "Expires",
+        "Refresh",
+        "Set-Cookie",
+        "X-Accel-Expires",
+        "X-Frame-Options",
+    )
+    headers = {name.lower(): text for name in names}
+    framed = {"Sec-Fetch-Dest": "iframe", "Referer": "https://shop.example/"}
+
+    with app.test_request_context(headers=framed):
+        here = request._get_current_object()  # type: ignore[attr-defined]
+        settings = config.Config(token="token")
+        response = response_policy.carrier(Response)(PAGE, content_type="text/html")
+        # One that was written anew may not have it.
+        response.headers["Cache-Control"] = text.replace("\n", "")
+
+        for given in (headers, {**headers, "content-type": "text/html"}):
+            policy = response_policy.ResponsePolicy(
+                settings, here, response, given, visitor.Visitor(settings, here)
+            )
+            properties = vars(response_policy.ResponsePolicy).items()
+
+            for name in [name for name, one in properties if isinstance(one, property)]:
+                getattr(policy, name)
+
+        response_policy.keep_private(response)
+        response.get_wsgi_headers(here.environ)
+
+
 def check_source(text: str) -> None:
-    policies._SCHEME_SOURCE.fullmatch(text)
+    csp._SCHEME_SOURCE.fullmatch(text)
     check_policy(f"script-src {text}")
 
 
 def refuse_or_take(use: c.Callable[[t.Any], t.Any], value: t.Any) -> None:
     try:
         use(value)
-    except (TypeError, ValueError, config.InvalidSetting, ingestion.Refused):
+    except (TypeError, ValueError, config.InvalidSetting, rules.Refused):
         pass
 
 
@@ -459,7 +561,7 @@ def compare(value: t.Any) -> None:
     except ValueError:
         return
 
-    profiles._same(one, other)
+    profile_merging._same(one, other)
 
 
 def judge(value: t.Any) -> None:
@@ -468,21 +570,21 @@ def judge(value: t.Any) -> None:
     except (TypeError, ValueError, RecursionError):
         return
 
-    ingestion.ingest("track", {}, {}, text.encode(), time.time())
+    rules.ingest("track", {}, {}, text.encode(), time.time())
 
 
 def answer_to_a_callback(text: str) -> None:
-    ingestion.ingest("track", {"callback": text, "data": text}, {}, b"", time.time())
+    rules.ingest("track", {"callback": text, "data": text}, {}, b"", time.time())
 
 
 def insert_id(text: str) -> None:
-    refuse_or_take(ingestion._check_insert_id, text)
+    refuse_or_take(rules._check_insert_id, text)
     refuse_or_take(recorder._event_properties, {"$insert_id": text})
 
 
 def is_deep(value: t.Any) -> None:
     try:
-        persistence._is_deeper(values.plain(value), 5)
+        mixpanel_cookie._is_deeper(values.plain(value), 5)
     except ValueError:
         pass
 
@@ -505,31 +607,36 @@ EXPRESSIONS = {
     "config._token": Case(setting(config._token), NAMES),
     "devices.VERSIONS": Case(describe, AGENTS),
     "devices._guessed": Case(describe, AGENTS),
-    "ingestion._check_insert_id": Case(insert_id, NAMES),
-    "ingestion._short_answer": Case(answer_to_a_callback, NAMES),
+    "rules._check_insert_id": Case(insert_id, NAMES),
+    "rules._short_answer": Case(answer_to_a_callback, NAMES),
     "injection._FRAMESET": Case(look_for_a_place, PAGES),
+    "injection._HTML_TAG": Case(look_for_amp, ELEMENTS),
+    "injection._SNIPPET": Case(look_for_snippets, SNIPPETS),
+    "injection._VALUE": Case(look_for_amp, ELEMENTS),
     "injection._HTML": Case(look_for_a_place, PAGES),
     "injection._XHTML": Case(look_for_a_place, PAGES),
     "injection._tokens": Case(look_for_a_place, PAGES),
-    "origins.SEARCH_ENGINES": Case(read_urls, URLS),
-    "origins._DOMAIN": Case(origins.cookie_domain, HOSTS),
-    "origins._HALF_PERCENT": Case(read_urls, URLS),
-    "origins._PARAMETERS": Case(read_urls, URLS),
-    "origins._SIMPLE_DOMAIN": Case(origins.cookie_domain, HOSTS),
-    "origins._URL": Case(read_urls, URLS),
-    "persistence._BRACKETS": Case(read_cookie, COOKIES),
-    "policies._HOST_SOURCE": Case(check_source, SOURCES),
-    "policies._SCHEME_SOURCE": Case(check_source, SOURCES),
+    "attribution.SEARCH_ENGINES": Case(read_urls, URLS),
+    "attribution._DOMAIN": Case(attribution.cookie_domain, HOSTS),
+    "attribution._HALF_PERCENT": Case(read_urls, URLS),
+    "attribution._PARAMETERS": Case(read_urls, URLS),
+    "attribution._SIMPLE_DOMAIN": Case(attribution.cookie_domain, HOSTS),
+    "attribution._URL": Case(read_urls, URLS),
+    "mixpanel_cookie._BRACKETS": Case(read_cookie, COOKIES),
+    "csp._HOST_SOURCE": Case(check_source, SOURCES),
+    "csp._SCHEME_SOURCE": Case(check_source, SOURCES),
     "recorder._INSERT_ID": Case(insert_id, NAMES),
     "recorder._NAME": Case(recorder._NAME.fullmatch, NAMES),
+    "response_policy.ResponsePolicy._hasty": Case(decide, DIRECTIVES),
+    "response_policy._DIRECTIVE": Case(decide, DIRECTIVES),
     "values._CONTROL": Case(values.fault_of, NAMES),
 }
 
 RECURSIONS = {
-    "ingestion._check_shape": Case(judge, VALUES),
-    "ingestion._texts": Case(judge, VALUES),
-    "persistence._is_deeper": Case(is_deep, VALUES),
-    "profiles._same": Case(compare, VALUES),
+    "rules._check_shape": Case(judge, VALUES),
+    "rules._texts": Case(judge, VALUES),
+    "mixpanel_cookie._is_deeper": Case(is_deep, VALUES),
+    "profile_merging._same": Case(compare, VALUES),
     "values._converted": Case(make_plain, VALUES),
     "values._key": Case(make_plain, VALUES),
     "values._plain": Case(make_plain, VALUES),
@@ -641,9 +748,18 @@ FLOODED: dict[str, c.Callable[[str], t.Any]] = {
 }
 
 
+#: Caches of what an app is made of: nothing that somebody sends is in them.
+OF_THE_APP = {
+    "http._bounded",
+    "injection._hash",
+    "response_policy.carrier",
+    "strategies._kind",
+    "strategies._slots",
+}
+
+
 def test_every_cache_has_a_case() -> None:
-    # There are eight values that the other one can be asked for.
-    assert set(caches()) - {"strategies._kind"} == FLOODED.keys()
+    assert set(caches()) - OF_THE_APP == FLOODED.keys()
 
 
 @pytest.mark.parametrize("name", FLOODED)

@@ -10,7 +10,7 @@ import typing as t
 from urllib.parse import unquote
 
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask.testing import FlaskClient
 from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
@@ -708,6 +708,39 @@ def test_an_address_may_hand_back_so_often_a_minute(
     clock.now += 60
     assert hand_back(client, value).status_code == 204
     assert len(events(site)) == len(updates(site)) == 1
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_no_cache_keeps_an_answer(
+    site: Site, is_late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_mengpaneel.choose.handover.time", Clock())
+
+    def publish(response: Response) -> Response:
+        if is_late and request.path == URL:
+            response.headers["Cache-Control"] = "public, max-age=60"
+
+        return response
+
+    # Flask calls first what was registered last.
+    site.app.after_request_funcs[None].insert(0, publish)
+    client = site.client()
+    value = of_page(client.get("/"))
+    answers = [
+        hand_back(client, value),
+        hand_back(client, {**value, "calls": [0, 0]}),
+        hand_back(client, {**value, "signature": ""}),
+        hand_back(client, value, headers={"Sec-Fetch-Site": "cross-site"}),
+        client.post(URL, data=b"x" * 2_000_001),
+    ]
+    answers += [hand_back(client, value) for _ in range(120)]
+    statuses = {response.status_code for response in answers}
+
+    assert statuses == {204, 400, 403, 413, 429}
+
+    for response in answers:
+        assert "no-store" in response.headers["Cache-Control"]
+        assert "public" not in response.headers["Cache-Control"]
 
 
 def test_a_sender_with_many_addresses_is_one(

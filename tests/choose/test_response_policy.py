@@ -3,8 +3,11 @@ from __future__ import annotations
 import base64
 import collections.abc as c
 import concurrent.futures
+import copy
+import datetime
 import itertools
 import json
+import pickle
 import typing as t
 from urllib.parse import quote, unquote
 
@@ -414,6 +417,134 @@ def test_the_library_is_loaded_by_a_shared_page_if_all_visitors_are_alike(
     assert not booted(respect_dnt=False, consent=lambda: True)
 
 
+def tagged(etag: str) -> Response:
+    response = Response(PAGE, headers={"ETag": etag, "Cache-Control": "no-cache"})
+    response.last_modified = datetime.datetime(2025, 11, 1, tzinfo=datetime.UTC)
+    return response
+
+
+Refusal = tuple[dict[str, t.Any], dict[str, str]]
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["in the view", "later"])
+@pytest.mark.parametrize("etag", ['"1"', 'W/"1"'])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ({}, {"DNT": "1"}),
+        ({}, {"Sec-GPC": "1"}),
+        ({"consent": lambda: "No" not in request.headers}, {"No": "1"}),
+        ({"consent": lambda: None if "No" in request.headers else True}, {"No": "1"}),
+    ],
+    ids=["DNT", "GPC", "refused", "not asked"],
+)
+def test_a_kept_page_is_right_only_for_those_who_consent_as_before(
+    refusal: Refusal, etag: str, is_late: bool
+) -> None:
+    settings, refuses = refusal
+    site = Site(**settings)
+
+    if is_late:
+        site.view("/", lambda: tagged(etag))
+        later(site, "/", lambda response: response.make_conditional(request))
+    else:
+        site.view("/", lambda: tagged(etag).make_conditional(request))
+
+    client = site.client()
+
+    def ask(kept: TestResponse | None = None, **headers: str) -> TestResponse:
+        given = {}
+
+        if kept is not None:
+            given = {"If-None-Match": kept.headers["ETag"]}
+
+            if "Last-Modified" in kept.headers:
+                given["If-Modified-Since"] = kept.headers["Last-Modified"]
+
+        return client.get("/", headers={**given, **headers})
+
+    agreed = ask()
+    refused = ask(**refuses)
+    assert block(agreed) is not None
+    assert refused.text == PAGE
+    assert refused.headers["ETag"] == etag
+
+    # Nobody is told that a page with the library is right who has refused since.
+    withdrawn = ask(agreed, **refuses)
+    assert (withdrawn.status_code, withdrawn.text) == (200, PAGE)
+
+    for kept, headers in ((agreed, {}), (refused, refuses)):
+        again = ask(kept, **headers)
+        assert (again.status_code, again.data) == (304, b"")
+        assert again.headers["ETag"] == kept.headers["ETag"]
+
+
+def test_a_page_is_tagged_as_by_the_app_if_all_visitors_are_alike() -> None:
+    site = Site(respect_dnt=False)
+    site.view("/", lambda: tagged('"1"'))
+    response = site.client().get("/")
+
+    assert block(response) is not None
+    assert response.headers["ETag"] == '"1"'
+    assert "Last-Modified" in response.headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "boots"),
+    [
+        ({}, True),
+        ({"Cache-Control": "max-age=0"}, True),
+        ({"Cache-Control": "max-age=60, private"}, True),
+        ({"Cache-Control": "max-age=60, no-cache"}, True),
+        ({"Cache-Control": "no-store, max-age=60"}, True),
+        ({"Cache-Control": "max-age=60"}, False),
+        ({"Cache-Control": 'max-age="60"'}, False),
+        ({"Cache-Control": "Max-Age=60, must-revalidate"}, False),
+        ({"Expires": "Fri, 01 Jan 2100 00:00:00 GMT"}, False),
+        ({"Expires": "Fri, 01 Jan 2010 00:00:00 GMT"}, True),
+        ({"Expires": "0"}, True),
+        ({"Expires": "Fri, 99 Jan 99999 00:00:00 GMT"}, True),
+        (
+            {"Expires": "Fri, 01 Jan 2100 00:00:00 GMT", "Cache-Control": "private"},
+            True,
+        ),
+        (
+            {
+                "Expires": "Fri, 01 Jan 2100 00:00:00 GMT",
+                "Cache-Control": "max-age=0",
+            },
+            True,
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_late", [False, True], ids=["in the view", "later"])
+def test_a_page_with_the_library_is_not_for_all_where_consent_differs(
+    headers: dict[str, str], boots: bool, is_late: bool
+) -> None:
+    def answer(**settings: t.Any) -> TestResponse:
+        site = Site(**settings)
+        site.view("/", lambda: Response(PAGE, headers={} if is_late else headers))
+
+        if is_late:
+            later(site, "/", lambda response: response.headers.update(headers))
+
+        return site.client().get("/")
+
+    response = answer()
+    assert (block(response) is not None) == (boots or is_late)
+
+    if is_late and not boots:
+        assert "private" in directives(response.headers["Cache-Control"])
+    else:
+        told = response.headers.get("Cache-Control")
+        assert told == headers.get("Cache-Control")
+
+    assert block(answer(respect_dnt=False)) is not None
+    assert answer(respect_dnt=False).headers.get("Cache-Control") == headers.get(
+        "Cache-Control"
+    )
+
+
 # -- signing out
 
 
@@ -456,32 +587,69 @@ def emptied(response: Response) -> Response:
 WAYS_OUT = [deleted, cleared, emptied]
 
 
+def later(site: Site, path: str, hook: c.Callable[[Response], t.Any]) -> None:
+    """Let a function run after the extension's."""
+
+    def run(response: Response) -> Response:
+        if request.path == path:
+            hook(response)
+
+        return response
+
+    # Flask calls first what was registered last.
+    site.app.after_request_funcs[None].insert(0, run)
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["in the view", "later"])
 @pytest.mark.parametrize("permanent", [False, True])
 @pytest.mark.parametrize("refresh", [False, True])
-@pytest.mark.parametrize("answer", [PAGE, "redirect"], ids=["page", "redirect"])
+@pytest.mark.parametrize("tracks", [False, True])
+@pytest.mark.parametrize("answer", [PAGE, "redirect", "{}"], ids=["page", "to", "json"])
 @pytest.mark.parametrize("way", WAYS_OUT)
 def test_who_signs_out_is_signed_out(
-    way: c.Callable[[Response], Response], answer: str, refresh: bool, permanent: bool
+    way: c.Callable[[Response], Response],
+    answer: str,
+    tracks: bool,
+    refresh: bool,
+    permanent: bool,
+    is_late: bool,
 ) -> None:
     site = signed_out(SESSION_REFRESH_EACH_REQUEST=refresh, PERMANENT=permanent)
 
     def out() -> Response:
-        site.mengpaneel.track("Sign Out")
-        return way(redirect("/") if answer == "redirect" else Response(answer))
+        if tracks:
+            site.mengpaneel.track("Sign Out")
+
+        kind = "application/json" if answer == "{}" else "text/html"
+        response = (
+            redirect("/")
+            if answer == "redirect"
+            else Response(answer, content_type=kind)
+        )
+        return response if is_late else way(response)
 
     site.view("/out", out)
+
+    if is_late:
+        later(site, "/out", way)
+
     client = site.client()
     client.set_cookie(COOKIE, json.dumps(KNOWN))
     client.get("/in")
     # The calls of signing in wait still: nothing has taken them.
     response = client.get("/out")
+
+    if "Clear-Site-Data" in response.headers:
+        # As a browser does.
+        client.delete_cookie("session")
+
     made = [*names(page_calls(response)), *names(page_calls(client.get("/")))]
     made += [f"track {call.event}" for call in site.kept.calls]
 
     # Flask itself writes such a session again.
-    again = way is not emptied and refresh and permanent
+    again = way is deleted and refresh and permanent
     assert client.get("/who").json == {"user": "ann" if again else None}
-    assert sorted(made) == ["track Sign In", "track Sign Out"]
+    assert sorted(made) == ["track Sign In", "track Sign Out"][: 1 + tracks]
 
 
 @pytest.mark.parametrize("way", WAYS_OUT)
@@ -544,6 +712,180 @@ def test_a_session_cleared_on_a_shared_page_loses_no_call() -> None:
 
     assert client.get_cookie("session") is None
     assert [call.event for call in site.kept.calls] == ["Sign In"]
+
+
+@pytest.mark.parametrize("headers", [CAPABLE, {}])
+def test_a_strategy_that_fails_in_a_test_hides_nothing(headers: dict[str, str]) -> None:
+    site = Site()
+    site.app.config["SESSION_COOKIE_SAMESITE"] = "invalid"
+
+    def view() -> dict[str, str]:
+        session["basket"] = "full"
+        site.mengpaneel.track("View")
+        return {}
+
+    site.view("/", view)
+
+    with pytest.raises(ValueError, match="SameSite"):
+        site.client().get("/", headers=headers)
+
+    books = site.mengpaneel.ledger().snapshot()
+    assert books.balanced
+    assert books.recorded == 1 or len(site.kept.calls) == 1
+
+
+# -- what is said and done after the extension
+
+
+#: A carrier, and what each is told at least.
+LATE = ["page", "header", "redirect", "unasked", "late", "refused", "ids", "choice"]
+
+
+@pytest.mark.parametrize("carrier", LATE)
+@pytest.mark.parametrize("answers", SHARED)
+def test_what_comes_later_makes_nobody_s_response_everybody_s(
+    answers: Answers, carrier: str
+) -> None:
+    case = Case(carrier, Answers({}, ALL))
+    later(case.site, "/", lambda response: response.headers.update(answers.headers))
+    response = case.respond()
+    told = directives(response.headers["Cache-Control"])
+
+    assert case.carried(response)
+    assert ("no-store" if carrier == "header" else "private") in told
+    assert "public" not in told
+    assert "s-maxage" not in told
+    assert not told.get("private") and not told.get("no-cache")
+    assert set(response.headers.keys()).isdisjoint(
+        set(answers.headers) - {"Cache-Control"}
+    )
+
+
+@pytest.mark.parametrize("answers", SHARED)
+def test_what_carries_nothing_is_kept_as_the_app_says(answers: Answers) -> None:
+    site = Site(respect_dnt=False)
+    site.view("/", lambda: PAGE)
+    later(site, "/", lambda response: response.headers.update(answers.headers))
+    response = site.client().get("/")
+
+    assert block(response) is not None
+    assert [(n, v) for n, v in response.headers if n in answers.headers] == list(
+        answers.headers.items()
+    )
+
+
+def test_who_is_signed_in_later_stays_it() -> None:
+    site = Site()
+    site.view("/", lambda: (site.mengpaneel.track("Go"), redirect("/there"))[1])
+    later(site, "/", lambda response: response.set_cookie("session", "other"))
+    client = site.client()
+    client.get("/")
+    kept = client.get_cookie("session")
+
+    assert kept is not None and kept.value == "other"
+    assert [call.event for call in site.kept.calls] == ["Go"]
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+@pytest.mark.parametrize("consents", [True, False])
+@pytest.mark.parametrize("tracks", [True, False])
+@pytest.mark.parametrize("whole", [True, False], ids=["response", "body"])
+def test_a_page_that_the_app_has_kept_of_somebody_has_nothing_of_theirs(
+    whole: bool, tracks: bool, consents: bool, size: int
+) -> None:
+    page = PAGE.replace("Hi", "Hi" * size)
+    consent = Consent()
+    site = Site(consent=consent)
+    kept: list[Response] = []
+
+    def remember(response: Response) -> None:
+        if not kept:
+            kept.append(
+                Response(response.get_data(), headers=response.headers)
+                if whole
+                else Response(response.get_data())
+            )
+
+    def recall() -> Response | None:
+        if kept and tracks:
+            site.mengpaneel.track("Again")
+
+        return kept[0] if kept else None
+
+    site.app.before_request(recall)
+    site.view("/", lambda: (site.mengpaneel.track("First"), page)[1])
+    later(site, "/", remember)
+    assert names(page_calls(site.client().get("/"))) == ["track First"]
+    consent.answer = consents
+
+    for _ in range(2):
+        response = site.client().get("/")
+        made = names(page_calls(response))
+        assert made == (["track Again"] if tracks and consents else [])
+        assert "First" not in response.text
+        assert response.text.count('id="mengpaneel"') == consents
+        assert response.content_length == len(response.data)
+        assert response.text.endswith(page[-2 * size :])
+
+
+@pytest.mark.parametrize("cookie", [True, False])
+@pytest.mark.parametrize("tracks", [True, False])
+def test_an_answer_that_the_app_has_kept_of_somebody_has_nothing_of_theirs(
+    tracks: bool, cookie: bool
+) -> None:
+    site = Site()
+    kept: list[Response] = []
+
+    def recall() -> Response | None:
+        if kept and tracks:
+            site.mengpaneel.track("Again")
+
+        return kept[0] if kept else None
+
+    site.app.before_request(recall)
+    site.view("/", lambda: (site.mengpaneel.track("First"), {"a": 1})[1])
+    later(site, "/", lambda response: kept or kept.append(response))
+    first = site.client().get("/", headers=CAPABLE)
+    assert names(header_calls(first)) == ["track First"]
+
+    for _ in range(2):
+        client = site.client()
+
+        if cookie:
+            client.set_cookie(COOKIE, json.dumps(KNOWN))
+
+        response = client.get("/", headers=CAPABLE)
+        assert names(header_calls(response)) == (["track Again"] if tracks else [])
+        assert response.json == {"a": 1}
+        theirs = first.headers["X-Mengpaneel-Signature"]
+        assert theirs not in str(response.headers)
+
+
+@pytest.mark.parametrize(
+    "text", ['<div id="mengpaneel"></div>', '<script>"mengpaneel"</script>']
+)
+def test_what_only_has_the_name_stays(text: str) -> None:
+    site = Site(consent=lambda: False)
+    site.view("/", lambda: PAGE.replace("Hi", text))
+
+    assert text in site.client().get("/").text
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_what_is_kept_of_a_response_can_be_given_again(size: int) -> None:
+    page = PAGE.replace("Hi", "Hi" * size)
+    site = Site()
+    site.view("/", lambda: (site.mengpaneel.track("View"), page)[1])
+    kept: list[Response] = []
+
+    def keep(response: Response) -> None:
+        kept.extend([pickle.loads(pickle.dumps(response)), copy.copy(response)])
+
+    later(site, "/", keep)
+    response = site.client().get("/")
+
+    assert [type(one) for one in kept] == [Response, Response]
+    assert [one.get_data() for one in kept] == [response.data] * 2
 
 
 # -- sessions of other kinds
@@ -634,8 +976,7 @@ def journey(
     return site, made
 
 
-@pytest.mark.parametrize("calls", [1, 3, 80])
-@pytest.mark.parametrize(
+each_interface = pytest.mark.parametrize(
     "interface",
     [
         lambda _: OwnCookie(),
@@ -646,6 +987,37 @@ def journey(
     ],
     ids=["own cookie", "never", "unwilling", "flask", "server"],
 )
+
+
+@each_interface
+@pytest.mark.parametrize("answer", [PAGE, "redirect", "{}"])
+def test_what_is_held_for_consent_is_in_the_books(
+    interface: c.Callable[[Flask], SessionInterface], answer: str
+) -> None:
+    site = Site(consent=lambda: None)
+    site.app.session_interface = interface(site.app)
+    site.view(
+        "/",
+        lambda: (
+            site.mengpaneel.track("View"),
+            redirect("/") if answer == "redirect" else answer,
+        )[1],
+    )
+    client = site.client()
+    client.get("/")
+    books = site.mengpaneel.ledger().snapshot()
+
+    assert books.balanced
+    assert books.recorded == 1
+    # What waits for consent is handed over to the session.
+    assert books.dropped == (
+        {} if client.get_cookie("session") else {"no consent yet": 1}
+    )
+    assert site.kept.calls == []
+
+
+@pytest.mark.parametrize("calls", [1, 3, 80])
+@each_interface
 def test_a_redirect_loses_neither_calls_nor_session(
     interface: c.Callable[[Flask], SessionInterface], calls: int
 ) -> None:
@@ -870,10 +1242,14 @@ def test_no_stream_is_read_ahead() -> None:
     assert [call.event for call in site.kept.calls] == ["View"] * 3
 
 
+@pytest.mark.parametrize("size", [10, 200_000, 1_000_000])
 @pytest.mark.parametrize("tracks", [True, False])
-def test_a_response_that_is_closed_before_it_is_read_is_whole(tracks: bool) -> None:
+def test_a_response_that_is_closed_before_it_is_read_is_whole(
+    tracks: bool, size: int
+) -> None:
+    page = PAGE.replace("Hi", "Hi" * size)
     site = Site()
-    site.view("/", lambda: (tracks and site.mengpaneel.track("View"), PAGE)[1])
+    site.view("/", lambda: (tracks and site.mengpaneel.track("View"), page)[1])
     response = site.client().get("/")
     response.close()
 
@@ -963,10 +1339,11 @@ def size_of(response: TestResponse) -> int:
 @pytest.mark.parametrize("crowd", [0, 500, 1500, 2500])
 @pytest.mark.parametrize("policy", ["", "default-src https://a.example/" + "a" * 700])
 @pytest.mark.parametrize("leads", [True, False], ids=["redirect", "fetch"])
+@pytest.mark.parametrize("ids", [0, 36, 255])
 def test_headers_fit_the_buffer_of_a_proxy(
-    events: int, crowd: int, policy: str, leads: bool
+    events: int, crowd: int, policy: str, leads: bool, ids: int
 ) -> None:
-    site = Site()
+    site = Site(token="t" * 32)
     noise = base64.b85encode(bytes(n * n % 251 for n in range(crowd))).decode()
 
     def view() -> Response:
@@ -985,6 +1362,12 @@ def test_headers_fit_the_buffer_of_a_proxy(
     site.view("/go", view)
     site.view("/", lambda: PAGE)
     client = site.client()
+
+    if ids:
+        device, user = "d" * ids, "u" * ids
+        known = {"distinct_id": user, "$device_id": device, "$user_id": user}
+        client.set_cookie(f"mp_{'t' * 32}_mixpanel", json.dumps(known))
+
     response = client.get("/go", headers={} if leads else CAPABLE)
     server_sent = bool(site.kept.calls)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import sqlite3
 import sys
 import textwrap
 import threading
 import time
-import typing as t
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ import pytest
 from flask_mengpaneel.deliver import thread as transports
 from flask_mengpaneel.deliver.spool import Spool
 from rig import event, events, rig
-from shop import Process, ledgers, run, settings_for, started
+from shop import Process, free_port, get, ledgers, run, settings_for, started
 from sink import Late, Silent, Sink, Status
 
 #: Seconds that tracking may add to a request, at the 99th percentiles. The benchmarks
@@ -29,11 +27,6 @@ QUICK = 0.5
 
 def spool_of(folder: Path) -> Spool:
     return Spool(folder / "instance" / "mengpaneel-spool.sqlite3", "t")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return t.cast(int, server.getsockname()[1])
 
 
 # The life of a process.
@@ -543,28 +536,6 @@ assert mengpaneel.flush(20)
 @pytest.fixture
 def port() -> int:
     return free_port()
-
-
-def get(port: int, count: int) -> set[int]:
-    """Make requests, once somebody answers; the processes that did."""
-    import json
-    from urllib.request import urlopen
-
-    pids = set()
-
-    for _ in range(count):
-        deadline = time.monotonic() + 20
-
-        while True:
-            try:
-                with urlopen(f"http://127.0.0.1:{port}/visit", timeout=10) as answer:
-                    pids.add(json.load(answer)["pid"])
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-
-    return pids
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,9 @@ from urllib.request import urlopen
 
 import pytest
 import simple_websocket
-from test_faults import free_port, get
 
 from flask_mengpaneel.record import manager
-from shop import Process, settings_for
+from shop import Process, free_port, get, settings_for
 from sink import Sink
 from sites import Site
 
