@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from needs import need
+from shop import free_port
 
 _MAIN = """
 daemon off;
@@ -202,10 +203,3 @@ class Nginx:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def free_port() -> int:
-    """A port of loopback on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

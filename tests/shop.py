@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import typing as t
 from pathlib import Path
@@ -265,3 +266,22 @@ def get(port: int, count: int) -> set[int]:
                 time.sleep(0.05)
 
     return pids
+
+
+def get_from_all(port: int, processes: int) -> None:
+    """Make requests until each process has answered some."""
+    pids: set[int] = set()
+    deadline = time.monotonic() + 20
+
+    def ask() -> None:
+        pids.update(get(port, 10))
+
+    while len(pids) < processes:
+        assert time.monotonic() < deadline
+        threads = [threading.Thread(target=ask) for _ in range(3 * processes)]
+
+        for thread in threads:
+            thread.start()
+
+        for thread in threads:
+            thread.join()

@@ -11,11 +11,10 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from test_faults import free_port
 
 from flask_mengpaneel.deliver.spool import Spool
 from needs import need
-from shop import Process, ledgers, run, settings_for, started
+from shop import Process, free_port, ledgers, run, settings_for, started
 from sink import Late, Silent, Sink, Status
 
 

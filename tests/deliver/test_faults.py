@@ -17,7 +17,16 @@ import pytest
 from flask_mengpaneel.deliver import thread as transports
 from flask_mengpaneel.deliver.spool import Spool
 from rig import event, events, rig
-from shop import Process, free_port, get, ledgers, run, settings_for, started
+from shop import (
+    Process,
+    free_port,
+    get,
+    get_from_all,
+    ledgers,
+    run,
+    settings_for,
+    started,
+)
 from sink import Late, Silent, Sink, Status
 
 #: Seconds that tracking may add to a request, at the 99th percentiles. The benchmarks
@@ -594,7 +603,7 @@ def test_waitress(tmp_path: Path, port: int) -> None:
         assert (len(sink.ids), sink.copies) == (20, 0), server.output
 
 
-SERVED = "from shop import create_app\napp = create_app()\n"
+SERVED = "from shop import create_app\napp = create_app, get_from_all()\n"
 SERVERS: dict[str, tuple[str, list[str]]] = {
     "waitress-serve": (SERVED, ["{bin}/waitress-serve", "--port={port}", "served:app"]),
     "waitress.serve": (
@@ -808,7 +817,7 @@ def test_processes_that_uwsgi_forks_share_no_ids(
     tmp_path: Path, port: int, options: list[str]
 ) -> None:
     (tmp_path / "warm.py").write_text(
-        "import time\nfrom shop import create_app, mengpaneel, visit\n"
+        "import time\nfrom shop import create_app, get_from_all, mengpaneel, visit\n"
         "app = create_app()\n"
         # So that no process answers all.
         "@app.before_request\ndef wait():\n    time.sleep(0.02)\n"
@@ -837,28 +846,9 @@ def test_processes_that_uwsgi_forks_share_no_ids(
         assert sink.copies == 0
 
 
-def get_from_all(port: int, processes: int) -> None:
-    """Make requests until each process has answered some."""
-    pids: set[int] = set()
-    deadline = time.monotonic() + 20
-
-    def ask() -> None:
-        pids.update(get(port, 10))
-
-    while len(pids) < processes:
-        assert time.monotonic() < deadline
-        threads = [threading.Thread(target=ask) for _ in range(3 * processes)]
-
-        for thread in threads:
-            thread.start()
-
-        for thread in threads:
-            thread.join()
-
-
 def test_the_reloader(tmp_path: Path, port: int) -> None:
     module = tmp_path / "reloaded.py"
-    module.write_text("from shop import create_app\napp = create_app()\n")
+    module.write_text("from shop import create_app\napp = create_app, get_from_all()\n")
 
     with Sink() as sink:
         server = Process(
@@ -892,7 +882,7 @@ def test_gevent(tmp_path: Path) -> None:
     script.write_text(
         "from gevent import monkey; monkey.patch_all()\n"
         "import gevent\n"
-        "from shop import create_app, visit\n"
+        "from shop import create_app, get_from_all, visit\n"
         "app = create_app()\n"
         "gevent.joinall([gevent.spawn(visit, app, 10) for _ in range(20)])\n"
     )

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_faults import free_port, get_from_all
 
-from shop import Process, ledgers, settings_for
+from shop import Process, free_port, get_from_all, ledgers, settings_for
 from sink import Late, Sink
 
 PATCHED = {
