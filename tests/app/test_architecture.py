@@ -1,0 +1,345 @@
+"""The page for maintainers is right: a real call passes the files that it lists, and
+modules import as it says."""
+
+from __future__ import annotations
+
+import ast
+import collections.abc as c
+import contextlib
+import dataclasses
+import functools
+import graphlib
+import gzip
+import itertools
+import pathlib
+import re
+import sys
+import threading
+import types
+import typing as t
+
+import pytest
+from flask import redirect
+from flask.testing import FlaskClient
+
+import flask_mengpaneel
+from sink import Sink
+from sites import CAPABLE, PAGE, Site
+
+PACKAGE = pathlib.Path(flask_mengpaneel.__file__).parent
+ROOT = PACKAGE.parent
+TEXT = (ROOT / "docs" / "architecture.md").read_text()
+
+#: The call that is followed is known by this name.
+EVENT = "Follow Me"
+#: What a call travels in. The page lists the same.
+CARRIERS = frozenset({"Call", "CallLog", "Entry", "Envelope", "Message", "Batch"})
+#: The script, which Python can't follow.
+BROWSER = "static/mengpaneel.js"
+MOST_FILES = 7
+
+
+# -- what the page says
+
+
+@functools.cache
+def sections() -> dict[str, str]:
+    """What is below each heading of the page."""
+    parts = re.split(r"^#+ (.*)\n", TEXT, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def listed(heading: str) -> list[str]:
+    """The files with which the lines of a numbered list begin."""
+    return re.findall(r"^\d\. `([\w/.]+)`", sections()[heading], re.M)
+
+
+def asked() -> set[str]:
+    return set(re.findall(r"^\| `([\w/.]+)` \|", sections()["Asked on the way"], re.M))
+
+
+# -- where a call really goes
+
+
+class Entry(t.NamedTuple):
+    """A function was given the call."""
+
+    file: str
+    #: The file from which it was called; ``None``: from outside of the package.
+    by: str | None
+    function: str
+
+
+@dataclasses.dataclass
+class Trace:
+    """The functions that were given the call, in order, in all threads."""
+
+    entries: list[Entry] = dataclasses.field(default_factory=list)
+    is_on: bool = True
+
+    def __call__(self, frame: types.FrameType, event: str, _argument: object) -> None:
+        if event != "call" or not self.is_on:
+            return
+
+        file = file_of(frame)
+
+        if file is not None and any(map(has_call, arguments(frame))):
+            self.entries.append(Entry(file, caller(frame), frame.f_code.co_name))
+
+    @property
+    def files(self) -> list[str]:
+        """The files in the order in which the call came to them."""
+        return list(dict.fromkeys(entry.file for entry in self.entries))
+
+    @property
+    def steps(self) -> set[tuple[str, str]]:
+        """From which file to which one the call was handed."""
+        return {
+            (entry.by, entry.file)
+            for entry in self.entries
+            if entry.by is not None and entry.by != entry.file
+        }
+
+
+@contextlib.contextmanager
+def tracing() -> c.Iterator[Trace]:
+    trace = Trace()
+    threading.setprofile(trace)
+    sys.setprofile(trace)
+
+    try:
+        yield trace
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+        trace.is_on = False
+
+
+def file_of(frame: types.FrameType) -> str | None:
+    """The file of a function, unless it is no file of the package, or one of the words
+    at its top level."""
+    path = pathlib.PurePath(frame.f_code.co_filename)
+
+    if not path.is_relative_to(PACKAGE):
+        return None
+
+    file = path.relative_to(PACKAGE).as_posix()
+    return file if "/" in file else None
+
+
+def caller(frame: types.FrameType) -> str | None:
+    back = frame.f_back
+
+    while back is not None and file_of(back) is None:
+        back = back.f_back
+
+    return None if back is None else file_of(back)
+
+
+def arguments(frame: types.FrameType) -> list[t.Any]:
+    """What a function was given, but the object that it is a method of."""
+    code = frame.f_code
+    rest = bool(code.co_flags & 4) + bool(code.co_flags & 8)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + rest]
+    return [frame.f_locals.get(name) for name in names if name not in ("self", "cls")]
+
+
+def has_call(value: t.Any, depth: int = 8) -> bool:
+    """Whether the call is in a value."""
+    inner: c.Iterable[t.Any] = ()
+
+    if isinstance(value, str):
+        return EVENT in value
+
+    if isinstance(value, bytes):
+        return EVENT.encode() in (
+            gzip.decompress(value) if value.startswith(b"\x1f\x8b") else value
+        )
+
+    if isinstance(value, dict):
+        inner = list(value.values())
+    elif isinstance(value, list | tuple):
+        inner = list(value)
+    elif type(value).__name__ in CARRIERS:
+        inner = [getattr(value, name, None) for name in type(value).__slots__]
+
+    return depth > 0 and any(has_call(one, depth - 1) for one in inner)
+
+
+# -- the five ways
+
+
+def site(sink: Sink, answer: c.Callable[[], t.Any]) -> Site:
+    made = Site(transport="thread", api_host=sink.url)
+
+    def view() -> t.Any:
+        made.mengpaneel.track(EVENT)
+        return answer()
+
+    made.view("/", view)
+    made.view("/page", lambda: PAGE)
+    return made
+
+
+def visitor(made: Site) -> FlaskClient:
+    return made.visitor(distinct_id="ann", **{"$device_id": "ann"})
+
+
+def follow_delayed(sink: Sink) -> None:
+    client = visitor(site(sink, lambda: redirect("/page")))
+    client.get("/")
+    assert EVENT in client.get("/page").text
+
+
+def follow_client_side(sink: Sink) -> None:
+    page = visitor(site(sink, lambda: PAGE)).get("/").text
+    assert EVENT in page
+    assert pathlib.PurePath(BROWSER).name in page
+
+
+def follow_capable_client_side(sink: Sink) -> None:
+    response = visitor(site(sink, lambda: "done")).get("/", headers=CAPABLE)
+    assert EVENT in response.headers["X-Mengpaneel-Calls"]
+
+
+def follow_async_server_side(sink: Sink) -> None:
+    visitor(site(sink, lambda: "done")).get("/")
+    assert sink.wait_for(1)
+
+
+def follow_server_side(sink: Sink) -> None:
+    made = site(sink, lambda: setattr(made.mengpaneel, "strategy", WAYS[-1]) or "done")
+    visitor(made).get("/")
+    assert sink.wait_for(1)
+
+
+FOLLOW: dict[str, c.Callable[[Sink], None]] = {
+    "Delayed": follow_delayed,
+    "ClientSide": follow_client_side,
+    "CapableClientSide": follow_capable_client_side,
+    "AsyncServerSide": follow_async_server_side,
+    "ServerSide": follow_server_side,
+}
+WAYS = list(FOLLOW)
+
+
+@functools.cache
+def journey(way: str) -> Trace:
+    with Sink() as sink, tracing() as trace:
+        FOLLOW[way](sink)
+
+    return trace
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_call_passes_the_files_that_the_page_lists(way: str) -> None:
+    passed = [file for file in journey(way).files if file not in asked()]
+
+    assert passed == [file for file in listed(way) if file != BROWSER]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_call_passes_few_files_and_none_twice(way: str) -> None:
+    files = listed(way)
+
+    assert len(files) == len(set(files)) <= MOST_FILES
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_file_hands_a_call_back(way: str) -> None:
+    order = {file: number for number, file in enumerate(listed(way))}
+    back = [
+        (one, other)
+        for one, other in journey(way).steps
+        # What is asked on the way hands on nothing.
+        if other in order and order.get(one, len(order)) > order[other]
+    ]
+
+    assert back == []
+
+
+def test_the_files_that_are_asked_on_the_way_are_those_of_the_page() -> None:
+    passed = {file for way in WAYS for file in journey(way).files}
+
+    assert passed - {file for way in WAYS for file in listed(way)} == asked()
+
+
+def test_the_page_names_what_a_call_travels_in() -> None:
+    (sentence,) = re.findall(r"^A call \*\*passes\*\*.*?\. ", TEXT, re.M | re.S)
+
+    assert set(re.findall(r"`(\w+)`", sentence)) == CARRIERS
+
+
+def test_the_files_and_folders_that_the_page_names_are_there() -> None:
+    named = set(re.findall(r"`([\w/]+(?:\.(?:py|js|md)|/))`", TEXT))
+
+    assert len(named) > 20
+    assert [
+        one for one in named if not ((PACKAGE / one).exists() or (ROOT / one).exists())
+    ] == []
+
+
+# -- who imports whom
+
+
+MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+
+
+def layers() -> list[str]:
+    """The lines of the list of layers, from the top."""
+    return re.findall(r"^\d\. .*(?:\n   .*)*", sections()["Layers"], re.M)
+
+
+def layer_of(file: str) -> int:
+    """How far down a module is."""
+    name = f"{file.partition('/')[0]}/" if "/" in file else file
+    (layer,) = (n for n, line in enumerate(layers()) if f"`{name}`" in line)
+    return layer
+
+
+def imports(file: str) -> c.Iterator[str]:
+    """The modules that one imports, in functions and for type checkers too."""
+    package = file.split("/")[:-1]
+
+    for node in ast.walk(ast.parse(MODULES[file].read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+
+        start = package[: len(package) + 1 - node.level]
+        within = [*start, *(node.module or "").split(".")] if node.module else start
+
+        for alias in node.names:
+            for parts in ([*within, alias.name], within):
+                if (path := f"{'/'.join(parts)}.py") in MODULES:
+                    yield path
+                    break
+
+
+# These two only say what there is in their package.
+INNER = [file for file in MODULES if not file.endswith("__init__.py")]
+
+
+def test_each_module_is_in_one_layer() -> None:
+    assert all(layer_of(file) >= 0 for file in INNER)
+
+
+def test_imports_run_downwards() -> None:
+    upwards = [
+        (file, other)
+        for file in INNER
+        for other in imports(file)
+        if layer_of(other) < layer_of(file)
+    ]
+
+    assert upwards == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {file: set(imports(file)) for file in INNER}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_every_way_starts_alike() -> None:
+    starts = list(itertools.islice(zip(*map(listed, WAYS), strict=False), 4))
+
+    assert all(len(set(files)) == 1 for files in starts)
