@@ -208,7 +208,11 @@ def follow_async_server_side(sink: Sink) -> None:
 
 
 def follow_server_side(sink: Sink) -> None:
-    made = site(sink, lambda: setattr(made.mengpaneel, "strategy", WAYS[-1]) or "done")
+    def insist() -> str:
+        made.mengpaneel.strategy = "ServerSide"
+        return "done"
+
+    made = site(sink, insist)
     visitor(made).get("/")
     assert sink.wait_for(1)
 
