@@ -37,7 +37,7 @@ PUBLIC: dict[type, str] = {
     """,
     Group: "delete remove set set_once union unset",
     Outcome: "calls declined strategy",
-    Call: "arguments event name properties",
+    Call: "arguments event name properties tracks wire",
     Ledger: "delivered dropped forwarded recorded waiting",
     Transport: "close flush reports_delivery send",
     Envelope: """
@@ -53,7 +53,7 @@ INTERNAL: dict[type, str] = {
         calls close flush_threshold fork_for_thread record refuse stage take take_back
         visitor
     """,
-    Call: "at from_json is_record is_repeatable tracks wire with_defaults",
+    Call: "at from_json is_record is_repeatable with_defaults",
     Ledger: "add_source deliver drop transfer record reset snapshot",
     Transport: "counts_recorded hurry resume_spooled",
     RecordingTransport: "counts_recorded hurry resume_spooled",
