@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections.abc as c
 import json
 import threading
-import time
 import typing as t
 from pathlib import Path
 
@@ -14,9 +13,9 @@ from flask import Response, send_file
 from playwright.sync_api import Browser, Page, expect
 from werkzeug.serving import make_server
 
-from flask_mengpaneel.calls import Call
 from flask_mengpaneel.inspector import Inspector, create_inspector_app
 from flask_mengpaneel.inspector.app import URL_PREFIX
+from mixpanel_records import event, track
 from needs import need_npm
 
 STUB = """
@@ -116,21 +115,6 @@ def board(page: Page, stand: Stand) -> c.Iterator[Page]:
     expect(page.locator("#state")).to_have_text("Live")
     yield page
     assert complaints == []
-
-
-def event(name: str = "Place Order", **properties: t.Any) -> dict[str, t.Any]:
-    found = {
-        "token": "token",
-        "time": round(time.time(), 3),
-        "distinct_id": "ada",
-        "$insert_id": name.replace(" ", "").encode().hex()[-36:],
-        **properties,
-    }
-    return {"event": name, "properties": found}
-
-
-def track(value: dict[str, t.Any]) -> Call:
-    return Call([["track"], [value["event"], dict(value["properties"])]])
 
 
 def row(board: Page, text: str) -> t.Any:
@@ -337,7 +321,8 @@ def test_it_can_be_read_at_any_width_and_in_both_schemes(
     chromium: Browser, stand: Stand, width: int, scheme: t.Any
 ) -> None:
     for name in ("Delayed", "ClientSide", "CapableClientSide", "AsyncServerSide"):
-        stand.inspector.store.add_flush(name, {"X": "no"}, [track(event(name))], "GET /")
+        calls = [track(event(name))]
+        stand.inspector.store.add_flush(name, {"X": "no"}, calls, "GET /")
 
     stand.send("track", event("Delayed"), event("ClientSide", Note="x" * 999))
     stand.send("track", event("Undefined" * 20, distinct_id="null"), event("Delayed"))
