@@ -190,7 +190,7 @@ def test_profile_operations_are_taken(operations: dict[str, t.Any]) -> None:
 def test_wrong_profile_operations_are_refused(
     value: dict[str, t.Any], field: str
 ) -> None:
-    record = checked("engage", [value])
+    record = checked("engage", value)
 
     assert record.problem
     assert record.field == field
