@@ -13,21 +13,21 @@ MAX_REQUEST_BYTES = 2_097_152
 
 #: Records in one request.
 #: https://docs.mixpanel.com/reference/import-events
-MAX_REQUEST_RECORDS = 2_000
+MAX_RECORDS = 2_000
 
 #: Bytes of JSON in one record. The documentation says "less than 1 MB" and not which
 #: one: 10**6 is less than 2**20, so that what fits here fits either way.
 MAX_RECORD_BYTES = 1_000_000
 
-#: Properties of an event, keys of an object, elements of a list: each has fewer.
-ITEMS_LIMIT = 255
+#: An event has fewer properties, an object fewer keys, a list fewer elements.
+MAX_ITEMS = 255
 
 #: Objects in one another, in a property of an event.
-MAX_OBJECT_DEPTH = 3
+MAX_DEPTH = 3
 
 #: Bytes to which Mixpanel cuts a text, and the name of an event or a property.
 #: https://docs.mixpanel.com/docs/data-structure/property-reference/data-type
-MAX_TEXT_BYTES = 255
+MAX_TEXT = 255
 
 #: Bytes of a list or an object that is a property of an event, and of a profile.
 #: https://docs.mixpanel.com/docs/data-structure/property-reference/data-type
@@ -47,7 +47,7 @@ MAX_TRACK_AGE = 5 * 86_400
 
 #: Seconds after now that an event's time may be.
 #: https://docs.mixpanel.com/reference/import-events#propertiestime
-MAX_TIME_AHEAD = 3_600
+MAX_AHEAD = 3_600
 
 #: The earliest time that /import takes: the beginning of 1971, in seconds since the
 #: epoch. https://docs.mixpanel.com/reference/import-events#propertiestime

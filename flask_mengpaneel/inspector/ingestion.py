@@ -20,7 +20,7 @@ import typing as t
 import zlib
 from urllib.parse import parse_qsl
 
-from ..limits import MAX_REQUEST_BYTES, MAX_REQUEST_RECORDS
+from ..limits import MAX_RECORDS, MAX_REQUEST_BYTES
 from .rules import EVENT_ENDPOINTS, Record, Refused, check_record
 
 if t.TYPE_CHECKING:
@@ -179,10 +179,8 @@ def _values(text: str, headers: c.Mapping[str, str]) -> list[Json]:
     if not values:
         raise Refused("data, missing or empty")
 
-    if len(values) > MAX_REQUEST_RECORDS:
-        raise Refused(
-            f"more than {MAX_REQUEST_RECORDS} records in one request", status=413
-        )
+    if len(values) > MAX_RECORDS:
+        raise Refused(f"more than {MAX_RECORDS} records in one request", status=413)
 
     return values
 

@@ -15,15 +15,15 @@ import re
 import typing as t
 
 from ..limits import (
-    ITEMS_LIMIT,
+    MAX_AHEAD,
+    MAX_DEPTH,
     MAX_EVENT_VALUE_BYTES,
     MAX_INSERT_ID,
-    MAX_OBJECT_DEPTH,
+    MAX_ITEMS,
     MAX_PROFILE_PROPERTIES,
     MAX_PROFILE_VALUE_BYTES,
     MAX_RECORD_BYTES,
-    MAX_TEXT_BYTES,
-    MAX_TIME_AHEAD,
+    MAX_TEXT,
     MAX_TRACK_AGE,
     MIN_IMPORT_TIME,
 )
@@ -164,9 +164,9 @@ def _check_event(
     _check_identity(endpoint, record, properties)
     _check_time(endpoint, record, properties, now)
 
-    if len(properties) >= ITEMS_LIMIT:
+    if len(properties) >= MAX_ITEMS:
         raise _invalid(
-            "properties", f"has {len(properties)} properties; {ITEMS_LIMIT - 1} at most"
+            "properties", f"has {len(properties)} properties; {MAX_ITEMS - 1} at most"
         )
 
     for name, item in properties.items():
@@ -174,8 +174,8 @@ def _check_event(
 
     _remark_values(record, properties, MAX_EVENT_VALUE_BYTES)
 
-    if len(t.cast(str, value["event"]).encode()) > MAX_TEXT_BYTES:
-        record.remarks.append(f"the name is cut to {MAX_TEXT_BYTES} bytes")
+    if len(t.cast(str, value["event"]).encode()) > MAX_TEXT:
+        record.remarks.append(f"the name is cut to {MAX_TEXT} bytes")
 
     if properties.get("$ignore") is True:
         record.remarks.append("$ignore: Mixpanel drops the event")
@@ -240,7 +240,7 @@ def _check_time(
     if time is None:
         raise _invalid(field, "must be specified as seconds since epoch")
 
-    if time > now + MAX_TIME_AHEAD:
+    if time > now + MAX_AHEAD:
         raise _invalid(field, "more than an hour in the future")
 
     if endpoint == "import" and time < MIN_IMPORT_TIME:
@@ -269,19 +269,17 @@ def seconds(time: Json) -> float | None:
 
 def _check_shape(field: str, value: Json, depth: int = 1) -> None:
     if isinstance(value, dict):
-        if depth > MAX_OBJECT_DEPTH:
-            raise _invalid(field, f"nested more than {MAX_OBJECT_DEPTH} levels deep")
+        if depth > MAX_DEPTH:
+            raise _invalid(field, f"nested more than {MAX_DEPTH} levels deep")
 
-        if len(value) >= ITEMS_LIMIT:
-            raise _invalid(field, f"has {len(value)} keys; {ITEMS_LIMIT - 1} at most")
+        if len(value) >= MAX_ITEMS:
+            raise _invalid(field, f"has {len(value)} keys; {MAX_ITEMS - 1} at most")
 
         for name, item in value.items():
             _check_shape(f"{field}.{name}", item, depth + 1)
     elif isinstance(value, list):
-        if len(value) >= ITEMS_LIMIT:
-            raise _invalid(
-                field, f"has {len(value)} elements; {ITEMS_LIMIT - 1} at most"
-            )
+        if len(value) >= MAX_ITEMS:
+            raise _invalid(field, f"has {len(value)} elements; {MAX_ITEMS - 1} at most")
 
         for item in value:
             _check_shape(field, item, depth)
@@ -345,12 +343,10 @@ def _as_list(value: Json) -> list[Json]:
 
 
 def _remark_values(record: Record, values: dict[str, Json], limit: int) -> None:
-    cut = {
-        path for path, text in _texts(values, "") if len(text.encode()) > MAX_TEXT_BYTES
-    }
+    cut = {path for path, text in _texts(values, "") if len(text.encode()) > MAX_TEXT}
 
     for path in sorted(cut):
-        record.remarks.append(f"{path[:60]} is cut to {MAX_TEXT_BYTES} bytes")
+        record.remarks.append(f"{path[:60]} is cut to {MAX_TEXT} bytes")
 
     for name, item in values.items():
         if name in {"bucket", "$bucket"}:

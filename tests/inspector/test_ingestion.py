@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_mengpaneel.inspector.ingestion import Answer, ingest
-from flask_mengpaneel.limits import MAX_REQUEST_BYTES, MAX_REQUEST_RECORDS
+from flask_mengpaneel.limits import MAX_RECORDS, MAX_REQUEST_BYTES
 from mixpanel_records import BASIC, NOW, past_event, update, without
 
 
@@ -214,9 +214,7 @@ def test_a_request_over_the_limit_is_too_large() -> None:
         assert json.loads(answer.body)["error"].endswith(f"{MAX_REQUEST_BYTES} bytes")
 
 
-@pytest.mark.parametrize(
-    ("count", "status"), [(MAX_REQUEST_RECORDS, 200), (2_001, 413)]
-)
+@pytest.mark.parametrize(("count", "status"), [(MAX_RECORDS, 200), (2_001, 413)])
 def test_a_request_has_2000_records_at_most(count: int, status: int) -> None:
     small = {"event": "a", "properties": {"token": "t", "distinct_id": "b"}}
 

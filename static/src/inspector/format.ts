@@ -1,6 +1,6 @@
 import type { Json } from "./json";
 
-/** Bytes to which Mixpanel cuts a text: MAX_TEXT_BYTES in limits.py. */
+/** Bytes to which Mixpanel cuts a text: MAX_TEXT in limits.py. */
 const MAX_TEXT_BYTES = 255;
 
 const MAX_BRIEF = 40;
