@@ -1,4 +1,4 @@
-"""Commands of ``flask mengpaneel``."""
+"""The commands of ``flask mengpaneel``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if t.TYPE_CHECKING:
 
 @click.group()
 def mengpaneel() -> None:
-    """Look after what this app sends to Mixpanel."""
+    """Check, show and send what this app has for Mixpanel."""
 
 
 mengpaneel.add_command(doctor)
@@ -32,14 +32,14 @@ def spool(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
 
-    kept = _delivery().spool
+    spool_file = _delivery().spool
 
-    if kept is None:
+    if spool_file is None:
         click.echo("This app has no spool.")
         return
 
-    summary = kept.summary()
-    click.echo(f"{summary.records} records wait in {kept.path}")
+    summary = spool_file.summary()
+    click.echo(f"{summary.records} records wait in {spool_file.path}")
 
     for (endpoint, reason), (records, since) in summary.waiting.items():
         moment = dt.datetime.fromtimestamp(since).strftime("%Y-%m-%d %H:%M:%S")
@@ -47,13 +47,12 @@ def spool(context: click.Context) -> None:
 
 
 @spool.command()
-@click.option("--timeout", default=60.0, help="Seconds to try at most.")
+@click.option("--timeout", default=60.0, help="Seconds after which to give up.")
 @with_appcontext
 def send(timeout: float) -> None:
     """Send what waits in the spool now.
 
-    What another process is sending at the moment is left to it. Fails if something
-    could not be sent.
+    Leaves to another process what that one is sending. Fails if anything still waits.
     """
     delivery = _delivery()
 
@@ -62,10 +61,10 @@ def send(timeout: float) -> None:
         return
 
     sent = delivery.send_spool(time.monotonic() + timeout)
-    left = delivery.spool.summary().records
-    click.echo(f"{sent} records sent, {left} wait.")
+    waiting = delivery.spool.summary().records
+    click.echo(f"{sent} records sent, {waiting} wait.")
 
-    if left:
+    if waiting:
         raise SystemExit(1)
 
 
@@ -74,18 +73,18 @@ def send(timeout: float) -> None:
 def status() -> None:
     """Show what became of all records that ever were in the spool.
 
-    Processes that share a spool share these numbers. What a process delivered without
-    the spool is in its own ledger only.
+    All processes that share the spool share these numbers. They leave out what a
+    process delivered without the spool, which is in its own ledger only.
     """
-    kept = _delivery().spool
+    spool_file = _delivery().spool
 
-    if kept is None:
+    if spool_file is None:
         click.echo("This app has no spool.")
         return
 
-    summary = kept.summary()
+    summary = spool_file.summary()
     dropped = sum(summary.dropped.values())
-    click.echo(f"spool      {kept.path} ({summary.size / 1024:.0f} KB)")
+    click.echo(f"spool      {spool_file.path} ({summary.size / 1024:.0f} KB)")
     click.echo(f"spooled    {summary.delivered + summary.records + dropped}")
     click.echo(f"delivered  {summary.delivered}")
     click.echo(f"waiting    {summary.records}")

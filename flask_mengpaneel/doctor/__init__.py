@@ -1,1 +1,1 @@
-"""What would keep calls from reaching Mixpanel?"""
+"""Find what would keep calls from reaching Mixpanel."""

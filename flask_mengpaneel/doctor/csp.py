@@ -1,7 +1,6 @@
-"""Content-Security-Policies, as far as scripts and connections of a page go.
+"""Read Content-Security-Policies, as far as they rule scripts and connections.
 
-The rules are those of https://www.w3.org/TR/CSP3/; the names of its sections are in
-the comments.
+The rules are those of https://www.w3.org/TR/CSP3/; comments name its sections.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 HEADER = "Content-Security-Policy"
 REPORT_ONLY = "Content-Security-Policy-Report-Only"
 
-#: What applies to script elements and to connections: the first that a policy has.
+#: The directives that may rule script elements and connections: the first that a
+#: policy has does.
 FALLBACKS = {
     "script-src": ("script-src-elem", "script-src", "default-src"),
     "connect-src": ("connect-src", "default-src"),
@@ -23,7 +23,7 @@ FALLBACKS = {
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
-#: What a scheme in a policy stands for besides itself: the safer ones.
+#: The safer schemes that a scheme in a policy allows besides itself.
 _SAFER = {
     "http": {"https"},
     "ws": {"wss", "http", "https"},
@@ -47,17 +47,19 @@ class Policy:
     directives: c.Mapping[str, list[str]]
     #: The URL of the page.
     page: str
-    #: Where it was found.
+    #: Where the policy is: a header or an element, as findings name it.
     where: str = HEADER
 
     def governing(self, directive: str) -> str | None:
-        """The directive that stands for another one; ``None``: nothing is forbidden."""
+        """Return the directive that rules in place of another.
+
+        ``None`` if none does, and all is allowed.
+        """
         names = FALLBACKS.get(directive, (directive,))
         return next((name for name in names if name in self.directives), None)
 
     def sources(self, directive: str) -> list[str]:
-        """The sources that a directive names, its own or those of what it falls back
-        on."""
+        """Return the sources of a directive, or of the one that rules in its place."""
         return self.directives.get(self.governing(directive) or "", [])
 
     def allows_connection(self, url: str) -> bool:
@@ -68,8 +70,8 @@ class Policy:
     def allows_script(self, url: str, nonce: str | None, inserted: bool) -> bool:
         """Whether a script element of the page may load a URL.
 
-        :param nonce: that of the element.
-        :param inserted: by another script, and not by the page itself.
+        :param nonce: the element's nonce.
+        :param inserted: whether another script inserts it; else it is in the page.
         """
         if not self._runs_scripts():
             return False
@@ -89,13 +91,13 @@ class Policy:
         return self._lists(sources, url)
 
     def allows_trusted_types_policy(self, name: str) -> bool:
-        """Whether the page may make a policy of Trusted Types of that name."""
+        """Whether the page may make a Trusted Types policy of a name."""
         names = self.directives.get("trusted-types")
         return names is None or name in names or "*" in names
 
     @property
     def requires_trusted_types(self) -> bool:
-        """Whether a plain text is refused where a script's URL is wanted."""
+        """Whether the page may set a script's URL only through Trusted Types."""
         return "'script'" in self.directives.get("require-trusted-types-for", [])
 
     def _runs_scripts(self) -> bool:
@@ -108,7 +110,11 @@ class Policy:
 
 
 def parse(text: str, page: str, where: str = HEADER) -> list[Policy]:
-    """Read the policies of one header, which commas separate."""
+    """Read the policies of one header.
+
+    :param text: the header's value; commas separate its policies.
+    :param page: the URL of the page.
+    """
     found = []
 
     for policy in text.split(","):
@@ -116,7 +122,7 @@ def parse(text: str, page: str, where: str = HEADER) -> list[Policy]:
 
         for directive in policy.split(";"):
             name, *values = directive.split() or [""]
-            # Section "Parse a serialized CSP": the first of a name counts.
+            # Section "Parse a serialized CSP": the first directive of a name counts.
             directives.setdefault(name.lower(), values)
 
         directives.pop("", None)
@@ -128,13 +134,16 @@ def parse(text: str, page: str, where: str = HEADER) -> list[Policy]:
 
 
 def parse_page(html: str, page: str) -> list[Policy]:
-    """Read the policies of the ``<meta>`` elements in the head of a page."""
+    """Read the policies of the ``<meta>`` elements in the head of a page.
+
+    :param page: the URL of the page.
+    """
     reader = _MetaReader()
     reader.feed(html)
     where = '<meta http-equiv="Content-Security-Policy">'
     policies = [one for text in reader.found for one in parse(text, page, where)]
 
-    # Section "The meta element": these don't count there.
+    # Section "The meta element": three directives don't count there.
     return [
         dataclasses.replace(
             policy,

@@ -1,4 +1,4 @@
-"""What is wrong with a page, and what to write where to put it right."""
+"""What the doctor finds, and what a page's policies forbid of what it needs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from urllib.parse import urlsplit
 
 from .csp import Policy
 
-#: The policy of Trusted Types that the script makes to load the library.
-_TRUSTED_TYPES = "mengpaneel"
+#: The Trusted Types policy with which the script loads the library.
+_TRUSTED_TYPES_POLICY = "mengpaneel"
 
 
 class Level(enum.Enum):
-    """How bad it is."""
+    """How bad a finding is."""
 
     #: Calls would be lost.
     ERROR = "error"
-    #: Calls arrive, but not by the way that was meant for them.
+    #: Calls reach Mixpanel, but another strategy takes them than is meant to.
     WARNING = "warning"
     #: Good to know.
     NOTE = "note"
@@ -40,39 +40,45 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What a page with the script needs."""
+    """What a page that carries calls needs: the URLs that it loads or sends to."""
 
-    script: str
-    #: ``None``: the page loads the library itself.
-    library: str | None
+    script_url: str
+    #: ``None`` if the page loads the library itself.
+    library_url: str | None
+    #: The nonce that both scripts get.
     nonce: str | None
     #: Where the library sends.
-    api: list[str]
-    #: Where calls are handed back; ``None``: nowhere.
-    back: str | None
+    api_urls: list[str]
+    #: Where the page hands calls back; ``None`` if it can't.
+    hand_back_url: str | None
 
 
-def judge(name: str, page: Page, policies: list[Policy]) -> c.Iterator[Finding]:
-    """Say what the policies of a page forbid, all of which count."""
-    back = page.back is not None and all(
-        policy.allows_connection(page.back) for policy in policies
+def check_policies(
+    name: str, page: Page, policies: list[Policy]
+) -> c.Iterator[Finding]:
+    """Find what the policies of a page forbid, each of which has to allow it.
+
+    :param name: the page, as the findings name it.
+    """
+    hands_back = page.hand_back_url is not None and all(
+        policy.allows_connection(page.hand_back_url) for policy in policies
     )
-    # Without the library its calls come back, if anything takes them.
-    detour = Level.WARNING if back else Level.ERROR
+    # Where the library is blocked, the page hands its calls back, if it can.
+    if_blocked = Level.WARNING if hands_back else Level.ERROR
 
     for policy in policies:
-        yield from _judged_scripts(name, page, policy, detour)
-        yield from _judged_connections(name, page, policy, detour)
+        yield from _check_scripts(name, page, policy, if_blocked)
+        yield from _check_connections(name, page, policy, if_blocked)
 
-    yield from _judged_trusted_types(name, page, policies, detour)
+    yield from _check_trusted_types(name, page, policies, if_blocked)
 
 
-def _judged_scripts(
-    name: str, page: Page, policy: Policy, detour: Level
+def _check_scripts(
+    name: str, page: Page, policy: Policy, if_blocked: Level
 ) -> c.Iterator[Finding]:
-    own = policy.allows_script(page.script, page.nonce, inserted=False)
-    library = page.library is None or policy.allows_script(
-        page.library, page.nonce, inserted=True
+    own = policy.allows_script(page.script_url, page.nonce, inserted=False)
+    library = page.library_url is None or policy.allows_script(
+        page.library_url, page.nonce, inserted=True
     )
 
     if own and library:
@@ -89,15 +95,17 @@ def _judged_scripts(
     what = " and ".join(
         label
         for label, allowed in (
-            (urlsplit(page.script).path, own),
-            (page.library, library),
+            (urlsplit(page.script_url).path, own),
+            (page.library_url, library),
         )
         if not allowed and label
     )
     needed = [] if own else ["'self'"]
-    needed += [] if library or not page.library else [_source(page.library, policy)]
+    needed += (
+        [] if library or not page.library_url else [_source(page.library_url, policy)]
+    )
     yield Finding(
-        detour if own else Level.ERROR,
+        if_blocked if own else Level.ERROR,
         _forbids(name, policy, "script-src", what),
         _script_remedy(policy, needed),
     )
@@ -106,26 +114,27 @@ def _judged_scripts(
 def _script_remedy(policy: Policy, needed: list[str]) -> str:
     sources = [source.lower() for source in policy.sources("script-src")]
 
-    # With the one, browsers overlook all hosts; the other is for scripts like these.
+    # With 'strict-dynamic' browsers ignore hosts. A policy with nonces means to give
+    # its scripts one.
     if any(one.startswith(("'strict-dynamic'", "'nonce-")) for one in sources):
         return "MENGPANEEL_CSP_NONCE = a callable that gives the nonce of the response"
 
     return _directive(policy, "script-src", needed)
 
 
-def _judged_connections(
-    name: str, page: Page, policy: Policy, detour: Level
+def _check_connections(
+    name: str, page: Page, policy: Policy, if_blocked: Level
 ) -> c.Iterator[Finding]:
-    blocked = [url for url in page.api if not policy.allows_connection(url)]
+    blocked = [url for url in page.api_urls if not policy.allows_connection(url)]
     needed = list(dict.fromkeys(_source(url, policy) for url in blocked))
     what = f"sending to {' '.join(needed)}" if blocked else "handing calls back"
 
-    if page.back and not policy.allows_connection(page.back):
+    if page.hand_back_url and not policy.allows_connection(page.hand_back_url):
         needed.append("'self'")
-        # Everything goes well as long as nothing else is blocked.
+        # Nothing has to be handed back as long as nothing else is blocked.
         level = Level.ERROR if blocked else Level.WARNING
     else:
-        level = detour
+        level = if_blocked
 
     if needed:
         text = _forbids(name, policy, "connect-src", what)
@@ -133,19 +142,21 @@ def _judged_connections(
         yield Finding(level, text, remedy)
 
 
-def _judged_trusted_types(
-    name: str, page: Page, policies: list[Policy], detour: Level
+def _check_trusted_types(
+    name: str, page: Page, policies: list[Policy], if_blocked: Level
 ) -> c.Iterator[Finding]:
-    if page.library is None or not any(one.requires_trusted_types for one in policies):
+    if page.library_url is None or not any(
+        one.requires_trusted_types for one in policies
+    ):
         return
 
     for policy in policies:
-        if not policy.allows_trusted_types_policy(_TRUSTED_TYPES):
+        if not policy.allows_trusted_types_policy(_TRUSTED_TYPES_POLICY):
             names = policy.directives["trusted-types"]
             kept = [one for one in names if one.lower() != "'none'"]
             text = _forbids(name, policy, "trusted-types", "loading the library")
-            remedy = " ".join(["trusted-types", *kept, _TRUSTED_TYPES])
-            yield Finding(detour, text, remedy)
+            remedy = " ".join(["trusted-types", *kept, _TRUSTED_TYPES_POLICY])
+            yield Finding(if_blocked, text, remedy)
 
 
 def _forbids(name: str, policy: Policy, directive: str, what: str) -> str:
@@ -154,7 +165,10 @@ def _forbids(name: str, policy: Policy, directive: str, what: str) -> str:
 
 
 def _directive(policy: Policy, directive: str, needed: list[str]) -> str:
-    """The directive as it was, or what it fell back on, with what it lacks."""
+    """Return a directive that allows what is needed, and all that it allows now.
+
+    One that the policy lacks begins as the one that rules in its place.
+    """
     governing = policy.governing(directive) or directive
     written = directive if governing == "default-src" else governing
     kept = [one for one in policy.sources(directive) if one.lower() != "'none'"]
@@ -162,7 +176,7 @@ def _directive(policy: Policy, directive: str, needed: list[str]) -> str:
 
 
 def _source(url: str, policy: Policy) -> str:
-    """What names the origin of a URL in a policy."""
+    """Return the source that allows the origin of a URL in a policy."""
     parts, here = urlsplit(url), urlsplit(policy.page)
 
     if parts[:2] == here[:2]:

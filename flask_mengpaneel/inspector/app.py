@@ -1,8 +1,7 @@
 """A stand-in for Mixpanel, for development and tests.
 
-It answers Mixpanel's ingestion endpoints by the rules in :mod:`.ingestion`, keeps
-what arrived and what became of each recorded call in :mod:`.arrivals`, and shows both
-on a page.
+It answers Mixpanel's ingestion endpoints as :mod:`.ingestion` says, keeps what arrived
+and what became of each recorded call in :mod:`.store`, and shows both on a page.
 """
 
 from __future__ import annotations
@@ -30,8 +29,11 @@ from werkzeug.datastructures import Headers
 from ..calls import dumps
 from ..deliver.delivery import Reply
 from ..signals import failed, flushed
-from .rules import ENDPOINTS, Record, ingest
-from .store import Arrival, Store, Waiting
+from .arrivals import Arrival
+from .flushed_calls import FlushedCall
+from .ingestion import ingest
+from .rules import ENDPOINTS, Record
+from .store import Store
 
 if t.TYPE_CHECKING:
     from flask.sansio.app import App
@@ -40,8 +42,8 @@ if t.TYPE_CHECKING:
 
 URL_PREFIX = "/_mengpaneel/inspector"
 
-#: How many entries the page gets at once.
-SHOWN = 500
+#: The most arrivals, and the most calls, in one answer to the page.
+MAX_FEED = 500
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -50,7 +52,7 @@ class Inspector:
     """A stand-in for Mixpanel.
 
     :param config: the app's settings.
-    :param path: the SQLite file in which it keeps what arrived.
+    :param path: the SQLite file that keeps what arrived.
     """
 
     def __init__(self, config: Config, path: Path) -> None:
@@ -70,10 +72,10 @@ class Inspector:
         headers: c.Mapping[str, str],
         timeout: float = 0.0,
     ) -> Reply:
-        """Take a request from this process, without a network.
+        """Answer a request from this process, without a network.
 
         :param path: the endpoint, with its query: ``/import?strict=1``.
-        :param timeout: not needed, as nothing is waited for.
+        :param timeout: not used, as there is nothing to wait for.
         """
         parts = urlsplit(path)
         endpoint = parts.path.rstrip("/").rpartition("/")[2]
@@ -82,9 +84,9 @@ class Inspector:
             return Reply(404, {"Content-Type": "text/plain"}, b"Not Found")
 
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        return self._take(endpoint, query, Headers(list(headers.items())), body)
+        return self._answer(endpoint, query, Headers(list(headers.items())), body)
 
-    def _take(
+    def _answer(
         self,
         endpoint: str,
         query: c.Mapping[str, str],
@@ -100,7 +102,7 @@ class Inspector:
             records = [Record({"request": text}, answer.problem)]
 
         try:
-            self.store.add(endpoint, records, found.get("User-Agent", ""))
+            self.store.add_arrivals(endpoint, records, found.get("User-Agent", ""))
         except sqlite3.Error as error:
             logger.warning("The inspector couldn't keep what arrived.", exc_info=True)
             return Reply(503, {"Content-Type": "text/plain"}, str(error).encode())
@@ -111,7 +113,9 @@ class Inspector:
         during = f"{request.method} {request.path}" if has_request_context() else ""
 
         try:
-            self.store.flush(outcome.strategy, outcome.declined, outcome.calls, during)
+            self.store.add_flush(
+                outcome.strategy, outcome.declined, outcome.calls, during
+            )
         except sqlite3.Error:
             logger.warning("The inspector couldn't keep a flush.", exc_info=True)
 
@@ -125,17 +129,18 @@ class Inspector:
         ]
 
         try:
-            self.store.fail(ids, str(reason))
+            self.store.add_failure(ids, str(reason))
         except sqlite3.Error:
             logger.warning("The inspector couldn't keep a failure.", exc_info=True)
 
     def arrivals(self) -> list[Arrival]:
-        """Everything that arrived, in order: refused and duplicate records too."""
+        """Return everything that arrived, in order: also what is refused or double."""
         return self.store.arrivals()
 
     def events(self, name: str | None = None) -> list[dict[str, t.Any]]:
-        """The events that Mixpanel would have by now: each once, none that it would
-        refuse.
+        """Return the events that Mixpanel would have by now.
+
+        Each is there once, and none that it would refuse.
 
         :param name: only events of this name.
         """
@@ -147,8 +152,11 @@ class Inspector:
         ]
 
     def events_by_person(self) -> dict[str, list[dict[str, t.Any]]]:
-        """The same events by the person whose they are: what a device did before it
-        was seen with a user belongs to that user."""
+        """Return the same events by person.
+
+        What a device did before it was seen with a user belongs to that user, unless
+        the app's ``MENGPANEEL_ID_MERGE`` is ``"original"``.
+        """
         people: dict[str, list[dict[str, t.Any]]] = {}
 
         for arrival in self._accepted():
@@ -159,7 +167,7 @@ class Inspector:
         return people
 
     def updates(self) -> list[dict[str, t.Any]]:
-        """The profile and group updates that Mixpanel would have made by now."""
+        """Return the profile and group updates that Mixpanel would have made by now."""
         return [
             t.cast("dict[str, t.Any]", arrival.value)
             for arrival in self._accepted()
@@ -174,15 +182,15 @@ class Inspector:
         ]
 
     def refused(self) -> list[Arrival]:
-        """What Mixpanel would refuse; ``problem`` says why."""
+        """Return the arrivals that Mixpanel would refuse; ``problem`` says why."""
         return [arrival for arrival in self.arrivals() if arrival.problem]
 
     def duplicates(self) -> list[Arrival]:
-        """The events that arrived again, and that Mixpanel would count once."""
+        """Return the events that arrived again, which Mixpanel would count once."""
         return [arrival for arrival in self.arrivals() if arrival.duplicate_of]
 
-    def waiting(self) -> list[Waiting]:
-        """The recorded calls that have been flushed and not arrived yet."""
+    def not_arrived(self) -> list[FlushedCall]:
+        """Return the recorded calls that have been flushed and have not arrived."""
         return [call for call in self.store.calls() if not call.arrived]
 
     def clear(self) -> None:
@@ -190,9 +198,10 @@ class Inspector:
         self.store.clear()
 
     def wait_for(self, events: int = 0, updates: int = 0, timeout: float = 5.0) -> None:
-        """Wait until so many events and updates have arrived.
+        """Wait until Mixpanel would have at least so many events and updates.
 
-        :raises TimeoutError: they haven't; the message says what has.
+        :param timeout: in seconds.
+        :raises TimeoutError: it hasn't in time; the message says what has arrived.
         """
         deadline = time.monotonic() + timeout
 
@@ -234,15 +243,15 @@ def _blueprint(inspector: Inspector) -> Blueprint:
     @blueprint.get("/arrivals")
     def arrivals() -> Response:
         feed = _feed(inspector.store, request.args.get("after", 0, type=int))
-        # Properties in the order in which they arrived, whatever the app's own JSON
-        # settings are.
+        # Not Flask's jsonify, which may sort: properties stay in the order in which
+        # they arrived.
         response = Response(dumps(feed), content_type="application/json")
         response.cache_control.no_store = True
         return response
 
     @blueprint.post("/clear")
     def clear() -> tuple[str, int]:
-        # Other sites can send a form here, but not JSON.
+        # Browsers let other sites send a form here, but not JSON.
         if not request.is_json:
             abort(415)
 
@@ -255,20 +264,20 @@ def _blueprint(inspector: Inspector) -> Blueprint:
         strict_slashes=False,
         provide_automatic_options=False,
     )
-    def take(endpoint: str) -> Response:
+    def ingestion(endpoint: str) -> Response:
         if request.method == "OPTIONS":
-            return _shared(Response(status=204))
+            return _with_cors(Response(status=204))
 
-        reply = inspector._take(
+        reply = inspector._answer(
             endpoint, request.args, Headers(request.headers), request.get_data()
         )
-        return _shared(Response(reply.body, reply.status, dict(reply.headers)))
+        return _with_cors(Response(reply.body, reply.status, dict(reply.headers)))
 
     return blueprint
 
 
-def _shared(response: Response) -> Response:
-    """Let pages of other origins send with their cookies, as Mixpanel does."""
+def _with_cors(response: Response) -> Response:
+    """Let pages of other origins send here, with cookies, as Mixpanel does."""
     origin = request.headers.get("Origin")
 
     if origin is not None:
@@ -284,21 +293,24 @@ def _shared(response: Response) -> Response:
 
 
 def _feed(store: Store, after: int) -> dict[str, t.Any]:
-    """What the page is to show, or to show differently, since it last asked."""
-    now, cleared = store.clock()
+    """Return what is new or changed after a revision, for the page."""
+    latest, cleared = store.revisions()
 
+    # The page starts again after a clear.
     if after < cleared:
         after = 0
 
     return {
-        "after": now,
+        "after": latest,
         "cleared": cleared,
-        "arrivals": [_shown(arrival) for arrival in store.arrivals(after, SHOWN)],
-        "calls": [_shown_call(call) for call in store.calls(after, SHOWN)],
+        "arrivals": [
+            _arrival_json(arrival) for arrival in store.arrivals(after, MAX_FEED)
+        ],
+        "calls": [_call_json(call) for call in store.calls(after, MAX_FEED)],
     }
 
 
-def _shown(arrival: Arrival) -> dict[str, t.Any]:
+def _arrival_json(arrival: Arrival) -> dict[str, t.Any]:
     return {
         "id": arrival.id,
         "at": arrival.at,
@@ -308,31 +320,32 @@ def _shown(arrival: Arrival) -> dict[str, t.Any]:
         "remarks": arrival.remarks,
         "duplicateOf": arrival.duplicate_of,
         "person": arrival.person,
-        "ways": arrival.ways,
+        "flushes": arrival.flushes,
         "agent": arrival.agent,
     }
 
 
-def _shown_call(call: Waiting) -> dict[str, t.Any]:
+def _call_json(call: FlushedCall) -> dict[str, t.Any]:
     return {
         "id": call.id,
         "at": call.at,
         "name": call.call.name,
         "wire": call.call.wire,
         "person": call.person,
-        "ways": call.ways,
+        "flushes": call.flushes,
         "arrived": call.arrived,
         "failure": call.failure,
     }
 
 
 def create_inspector_app(path: Path | None = None) -> Flask:
-    """An app that is nothing but an inspector: a server for an app's tests, or for
-    front ends and apps that run elsewhere.
+    """Return an app that is nothing but an inspector.
+
+    It serves an app's tests, and front ends and apps that run elsewhere:
 
     ``flask --app "flask_mengpaneel.inspector:create_inspector_app()" run --port 5001``
 
-    :param path: the SQLite file; a file in the instance folder by default.
+    :param path: the SQLite file; by default one in the app's instance folder.
     """
     from ..choose.injection import static_folder
     from ..config import Config

@@ -313,8 +313,8 @@ def test_the_inspector_tells_who_took_a_call_and_why_not_the_others(
     arrived(app, store, "Download Orders")
     (event,) = (one for one in store.arrivals() if one.is_event)
 
-    assert event.ways[-1]["during"] == "GET /orders.csv"
-    assert list(event.ways[-1]["declined"]) == [
+    assert event.flushes[-1]["during"] == "GET /orders.csv"
+    assert list(event.flushes[-1]["declined"]) == [
         "Delayed",
         "ClientSide",
         "CapableClientSide",
@@ -372,7 +372,7 @@ def test_the_job_is_a_command_whose_events_arrive_at_the_running_shop(
 
     assert done.stdout == "Renewed: Ada\nRenewed: Miles\n", done.stderr
     assert {
-        (arrival.person, arrival.strategy, arrival.ways[-1]["during"])
+        (arrival.person, arrival.strategy, arrival.flushes[-1]["during"])
         for arrival in store.arrivals()
         if arrival.is_event
     } == {("ada", "AsyncServerSide", ""), ("miles", "AsyncServerSide", "")}

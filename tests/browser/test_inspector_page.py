@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections.abc as c
 import json
 import threading
-import time
 import typing as t
 from pathlib import Path
 
@@ -14,9 +13,9 @@ from flask import Response, send_file
 from playwright.sync_api import Browser, Page, expect
 from werkzeug.serving import make_server
 
-from flask_mengpaneel.calls import Call
 from flask_mengpaneel.inspector import Inspector, create_inspector_app
 from flask_mengpaneel.inspector.app import URL_PREFIX
+from mixpanel_records import event, track
 from needs import need_npm
 
 STUB = """
@@ -118,21 +117,6 @@ def board(page: Page, stand: Stand) -> c.Iterator[Page]:
     assert complaints == []
 
 
-def event(name: str = "Place Order", **properties: t.Any) -> dict[str, t.Any]:
-    found = {
-        "token": "token",
-        "time": round(time.time(), 3),
-        "distinct_id": "ada",
-        "$insert_id": name.replace(" ", "").encode().hex()[-36:],
-        **properties,
-    }
-    return {"event": name, "properties": found}
-
-
-def track(value: dict[str, t.Any]) -> Call:
-    return Call([["track"], [value["event"], dict(value["properties"])]])
-
-
 def row(board: Page, text: str) -> t.Any:
     return board.locator("#list > li", has_text=text)
 
@@ -170,7 +154,7 @@ def test_an_empty_page_says_what_to_do(board: Page, stand: Stand) -> None:
 
 def test_events_are_shown_as_they_arrive(board: Page, stand: Stand) -> None:
     value = event(Total=42)
-    stand.inspector.store.flush(
+    stand.inspector.store.add_flush(
         "ClientSide", {"Delayed": "not a redirect"}, [track(value)], "GET /thanks"
     )
     expect(row(board, "Place Order")).to_contain_text("not arrived yet")
@@ -196,7 +180,7 @@ def test_the_newest_is_on_top_and_what_is_open_stays_open(
     stand.send("track", first)
     row(board, "First").locator("summary").click()
     stand.send("track", event("Second"))
-    stand.inspector.store.flush("AsyncServerSide", {}, [track(first)])
+    stand.inspector.store.add_flush("AsyncServerSide", {}, [track(first)])
 
     expect(row(board, "First").locator(".chip")).to_have_text("AsyncServerSide")
     expect(board.locator("#list .name")).to_have_text(["Second", "First"])
@@ -223,7 +207,7 @@ def test_what_arrives_is_text_and_never_markup(board: Page, stand: Stand) -> Non
         event(evil, distinct_id=evil, **{evil: evil, "list": [evil], "$browser": evil}),
     )
     stand.send("engage", {"$token": evil, "$distinct_id": evil, "$set": {evil: evil}})
-    stand.inspector.store.flush(evil, {evil: evil}, [track(event("Waits"))], evil)
+    stand.inspector.store.add_flush(evil, {evil: evil}, [track(event("Waits"))], evil)
     expect(board.locator("#list > li")).to_have_count(3)
 
     for index in range(3):
@@ -241,11 +225,11 @@ def test_records_of_any_shape_are_shown(board: Page, stand: Stand) -> None:
         stand.send(endpoint, *shapes)
 
     expect(board.locator("#list > li")).to_have_count(18)
-    assert board.locator(".mark.bad").count() == 18
+    assert board.locator(".mark.error").count() == 18
 
 
 def test_filters_narrow_the_list_down(board: Page, stand: Stand) -> None:
-    stand.inspector.store.flush("ClientSide", {}, [track(event("Paged"))])
+    stand.inspector.store.add_flush("ClientSide", {}, [track(event("Paged"))])
     stand.send(
         "track", event("Paged"), event("Hidden", distinct_id="bob", Colour="red")
     )
@@ -337,7 +321,8 @@ def test_it_can_be_read_at_any_width_and_in_both_schemes(
     chromium: Browser, stand: Stand, width: int, scheme: t.Any
 ) -> None:
     for name in ("Delayed", "ClientSide", "CapableClientSide", "AsyncServerSide"):
-        stand.inspector.store.flush(name, {"X": "no"}, [track(event(name))], "GET /")
+        calls = [track(event(name))]
+        stand.inspector.store.add_flush(name, {"X": "no"}, calls, "GET /")
 
     stand.send("track", event("Delayed"), event("ClientSide", Note="x" * 999))
     stand.send("track", event("Undefined" * 20, distinct_id="null"), event("Delayed"))

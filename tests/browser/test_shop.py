@@ -9,7 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 from script_pages import PACKAGES, Server, wait_until
 
 from example.app import create_app
-from flask_mengpaneel.inspector.store import Arrival, Store
+from flask_mengpaneel.inspector.arrivals import Arrival
+from flask_mengpaneel.inspector.store import Store
 from needs import need_npm
 
 LIBRARY = "mixpanel-browser/dist/mixpanel.min.js"
@@ -149,7 +150,7 @@ def test_what_was_delayed_is_shown_with_each_way_it_went(
     shop.wait_for("Sign Up")
     (one,) = (one for one in shop.events if event(one) == "Sign Up")
 
-    assert [(way["strategy"], way["during"]) for way in one.ways] == [
+    assert [(flush["strategy"], flush["during"]) for flush in one.flushes] == [
         ("Delayed", "POST /sign-up"),
         ("ClientSide", "GET /"),
     ]
@@ -222,5 +223,8 @@ def test_without_the_library_the_page_says_so_and_hands_its_calls_back(
     shop.wait_for("View Parts")
 
     (one,) = shop.events
-    assert [way["strategy"] for way in one.ways] == ["ClientSide", "AsyncServerSide"]
+    assert [flush["strategy"] for flush in one.flushes] == [
+        "ClientSide",
+        "AsyncServerSide",
+    ]
     shop.close()
