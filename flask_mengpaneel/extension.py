@@ -22,10 +22,9 @@ from .choose.flusher import Flusher
 from .choose.handover import Fallback, Signer
 from .choose.injection import static_folder, version
 from .config import PREFIX, Config, Settings, StrategyName
-from .deliver.delivery import Delivery, open_spool
+from .deliver.inline import InlineTransport
 from .deliver.ledger import Ledger
-from .deliver.thread import InlineTransport, make_transport
-from .deliver.translation import Translator
+from .deliver.setup import make_delivery, make_transport
 from .record.manager import (
     ANSWERED,
     MANAGER,
@@ -267,13 +266,12 @@ def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher
         if held is not None:
             held.extensions["mengpaneel"].report(records, reason)
 
-    delivery = Delivery(
+    delivery = make_delivery(
         config,
-        Translator(config),
         ledger,
         report,
+        folder=app.instance_path,
         post=inspector.post if inspector else None,
-        spool=open_spool(config, app.instance_path) if config.active else None,
     )
     return Flusher(
         app,

@@ -161,8 +161,8 @@ def _settings(app: Flask, flusher: Flusher) -> c.Iterator[Finding]:
 
 
 def _spool(flusher: Flusher) -> c.Iterator[Finding]:
+    from ..deliver.inline import InlineTransport
     from ..deliver.spool import SpoolError
-    from ..deliver.thread import InlineTransport
 
     inline = flusher.inline
 

@@ -28,7 +28,7 @@ from flask import (
 from werkzeug.datastructures import Headers
 
 from ..calls import dumps
-from ..deliver.delivery import Reply
+from ..deliver.http import Reply
 from ..signals import failed, flushed
 from .rules import ENDPOINTS, Record, ingest
 from .store import Arrival, Store, Waiting

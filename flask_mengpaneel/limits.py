@@ -1,0 +1,65 @@
+"""The limits of Mixpanel, of browsers and of what is in between, each with its source.
+
+What this package sets itself, such as how long it waits, stands where it is used.
+"""
+
+from __future__ import annotations
+
+# Mixpanel's requests.
+
+#: Records in one request to ``/import``, ``/engage`` or ``/groups``.
+#: https://docs.mixpanel.com/reference/import-events
+MAX_RECORDS = 2_000
+#: Bytes of one request before compression. The text says 10 MB for ``/import``; the
+#: example of the answer 413 and the other endpoints say 2 MB.
+#: https://docs.mixpanel.com/reference/import-events
+MAX_REQUEST_BYTES = 2_097_152
+#: Bytes that we put into one request: a margin below that.
+MAX_BATCH_BYTES = 2_000_000
+
+# Mixpanel's records.
+
+#: A record has fewer bytes of JSON. Mixpanel says "1 MB"; this is the smaller reading.
+#: https://docs.mixpanel.com/reference/track-event#limits
+MAX_RECORD_BYTES = 1_000_000
+#: Properties of an event, keys of an object in it, and values of a list in it.
+#: https://docs.mixpanel.com/reference/track-event#limits
+MAX_ITEMS = 255
+#: Objects in one another in a property.
+#: https://docs.mixpanel.com/reference/track-event#limits
+MAX_DEPTH = 3
+#: Characters of a text, a name or an id; Mixpanel cuts what is longer.
+#: https://docs.mixpanel.com/reference/track-event#limits
+MAX_TEXT = 255
+#: Bytes of a list or an object in a property of an event, and of a profile.
+#: https://docs.mixpanel.com/docs/data-structure/property-reference/data-type
+MAX_EVENT_VALUE_BYTES = 8 * 1024
+MAX_PROFILE_VALUE_BYTES = 256 * 1024
+#: Properties of a profile.
+#: https://docs.mixpanel.com/docs/data-structure/user-profiles
+MAX_PROFILE_PROPERTIES = 2_000
+#: Seconds from now that the time of an event may be in the past, at ``/track``, and in
+#: the future; ``/import`` takes all since 1971.
+#: https://docs.mixpanel.com/reference/import-events
+MAX_TRACK_AGE = 5 * 86_400
+MAX_AHEAD = 3_600
+MIN_IMPORT_TIME = 31_536_000
+
+# Browsers, servers and proxies.
+
+#: Bytes of a cookie, its name and attributes included, that browsers keep, less three
+#: that Werkzeug leaves; a larger one is dropped as a whole.
+#: https://datatracker.ietf.org/doc/html/rfc6265#section-6.1
+MAX_SESSION_COOKIE_BYTES = 4_093
+#: Bytes of a cookie's name and value.
+#: https://datatracker.ietf.org/doc/html/rfc6265#section-6.1
+MAX_COOKIE_BYTES = 4_096
+#: Bytes of one header of a request: nginx, Apache and gunicorn refuse more.
+#: https://nginx.org/en/docs/http/ngx_http_core_module.html#large_client_header_buffers
+MAX_REQUEST_HEADER_BYTES = 8_000
+#: Bytes of all headers of a response that nginx has room for by default.
+#: https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffer_size
+MAX_RESPONSE_HEADERS_BYTES = 4_096
+#: The largest integer that a browser tells from the next.
+#: https://tc39.es/ecma262/#sec-number.max_safe_integer
+MAX_SAFE_INTEGER = 2**53 - 1
