@@ -40,6 +40,8 @@ class EndpointQueue:
         self.overflows = False
         self.failures = 0
         self.not_before = 0.0
+        #: When the spool is asked next for something for it.
+        self.next_poll = 0.0
         self._width = width
         #: Whether it ever had a batch.
         self.is_used = False
@@ -71,10 +73,19 @@ class EndpointQueue:
         return len(self.batches) >= (1 if self.failures else MAX_BUILT)
 
     @property
-    def may_drain(self) -> bool:
-        """Whether it is to get what waits in the spool."""
+    def has_drained_enough(self) -> bool:
+        """Whether it has as much out of the spool as may be in memory."""
         drained = sum(batch.drained for batch in (*self.batches, *self.in_flight))
-        return not self.failures and not self.is_full and drained < MAX_DRAINED
+        return drained >= MAX_DRAINED
+
+    @property
+    def may_drain(self) -> bool:
+        """Whether it has room for what waits in the spool, and gets on."""
+        return not self.failures and not self.is_full and not self.has_drained_enough
+
+    def is_poll_due(self, now: float) -> bool:
+        """Whether the spool is to be asked for something for it."""
+        return self.overflows or now >= self.next_poll
 
     @property
     def stalls_at(self) -> float:
@@ -190,10 +201,23 @@ class EndpointQueues:
 
         return is_wanted and not self.have_enough(now)
 
-    @property
-    def may_drain(self) -> set[str]:
-        """The endpoints that are to get what waits in the spool."""
-        return {name for name, queue in self.by_name.items() if queue.may_drain}
+    def may_drain(self, now: float) -> set[str]:
+        """The endpoints that are to get what waits in the spool: none while one that
+        gets on has enough of it; else all that can, since an envelope is for several."""
+        if any(
+            (queue.is_full or queue.has_drained_enough) and queue.progresses(now)
+            for queue in self
+        ):
+            return set()
+
+        able = {name for name, queue in self.by_name.items() if queue.may_drain}
+        is_due = any(self.by_name[name].is_poll_due(now) for name in able)
+        return able if is_due else set()
+
+    def poll_at(self, moment: float, names: c.Iterable[str] | None = None) -> None:
+        """Ask the spool for these endpoints at that moment, for all by default."""
+        for name in self.by_name if names is None else names:
+            self.by_name[name].next_poll = moment
 
     def put(
         self, built: list[Batch], drained_for: c.Container[str] | None = None

@@ -73,8 +73,6 @@ class Pipeline:
         self.is_closed = False
         #: How many want that everything is sent without waiting for company.
         self.expediting = 0
-        #: When the spool is polled next.
-        self.next_poll = 0.0
         self._drained_last = False
         self._delivery = delivery
         self._ledger = delivery.ledger
@@ -110,7 +108,7 @@ class Pipeline:
         if self.may_drain(now):
             places.workers_in[State.DRAINING] += 1
             return functools.partial(
-                self._drain, places.overflow.arrivals, places.endpoints.may_drain
+                self._drain, places.overflow.arrivals, places.endpoints.may_drain(now)
             )
 
         if (
@@ -128,15 +126,7 @@ class Pipeline:
         """Whether something is to be taken from the spool."""
         endpoints = self.places.endpoints
 
-        if (
-            not self._has_spool
-            or endpoints.have_enough(now)
-            or not (names := endpoints.may_drain)
-            or (
-                now < self.next_poll
-                and not any(endpoints.by_name[name].overflows for name in names)
-            )
-        ):
+        if not self._has_spool or not endpoints.may_drain(now):
             return False
 
         # At the end what this process has itself goes first: then it is known, too,
@@ -160,7 +150,11 @@ class Pipeline:
         queue = self.places.queue
         waiting = [one for one in self.places.endpoints if one.batches]
         moments = [endpoint.not_before for endpoint in waiting]
-        moments += [endpoint.stalls_at for endpoint in waiting if endpoint.is_full]
+        moments += [
+            endpoint.stalls_at
+            for endpoint in self.places.endpoints
+            if endpoint.is_full or endpoint.has_drained_enough
+        ]
         queue.wake_at = 1
 
         if queue.envelopes:
@@ -168,7 +162,7 @@ class Pipeline:
             queue.wake_at = MAX_RECORDS
 
         if self._has_spool:
-            moments.append(self.next_poll)
+            moments += [endpoint.next_poll for endpoint in self.places.endpoints]
 
         until = min((moment for moment in moments if moment > now), default=None)
 
@@ -329,7 +323,7 @@ class Pipeline:
         """Poll the spool later, and let nothing go through it any more, unless
         something has come into it during the drain."""
         overflow = self.places.overflow
-        self.next_poll = time.monotonic() + SPOOL_POLL_INTERVAL
+        self.places.endpoints.poll_at(time.monotonic() + SPOOL_POLL_INTERVAL, endpoints)
         nothing_came = (
             not overflow.writes
             and not self.places.workers_in[State.STORING]
@@ -342,7 +336,9 @@ class Pipeline:
         if nothing_came and not self.places.queue.envelopes:
             overflow.is_active = False
         elif overflow.is_active:
-            self.next_poll = 0.0
+            self.places.endpoints.poll_at(0.0)
+
+        self.monitor.progress.notify_all()
 
     # IN_FLIGHT -> ANSWERED -> delivered, dropped (REPORTING), or BUILT again.
 
@@ -365,7 +361,7 @@ class Pipeline:
                 places.workers_in[State.REPORTING] += 1
 
                 if endpoint.apply(attempt):
-                    self.next_poll = 0.0
+                    places.endpoints.poll_at(0.0)
 
                 self.monitor.notify()
 

@@ -30,8 +30,8 @@ REPORTING   (the worker's)          dropped              the worker: the end
 
 * What has a row in the spool, the spool counts, wherever else it is.
 * The ledger isn't read in the middle of a transfer.
-* :meth:`ThreadTransport.flush` waits until no state has anything, and nothing has to go
-  through the spool (``Pipeline.is_empty``).
+* :meth:`ThreadTransport.flush` waits until no state has anything, nothing has to go
+  through the spool (``Pipeline.is_empty``), and the spool has nothing when it is asked.
 * The end of the process waits until nothing is left but BUILT batches whose pause is
   longer than the time that is left (``ThreadTransport._is_over``); the rest goes into
   the spool, or is dropped.
@@ -191,7 +191,7 @@ class ThreadTransport(Transport):
                 elif write is not None:
                     writes = self._places.overflow.writes
                     self._places.overflow.is_active = True
-                    self._pipeline.next_poll = 0.0
+                    self._places.endpoints.poll_at(0.0)
                     taken = True
                     writes.append(write)
 
@@ -314,11 +314,19 @@ class ThreadTransport(Transport):
             pipeline.expedite()
 
             try:
-                return pipeline.monitor.progress.wait_for(
-                    lambda: pipeline.is_empty, timeout
-                )
+                return pipeline.monitor.progress.wait_for(self._is_flushed, timeout)
             finally:
                 pipeline.expediting -= 1
+
+    def _is_flushed(self) -> bool:
+        return self._pipeline.is_empty and not self._is_draining
+
+    @property
+    def _is_draining(self) -> bool:
+        """Whether a worker is about to send what others left in the spool."""
+        return bool(self._workers.threads) and self._pipeline.may_drain(
+            time.monotonic()
+        )
 
     def begin_shutdown(self) -> None:
         """Begin to deliver all that waits."""
@@ -355,7 +363,7 @@ class ThreadTransport(Transport):
             return False
 
         # What others left is sent as well. Short jobs have no other time for it.
-        if self._workers.threads and self._pipeline.may_drain(time.monotonic()):
+        if self._is_draining:
             return False
 
         # What has to pause until after the end isn't waited for.

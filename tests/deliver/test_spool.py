@@ -373,12 +373,10 @@ def test_what_is_taken_from_the_spool_at_the_very_end_is_put_back(path: Path) ->
     entered, ended = threading.Event(), threading.Event()
 
     class SlowSpool(Spool):
-        def lease(
-            self, limit: int, endpoints: c.Collection[str] | None = None
-        ) -> list[Row]:
+        def lease(self, *args: t.Any) -> list[Row]:
             entered.set()
             assert ended.wait(10)
-            return super().lease(limit, endpoints)
+            return super().lease(*args)
 
     Spool(path).put([event()], "down")
 
