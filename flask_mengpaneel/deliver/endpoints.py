@@ -202,8 +202,11 @@ class EndpointQueues:
         return is_wanted and not self.have_enough(now)
 
     def may_drain(self, now: float) -> set[str]:
-        """The endpoints that are to get what waits in the spool: none while one that
-        gets on has enough of it; else all that can, since an envelope is for several."""
+        """Return the endpoints that are to get what waits in the spool.
+
+        None while one that gets on has enough of it; else all that have room, since an
+        envelope may be for several.
+        """
         if any(
             (queue.is_full or queue.has_drained_enough) and queue.progresses(now)
             for queue in self
