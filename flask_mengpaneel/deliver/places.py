@@ -78,14 +78,20 @@ class Places:
         """Whether what comes goes through the spool, so that it isn't empty."""
         return self.overflow.is_active or self.endpoints.overflow
 
+    @property
+    def unrecorded(self) -> int:
+        """The records of envelopes in the queue or after it that the ledger hasn't."""
+        recorded = len(self.building) if self.building_is_recorded else 0
+        envelopes = [*self.building[recorded:], *self.queue.envelopes]
+        return sum(records for _, records, _, _ in envelopes)
+
     def count(self, balance: Balance) -> None:
         """Add the records of each state, as the table says."""
         queued = [*self.building, *self.queue.envelopes]
         writes = list(self.overflow.writes)
-        recorded = len(self.building) if self.building_is_recorded else 0
 
         # What the ledger hasn't counted yet.
-        balance.recorded += sum(records for _, records, _, _ in queued[recorded:])
+        balance.recorded += self.unrecorded
         balance.recorded += sum(write.envelope.records for write in writes)
 
         # The spool counts what has a row.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import collections.abc as c
 import dataclasses
 import time
 
@@ -45,6 +46,11 @@ def row_of(write: SpoolWrite | None) -> int:
 def unserialized(envelope: Envelope | bytes) -> Envelope:
     """Return an envelope that waited in either form."""
     return Envelope.from_bytes(envelope) if isinstance(envelope, bytes) else envelope
+
+
+def contents(envelopes: c.Iterable[QueuedEnvelope]) -> list[tuple[Envelope, int]]:
+    """Return envelopes as objects, with their rows."""
+    return [(unserialized(one), row_of(write)) for one, _, _, write in envelopes]
 
 
 class Queue:
@@ -100,7 +106,7 @@ class Queue:
         return self._first_at + LINGER
 
     def is_due(self, now: float) -> bool:
-        """Whether messages are to be built of it, even if nobody is in a hurry."""
+        """Whether messages are to be built of it, even if nobody expedites it."""
         return self.weight >= MAX_RECORDS or now >= self.lingers_until
 
     @property

@@ -765,7 +765,7 @@ def _chunks(
         if size >= _MAX_ROWS_AT_ONCE:
             yield chunk
             chunk, size = [], 0
-            # A lock that is let go and taken again at once is never anybody else's.
+            # Who releases a lock and takes it again at once leaves it to nobody.
             time.sleep(0)
 
         chunk.append(thing)

@@ -52,17 +52,10 @@ from ..limits import MAX_RECORDS
 from ..transport import Transport
 from .answers import Answer, Meaning
 from .batches import Batch, wrap
-from .delivery import REQUEST_TIMEOUT, Delivery
+from .delivery import Delivery
 from .pipeline import AT_EXIT, FULL, Pipeline
-from .places import AT_WORK, Places, State
-from .queue import (
-    MAX_AS_OBJECTS,
-    QueuedEnvelope,
-    SpoolWrite,
-    row_of,
-    unserialized,
-    weight_of,
-)
+from .places import Places, State
+from .queue import MAX_AS_OBJECTS, QueuedEnvelope, SpoolWrite, contents, weight_of
 from .workers import Workers
 
 if t.TYPE_CHECKING:
@@ -118,7 +111,7 @@ class ThreadTransport(Transport):
         """Start anew in a child process, without threads and with nothing to send."""
         self._reset()
 
-    def _keep_up(self) -> None:
+    def _notice_changes(self) -> None:
         """Notice a fork that Python wasn't told of, and green threads that took the
         place of others when the app was made already."""
         if self._pid != os.getpid():
@@ -129,7 +122,7 @@ class ThreadTransport(Transport):
 
     def _replace_workers(self) -> None:
         monitor = self._pipeline.monitor
-        self._await_workers()
+        self._workers.await_steps()
 
         with monitor.lock:
             if self._pipeline.monitor.is_current:
@@ -145,14 +138,6 @@ class ThreadTransport(Transport):
             with self._pipeline.monitor.lock:
                 self._start_worker()
 
-    def _await_workers(self) -> None:
-        """Let workers of the other kind finish what they are in the middle of; they
-        begin nothing new."""
-        deadline = time.monotonic() + REQUEST_TIMEOUT
-
-        while self._places.occupied() & AT_WORK and time.monotonic() < deadline:
-            time.sleep(0.01)
-
     def _count(self, balance: Balance) -> None:
         with self._pipeline.monitor.lock:
             self._places.count(balance)
@@ -161,10 +146,10 @@ class ThreadTransport(Transport):
 
     def send(self, envelope: Envelope) -> bool:
         """Take an envelope, if there is room for it."""
-        self._keep_up()
+        self._notice_changes()
         queue = self._places.queue
         waiting = queue.envelopes
-        kept = envelope if len(waiting) < MAX_AS_OBJECTS else envelope.to_bytes()
+        content = envelope if len(waiting) < MAX_AS_OBJECTS else envelope.to_bytes()
         weight = weight_of(envelope)
         write = None
         taken = False
@@ -181,7 +166,7 @@ class ThreadTransport(Transport):
 
                 if fits:
                     queue.before_append()
-                    queued = (kept, envelope.records, weight, write)
+                    queued = (content, envelope.records, weight, write)
                     # Nothing can come between these two.
                     taken = True
                     waiting.append(queued)
@@ -200,7 +185,7 @@ class ThreadTransport(Transport):
             if write is not None:
                 self._write(write, fits)
 
-            if not fits and not self._overflow(write, kept, weight):
+            if not fits and not self._overflow(write, content, weight):
                 return self._drop(envelope)
         except BaseException as error:
             if write is not None:
@@ -256,7 +241,7 @@ class ThreadTransport(Transport):
                 self._pipeline.monitor.work_available.notify()
 
     def _overflow(
-        self, write: SpoolWrite | None, kept: Envelope | bytes, weight: int
+        self, write: SpoolWrite | None, content: Envelope | bytes, weight: int
     ) -> bool:
         """Whether an envelope that the queue has no room for is in the spool, or queued
         after all: a disk that takes nothing is no reason to send nothing."""
@@ -270,7 +255,7 @@ class ThreadTransport(Transport):
                 if queue.weight + weight > queue.capacity:
                     return False
 
-                self._pipeline.append((kept, write.envelope.records, weight, None))
+                self._pipeline.append((content, write.envelope.records, weight, None))
 
         return True
 
@@ -291,7 +276,7 @@ class ThreadTransport(Transport):
     def resume_spooled(self) -> None:
         """Send what other processes left in the spool, if they did."""
         if self._spool is not None and self._spool.exists():
-            self._keep_up()
+            self._notice_changes()
 
             with self._pipeline.monitor.lock:
                 if self._pipeline.deadline is None and not self._workers.threads:
@@ -307,7 +292,7 @@ class ThreadTransport(Transport):
 
     def flush(self, timeout: float) -> bool:
         """Send what waits at once; ``True`` if in the end nothing does."""
-        self._keep_up()
+        self._notice_changes()
         pipeline = self._pipeline
 
         with pipeline.monitor.lock:
@@ -330,7 +315,7 @@ class ThreadTransport(Transport):
 
     def begin_shutdown(self) -> None:
         """Begin to deliver all that waits."""
-        self._keep_up()
+        self._notice_changes()
 
         with self._pipeline.monitor.lock:
             self._set_deadline()
@@ -388,13 +373,7 @@ class ThreadTransport(Transport):
             for batch in built:
                 dropped += delivery.spool_batch(batch, AT_EXIT)
 
-            dropped += delivery.spool_envelopes(
-                [
-                    (unserialized(kept), row_of(write))
-                    for kept, _, _, write in envelopes
-                ],
-                AT_EXIT,
-            )
+            dropped += delivery.spool_envelopes(contents(envelopes), AT_EXIT)
 
         delivery.report_drops(dropped)
 
@@ -405,12 +384,10 @@ class ThreadTransport(Transport):
         with monitor.lock:
             # What an answer sends back comes with the rest.
             monitor.progress.wait_for(lambda: not places.answered, ANSWERED_TIMEOUT)
-            recorded = len(places.building) if places.building_is_recorded else 0
-            records = self._pipeline.take_overflow()
+            records = self._pipeline.take_overflow() + places.unrecorded
             in_flight, built, envelopes = places.abandon()
             self._pipeline.is_closed = True
             monitor.work_available.notify_all()
 
-        records += sum(records for _, records, _, _ in envelopes[recorded:])
         self._ledger.record(records)
         return in_flight, built, envelopes

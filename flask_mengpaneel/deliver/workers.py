@@ -7,8 +7,10 @@ import threading
 import time
 
 from .. import process
+from .delivery import REQUEST_TIMEOUT
 from .endpoints import MAX_IN_FLIGHT
 from .pipeline import Pipeline, Step
+from .places import AT_WORK
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -54,6 +56,14 @@ class Workers:
             raise
 
         return True
+
+    def await_steps(self) -> None:
+        """Wait until those that are under way are done, for as long as one may take."""
+        deadline = time.monotonic() + REQUEST_TIMEOUT
+        places = self._pipeline.places
+
+        while places.occupied() & AT_WORK and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     @property
     def _goes_on(self) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from flask_mengpaneel.deliver import connections, delivery
+from flask_mengpaneel.deliver import connections, delivery, resolver
 from rig import PlainEnvelope, events, rig, update
 from shop import Process, ledgers, settings_for
 from sink import Sink
@@ -316,7 +316,7 @@ def names_that_hang(monkeypatch: pytest.MonkeyPatch) -> c.Iterator[list[str]]:
         return found(host, *rest, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    monkeypatch.setattr(connections, "_resolver", connections._Resolver())
+    monkeypatch.setattr(resolver, "_resolver", resolver._Resolver())
 
     try:
         yield asked_for
@@ -579,7 +579,7 @@ def test_a_child_looks_names_up_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         if not pid:
             # The thread that asked is the parent's.
             with contextlib.suppress(OSError):
-                connections.look_up("forked.test", 9, 0.1)
+                resolver.look_up("forked.test", 9, 0.1)
 
             os._exit(asked_for.count("forked.test"))
 
