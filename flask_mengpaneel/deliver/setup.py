@@ -5,37 +5,32 @@ from __future__ import annotations
 import collections.abc as c
 import typing as t
 import warnings
+import weakref
 from pathlib import Path
 
 from .. import process
 from ..transport import Transport
 from .delivery import Delivery
+from .failures import FailureReporter
 from .http import HttpClient, Reply
 from .thread import ThreadTransport
 from .translation import Translator
 
 if t.TYPE_CHECKING:
     from celery import Celery
+    from flask import Flask
 
     from ..config import Config
     from .connections import Client
-    from .failures import Report
     from .ledger import Ledger
     from .spool import Spool
 
 
 def make_delivery(
-    config: Config,
-    ledger: Ledger,
-    report: Report,
-    *,
-    folder: str,
-    post: HttpClient | None = None,
+    app: Flask, config: Config, ledger: Ledger, *, post: HttpClient | None = None
 ) -> Delivery:
     """Make what delivers for an app.
 
-    :param report: is told of records that won't be delivered, and why.
-    :param folder: the app's instance folder, where the spool is by default.
     :param post: sends the requests; over HTTP by default.
     :raises ValueError: ``MENGPANEEL_SPOOL`` can't be used.
     """
@@ -43,9 +38,9 @@ def make_delivery(
         config,
         Translator(config),
         ledger,
-        report,
+        FailureReporter(app, config),
         post=post or LazyHttpClient(config.api_host),
-        spool=open_spool(config, folder) if config.active else None,
+        spool=open_spool(config, app.instance_path) if config.active else None,
     )
 
 
@@ -83,6 +78,24 @@ def make_transport(
         return CeleryTransport(delivery, celery)
 
     return None
+
+
+def celery_of(app: Flask) -> c.Callable[[], Celery]:
+    """Return what gives the Celery app of an app, as the Flask docs put it there."""
+    reference = weakref.ref(app)
+
+    def celery() -> Celery:
+        app = reference()
+
+        if app is None or "celery" not in app.extensions:
+            raise RuntimeError(
+                "MENGPANEEL_TRANSPORT is 'celery', but app.extensions has no 'celery':"
+                " see https://flask.palletsprojects.com/patterns/celery/."
+            )
+
+        return t.cast("Celery", app.extensions["celery"])
+
+    return celery
 
 
 def open_spool(config: Config, folder: str) -> Spool | None:
