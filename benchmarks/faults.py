@@ -34,8 +34,7 @@ import typing as t
 from pathlib import Path
 
 from flask_mengpaneel import Manager, Mengpaneel
-from flask_mengpaneel.deliver import spool
-from flask_mengpaneel.deliver import thread as transports
+from flask_mengpaneel.deliver import pipeline, spool
 from flask_mengpaneel.deliver.spool import Spool
 from flask_mengpaneel.envelope import Message
 
@@ -183,7 +182,7 @@ def nothing(shop: Shop) -> None:
 
 
 def wait_less(shop: Shop) -> None:
-    transports.READ_TIMEOUT = 0.5
+    pipeline.REQUEST_TIMEOUT = 0.5
 
 
 def jump(shop: Shop) -> None:

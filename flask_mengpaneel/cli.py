@@ -14,6 +14,7 @@ from .doctor.command import doctor
 
 if t.TYPE_CHECKING:
     from .deliver.delivery import Delivery
+    from .deliver.inline import InlineTransport
 
 
 @click.group()
@@ -60,7 +61,7 @@ def send(timeout: float) -> None:
         click.echo("This app has no spool.")
         return
 
-    sent = delivery.send_spool(time.monotonic() + timeout)
+    sent = _inline().sender.send_spooled(time.monotonic() + timeout)
     waiting = delivery.spool.summary().records
     click.echo(f"{sent} records sent, {waiting} wait.")
 
@@ -95,7 +96,11 @@ def status() -> None:
 
 
 def _delivery() -> Delivery:
+    return _inline().delivery
+
+
+def _inline() -> InlineTransport:
     if "mengpaneel" not in current_app.extensions:
         raise click.ClickException("This app has no Mengpaneel.")
 
-    return t.cast("Delivery", current_app.extensions["mengpaneel"].inline.delivery)
+    return t.cast("InlineTransport", current_app.extensions["mengpaneel"].inline)

@@ -22,10 +22,9 @@ from .choose.flusher import Flusher
 from .choose.handover import Fallback, Signer
 from .choose.injection import static_folder, version
 from .config import PREFIX, Config, Settings, StrategyName
-from .deliver.delivery import Delivery, open_spool
+from .deliver.inline import InlineTransport
 from .deliver.ledger import Ledger
-from .deliver.thread import InlineTransport, make_transport
-from .deliver.translation import Translator
+from .deliver.setup import celery_of, make_delivery, make_transport
 from .record.manager import (
     ANSWERED,
     MANAGER,
@@ -260,42 +259,17 @@ def _hooks(
 
 def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher:
     ledger = Ledger()
-    reference = weakref.ref(app)
-
-    def report(records: list[dict[str, t.Any]], reason: str) -> None:
-        held = reference()
-
-        if held is not None:
-            held.extensions["mengpaneel"].report(records, reason)
-
-    delivery = Delivery(
-        config,
-        Translator(config),
-        ledger,
-        report,
-        post=inspector.post if inspector else None,
-        spool=open_spool(config, app.instance_path) if config.active else None,
+    delivery = make_delivery(
+        app, config, ledger, post=inspector.post if inspector else None
     )
     return Flusher(
         app,
         config,
         ledger,
-        make_transport(config, delivery, lambda: _celery(reference)),
+        make_transport(config, delivery, celery_of(app)),
         InlineTransport(delivery),
         Signer(app, config.token) if config.fallback else None,
     )
-
-
-def _celery(reference: weakref.ref[Flask]) -> t.Any:
-    app = reference()
-
-    if app is None or "celery" not in app.extensions:
-        raise RuntimeError(
-            "MENGPANEEL_TRANSPORT is 'celery', but app.extensions has no 'celery':"
-            " see https://flask.palletsprojects.com/patterns/celery/."
-        )
-
-    return app.extensions["celery"]
 
 
 def _inspector(app: Flask, config: Config) -> Inspector | None:

@@ -1,54 +1,69 @@
-"""The limits that Mixpanel and browsers set, each once, with its source."""
+"""The limits of Mixpanel, of browsers and of what is in between, each with its source.
+
+What this package sets itself, such as how long it waits, stands where it is used.
+"""
 
 from __future__ import annotations
 
-# -- What Mixpanel takes
-#
-# https://docs.mixpanel.com/reference/track-event#limits unless something else is said.
+# Mixpanel's requests.
 
-#: Bytes of JSON in one request, after decompression. One page says 10 MB for /import,
-#: its 413 example and all others 2 MB: the stricter one holds.
-#: https://docs.mixpanel.com/reference/import-events
-MAX_REQUEST_BYTES = 2_097_152
-
-#: Records in one request.
+#: Records in one request to ``/import``, ``/engage`` or ``/groups``.
 #: https://docs.mixpanel.com/reference/import-events
 MAX_RECORDS = 2_000
+#: Bytes of one request before compression. The text says 10 MB for ``/import``; the
+#: example of the answer 413 and the other endpoints say 2 MB.
+#: https://docs.mixpanel.com/reference/import-events
+MAX_REQUEST_BYTES = 2_097_152
+#: Bytes that we put into one request: a margin below that.
+MAX_BATCH_BYTES = 2_000_000
 
-#: Bytes of JSON in one record. The documentation says "less than 1 MB" and not which
-#: one: 10**6 is less than 2**20, so that what fits here fits either way.
+# Mixpanel's records.
+
+#: A record has fewer bytes of JSON. Mixpanel says "1 MB"; this is the smaller reading.
+#: https://docs.mixpanel.com/reference/track-event#limits
 MAX_RECORD_BYTES = 1_000_000
-
-#: An event has fewer properties, an object fewer keys, a list fewer elements.
+#: Properties of an event, keys of an object in it, and values of a list in it.
+#: https://docs.mixpanel.com/reference/track-event#limits
 MAX_ITEMS = 255
-
-#: Objects in one another, in a property of an event.
+#: Objects in one another in a property.
+#: https://docs.mixpanel.com/reference/track-event#limits
 MAX_DEPTH = 3
-
-#: Bytes to which Mixpanel cuts a text, and the name of an event or a property.
-#: https://docs.mixpanel.com/docs/data-structure/property-reference/data-type
+#: Characters of a text, a name or an id; Mixpanel cuts what is longer.
+#: https://docs.mixpanel.com/reference/track-event#limits
 MAX_TEXT = 255
-
-#: Bytes of a list or an object that is a property of an event, and of a profile.
+#: Bytes of a list or an object in a property of an event, and of a profile.
 #: https://docs.mixpanel.com/docs/data-structure/property-reference/data-type
 MAX_EVENT_VALUE_BYTES = 8 * 1024
 MAX_PROFILE_VALUE_BYTES = 256 * 1024
-
-#: Properties of one profile.
+#: Properties of a profile.
 #: https://docs.mixpanel.com/docs/data-structure/user-profiles
 MAX_PROFILE_PROPERTIES = 2_000
+#: Seconds from now that the time of an event may be in the past, at ``/track``, and in
+#: the future; ``/import`` takes all since 1971.
+#: https://docs.mixpanel.com/reference/import-events
+MAX_TRACK_AGE = 5 * 86_400
+MAX_AHEAD = 3_600
+MIN_IMPORT_TIME = 31_536_000
 
 #: Characters of an ``$insert_id``.
 #: https://docs.mixpanel.com/reference/import-events#propertiesinsert_id
 MAX_INSERT_ID = 36
 
-#: Seconds before now that /track takes, which is the last 5 days.
-MAX_TRACK_AGE = 5 * 86_400
+# Browsers, servers and proxies.
 
-#: Seconds after now that an event's time may be.
-#: https://docs.mixpanel.com/reference/import-events#propertiestime
-MAX_AHEAD = 3_600
-
-#: The earliest time that /import takes: the beginning of 1971, in seconds since the
-#: epoch. https://docs.mixpanel.com/reference/import-events#propertiestime
-MIN_IMPORT_TIME = 31_536_000
+#: Bytes of a cookie, its name and attributes included, that browsers keep, less three
+#: that Werkzeug leaves; a larger one is dropped as a whole.
+#: https://datatracker.ietf.org/doc/html/rfc6265#section-6.1
+MAX_SESSION_COOKIE_BYTES = 4_093
+#: Bytes of a cookie's name and value.
+#: https://datatracker.ietf.org/doc/html/rfc6265#section-6.1
+MAX_COOKIE_BYTES = 4_096
+#: Bytes of one header of a request: nginx, Apache and gunicorn refuse more.
+#: https://nginx.org/en/docs/http/ngx_http_core_module.html#large_client_header_buffers
+MAX_REQUEST_HEADER_BYTES = 8_000
+#: Bytes of all headers of a response that nginx has room for by default.
+#: https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffer_size
+MAX_RESPONSE_HEADERS_BYTES = 4_096
+#: The largest integer that a browser tells from the next.
+#: https://tc39.es/ecma262/#sec-number.max_safe_integer
+MAX_SAFE_INTEGER = 2**53 - 1

@@ -27,7 +27,7 @@ class Forked(t.Protocol):
 class Closed(t.Protocol):
     """Something that has to finish before the process ends."""
 
-    def hurry(self) -> None:
+    def begin_shutdown(self) -> None:
         """Begin to finish, while others do the same."""
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ def _close_all() -> None:
 
         # The time that each has is the same time: there may be several apps.
         for thing in things:
-            thing.hurry()
+            thing.begin_shutdown()
 
         for thing in things:
             thing.close()

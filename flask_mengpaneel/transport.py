@@ -12,11 +12,9 @@ if t.TYPE_CHECKING:
 class Transport(ABC):
     """Takes envelopes of calls to Mixpanel. Derive from it to send them your way."""
 
-    #: Whether it tells the ledger what became of an envelope; else what it takes counts
-    #: as delivered.
+    #: Whether it counts in the ledger itself: what it takes as recorded, and later what
+    #: became of that. Else what it takes counts as recorded and delivered.
     reports_delivery = False
-    #: Whether it also counts what it takes as recorded, at the moment it takes it.
-    counts_recorded = False
 
     @abstractmethod
     def send(self, envelope: Envelope) -> bool:
@@ -33,7 +31,7 @@ class Transport(ABC):
         """Send what other processes have left, as this one serves its first request."""
         return None
 
-    def hurry(self) -> None:
+    def begin_shutdown(self) -> None:
         """Begin to finish: :meth:`close` comes next."""
         return None
 

@@ -12,8 +12,10 @@ import typing as t
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.config import Config
 from flask_mengpaneel.deliver.delivery import Delivery
+from flask_mengpaneel.deliver.inline import InlineTransport
 from flask_mengpaneel.deliver.ledger import Ledger
-from flask_mengpaneel.deliver.thread import InlineTransport, ThreadTransport
+from flask_mengpaneel.deliver.setup import LazyHttpClient
+from flask_mengpaneel.deliver.thread import ThreadTransport
 from flask_mengpaneel.envelope import Envelope, Message
 from flask_mengpaneel.identity import NOBODY
 
@@ -30,7 +32,7 @@ class PlainEnvelope(Envelope):
         super().__init__(calls, NOBODY, [], 0.0, records=records, size=size)
 
 
-class PlainTracker:
+class PlainTranslator:
     def messages(self, envelope: Envelope) -> tuple[list[Message], dict[str, int]]:
         return [Message(*call.arguments) for call in envelope.calls], {}
 
@@ -68,9 +70,10 @@ class Rig:
         self.reports: list[tuple[list[dict[str, t.Any]], str]] = []
         self.delivery = Delivery(
             self.config,
-            t.cast(t.Any, PlainTracker()),
+            t.cast(t.Any, PlainTranslator()),
             self.ledger,
             lambda records, reason: self.reports.append((records, reason)),
+            post=LazyHttpClient(url),
             spool=spool,
         )
         self.inline = InlineTransport(self.delivery)
@@ -92,7 +95,7 @@ class Rig:
         }
 
     def check(self, **expected: t.Any) -> None:
-        """The books balance, and say this."""
+        """The ledger balances, and says this."""
         balance = self.ledger.snapshot()
         assert balance.balanced, balance
 

@@ -276,7 +276,7 @@ class Sink:
             with connection, connection.makefile("rb") as stream:
                 while request := _read(stream):
                     self._answer(request, connection)
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError, LookupError):
             # Gone, or not speaking HTTP.
             pass
         finally:

@@ -636,26 +636,3 @@ class Flusher:
 
         if self._app.testing:
             raise error
-
-    def report(self, records: list[dict[str, t.Any]], reason: str) -> None:
-        """Tell whoever wants to know what could not be delivered."""
-        logger.error("%d records were not delivered: %s", len(records), reason)
-
-        # Mostly called by a background thread.
-        with self._app.app_context():
-            self._tell(records, reason)
-
-    def _tell(self, records: list[dict[str, t.Any]], reason: str) -> None:
-        try:
-            signals.failed.send(self._app, records=records, reason=reason)
-        except Exception:
-            logger.exception("A receiver of the signal 'failed' failed")
-
-        if self.config.on_failure is None:
-            return
-
-        for record in records:
-            try:
-                self.config.on_failure(record, reason)
-            except Exception:
-                logger.exception("MENGPANEEL_ON_FAILURE failed")

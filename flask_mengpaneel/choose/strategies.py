@@ -496,27 +496,13 @@ class ServerStrategy(Strategy):
 
         envelope = visitor.envelope(calls)
 
-        if self.transport.counts_recorded:
-            if not self.transport.send(envelope):
-                raise Declined("the background transport has no room")
-
-            return envelope.calls
-
-        taken = False
-        # Before, since it may be delivered before `send` is back.
-        self._ledger.record(envelope.records)
-
-        try:
-            taken = self.transport.send(envelope)
-        finally:
-            if not taken:
-                self._ledger.record(-envelope.records)
-
-        if not taken:
+        if not self.transport.send(envelope):
             raise Declined("the background transport has no room")
 
         if not self.transport.reports_delivery:
-            self._ledger.deliver(envelope.records)
+            with self._ledger.transfer():
+                self._ledger.record(envelope.records)
+                self._ledger.deliver(envelope.records)
 
         return envelope.calls
 

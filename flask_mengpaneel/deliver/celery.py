@@ -16,17 +16,11 @@ from flask import current_app
 from .. import process
 from ..envelope import Envelope, Message
 from ..transport import Transport
-from .delivery import (
-    READ_TIMEOUT,
-    Batch,
-    Delivery,
-    Kind,
-    Verdict,
-    backoff,
-    batches,
-    wrap,
-)
-from .thread import MAX_PATIENCE, ThreadTransport
+from .answers import Answer, Meaning, backoff
+from .batches import Batch, pack, wrap
+from .delivery import REQUEST_TIMEOUT, Delivery
+from .inline import Sender
+from .thread import SPOOL_TIMEOUT, ThreadTransport
 
 if t.TYPE_CHECKING:
     from celery import Celery, Task
@@ -35,12 +29,13 @@ logger = logging.getLogger("flask_mengpaneel")
 
 TASK = "flask_mengpaneel.deliver"
 #: Seconds that a request waits for the broker, to connect and for an answer each.
-PATIENCE = 0.08
+BROKER_TIMEOUT = 0.08
 #: Seconds for which a broker that failed isn't asked again.
-BREAK = 5.0
+BROKER_PAUSE = 5.0
 
-REDELIVERED = Verdict(Kind.AMBIGUOUS, "the worker that had it died")
-UNCLEAR = Verdict(Kind.AMBIGUOUS, "the broker didn't answer")
+BROKER_DOWN = "the broker was down"
+REDELIVERED = Answer(Meaning.AMBIGUOUS, "the worker that had it died")
+UNCLEAR = Answer(Meaning.AMBIGUOUS, "the broker didn't answer")
 
 
 @shared_task(  # type: ignore[untyped-decorator]
@@ -59,61 +54,64 @@ def deliver(
     :param envelope: of a request, as JSON.
     :param messages: instead of it, what is left after an earlier try.
     """
-    delivery: Delivery = current_app.extensions["mengpaneel"].inline.delivery
-    pending = _opened(delivery, envelope, messages)
+    sender: Sender = current_app.extensions["mengpaneel"].inline.sender
+    pending = _unserialized(sender, envelope, messages)
 
     if (self.request.delivery_info or {}).get("redelivered"):
-        _drop_unclear(delivery, pending)
+        _drop_unclear(sender, pending)
 
     # One failure is enough: Celery keeps the rest until the next try.
-    last = delivery.run(pending, time.monotonic() + READ_TIMEOUT, patient=False)
+    failed = sender.send(pending, time.monotonic() + REQUEST_TIMEOUT, retry=False)
 
     if not pending:
         return
 
     left = [message for batch in pending for message in batch.messages]
 
-    with delivery.ledger.transfer():
-        delivery.let_go(pending)
-        delivery.ledger.record(-sum(message.records for message in left))
+    with sender.delivery.ledger.transfer():
+        sender.untrack(pending)
+        sender.delivery.ledger.record(-sum(message.records for message in left))
 
     raise self.retry(
         args=(None, [dataclasses.astuple(message) for message in left]),
         argsrepr="(messages,)",
-        countdown=backoff(self.request.retries, last.retry_after),
+        countdown=backoff(self.request.retries, failed.retry_after),
     )
 
 
-def _opened(
-    delivery: Delivery, envelope: dict[str, t.Any] | None, left: list[list[t.Any]]
+def _unserialized(
+    sender: Sender, envelope: dict[str, t.Any] | None, left: list[list[t.Any]]
 ) -> collections.deque[Batch]:
+    delivery = sender.delivery
     dropped: dict[str, int] = {}
     messages = [Message(*message) for message in left]
 
     if envelope is not None:
-        messages, dropped = delivery.pack(Envelope.from_json(envelope))
+        messages, dropped = delivery.translate(Envelope.from_json(envelope))
 
-    pending = collections.deque(batches(messages))
+    pending = collections.deque(pack(messages))
 
     with delivery.ledger.transfer():
         delivery.ledger.record(
             sum(dropped.values()) + sum(batch.records for batch in pending)
         )
         delivery.count_dropped(dropped)
-        delivery.hold(pending)
+        sender.track_in_flight(pending)
 
     return pending
 
 
-def _drop_unclear(delivery: Delivery, pending: collections.deque[Batch]) -> None:
+def _drop_unclear(sender: Sender, pending: collections.deque[Batch]) -> None:
+    delivery = sender.delivery
+
     for batch in list(pending):
         with delivery.ledger.transfer():
-            attempt = delivery.settle(batch, REDELIVERED)
-            delivery.let_go([pending.popleft()])
-            delivery.hold(attempt.again)
+            attempt = delivery.apply_answer(batch, REDELIVERED)
+            sender.untrack([pending.popleft()])
+            sender.track_in_flight(attempt.again)
             pending += attempt.again
 
-        delivery.tell(attempt.dropped)
+        delivery.report_drops(attempt.dropped)
 
 
 class CeleryTransport(Transport):
@@ -133,7 +131,7 @@ class CeleryTransport(Transport):
         process.on_fork(self)
 
     def _reset(self) -> None:
-        self._kind = threading.Lock
+        self._lock_type = threading.Lock
         self._lock = threading.Lock()
         self._producer: t.Any = None
         self._not_before = 0.0
@@ -147,14 +145,18 @@ class CeleryTransport(Transport):
         taken = self._publish(envelope)
 
         if taken:
-            self._delivery.ledger.deliver(envelope.records)
+            with self._delivery.ledger.transfer():
+                self._delivery.ledger.record(envelope.records)
+                self._delivery.ledger.deliver(envelope.records)
+
             return True
 
         if taken is None:
-            self._keep_repeatable(envelope)
+            self._spool_repeatable(envelope)
             return True
 
-        return self._keep(envelope)
+        # The other transport records it itself.
+        return self._spool(envelope) or self._direct.send(envelope)
 
     def resume_spooled(self) -> None:
         """Send what other processes left in the spool, if they did."""
@@ -164,9 +166,9 @@ class CeleryTransport(Transport):
         """Send what waits in this process, as the broker was down."""
         return self._direct.flush(timeout)
 
-    def hurry(self) -> None:
+    def begin_shutdown(self) -> None:
         """Begin to finish: the process ends."""
-        self._direct.hurry()
+        self._direct.begin_shutdown()
 
     def close(self) -> None:
         """Finish: the process ends."""
@@ -175,13 +177,13 @@ class CeleryTransport(Transport):
     def _publish(self, envelope: Envelope) -> bool | None:
         """Whether the broker took it; ``None`` if nobody knows."""
         # Green threads may take the place of others when the app was made already.
-        if self._kind is not threading.Lock:
+        if self._lock_type is not threading.Lock:
             self._reset()
 
         if time.monotonic() < self._not_before:
             return False
 
-        if not self._lock.acquire(timeout=2 * PATIENCE):
+        if not self._lock.acquire(timeout=2 * BROKER_TIMEOUT):
             return False
 
         try:
@@ -218,65 +220,60 @@ class CeleryTransport(Transport):
     def _fail(self, error: Exception) -> None:
         logger.warning("Celery's broker can't be reached: %s", error)
         self._producer = None
-        self._not_before = time.monotonic() + BREAK
+        self._not_before = time.monotonic() + BROKER_PAUSE
 
-    def _keep(self, envelope: Envelope) -> bool:
-        spool = self._delivery.spool
+    def _spool(self, envelope: Envelope) -> bool:
+        """Put an envelope into the spool; ``False`` if none takes it."""
+        spool, ledger = self._delivery.spool, self._delivery.ledger
 
-        if spool is None or not spool.put(
-            [wrap(envelope)], "the broker was down", patience=MAX_PATIENCE
-        ):
-            with self._delivery.ledger.transfer():
-                # The other transport counts it itself.
-                self._delivery.ledger.record(-envelope.records)
-                taken = False
+        if spool is None:
+            return False
 
-                try:
-                    taken = self._direct.send(envelope)
-                finally:
-                    if not taken:
-                        self._delivery.ledger.record(envelope.records)
+        with ledger.transfer():
+            if not spool.put([wrap(envelope)], BROKER_DOWN, timeout=SPOOL_TIMEOUT):
+                return False
 
-            return taken
+            ledger.record(envelope.records)
 
         self._direct.resume_spooled()
         return True
 
-    def _keep_repeatable(self, envelope: Envelope) -> None:
-        """Keep what does no harm if the broker has it all the same."""
+    def _spool_repeatable(self, envelope: Envelope) -> None:
+        """Spool what does no harm if the broker has it all the same."""
         delivery = self._delivery
-        messages, dropped = delivery.pack(envelope)
-        told = []
+        messages, dropped = delivery.translate(envelope)
+        reported = []
 
         with delivery.ledger.transfer():
+            delivery.ledger.record(envelope.records)
             delivery.count_dropped(dropped)
 
-            for batch in batches(messages):
-                attempt = delivery.settle(batch, UNCLEAR)
-                told += attempt.dropped
+            for batch in pack(messages):
+                attempt = delivery.apply_answer(batch, UNCLEAR)
+                reported += attempt.dropped
 
                 for again in attempt.again:
-                    told += delivery.keep(again, "the broker was down")
+                    reported += delivery.spool_batch(again, BROKER_DOWN)
 
-        delivery.tell(told)
+        delivery.report_drops(reported)
         self._direct.resume_spooled()
 
 
 def _producer(celery: Celery) -> t.Any:
-    connection = celery.connection_for_write(connect_timeout=PATIENCE)
+    connection = celery.connection_for_write(connect_timeout=BROKER_TIMEOUT)
 
     if connection.transport.driver_type == "redis":
         connection.transport_options = {
             **connection.transport_options,
-            "socket_connect_timeout": PATIENCE,
-            "socket_timeout": PATIENCE,
+            "socket_connect_timeout": BROKER_TIMEOUT,
+            "socket_timeout": BROKER_TIMEOUT,
             "retry_on_timeout": False,
         }
     else:
         connection.transport_options = {
             **connection.transport_options,
-            "read_timeout": PATIENCE,
-            "write_timeout": PATIENCE,
+            "read_timeout": BROKER_TIMEOUT,
+            "write_timeout": BROKER_TIMEOUT,
         }
 
     connection.transport_options["max_retries"] = 0

@@ -1,419 +1,50 @@
-"""Requests to Mixpanel: over kept connections, each with one deadline for all of it.
-
-``requests`` and ``urllib3`` time out what takes long at once: a connection, a read. A
-peer that sends a byte now and then, or one interim answer after the other, keeps them
-for ever, and a name that can't be looked up isn't bounded at all. Here the connections
-ask, before each step, how much of the request's own time is left.
-"""
+"""One HTTP request to Mixpanel and its answer, whoever sends it."""
 
 from __future__ import annotations
 
 import collections.abc as c
-import contextlib
-import contextvars
-import functools
-import http.client
-import io
-import ipaddress
-import socket
-import sys
-import threading
-import time
 import typing as t
-import zlib
 
-import requests
-import requests.adapters
-from urllib3.connection import HTTPConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
-from urllib3.util.connection import allowed_gai_family
-
-from .. import process
-from .delivery import PostError, Reply
-
-#: Seconds that connecting to one address may take.
-CONNECT_TIMEOUT = 5.0
-#: Bytes of an answer that are read: a word on each of 2,000 records takes 400 KB.
-MAX_ANSWER = 1_000_000
-#: Seconds for which a name that was looked up is known.
-NAME_KNOWN = 30.0
-#: Bytes that are sent before the time is looked at again.
-PIECE = 16_384
-
-TOO_LONG = "it took too long"
-_nothing = contextlib.nullcontext()
+#: Where the messages of each endpoint are posted.
+PATHS = {
+    "events": "/import?strict=1",
+    "people": "/engage?ip=0&verbose=1",
+    "groups": "/groups?ip=0&verbose=1",
+}
 
 
-class Exchange:
-    """A request and its answer.
+class Reply(t.NamedTuple):
+    """An HTTP response, as far as it matters here."""
 
-    :param seconds: how long all of it may take.
+    status: int
+    headers: c.Mapping[str, str]
+    body: bytes
+
+
+class RequestFailed(Exception):
+    """A request got no answer.
+
+    :param ambiguous: whether it may have been taken all the same.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._deadline = time.monotonic() + seconds
-        #: Whether anything of the request has left, so that it may have been taken.
-        self.sent = False
-        #: Bytes of the answer.
-        self.read = 0
-
-    def left(self) -> float:
-        """The seconds that are left.
-
-        :raises TimeoutError: none.
-        """
-        left = self._deadline - time.monotonic()
-
-        if left <= 0:
-            raise TimeoutError(TOO_LONG)
-
-        return left
+    def __init__(self, reason: str, *, ambiguous: bool) -> None:
+        super().__init__(reason)
+        self.ambiguous = ambiguous
 
 
-#: The one that this thread, or what stands for one, is in the middle of.
-_exchange: contextvars.ContextVar[Exchange] = contextvars.ContextVar("exchange")
+class HttpClient(t.Protocol):
+    """Sends one HTTP request to Mixpanel."""
 
-
-class Client:
-    """Posts to one host.
-
-    With the library that the official one uses too, so that proxies and certificates
-    from the environment are the same for both.
-    """
-
-    def __init__(self, host: str) -> None:
-        self._host = host
-        self._session = requests.Session()
-        # Otherwise a machine in a `.netrc` would replace our own credentials.
-        self._session.auth = lambda request: request
-        self._adapter = _Adapter()
-
-    def post(
-        self, path: str, body: bytes, headers: c.Mapping[str, str], timeout: float
+    def __call__(
+        self,
+        path: str,
+        body: bytes,
+        headers: c.Mapping[str, str],
+        timeout: float,
     ) -> Reply:
-        """HttpClient and wait for the answer.
+        """Post, and wait for the answer.
 
-        :raises PostError: there was none.
+        :param timeout: the seconds that all of it may take.
+        :raises RequestFailed: there was no answer.
         """
-        exchange = Exchange(timeout)
-        _exchange.set(exchange)
-
-        try:
-            with _green_timeout(timeout):
-                return self._post(path, body, headers, exchange)
-        except (OSError, HTTPError, http.client.HTTPException) as error:
-            raise PostError(_cause(error), ambiguous=exchange.sent) from error
-
-    def _post(
-        self, path: str, body: bytes, headers: c.Mapping[str, str], exchange: Exchange
-    ) -> Reply:
-        url = self._host + path
-        request = self._session.prepare_request(
-            requests.Request(
-                "POST", url, {**headers, "Accept-Encoding": "identity"}, data=body
-            )
-        )
-        settings = self._session.merge_environment_settings(url, {}, True, None, None)
-
-        # A session would follow where an answer leads, or read all of it to find out,
-        # and keep its cookies.
-        response = self._adapter.send(request, timeout=exchange.left(), **settings)
-
-        with contextlib.closing(response):
-            return Reply(response.status_code, response.headers, _body(response))
-
-
-def _body(response: requests.Response) -> bytes:
-    body = b""
-
-    while some := response.raw.read(MAX_ANSWER, decode_content=False):
-        body += some
-
-    if response.headers.get("Content-Encoding", "").strip().lower() not in {
-        "gzip",
-        "deflate",
-    }:
-        return body
-
-    # Nobody was asked to, but something in between may compress all the same.
-    decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-
-    try:
-        body = decoder.decompress(body, MAX_ANSWER)
-    except zlib.error as error:
-        raise OSError(f"the answer can't be read: {error}") from None
-
-    if decoder.unconsumed_tail:
-        raise OSError("the answer is too long")
-
-    return body
-
-
-def _green_timeout(seconds: float) -> t.Any:
-    """End what waits, where waiting isn't the operating system's.
-
-    There, a step of TLS has all of its time again with each byte that arrives.
-    """
-    modules: dict[str, t.Any] = sys.modules
-    gevent, eventlet = map(modules.get, ("gevent.monkey", "eventlet.patcher"))
-    timeout: t.Any = None
-
-    if gevent is not None and gevent.is_module_patched("socket"):
-        timeout = modules["gevent"].Timeout
-    elif eventlet is not None and eventlet.is_monkey_patched("socket"):
-        timeout = modules["eventlet"].Timeout
-
-    return timeout(seconds, TimeoutError(TOO_LONG)) if timeout else _nothing
-
-
-def _cause(error: Exception) -> str:
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    # urllib3 puts the object beside what happened, or in front of it.
-    said = (reason or error).args[-1:] or (error,)
-    return str(said[0]).split(">: ")[-1]
-
-
-# Connections that keep to the time.
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """Opens connections that keep to the time, to proxies too."""
-
-    def init_poolmanager(self, *args: t.Any, **options: t.Any) -> None:
-        """Make the pools of connections to Mixpanel itself."""
-        super().init_poolmanager(*args, **options)
-        _bound(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **options: t.Any) -> t.Any:
-        """Make the pools of connections by way of a proxy, once."""
-        return _bound(super().proxy_manager_for(proxy, **options))
-
-
-def _bound(manager: t.Any) -> t.Any:
-    manager.pool_classes_by_scheme = {
-        scheme: _bounded(pool)
-        for scheme, pool in manager.pool_classes_by_scheme.items()
-    }
-    return manager
-
-
-@functools.cache
-def _bounded(pool: t.Any) -> t.Any:
-    connection = pool.ConnectionCls
-
-    if issubclass(connection, _BoundedConnection):
-        return pool
-
-    # To a SOCKS proxy its own library connects.
-    plain = connection._new_conn is HTTPConnection._new_conn
-    bases = (_ConnectsItself if plain else _BoundedConnection, connection)
-    name = connection.__name__
-    return type(pool.__name__, (pool,), {"ConnectionCls": type(name, bases, {})})
-
-
-class _Answer(io.RawIOBase):
-    """The bytes that arrive, while there is time for them and they aren't too many."""
-
-    def __init__(self, sock: t.Any, raw: io.RawIOBase) -> None:
-        self._socket = sock
-        self._raw = raw
-        self._exchange = _exchange.get()
-
-    def readable(self) -> bool:
-        """Whether it can be read."""
-        return True
-
-    def readinto(self, buffer: t.Any) -> int | None:
-        """Read what is there, or wait until something is."""
-        self._socket.settimeout(self._exchange.left())
-        size = self._raw.readinto(buffer)
-        self._exchange.read += size or 0
-
-        if self._exchange.read > MAX_ANSWER:
-            raise OSError("the answer is too long")
-
-        return size
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: t.Any, *args: t.Any, **options: t.Any) -> None:
-        super().__init__(sock, *args, **options)
-        answer = _Answer(sock, t.cast(t.Any, self.fp).detach())
-        self.fp = io.BufferedReader(answer)
-
-
-class _BoundedConnection(HTTPConnection):
-    """Sends and reads while there is time."""
-
-    response_class = _Response
-    _is_ready = False
-
-    def connect(self) -> None:
-        """Connect, also through a proxy and with TLS."""
-        self._is_ready = False
-        super().connect()
-        self._is_ready = True
-
-    def _tunnel(self) -> None:
-        super()._tunnel()
-        # For the handshake that follows.
-        self.sock.settimeout(_exchange.get().left())
-
-    def send(self, data: t.Any) -> None:
-        """Send some of a request."""
-        exchange = _exchange.get()
-
-        if self.sock is None:
-            self.connect()
-
-        assert self.sock is not None, "it is connected"
-        # Else it is for a proxy, while connecting.
-        exchange.sent = exchange.sent or self._is_ready
-
-        for start in range(0, len(data), PIECE):
-            # A socket with TLS has all of its time for each piece.
-            self.sock.settimeout(exchange.left())
-            super().send(data[start : start + PIECE])
-
-
-class _ConnectsItself(_BoundedConnection):
-    """Looks the name up itself, and has time left for a second address."""
-
-    def _new_conn(self) -> socket.socket:
-        exchange = _exchange.get()
-        name = self._dns_host
-        error: HTTPError = NewConnectionError(self, f"{name} has no address")
-
-        try:
-            addresses = look_up(name, self.port, exchange.left())
-        except TimeoutError:
-            raise ConnectTimeoutError(
-                self, f"looking {name} up took too long"
-            ) from None
-        except OSError as failed:
-            raise NewConnectionError(self, f"{name} is not found: {failed}") from None
-
-        for index, address in enumerate(addresses):
-            share = exchange.left() / (len(addresses) - index)
-            self.timeout = min(share, CONNECT_TIMEOUT)
-            self._dns_host = address
-
-            try:
-                connected = super()._new_conn()
-            except (NewConnectionError, ConnectTimeoutError) as failed:
-                error = failed
-            else:
-                connected.settimeout(exchange.left())
-                return connected
-            finally:
-                self._dns_host = name
-
-        raise error
-
-
-# Names.
-
-
-class _LookUp:
-    """A name being looked up. It can't be interrupted, so that a thread does it."""
-
-    def __init__(self, name: str, port: int) -> None:
-        self.addresses: list[str] = []
-        self.error: OSError | None = None
-        self.done = threading.Event()
-        self.until = float("inf")
-        self._name = name
-        self._port = port
-
-    def run(self, started_by: int) -> None:
-        """Look it up."""
-        process.leave_signals_to(started_by)
-        self.work()
-
-    def work(self) -> None:
-        """Look it up, in this thread."""
-        try:
-            found = socket.getaddrinfo(
-                self._name,
-                self._port,
-                allowed_gai_family(),
-                socket.SOCK_STREAM,
-            )
-            self.addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        except (OSError, UnicodeError) as error:
-            self.error = error if isinstance(error, OSError) else OSError(str(error))
-        finally:
-            # Who comes next is to try again, if this failed.
-            known = 0.0 if self.error else NAME_KNOWN
-            self.until = time.monotonic() + known
-            self.done.set()
-
-
-class _Names:
-    """What is being looked up, or was a moment ago: all who ask wait for the same."""
-
-    def __init__(self) -> None:
-        self.after_fork()
-        process.on_fork(self)
-
-    def after_fork(self) -> None:
-        """Start anew: the threads are the parent's."""
-        self._lock = threading.Lock()
-        self._asked: dict[tuple[str, int], _LookUp] = {}
-
-    def ask(self, name: str, port: int) -> _LookUp:
-        """A look-up that is under way, or over not long ago."""
-        with self._lock:
-            asked = self._asked.get((name, port))
-
-            if asked is None or asked.until <= time.monotonic():
-                asked = self._asked[name, port] = self._start(name, port)
-
-        return asked
-
-    @staticmethod
-    def _start(name: str, port: int) -> _LookUp:
-        asked = _LookUp(name, port)
-        thread = threading.Thread(
-            target=asked.run,
-            args=(threading.get_native_id(),),
-            name="mengpaneel-name",
-            daemon=True,
-        )
-
-        try:
-            thread.start()
-        except RuntimeError:
-            # No more threads, as at the very end of a process.
-            asked.work()
-
-        return asked
-
-
-_names = _Names()
-
-
-def look_up(name: str, port: int, seconds: float) -> list[str]:
-    """The addresses of a host.
-
-    :param seconds: how long it may take.
-    :raises TimeoutError: it takes longer.
-    :raises OSError: there is no such name.
-    """
-    with contextlib.suppress(ValueError):
-        return [str(ipaddress.ip_address(name.strip("[]")))]
-
-    asked = _names.ask(name, port)
-
-    if not asked.done.wait(seconds):
-        raise TimeoutError
-
-    if asked.error is not None:
-        raise OSError(*asked.error.args)
-
-    return asked.addresses
+        ...

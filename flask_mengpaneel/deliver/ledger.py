@@ -1,4 +1,4 @@
-"""The books of a process: what was recorded, and where it is now."""
+"""The ledger of a process: what was recorded, and where it is now."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import time
 
 from .. import process
 
-#: Seconds for which a reader waits until nothing moves. A move takes milliseconds; on
-#: a stuck disk a reader rather sees a number twice than waits for ever.
-MAX_PATIENCE = 2.0
+#: Seconds for which a reader waits until no transfer is going on. One takes some
+#: milliseconds; on a stuck disk a number that is seen twice is better than no answer.
+SNAPSHOT_TIMEOUT = 2.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -31,7 +31,7 @@ class Balance:
     waiting: int = 0
     #: Not delivered and never will be, by reason.
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)
-    #: Delivered for another process; these are in that one's books.
+    #: Delivered for another process; these are in that one's ledger.
     forwarded: int = 0
 
     @property
@@ -53,13 +53,13 @@ class Balance:
 class Ledger:
     """Counts what this process recorded until it is delivered or dropped.
 
-    What is waiting isn't the difference of the others: it is counted in the places
+    What is waiting isn't the difference of the others: it is counted by the sources
     where things wait, so that ``recorded = delivered + waiting + dropped`` is a check
     that fails when something got lost.
     """
 
     def __init__(self) -> None:
-        self._places: list[c.Callable[[Balance], None]] = []
+        self._sources: list[c.Callable[[Balance], None]] = []
         self.reset()
 
     def reset(self) -> None:
@@ -68,37 +68,37 @@ class Ledger:
         # Its thread may take it again: the handler of a signal may track. No thread
         # waits for anything while it has it, so that it does for green ones as well.
         self._lock = threading.RLock()
-        self._moves: set[object] = set()
+        self._transfers: set[object] = set()
         self._recorded = 0
         self._delivered = 0
         self._dropped: dict[str, int] = {}
 
-    def add_source(self, place: c.Callable[[Balance], None]) -> None:
-        """Tell of a place in which records are.
+    def add_source(self, source: c.Callable[[Balance], None]) -> None:
+        """Add a source: a place in which records are.
 
-        :param place: adds what it holds to the balance that it is given.
+        :param source: adds what it holds to the balance that it is given.
         """
-        self._places.append(place)
+        self._sources.append(source)
 
     @contextlib.contextmanager
     def transfer(self) -> c.Iterator[None]:
-        """While records go from one place to another, the books aren't read.
+        """While records go from one source to another, nobody reads the ledger.
 
-        Several may move at once; they don't wait for each other.
+        Several transfers may go on at once; they don't wait for each other.
         """
-        move = object()
+        transfer = object()
 
         try:
             try:
                 with self._lock:
-                    self._moves.add(move)
+                    self._transfers.add(transfer)
 
                 yield
             finally:
-                self._moves.discard(move)
+                self._transfers.discard(transfer)
         finally:
             # An exception from outside may arrive in the line above.
-            self._moves.discard(move)
+            self._transfers.discard(transfer)
 
     def record(self, records: int = 1) -> None:
         """Count what has been recorded, when it is flushed."""
@@ -121,12 +121,12 @@ class Ledger:
                 self._dropped[reason] = self._dropped.get(reason, 0) + records
 
     def snapshot(self) -> Balance:
-        """The books at this moment."""
-        deadline = time.monotonic() + MAX_PATIENCE
+        """Return what the ledger says at this moment."""
+        deadline = time.monotonic() + SNAPSHOT_TIMEOUT
 
         while True:
             with self._lock:
-                if not self._moves or time.monotonic() > deadline:
+                if not self._transfers or time.monotonic() > deadline:
                     return self._read()
 
             time.sleep(0.001)
@@ -138,8 +138,8 @@ class Ledger:
             dropped=dict(self._dropped),
         )
 
-        for place in self._places:
-            place(balance)
+        for source in self._sources:
+            source(balance)
 
         return balance
 

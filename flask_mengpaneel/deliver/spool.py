@@ -35,7 +35,7 @@ MAX_BYTES = 256 * 1024 * 1024
 #: Bytes that are leased at once, unless a single row has more.
 MAX_LEASED_BYTES = 4_000_000
 #: Seconds to wait for another process that writes.
-PATIENCE = 5.0
+WRITE_TIMEOUT = 5.0
 
 _VERSION = 1
 _SCHEMA = """
@@ -48,7 +48,7 @@ CREATE TABLE IF NOT EXISTS messages (
     repeatable INTEGER NOT NULL,
     -- Whether it has been on its way, so that it may have been taken.
     sent INTEGER NOT NULL DEFAULT 0,
-    -- The process in whose books it is.
+    -- The process in whose ledger it is.
     origin TEXT NOT NULL,
     leased_by TEXT NOT NULL,
     leased_until REAL NOT NULL,
@@ -73,6 +73,7 @@ _FREE = (
     "project = :project AND NOT (leased_until BETWEEN :now AND :now + :lease)"
     " AND (:endpoints IS NULL"
     " OR endpoint IN (SELECT value FROM json_each(:endpoints)))"
+    " AND id NOT IN (SELECT value FROM json_each(:in_flight))"
 )
 
 _INSERT = (
@@ -82,13 +83,13 @@ _INSERT = (
 )
 # One statement for all of some rows: SQLite lets other threads run meanwhile.
 # https://www.sqlite.org/json1.html#jeach
-_THESE = "id IN (SELECT value FROM json_each(?))"
-_MINE = f"{_THESE} AND leased_by = ?"
+_ROWS = "id IN (SELECT value FROM json_each(?))"
+_OWN_ROWS = f"{_ROWS} AND leased_by = ?"
 #: Rows that are written in one transaction: durable requests wait for the end of it.
-_MAX_AT_ONCE = 100
+_MAX_ROWS_AT_ONCE = 100
 
-#: Rows that may be settled before the log is emptied, and pages of 4 KB in it after
-#: which whoever writes has to do it.
+#: Rows that may be acknowledged before the log is emptied, and pages of 4 KB in it
+#: after which whoever writes has to do it.
 _MAX_UNCHECKED = 2000
 _MAX_LOGGED = 10_000
 
@@ -139,33 +140,34 @@ class Spool:
     """
 
     def __init__(
-        self, path: Path, project: str = "", most_bytes: int = MAX_BYTES
+        self, path: Path, project: str = "", max_bytes: int = MAX_BYTES
     ) -> None:
         self.path = path
         self._project = project
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._reset()
 
     def _reset(self) -> None:
         self._make_lock()
         self._connection: sqlite3.Connection | None = None
-        #: Seconds for which it waits for other processes.
-        self._patience = PATIENCE
-        #: Names this process in the file.
-        self._me = uuid.uuid4().hex
-        #: What is settled but not yet written down as that: a disk may be full.
-        self._owed: list[tuple[list[int], str]] = []
+        #: Seconds for which the connection waits for other processes.
+        self._timeout = WRITE_TIMEOUT
+        #: This process in the file.
+        self._process_id = uuid.uuid4().hex
+        #: Rows that are delivered or dropped (with a reason), while that isn't written
+        #: yet: a disk may be full.
+        self._unwritten_acks: list[tuple[list[int], str]] = []
         #: Whether records of this process are, or were, in it.
         self._used = False
-        #: Rows settled since the log was emptied.
+        #: Rows acknowledged since the log was emptied.
         self._unchecked = 0
-        #: Delivered records that are in another process's books.
+        #: Delivered records that are in another process's ledger.
         self._forwarded = 0
-        self._complained = False
+        self._has_logged = False
 
     def _make_lock(self) -> None:
         #: What was in force as a lock when this one was made.
-        self._kind = threading.Lock
+        self._lock_type = threading.Lock
         # Of those that know whether their thread has them.
         self._lock: t.Any = threading.RLock()
 
@@ -215,29 +217,30 @@ class Spool:
         reason: str,
         *,
         leased: bool = False,
-        patience: float = PATIENCE,
+        timeout: float = WRITE_TIMEOUT,
         rows: list[int] | None = None,
     ) -> list[int]:
-        """Keep messages; the rows they are in now, none if they can't be kept.
+        """Put messages in; return their rows, none if that isn't possible.
 
         :param leased: this process is going to send them.
+        :param timeout: seconds to wait for others that write.
         :param rows: an empty list to use for the rows. It is right even if an
             exception from outside, such as a time limit, ends this call.
         """
-        kept = [] if rows is None else rows
+        stored = [] if rows is None else rows
 
         def insert(connection: sqlite3.Connection) -> None:
-            if self._size(connection) > self._most_bytes:
-                self._complain("it is full")
+            if self._size(connection) > self._max_bytes:
+                self._log_once("it is full")
                 return
 
             self._used = True
-            kept[:] = self._insert(
-                connection, messages, self._me, reason, leased=leased
+            stored[:] = self._insert(
+                connection, messages, self._process_id, reason, leased=leased
             )
 
-        self._write(insert, None, patience, undo=kept.clear)
-        return kept
+        self._write(insert, None, timeout, undo=stored.clear)
+        return stored
 
     def _insert(
         self,
@@ -254,7 +257,7 @@ class Spool:
         shared = (
             self._project,
             origin,
-            self._me if leased else "",
+            self._process_id if leased else "",
             time.monotonic() + LEASE if leased else 0.0,
             0.0,
             time.time(),
@@ -281,8 +284,8 @@ class Spool:
         """
         unpacked: dict[int, list[Row]] = {}
 
-        for lot in _lots(opened, lambda one: len(one[1])):
-            replaced = self._write(functools.partial(self._replace, lot), None)
+        for chunk in _chunks(opened, lambda one: len(one[1])):
+            replaced = self._write(functools.partial(self._replace, chunk), None)
             unpacked |= replaced or {}
 
         return unpacked
@@ -298,7 +301,7 @@ class Spool:
             found = connection.execute(
                 "DELETE FROM messages WHERE id = ? AND leased_by = ?"
                 " RETURNING origin, reason",
-                (row, self._me),
+                (row, self._process_id),
             ).fetchall()
 
             for origin, reason in found:
@@ -316,31 +319,50 @@ class Spool:
     # Sending.
 
     def lease(
-        self, limit: int, endpoints: c.Collection[str] | None = None
+        self,
+        limit: int,
+        endpoints: c.Collection[str] | None = None,
+        in_flight: c.Collection[int] = (),
     ) -> list[Row]:
-        """Take messages that nobody is sending; the updates of profiles first.
+        """Lease messages that nobody is sending; the updates of profiles first.
 
-        :param endpoints: those for which they are taken; all if it isn't given.
+        :param endpoints: those for which they are leased; all if it isn't given.
+        :param in_flight: rows that the caller has, although their lease may be over.
         """
+        free = {
+            "project": self._project,
+            "lease": LEASE,
+            "endpoints": None if endpoints is None else json.dumps(list(endpoints)),
+            "in_flight": json.dumps(list(in_flight)),
+        }
+
+        def now() -> dict[str, t.Any]:
+            # Leases are measured by the clock that nobody sets, and which is the same
+            # for all processes of a machine.
+            return {**free, "now": time.monotonic()}
 
         def take(connection: sqlite3.Connection) -> list[Row]:
             # Not before the others are locked out: they may be taking rows.
-            now = self._now(endpoints)
-            rows = self._free(connection, "endpoint != 'events'", limit, now)
+            this = now()
+            rows = self._free(connection, "endpoint != 'events'", limit, this)
 
             if endpoints is None or "events" in endpoints:
                 left = limit - len(rows)
-                rows += self._free(connection, "endpoint = 'events'", left, now)
+                rows += self._free(connection, "endpoint = 'events'", left, this)
 
             connection.execute(
-                f"UPDATE messages SET leased_by = ?, leased_until = ? WHERE {_THESE}",
-                (self._me, time.monotonic() + LEASE, json.dumps([r.id for r in rows])),
+                f"UPDATE messages SET leased_by = ?, leased_until = ? WHERE {_ROWS}",
+                (
+                    self._process_id,
+                    time.monotonic() + LEASE,
+                    json.dumps([r.id for r in rows]),
+                ),
             )
             return rows
 
         def any_free(connection: sqlite3.Connection) -> bool:
             found = connection.execute(
-                f"SELECT 1 FROM messages WHERE {_FREE} LIMIT 1", self._now(endpoints)
+                f"SELECT 1 FROM messages WHERE {_FREE} LIMIT 1", now()
             )
             return found.fetchone() is not None
 
@@ -349,27 +371,17 @@ class Spool:
 
         return self._write(take, [])
 
-    def _now(self, endpoints: c.Collection[str] | None) -> dict[str, t.Any]:
-        # Leases are measured by the clock that nobody sets, and which is the same for
-        # all processes of a machine.
-        return {
-            "project": self._project,
-            "now": time.monotonic(),
-            "lease": LEASE,
-            "endpoints": None if endpoints is None else json.dumps(list(endpoints)),
-        }
-
     def _free(
         self,
         connection: sqlite3.Connection,
         which: str,
         limit: int,
-        now: c.Mapping[str, t.Any],
+        free: c.Mapping[str, t.Any],
     ) -> list[Row]:
         found = connection.execute(
             "SELECT id, endpoint, json, records, repeatable, sent FROM messages"
             f" WHERE {which} AND {_FREE} ORDER BY id LIMIT :limit",
-            {**now, "limit": limit},
+            {**free, "limit": limit},
         )
         rows: list[Row] = []
         size = 0
@@ -386,7 +398,7 @@ class Spool:
         found.close()
         return rows
 
-    def hold(self, rows: c.Sequence[int], once: c.Sequence[int]) -> bool | None:
+    def renew_lease(self, rows: c.Sequence[int], once: c.Sequence[int]) -> bool | None:
         """Make sure, before sending, that rows are leased by this process; ``None`` if
         that can't be found out.
 
@@ -394,34 +406,36 @@ class Spool:
             before it knows whether they were taken.
         """
 
-        for lot in _lots(rows):
-            if not (held := self._write(functools.partial(self._renew, lot), None)):
-                return held
+        for chunk in _chunks(rows):
+            if not (
+                renewed := self._write(functools.partial(self._renew, chunk), None)
+            ):
+                return renewed
 
-        for lot in _lots(once):
-            if not self._write(functools.partial(self._mark, lot), False):
+        for chunk in _chunks(once):
+            if not self._write(functools.partial(self._mark, chunk), False):
                 return None
 
         return True
 
     def _renew(self, rows: list[int], connection: sqlite3.Connection) -> bool | None:
         renewed = connection.execute(
-            f"UPDATE messages SET leased_until = ? WHERE {_MINE}",
-            (time.monotonic() + LEASE, json.dumps(rows), self._me),
+            f"UPDATE messages SET leased_until = ? WHERE {_OWN_ROWS}",
+            (time.monotonic() + LEASE, json.dumps(rows), self._process_id),
         )
         return renewed.rowcount == len(rows)
 
     @staticmethod
     def _mark(rows: list[int], connection: sqlite3.Connection) -> bool:
         connection.execute(
-            f"UPDATE messages SET sent = 1 WHERE {_THESE}", (json.dumps(rows),)
+            f"UPDATE messages SET sent = 1 WHERE {_ROWS}", (json.dumps(rows),)
         )
         return True
 
-    def settle(self, rows: c.Sequence[int], reason: str = "") -> None:
-        """Remove rows: delivered, or dropped for that reason."""
-        for some in _lots(rows):
-            self._owed.append((some, reason))
+    def acknowledge(self, rows: c.Sequence[int], reason: str = "") -> None:
+        """Remove rows: they were delivered, or dropped for that reason."""
+        for some in _chunks(rows):
+            self._unwritten_acks.append((some, reason))
             self._write(lambda connection: None, None)
 
         self._unchecked += len(rows)
@@ -430,23 +444,23 @@ class Spool:
             self._unchecked = 0
             self._checkpoint()
 
-    def _pay(self, connection: sqlite3.Connection, count: int) -> int:
-        """Write down what is settled; how many records it delivered for others."""
+    def _write_acks(self, connection: sqlite3.Connection, count: int) -> int:
+        """Remove acknowledged rows; return how many records of others they had."""
         forwarded = 0
 
-        for rows, reason in self._owed[:count]:
+        for rows, reason in self._unwritten_acks[:count]:
             by_origin: dict[str, int] = {}
 
             for origin, records in connection.execute(
-                f"DELETE FROM messages WHERE {_MINE} RETURNING origin, records",
-                (json.dumps(rows), self._me),
+                f"DELETE FROM messages WHERE {_OWN_ROWS} RETURNING origin, records",
+                (json.dumps(rows), self._process_id),
             ).fetchall():
                 by_origin[origin] = by_origin.get(origin, 0) + records
 
             for origin, records in by_origin.items():
                 self._tally(connection, origin, reason, records)
 
-                if origin != self._me and not reason:
+                if origin != self._process_id and not reason:
                     forwarded += records
 
         return forwarded
@@ -456,8 +470,8 @@ class Spool:
         self._write(
             lambda connection: connection.execute(
                 "UPDATE messages SET leased_by = '', leased_until = 0, sent = 0,"
-                f" reason = ? WHERE {_MINE}",
-                (reason, json.dumps(rows), self._me),
+                f" reason = ? WHERE {_OWN_ROWS}",
+                (reason, json.dumps(rows), self._process_id),
             ),
             None,
         )
@@ -472,19 +486,21 @@ class Spool:
             (origin, reason, records),
         )
 
-    # Looking.
+    # Reading.
 
     def count(self, balance: Balance) -> None:
         """Add what the spool knows of the records of this process."""
 
-        def look(connection: sqlite3.Connection) -> None:
+        def query(connection: sqlite3.Connection) -> None:
             (waiting,) = connection.execute(
-                "SELECT total(records) FROM messages WHERE origin = ?", (self._me,)
+                "SELECT total(records) FROM messages WHERE origin = ?",
+                (self._process_id,),
             ).fetchone()
             balance.waiting += int(waiting)
 
             for reason, records in connection.execute(
-                "SELECT reason, records FROM tallies WHERE origin = ?", (self._me,)
+                "SELECT reason, records FROM tallies WHERE origin = ?",
+                (self._process_id,),
             ):
                 if reason:
                     balance.dropped[reason] = balance.dropped.get(reason, 0) + records
@@ -494,12 +510,12 @@ class Spool:
         balance.forwarded += self._forwarded
 
         if self._used:
-            self._read(look, None)
+            self._read(query, None)
 
     def summary(self) -> Summary:
         """What waits in the spool for this project, of all processes."""
 
-        def look(connection: sqlite3.Connection) -> Summary:
+        def query(connection: sqlite3.Connection) -> Summary:
             waiting = {
                 (endpoint, reason): (records, since)
                 for endpoint, reason, records, since in connection.execute(
@@ -518,7 +534,7 @@ class Spool:
             return Summary(waiting, delivered, tallies, self._size(connection))
 
         nothing = Summary({}, 0, {}, 0)
-        return self._read(look, nothing) if self.exists() else nothing
+        return self._read(query, nothing) if self.exists() else nothing
 
     @staticmethod
     def _size(connection: sqlite3.Connection) -> int:
@@ -532,7 +548,7 @@ class Spool:
 
     def close(self) -> None:
         """Close the file."""
-        self._keep_up()
+        self._notice_green_threads()
 
         with self._lock:
             self._disconnect()
@@ -548,22 +564,22 @@ class Spool:
             self._connection.close()
             self._connection = None
 
-    def _read(self, look: c.Callable[[sqlite3.Connection], T], failed: T) -> T:
-        return self._guarded(look, failed, PATIENCE)
+    def _read(self, query: c.Callable[[sqlite3.Connection], T], failed: T) -> T:
+        return self._guarded(query, failed, WRITE_TIMEOUT)
 
     def _write(
         self,
         work: c.Callable[[sqlite3.Connection], T],
         failed: T,
-        patience: float = PATIENCE,
+        timeout: float = WRITE_TIMEOUT,
         undo: c.Callable[[], None] = lambda: None,
     ) -> T:
         def transaction(connection: sqlite3.Connection) -> T:
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                # A request, which has little patience, has no time for this either.
-                paid = len(self._owed) if patience >= PATIENCE else 0
-                forwarded = self._pay(connection, paid)
+                # A request, which has little time, has no time for this either.
+                acks = len(self._unwritten_acks) if timeout >= WRITE_TIMEOUT else 0
+                forwarded = self._write_acks(connection, acks)
                 done = work(connection)
                 connection.execute("COMMIT")
             except BaseException as error:
@@ -577,16 +593,16 @@ class Spool:
 
                 raise
 
-            del self._owed[:paid]
+            del self._unwritten_acks[:acks]
             self._forwarded += forwarded
             return done
 
-        return self._guarded(transaction, failed, patience)
+        return self._guarded(transaction, failed, timeout)
 
     def _guarded(
-        self, work: c.Callable[[sqlite3.Connection], T], failed: T, patience: float
+        self, work: c.Callable[[sqlite3.Connection], T], failed: T, timeout: float
     ) -> T:
-        self._keep_up()
+        self._notice_green_threads()
         # Else it is released by another's hands.
         lock = self._lock
 
@@ -597,12 +613,12 @@ class Spool:
 
         try:
             try:
-                if not lock.acquire(timeout=patience):
+                if not lock.acquire(timeout=timeout):
                     return failed
 
-                return self._tried(work, patience)
+                return self._tried(work, timeout)
             except (sqlite3.Error, OSError) as error:
-                self._complain(str(error))
+                self._log_once(str(error))
                 return failed
             finally:
                 if lock._is_owned():
@@ -612,9 +628,9 @@ class Spool:
             if lock._is_owned():
                 lock.release()
 
-    def _keep_up(self) -> None:
+    def _notice_green_threads(self) -> None:
         """Notice green threads that took the place of others after the app was made."""
-        if self._kind is not threading.Lock:
+        if self._lock_type is not threading.Lock:
             # One of the others may still use it.
             if self._connection is not None:
                 _inherited.append(self._connection)
@@ -622,27 +638,27 @@ class Spool:
             self._connection = None
             self._make_lock()
 
-    def _tried(self, work: c.Callable[[sqlite3.Connection], T], patience: float) -> T:
+    def _tried(self, work: c.Callable[[sqlite3.Connection], T], timeout: float) -> T:
         try:
-            done = work(self._connected(patience))
+            done = work(self._connected(timeout))
         except sqlite3.DatabaseError as error:
             if not _is_corrupt(error):
                 raise
 
             self._disconnect()
             self._set_aside(error)
-            done = work(self._connected(patience))
+            done = work(self._connected(timeout))
 
-        self._complained = False
+        self._has_logged = False
         return done
 
-    def _connected(self, patience: float) -> sqlite3.Connection:
+    def _connected(self, timeout: float) -> sqlite3.Connection:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             make_private(self.path)
             connection = sqlite3.connect(
                 self.path,
-                timeout=PATIENCE,
+                timeout=WRITE_TIMEOUT,
                 isolation_level=None,
                 check_same_thread=False,
             )
@@ -654,11 +670,11 @@ class Spool:
                 raise
 
             self._connection = connection
-            self._patience = PATIENCE
+            self._timeout = WRITE_TIMEOUT
 
-        if patience != self._patience:
-            self._connection.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
-            self._patience = patience
+        if timeout != self._timeout:
+            self._connection.execute(f"PRAGMA busy_timeout = {timeout * 1000:.0f}")
+            self._timeout = timeout
 
         return self._connection
 
@@ -714,11 +730,11 @@ class Spool:
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(aside)
 
-    def _complain(self, reason: str) -> None:
-        if not self._complained:
+    def _log_once(self, reason: str) -> None:
+        if not self._has_logged:
             logger.error("The spool %s can't be used: %s", self.path, reason)
 
-        self._complained = True
+        self._has_logged = True
 
 
 def make_private(path: Path) -> None:
@@ -738,25 +754,25 @@ def make_private(path: Path) -> None:
                 os.chmod(beside, 0o600)
 
 
-def _lots(
+def _chunks(
     things: c.Sequence[S], rows: c.Callable[[S], int] = lambda thing: 1
 ) -> c.Iterator[list[S]]:
-    """Divide what is to be written into lots of about `_MAX_AT_ONCE` rows."""
-    lot: list[S] = []
+    """Divide what is to be written into chunks of about `_MAX_ROWS_AT_ONCE` rows."""
+    chunk: list[S] = []
     size = 0
 
     for thing in things:
-        if size >= _MAX_AT_ONCE:
-            yield lot
-            lot, size = [], 0
-            # A lock that is let go and taken again at once is never anybody else's.
+        if size >= _MAX_ROWS_AT_ONCE:
+            yield chunk
+            chunk, size = [], 0
+            # Who releases a lock and takes it again at once leaves it to nobody.
             time.sleep(0)
 
-        lot.append(thing)
+        chunk.append(thing)
         size += rows(thing)
 
-    if lot:
-        yield lot
+    if chunk:
+        yield chunk
 
 
 def _is_corrupt(error: sqlite3.DatabaseError) -> bool:

@@ -51,7 +51,7 @@ def check_settings(app: Flask, flusher: Flusher) -> c.Iterator[Finding]:
 
 def _check_spool(flusher: Flusher) -> c.Iterator[Finding]:
     from ..deliver.spool import SpoolError
-    from ..deliver.thread import InlineTransport
+    from ..deliver.inline import InlineTransport
 
     inline = flusher.inline
 

@@ -27,7 +27,7 @@ from flask import (
 from werkzeug.datastructures import Headers
 
 from ..calls import dumps
-from ..deliver.delivery import Reply
+from ..deliver.http import Reply
 from ..signals import failed, flushed
 from .arrivals import Arrival
 from .flushed_calls import FlushedCall

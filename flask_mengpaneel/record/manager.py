@@ -128,7 +128,7 @@ class Running:
                 except Exception:
                     logger.exception("What a view tracked could not be sent.")
 
-    def hurry(self) -> None:
+    def begin_shutdown(self) -> None:
         """Send what they have: the process ends."""
         self.send(0.0)
 

@@ -55,8 +55,8 @@ INTERNAL: dict[type, str] = {
     """,
     Call: "at from_json is_record is_repeatable with_defaults",
     Ledger: "add_source deliver drop transfer record reset snapshot",
-    Transport: "counts_recorded hurry resume_spooled",
-    RecordingTransport: "counts_recorded hurry resume_spooled",
+    Transport: "begin_shutdown resume_spooled",
+    RecordingTransport: "begin_shutdown resume_spooled",
     Envelope: "from_bytes size to_bytes",
 }
 

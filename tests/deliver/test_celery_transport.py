@@ -112,7 +112,9 @@ def visits(
     folder: Path, redis: Redis, url: str, script: str = "visit(app, 20)"
 ) -> t.Any:
     # A busy machine makes the broker slower than a request would wait for.
-    patient = "import flask_mengpaneel.deliver.celery as tasks; tasks.PATIENCE = 5.0\n"
+    patient = (
+        "import flask_mengpaneel.deliver.celery as tasks; tasks.BROKER_TIMEOUT = 5.0\n"
+    )
     return run(folder, patient + script, url, **settings(redis, url))
 
 

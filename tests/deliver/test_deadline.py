@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from flask_mengpaneel.deliver import delivery, http
+from flask_mengpaneel.deliver import connections, delivery, resolver
 from rig import PlainEnvelope, events, rig, update
 from shop import Process, ledgers, settings_for
 from sink import Sink
@@ -316,7 +316,7 @@ def names_that_hang(monkeypatch: pytest.MonkeyPatch) -> c.Iterator[list[str]]:
         return found(host, *rest, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    monkeypatch.setattr(http, "_names", http._Names())
+    monkeypatch.setattr(resolver, "_resolver", resolver._Resolver())
 
     try:
         yield asked_for
@@ -367,7 +367,7 @@ def test_what_was_found_out_too_late_is_known_to_the_next_request(
 def test_a_dead_address_leaves_time_for_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http, "look_up", lambda *_: ["127.0.0.2", "127.0.0.1"])
+    monkeypatch.setattr(connections, "look_up", lambda *_: ["127.0.0.2", "127.0.0.1"])
     with Sink() as sink, socket.socket() as full:
         # Nobody accepts, and nobody else may wait to be accepted.
         full.bind(("127.0.0.2", sink.port))
@@ -579,7 +579,7 @@ def test_a_child_looks_names_up_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         if not pid:
             # The thread that asked is the parent's.
             with contextlib.suppress(OSError):
-                http.look_up("forked.test", 9, 0.1)
+                resolver.look_up("forked.test", 9, 0.1)
 
             os._exit(asked_for.count("forked.test"))
 

@@ -7,14 +7,9 @@ import typing as t
 
 import pytest
 
-from flask_mengpaneel.deliver.delivery import (
-    Batch,
-    Kind,
-    Reply,
-    backoff,
-    batches,
-    read,
-)
+from flask_mengpaneel.deliver.answers import Meaning, backoff, read
+from flask_mengpaneel.deliver.batches import Batch, pack
+from flask_mengpaneel.deliver.http import Reply
 from flask_mengpaneel.envelope import Message
 from rig import PlainEnvelope, event, events, rig, update
 from sink import Half, Html, Late, Reset, Silent, Sink, Status
@@ -34,73 +29,73 @@ OK = {"code": 200, "num_records_imported": 3, "status": "OK"}
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("answer", "meaning"),
     [
-        (reply(200, OK), Kind.TAKEN),
-        (reply(200, {"status": 1, "error": None}), Kind.TAKEN),
-        (reply(200, {"status": 0, "error": "bad"}), Kind.REFUSED),
-        (reply(200, "<html>"), Kind.AMBIGUOUS),
-        (reply(200, ""), Kind.AMBIGUOUS),
-        (reply(200, "1"), Kind.AMBIGUOUS),
-        (reply(200, "[" * 100_000), Kind.AMBIGUOUS),
-        (reply(302, "<html>", Location="https://login.example"), Kind.AMBIGUOUS),
-        (reply(301, OK, Location="/import/"), Kind.AMBIGUOUS),
-        (reply(200, {"status": 0}), Kind.AMBIGUOUS),
-        (reply(200, {"status": False, "error": "bad"}), Kind.AMBIGUOUS),
-        (reply(200, {"status": 0, "message": "success"}), Kind.AMBIGUOUS),
-        (reply(200, [1]), Kind.AMBIGUOUS),
-        (reply(200, '{"status": ' + "1" * 10_000 + "}"), Kind.AMBIGUOUS),
-        (reply(200, "NaN"), Kind.AMBIGUOUS),
-        (reply(200, '\ufeff{"status": 1}'), Kind.TAKEN),
-        (reply(200, {"status": "OK", "failed_records": [3]}), Kind.AMBIGUOUS),
-        (Reply(200, {}, b'{"status": "\xff"}'), Kind.AMBIGUOUS),
-        (reply(400, {"error": "bad", "status": "Bad Request"}), Kind.REFUSED),
-        (reply(400, {"failed_records": [{"index": 9}]}), Kind.REFUSED),
-        (reply(400, {"failed_records": [{"index": -1}]}), Kind.REFUSED),
-        (reply(400, {"failed_records": [{"index": True}]}), Kind.REFUSED),
-        (reply(400, {"failed_records": [{"index": 1.0}]}), Kind.REFUSED),
-        (reply(400, {"failed_records": [{"index": 1}, {}]}), Kind.REFUSED),
-        (reply(400, {"failed_records": [{"index": 1}, None]}), Kind.REFUSED),
-        (reply(400, {"failed_records": [{"index": 1}]}), Kind.PARTLY),
-        (reply(400, {"failed_records": [{"index": 1}] * 9000}), Kind.PARTLY),
-        (reply(401, {"error": "who?", "status": "error"}), Kind.FORBIDDEN),
-        (reply(403, {"error": "no", "status": "error"}), Kind.FORBIDDEN),
+        (reply(200, OK), Meaning.TAKEN),
+        (reply(200, {"status": 1, "error": None}), Meaning.TAKEN),
+        (reply(200, {"status": 0, "error": "bad"}), Meaning.REFUSED),
+        (reply(200, "<html>"), Meaning.AMBIGUOUS),
+        (reply(200, ""), Meaning.AMBIGUOUS),
+        (reply(200, "1"), Meaning.AMBIGUOUS),
+        (reply(200, "[" * 100_000), Meaning.AMBIGUOUS),
+        (reply(302, "<html>", Location="https://login.example"), Meaning.AMBIGUOUS),
+        (reply(301, OK, Location="/import/"), Meaning.AMBIGUOUS),
+        (reply(200, {"status": 0}), Meaning.AMBIGUOUS),
+        (reply(200, {"status": False, "error": "bad"}), Meaning.AMBIGUOUS),
+        (reply(200, {"status": 0, "message": "success"}), Meaning.AMBIGUOUS),
+        (reply(200, [1]), Meaning.AMBIGUOUS),
+        (reply(200, '{"status": ' + "1" * 10_000 + "}"), Meaning.AMBIGUOUS),
+        (reply(200, "NaN"), Meaning.AMBIGUOUS),
+        (reply(200, '\ufeff{"status": 1}'), Meaning.TAKEN),
+        (reply(200, {"status": "OK", "failed_records": [3]}), Meaning.AMBIGUOUS),
+        (Reply(200, {}, b'{"status": "\xff"}'), Meaning.AMBIGUOUS),
+        (reply(400, {"error": "bad", "status": "Bad Request"}), Meaning.REFUSED),
+        (reply(400, {"failed_records": [{"index": 9}]}), Meaning.REFUSED),
+        (reply(400, {"failed_records": [{"index": -1}]}), Meaning.REFUSED),
+        (reply(400, {"failed_records": [{"index": True}]}), Meaning.REFUSED),
+        (reply(400, {"failed_records": [{"index": 1.0}]}), Meaning.REFUSED),
+        (reply(400, {"failed_records": [{"index": 1}, {}]}), Meaning.REFUSED),
+        (reply(400, {"failed_records": [{"index": 1}, None]}), Meaning.REFUSED),
+        (reply(400, {"failed_records": [{"index": 1}]}), Meaning.PARTLY_TAKEN),
+        (reply(400, {"failed_records": [{"index": 1}] * 9000}), Meaning.PARTLY_TAKEN),
+        (reply(401, {"error": "who?", "status": "error"}), Meaning.FORBIDDEN),
+        (reply(403, {"error": "no", "status": "error"}), Meaning.FORBIDDEN),
         (
             reply(404, {"code": 404, "error": "no", "status": "Not Found"}),
-            Kind.FORBIDDEN,
+            Meaning.FORBIDDEN,
         ),
         # By somebody in between.
-        (reply(400, "bad"), Kind.NOT_NOW),
-        (reply(400, {"failed_records": "what"}), Kind.NOT_NOW),
-        (reply(400, {"message": "bad"}), Kind.NOT_NOW),
-        (reply(401, ""), Kind.NOT_NOW),
-        (reply(403, "<html>"), Kind.NOT_NOW),
-        (reply(403, {"message": "Forbidden"}), Kind.NOT_NOW),
+        (reply(400, "bad"), Meaning.RETRY),
+        (reply(400, {"failed_records": "what"}), Meaning.RETRY),
+        (reply(400, {"message": "bad"}), Meaning.RETRY),
+        (reply(401, ""), Meaning.RETRY),
+        (reply(403, "<html>"), Meaning.RETRY),
+        (reply(403, {"message": "Forbidden"}), Meaning.RETRY),
         (
             reply(403, {"error": {"status": "PERMISSION_DENIED"}, "status": "x"}),
-            Kind.NOT_NOW,
+            Meaning.RETRY,
         ),
-        (reply(404, "<html>"), Kind.NOT_NOW),
-        (reply(404, {"message": "no Route matched"}), Kind.NOT_NOW),
-        (reply(404, {"detail": "Not Found"}), Kind.NOT_NOW),
-        (reply(404, {"status": 404, "error": "Not Found"}), Kind.NOT_NOW),
-        (reply(404, {"code": 5, "error": "no", "status": "error"}), Kind.NOT_NOW),
-        (reply(405, ""), Kind.NOT_NOW),
-        (reply(407, "<html>"), Kind.NOT_NOW),
-        (reply(410, "gone"), Kind.NOT_NOW),
-        (reply(451, "<html>"), Kind.NOT_NOW),
-        (reply(408, ""), Kind.NOT_NOW),
-        (reply(413, ""), Kind.TOO_LARGE),
-        (reply(413, "<html>nginx"), Kind.TOO_LARGE),
-        (reply(429, ""), Kind.NOT_NOW),
-        (reply(500, ""), Kind.AMBIGUOUS),
-        (reply(502, ""), Kind.AMBIGUOUS),
-        (reply(503, ""), Kind.NOT_NOW),
-        (reply(504, ""), Kind.AMBIGUOUS),
+        (reply(404, "<html>"), Meaning.RETRY),
+        (reply(404, {"message": "no Route matched"}), Meaning.RETRY),
+        (reply(404, {"detail": "Not Found"}), Meaning.RETRY),
+        (reply(404, {"status": 404, "error": "Not Found"}), Meaning.RETRY),
+        (reply(404, {"code": 5, "error": "no", "status": "error"}), Meaning.RETRY),
+        (reply(405, ""), Meaning.RETRY),
+        (reply(407, "<html>"), Meaning.RETRY),
+        (reply(410, "gone"), Meaning.RETRY),
+        (reply(451, "<html>"), Meaning.RETRY),
+        (reply(408, ""), Meaning.RETRY),
+        (reply(413, ""), Meaning.TOO_LARGE),
+        (reply(413, "<html>nginx"), Meaning.TOO_LARGE),
+        (reply(429, ""), Meaning.RETRY),
+        (reply(500, ""), Meaning.AMBIGUOUS),
+        (reply(502, ""), Meaning.AMBIGUOUS),
+        (reply(503, ""), Meaning.RETRY),
+        (reply(504, ""), Meaning.AMBIGUOUS),
     ],
 )
-def test_what_an_answer_means(answer: Reply, kind: Kind) -> None:
-    assert read(answer, batch()).kind is kind
+def test_what_an_answer_means(answer: Reply, meaning: Meaning) -> None:
+    assert read(answer, batch()).meaning is meaning
 
 
 def test_refused_records_come_with_mixpanels_words() -> None:
@@ -180,7 +175,7 @@ def test_batches_keep_to_mixpanels_limits() -> None:
     small = [event() for _ in range(4100)]
     large = [event(text="x" * 900_000) for _ in range(5)]
 
-    packed = batches([*small, *large])
+    packed = pack([*small, *large])
 
     assert [len(p.messages) for p in packed] == [2000, 2000, 102, 2, 1]
     assert all(sum(len(m.json) + 1 for m in p.messages) < 2_097_152 for p in packed)

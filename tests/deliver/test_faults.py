@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_mengpaneel.deliver import thread as transports
+from flask_mengpaneel.deliver import pipeline
 from flask_mengpaneel.deliver.spool import Spool
 from rig import event, events, rig
 from shop import (
@@ -340,7 +340,7 @@ def test_a_sink_that_never_answers(tmp_path: Path) -> None:
 
 
 def test_an_answer_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transports, "READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(pipeline, "REQUEST_TIMEOUT", 0.5)
 
     with Sink() as sink, rig(sink.url) as r:
         sink.script(Late(1.5))
@@ -509,8 +509,9 @@ app.app_context().push()
 for _ in range(300):
     with Manager() as manager:
         manager.track("Large", {f"Text {n}": str(n) * 20_000 for n in range(10)})
-queued = sum(records for _, records, _, _ in background._queue)
-assert background._queued <= background._room, background._queued
+queue = background._places.queue
+queued = sum(records for _, records, _, _ in queue.envelopes)
+assert queue.weight <= queue.capacity, queue.weight
 assert queued < 300, queued
 """
 
@@ -523,7 +524,7 @@ assert queued < 300, queued
 def test_a_queue_that_is_full_for_ten_seconds(tmp_path: Path) -> None:
     script = """
 import time
-app.extensions["mengpaneel"].background._room = 100
+app.extensions["mengpaneel"].background._places.queue.capacity = 100
 end = time.monotonic() + 10
 while time.monotonic() < end:
     visit(app, 20)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from flask_mengpaneel.config import SERVERLESS, Config
-from flask_mengpaneel.deliver import thread as transports
+from flask_mengpaneel.deliver.setup import make_transport
+from flask_mengpaneel.deliver.thread import ThreadTransport
 from rig import events, rig
 from shop import started
 from sink import Silent, Sink
@@ -78,9 +79,9 @@ def test_the_default_is_inline_and_another_is_a_choice(
     monkeypatch.setenv("K_SERVICE", "shop")
 
     with Sink() as sink, rig(sink.url) as r:
-        assert transports.make_transport(r.config, r.delivery) is None
-        chosen = transports.make_transport(Config(transport="thread"), r.delivery)
-        assert isinstance(chosen, transports.ThreadTransport)
+        assert make_transport(r.config, r.delivery) is None
+        chosen = make_transport(Config(transport="thread"), r.delivery)
+        assert isinstance(chosen, ThreadTransport)
 
 
 def test_vercel_does_it_after_the_response_where_it_offers_that(

@@ -14,8 +14,11 @@ import pytest
 
 from flask_mengpaneel.config import Config
 from flask_mengpaneel.deliver import spool as spools
-from flask_mengpaneel.deliver.delivery import Attempt, Batch, Verdict, open_spool
+from flask_mengpaneel.deliver.answers import Answer
+from flask_mengpaneel.deliver.batches import Batch
+from flask_mengpaneel.deliver.delivery import Attempt
 from flask_mengpaneel.deliver.ledger import Balance
+from flask_mengpaneel.deliver.setup import open_spool
 from flask_mengpaneel.deliver.spool import Row, Spool, SpoolError
 from rig import PlainEnvelope, event, events, rig, update
 from sink import Sink, Status
@@ -39,7 +42,7 @@ def test_what_is_put_in_is_leased_in_order_by_one(path: Path) -> None:
     assert [row.message.json for row in rows] == [m.json for m in messages]
     assert ours.lease(10) == []
 
-    theirs.settle([row.id for row in rows])
+    theirs.acknowledge([row.id for row in rows])
     assert theirs.lease(10) == []
     assert ours.summary().records == 0
     assert ours.summary().delivered == 5
@@ -81,10 +84,10 @@ def test_a_lease_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spools, "LEASE", 0.0)
 
     assert [row.id for row in theirs.lease(10)] == rows
-    assert not ours.hold(rows, [])
+    assert not ours.renew_lease(rows, [])
 
     # What isn't ours any more is not settled by us.
-    ours.settle(rows)
+    ours.acknowledge(rows)
     assert theirs.summary().records == 3
 
 
@@ -125,8 +128,8 @@ def test_the_books_follow_what_another_process_does(path: Path) -> None:
     ours, theirs = Spool(path), Spool(path)
     ours.put(ids(10), "down")
     rows = [row.id for row in theirs.lease(10)]
-    theirs.settle(rows[:6])
-    theirs.settle(rows[6:8], "no")
+    theirs.acknowledge(rows[:6])
+    theirs.acknowledge(rows[6:8], "no")
 
     balance = Balance(recorded=10)
     ours.count(balance)
@@ -141,7 +144,7 @@ def test_the_books_follow_what_another_process_does(path: Path) -> None:
 
 
 def test_a_full_spool_refuses_what_comes(path: Path) -> None:
-    spool = Spool(path, most_bytes=200_000)
+    spool = Spool(path, max_bytes=200_000)
 
     while spool.put(ids(50), "down"):
         kept = spool.summary().records
@@ -149,7 +152,7 @@ def test_a_full_spool_refuses_what_comes(path: Path) -> None:
     assert kept > 50
     assert spool.summary().records == kept
     # It takes again when there is room.
-    spool.settle([row.id for row in spool.lease(2000)])
+    spool.acknowledge([row.id for row in spool.lease(2000)])
     assert spool.put(ids(50), "down")
 
 
@@ -161,17 +164,17 @@ def test_what_is_not_held_as_a_whole_is_not_marked_as_sent(
     rows = spool.put(ids(count), "down", leased=True)
     nobodys = rows[-1] + 1
 
-    assert spool.hold([*rows, nobodys], rows) is False
+    assert spool.renew_lease([*rows, nobodys], rows) is False
     assert marked(path) == 0
-    assert spool.hold(rows, rows[1:]) is True
+    assert spool.renew_lease(rows, rows[1:]) is True
     assert marked(path) == count - 1
 
 
 def test_who_is_in_a_hurry_writes_nothing_but_what_is_new(path: Path) -> None:
     spool = Spool(path)
     # As after a disk that took nothing when these were delivered.
-    spool._owed.append((spool.put(ids(3), "down", leased=True), ""))
-    spool.put(ids(1), "down", patience=0.1)
+    spool._unwritten_acks.append((spool.put(ids(3), "down", leased=True), ""))
+    spool.put(ids(1), "down", timeout=0.1)
     assert spool.summary().records == 4
     spool.put(ids(1), "down")
     assert (spool.summary().records, spool.summary().delivered) == (2, 3)
@@ -370,12 +373,10 @@ def test_what_is_taken_from_the_spool_at_the_very_end_is_put_back(path: Path) ->
     entered, ended = threading.Event(), threading.Event()
 
     class SlowSpool(Spool):
-        def lease(
-            self, limit: int, endpoints: c.Collection[str] | None = None
-        ) -> list[Row]:
+        def lease(self, *args: t.Any) -> list[Row]:
             entered.set()
             assert ended.wait(10)
-            return super().lease(limit, endpoints)
+            return super().lease(*args)
 
     Spool(path).put([event()], "down")
 
@@ -398,14 +399,14 @@ def test_what_fails_at_the_very_end_is_spooled(
     entered, ended = threading.Event(), threading.Event()
 
     with rig("http://127.0.0.1:9", spool=Spool(path), shutdown_timeout=0.0) as r:
-        settle = r.delivery.settle
+        apply_answer = r.delivery.apply_answer
 
-        def slowly(batch: Batch, verdict: Verdict) -> Attempt:
+        def slowly(batch: Batch, answer: Answer) -> Attempt:
             entered.set()
             assert ended.wait(10)
-            return settle(batch, verdict)
+            return apply_answer(batch, answer)
 
-        monkeypatch.setattr(r.delivery, "settle", slowly)
+        monkeypatch.setattr(r.delivery, "apply_answer", slowly)
         r.send(events(1))
         assert entered.wait(10)
         threading.Timer(0.1, ended.set).start()
@@ -423,7 +424,7 @@ def test_operations_that_were_on_their_way_in_a_dead_process_are_not_sent_again(
         [update("$add", {"n": 1}, repeatable=False), update("$set", {"a": 1})], "down"
     )
     rows = dead.lease(10)
-    dead.hold([row.id for row in rows], [rows[0].id])
+    dead.renew_lease([row.id for row in rows], [rows[0].id])
 
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE messages SET leased_until = 0")
@@ -483,7 +484,7 @@ def test_two_threads_that_share_a_file_lose_and_double_nothing(path: Path) -> No
 
         while rows := spool.lease(100):
             taken.extend(row.id for row in rows)
-            spool.settle([row.id for row in rows])
+            spool.acknowledge([row.id for row in rows])
 
     threads = [threading.Thread(target=drain) for _ in range(4)]
 

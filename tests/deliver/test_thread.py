@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from flask_mengpaneel import process
+from flask_mengpaneel.deliver import endpoints, pipeline
 from flask_mengpaneel.deliver import thread as transports
+from flask_mengpaneel.deliver.endpoints import MAX_IN_FLIGHT
+from flask_mengpaneel.deliver.queue import MAX_AS_OBJECTS
 from flask_mengpaneel.deliver.spool import Spool
-from flask_mengpaneel.deliver.thread import MAX_ON_WAY
 from rig import PlainEnvelope, Rig, event, events, rig, update
 from sink import Fault, Late, Silent, Sink, Status
 
@@ -84,7 +86,7 @@ def test_several_requests_are_under_way_while_much_is_to_be_sent() -> None:
     with Sink() as sink, rig(sink.url) as r:
         sink.always = Silent()
         r.send(events(20_000))
-        assert sink.wait_for(lambda: len(sink.requests) == MAX_ON_WAY)
+        assert sink.wait_for(lambda: len(sink.requests) == MAX_IN_FLIGHT)
 
         sink.recover()
         assert r.thread.flush(30)
@@ -94,21 +96,21 @@ def test_several_requests_are_under_way_while_much_is_to_be_sent() -> None:
 
 def test_where_many_wait_they_refer_to_nothing() -> None:
     with Sink(latency=0.2) as sink, rig(sink.url) as r:
-        for _ in range(transports.FEW + 10):
+        for _ in range(MAX_AS_OBJECTS + 10):
             r.send(events(1))
 
-        *_, queued = r.thread._queue
+        *_, queued = r.thread._places.queue.envelopes
         gc.collect()
 
         assert not gc.is_tracked(queued)
         assert r.thread.flush(5)
-        assert len(sink.ids) == transports.FEW + 10
+        assert len(sink.ids) == MAX_AS_OBJECTS + 10
 
 
 def test_a_worker_without_work_ends_and_another_takes_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transports, "IDLE", 0.05)
+    monkeypatch.setattr(pipeline, "IDLE_TIMEOUT", 0.05)
 
     with Sink() as sink, rig(sink.url) as r:
         for sent in (1, 2):
@@ -120,7 +122,7 @@ def test_a_worker_without_work_ends_and_another_takes_over(
                 if thread.name == "mengpaneel":
                     thread.join(5)
 
-            assert not r.thread._workers
+            assert not r.thread._workers.threads
 
         r.check(recorded=2, delivered=2)
 
@@ -138,11 +140,11 @@ def test_the_apps_of_a_process_finish_at_the_same_time(
 
         process._close_all()
         # One that began when the other had ended would have its whole time after it.
-        ends = [t.cast(float, thread._deadline) for thread in both]
+        ends = [t.cast(float, thread._pipeline.deadline) for thread in both]
         assert max(ends) - min(ends) < first.config.shutdown_timeout
 
         for r in (first, second):
-            r.check(recorded=1, waiting=0, dropped={transports.AT_EXIT: 1})
+            r.check(recorded=1, waiting=0, dropped={pipeline.AT_EXIT: 1})
 
 
 @contextlib.contextmanager
@@ -155,7 +157,7 @@ def mixpanel_away(monkeypatch: pytest.MonkeyPatch, **options: t.Any) -> c.Iterat
         assert r.send(events(1))
         deadline = time.monotonic() + 10
 
-        while not r.thread._in_trouble:
+        while not r.thread._places.endpoints.all_fail:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -191,7 +193,7 @@ def test_a_full_queue_lets_others_deliver_while_mixpanel_is_there(
 def test_what_a_spool_refuses_waits_in_memory_while_there_is_room(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    spool = Spool(tmp_path / "spool.sqlite3", "t", most_bytes=0)
+    spool = Spool(tmp_path / "spool.sqlite3", "t", max_bytes=0)
 
     with mixpanel_away(monkeypatch, spool=spool) as r:
         for _ in range(9):
@@ -270,9 +272,9 @@ def test_profiles_go_on_while_events_are_in_trouble(
 def test_much_for_an_endpoint_in_trouble_is_kept_and_sent_in_order(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(transports, "MAX_BUILT", 2)
-    monkeypatch.setattr(transports, "SLOW", 0.1)
-    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MAX_RECORDS", 10)
+    monkeypatch.setattr(endpoints, "MAX_BUILT", 2)
+    monkeypatch.setattr(endpoints, "STALL_TIMEOUT", 0.1)
+    monkeypatch.setattr("flask_mengpaneel.deliver.batches.MAX_RECORDS", 10)
     spool = Spool(tmp_path / "spool.sqlite3", "t")
 
     with Sink() as sink, rig(sink.url, spool=spool) as r:
@@ -295,8 +297,8 @@ def test_without_a_spool_much_for_an_endpoint_in_trouble_costs_no_events(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(transports, "MAX_WAITING", 20)
-    monkeypatch.setattr(transports, "MAX_BUILT", 2)
-    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MAX_RECORDS", 10)
+    monkeypatch.setattr(endpoints, "MAX_BUILT", 2)
+    monkeypatch.setattr("flask_mengpaneel.deliver.batches.MAX_RECORDS", 10)
 
     with Sink() as sink, rig(sink.url, shutdown_timeout=0) as r:
         sink.always_at["/engage"] = Status(503, {"Retry-After": "300"})
@@ -307,7 +309,7 @@ def test_without_a_spool_much_for_an_endpoint_in_trouble_costs_no_events(
             assert sink.wait_for(lambda n=number: len(sink.events) > n, SOON)
 
         r.thread.flush(0.5)
-        assert {reason for _, reason in r.reports} == {transports.FULL}
+        assert {reason for _, reason in r.reports} == {pipeline.FULL}
         r.check(recorded=110, delivered=10)
 
 
@@ -339,7 +341,7 @@ def test_in_the_request_too_no_endpoint_waits_for_another(
 def test_a_far_retry_after_is_over_soon_enough(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, t.Any]
 ) -> None:
-    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MAX_RETRY_AFTER", 0.5)
+    monkeypatch.setattr("flask_mengpaneel.deliver.answers.MAX_RETRY_AFTER", 0.5)
 
     with Sink() as sink, rig(sink.url, **options) as r:
         sink.script(Status(503, {"Retry-After": "86400"}))
@@ -378,7 +380,7 @@ def test_what_a_gateway_refuses_is_tried_again() -> None:
 def test_no_answer_stops_what_comes_after(
     answer: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_mengpaneel.deliver.delivery.MAX_RETRY_AFTER", 0.1)
+    monkeypatch.setattr("flask_mengpaneel.deliver.answers.MAX_RETRY_AFTER", 0.1)
 
     with Sink() as sink, rig(sink.url) as r:
         sink.script(answer)

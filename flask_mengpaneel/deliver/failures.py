@@ -1,0 +1,74 @@
+"""What was dropped, reported to the app: log, signal, ``MENGPANEEL_ON_FAILURE``."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import json
+import logging
+import typing as t
+import weakref
+
+from .. import signals
+
+if t.TYPE_CHECKING:
+    from flask import Flask
+
+    from ..config import Config
+    from .batches import Batch
+
+logger = logging.getLogger("flask_mengpaneel")
+
+#: A batch that won't be delivered, and why.
+Dropped = tuple["Batch", str]
+#: Is told of records that won't be delivered, and why.
+Report = c.Callable[[list[dict[str, t.Any]], str], None]
+
+
+def report_drops(dropped: c.Iterable[Dropped], report: Report) -> None:
+    """Report what was dropped.
+
+    Never inside :meth:`Ledger.transfer`, nor with a lock: an app's functions are
+    called, which may track and may read the ledger.
+    """
+    for batch, reason in dropped:
+        try:
+            report([json.loads(message.json) for message in batch.messages], reason)
+        except Exception:
+            logger.exception("Reporting what was dropped failed.")
+
+
+class FailureReporter:
+    """Tells an app which records could not be delivered."""
+
+    def __init__(self, app: Flask, config: Config) -> None:
+        # Else an app would be freed by Python's garbage collector only.
+        self._reference = weakref.ref(app)
+        self._on_failure = config.on_failure
+
+    def __call__(self, records: list[dict[str, t.Any]], reason: str) -> None:
+        """Report records, unless the app is gone."""
+        app = self._reference()
+
+        if app is None:
+            return
+
+        logger.error("%d records were not delivered: %s", len(records), reason)
+
+        # Mostly called by a background thread.
+        with app.app_context():
+            self._report(app, records, reason)
+
+    def _report(self, app: Flask, records: list[dict[str, t.Any]], reason: str) -> None:
+        try:
+            signals.failed.send(app, records=records, reason=reason)
+        except Exception:
+            logger.exception("A receiver of the signal 'failed' failed")
+
+        if self._on_failure is None:
+            return
+
+        for record in records:
+            try:
+                self._on_failure(record, reason)
+            except Exception:
+                logger.exception("MENGPANEEL_ON_FAILURE failed")

@@ -1,0 +1,172 @@
+"""From settings to the parts that deliver."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import typing as t
+import warnings
+import weakref
+from pathlib import Path
+
+from .. import process
+from ..transport import Transport
+from .delivery import Delivery
+from .failures import FailureReporter
+from .http import HttpClient, Reply
+from .thread import ThreadTransport
+from .translation import Translator
+
+if t.TYPE_CHECKING:
+    from celery import Celery
+    from flask import Flask
+
+    from ..config import Config
+    from .connections import Client
+    from .ledger import Ledger
+    from .spool import Spool
+
+
+def make_delivery(
+    app: Flask, config: Config, ledger: Ledger, *, post: HttpClient | None = None
+) -> Delivery:
+    """Make what delivers for an app.
+
+    :param post: sends the requests; over HTTP by default.
+    :raises ValueError: ``MENGPANEEL_SPOOL`` can't be used.
+    """
+    return Delivery(
+        config,
+        Translator(config),
+        ledger,
+        FailureReporter(app, config),
+        post=post or LazyHttpClient(config.api_host),
+        spool=open_spool(config, app.instance_path) if config.active else None,
+    )
+
+
+def make_transport(
+    config: Config, delivery: Delivery, celery: c.Callable[[], Celery] | None = None
+) -> Transport | None:
+    """Make the background transport of an app; ``None`` if it delivers in the request.
+
+    :param celery: gives the Celery app when it is needed, which is not yet now.
+    """
+    from ..config import TRANSPORTS
+
+    kind = config.transport
+
+    if isinstance(kind, Transport):
+        return kind
+
+    if kind not in TRANSPORTS:
+        kind = "inline" if config.serverless else "thread"
+
+    if kind == "thread" and not process.threads_allowed():
+        warnings.warn(
+            "uWSGI runs without threads, so that events are delivered in the request."
+            " Set 'enable-threads = true' in its configuration.",
+            stacklevel=2,
+        )
+        return None
+
+    if kind == "thread":
+        return ThreadTransport(delivery)
+
+    if kind == "celery" and celery is not None:
+        from .celery import CeleryTransport
+
+        return CeleryTransport(delivery, celery)
+
+    return None
+
+
+def celery_of(app: Flask) -> c.Callable[[], Celery]:
+    """Return what gives the Celery app of an app, as the Flask docs put it there."""
+    reference = weakref.ref(app)
+
+    def celery() -> Celery:
+        app = reference()
+
+        if app is None or "celery" not in app.extensions:
+            raise RuntimeError(
+                "MENGPANEEL_TRANSPORT is 'celery', but app.extensions has no 'celery':"
+                " see https://flask.palletsprojects.com/patterns/celery/."
+            )
+
+        return t.cast("Celery", app.extensions["celery"])
+
+    return celery
+
+
+def open_spool(config: Config, folder: str) -> Spool | None:
+    """Return the spool of an app; its file isn't made before it is needed.
+
+    :param folder: the app's instance folder, where it is by default.
+    :raises ValueError: ``MENGPANEEL_SPOOL`` can't be used.
+    """
+    if config.spool is None:
+        return None
+
+    from .spool import Spool, SpoolError
+
+    project = config.token or ""
+
+    if isinstance(config.spool, Path):
+        spool = Spool(config.spool, project)
+
+        try:
+            spool.check()
+        except SpoolError as error:
+            raise ValueError(
+                f"MENGPANEEL_SPOOL is {str(config.spool)!r}; it must be a file that can"
+                f" be written, or None ({error})."
+            ) from None
+
+        return spool
+
+    # What such a platform has on disk is gone before anybody could send it.
+    if config.serverless:
+        return None
+
+    spool = Spool(Path(folder) / "mengpaneel-spool.sqlite3", project)
+
+    try:
+        spool.check()
+    except SpoolError as error:
+        warnings.warn(
+            f"Events that can't be delivered won't survive this process: {error}. Set"
+            " MENGPANEEL_SPOOL to a file, or to None.",
+            stacklevel=2,
+        )
+        return None
+
+    return spool
+
+
+class LazyHttpClient:
+    """Posts to one host over HTTP; loads what that takes when it is needed."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._client: Client | None = None
+        process.on_fork(self)
+
+    def after_fork(self) -> None:
+        """Leave the connections to the process that opened them."""
+        self._client = None
+
+    def __call__(
+        self, path: str, body: bytes, headers: c.Mapping[str, str], timeout: float
+    ) -> Reply:
+        """Post, and wait for the answer."""
+        client = self._client = self._client or self._connect()
+        return client.post(path, body, headers, timeout)
+
+    def _connect(self) -> Client:
+        with process.importing:
+            from .connections import Client
+
+            # Looking a name up imports this.
+            "mixpanel".encode("idna")
+
+        return Client(self._host)
