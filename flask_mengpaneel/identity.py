@@ -11,6 +11,9 @@ from . import process
 from .calls import Call, Json
 from .values import fault_of
 
+#: The properties of an event that say whose it is.
+ID_PROPERTIES = frozenset({"distinct_id", "$device_id", "$user_id"})
+
 _DIGITS = 32
 _DEVICE = "$device:"
 

@@ -19,6 +19,8 @@ import re
 import typing as t
 import uuid
 
+from .limits import MAX_BITS, MAX_DEPTH, MAX_ID, MAX_INTEGER, MAX_ITEMS
+
 if t.TYPE_CHECKING:
     from .calls import Json
 
@@ -34,30 +36,10 @@ FORBIDDEN_IDS = frozenset(
     " undefined unknown <nil> 0 -1 true false [] {}".split()
 )
 
-
-#: Beyond it two integers are the same number in a browser:
-#: https://tc39.es/ecma262/#sec-number.max_safe_integer
-_MAX_INTEGER = 2**53 - 1
-
-#: What has more bits is infinite in a browser.
-_MAX_BITS = 1024
-
-#: As many lists and dicts may be in one another. Mixpanel shows three, and what is
-#: read and written with the calls, sessions too, needs some frames for each.
-_MAX_DEPTH = 32
-
-#: No record that Mixpanel takes has room for more:
-#: https://docs.mixpanel.com/reference/track-event#limits
-_MAX_ITEMS = 500_000
-
-_TOO_MANY = f"a value has more than {_MAX_ITEMS} values in it"
+_TOO_MANY = f"a value has more than {MAX_ITEMS} values in it"
 
 #: A list or dict, and where in it is a value that isn't plain yet, how deep in all.
 _Todo: t.TypeAlias = "list[tuple[t.Any, t.Any, int]]"
-
-#: Mixpanel cuts what is longer, counted as JavaScript does:
-#: https://docs.mixpanel.com/reference/track-event#limits
-_MAX_ID = 255
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -85,7 +67,7 @@ def _plain_inside(todo: _Todo) -> None:
     Step by step and not by recursion: how deep a value may be must not depend on how
     deep its call is.
     """
-    left = _MAX_ITEMS
+    left = MAX_ITEMS
 
     while todo:
         place, key, depth = todo.pop()
@@ -100,7 +82,7 @@ def _plain_inside(todo: _Todo) -> None:
         if type(item) is dict or type(item) is list:
             left -= len(item)
 
-            if depth > _MAX_DEPTH:
+            if depth > MAX_DEPTH:
                 raise ValueError("a value is nested too deeply, or contains itself")
 
             if left < 0:
@@ -134,7 +116,7 @@ def _plain(value: t.Any, todo: _Todo, depth: int) -> Json:
 
             if not (
                 (kind is str and item.isascii())
-                or (kind is int and -_MAX_INTEGER <= item <= _MAX_INTEGER)
+                or (kind is int and -MAX_INTEGER <= item <= MAX_INTEGER)
                 or kind is bool
                 or item is None
                 or (kind is float and item and math.isfinite(item))
@@ -169,7 +151,7 @@ def _list(values: c.Iterable[t.Any], todo: _Todo, depth: int) -> list[t.Any]:
 
         if not (
             (kind is str and item.isascii())
-            or (kind is int and -_MAX_INTEGER <= item <= _MAX_INTEGER)
+            or (kind is int and -MAX_INTEGER <= item <= MAX_INTEGER)
         ):
             todo.append((items, place, depth + 1))
 
@@ -178,9 +160,9 @@ def _list(values: c.Iterable[t.Any], todo: _Todo, depth: int) -> list[t.Any]:
 
 def _few(values: c.Iterable[t.Any]) -> list[t.Any]:
     """A list of values, which may be of a kind that never ends."""
-    items = list(itertools.islice(values, _MAX_ITEMS + 1))
+    items = list(itertools.islice(values, MAX_ITEMS + 1))
 
-    if len(items) > _MAX_ITEMS:
+    if len(items) > MAX_ITEMS:
         raise ValueError(_TOO_MANY)
 
     return items
@@ -255,10 +237,10 @@ def _name(value: object) -> str:
 
 
 def _whole(value: int) -> int | str:
-    if -_MAX_INTEGER <= value <= _MAX_INTEGER:
+    if -MAX_INTEGER <= value <= MAX_INTEGER:
         return value
 
-    if value.bit_length() > _MAX_BITS:
+    if value.bit_length() > MAX_BITS:
         raise ValueError(
             f"an integer of {value.bit_length()} bits can't be sent to Mixpanel: it is"
             " too large for a number"
@@ -269,7 +251,7 @@ def _whole(value: int) -> int | str:
 
 def _is_whole(value: decimal.Decimal) -> bool:
     """Whether it is an integer as some databases give them, and not too large."""
-    return value.adjusted() < _MAX_BITS and value.as_tuple().exponent == 0
+    return value.adjusted() < MAX_BITS and value.as_tuple().exponent == 0
 
 
 def _finite(value: t.Any) -> float:
@@ -326,6 +308,11 @@ def identifier(value: t.Any, what: str) -> str:
     return str(text)
 
 
+def is_number(value: t.Any) -> bool:
+    """Whether a value is a number; to Python, a bool is one as well."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def fault_of(id: str) -> str | None:
     """What is wrong with the id of a person; ``None`` if it is one.
 
@@ -335,8 +322,8 @@ def fault_of(id: str) -> str | None:
     if not id.strip():
         return "it is empty"
 
-    if len(id) > _MAX_ID // 2 and len(id.encode("utf-16-le", "replace")) > 2 * _MAX_ID:
-        return f"it has more than {_MAX_ID} characters"
+    if len(id) > MAX_ID // 2 and len(id.encode("utf-16-le", "replace")) > 2 * MAX_ID:
+        return f"it has more than {MAX_ID} characters"
 
     # Much that isn't printable is a part of names: joiners, marks, spaces.
     if not id.isprintable() and _CONTROL.search(id):

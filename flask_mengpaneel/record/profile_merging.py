@@ -18,6 +18,7 @@ import typing as t
 from collections import Counter, deque
 
 from ..calls import Call, Json
+from ..values import is_number
 
 #: Calls that neither change a profile nor say whose it is.
 _BESIDE = frozenset(
@@ -73,7 +74,7 @@ class _Profile:
         self._deleted: tuple[str, set[int]] | None = None
         self._count = 0
 
-    def take(self, method: str, steps: c.Mapping[str, Step]) -> None:
+    def add(self, method: str, steps: c.Mapping[str, Step]) -> None:
         source = self._count
         self._count += 1
 
@@ -164,7 +165,7 @@ def merge(calls: c.Iterable[Call]) -> list[tuple[Call, int]]:
         operation = _operation(call)
 
         if operation is None:
-            _end(pending, call)
+            _end_profiles(pending, call)
             slots.append((call, int(call.is_record)))
             continue
 
@@ -174,7 +175,7 @@ def merge(calls: c.Iterable[Call]) -> list[tuple[Call, int]]:
         if key not in pending:
             slots.append(pending.setdefault(key, _Profile(prefix)))
 
-        pending[key].take(method, steps)
+        pending[key].add(method, steps)
 
     merged: list[tuple[Call, int]] = []
 
@@ -187,7 +188,7 @@ def merge(calls: c.Iterable[Call]) -> list[tuple[Call, int]]:
     return merged
 
 
-def _end(pending: dict[str, _Profile], call: Call) -> None:
+def _end_profiles(pending: dict[str, _Profile], call: Call) -> None:
     """Let no operation after a call be merged with one before it."""
     if call.name in _PERSONAL or call.wire[0][0] == "people":
         pending.pop(repr(["people"]), None)
@@ -231,7 +232,7 @@ def _steps(method: str, arguments: list[t.Any]) -> dict[str, Step]:
             pairs = _pairs(arguments)
             return (
                 {name: Step(method, value) for name, value in pairs.items()}
-                if all(map(_is_number, pairs.values()))
+                if all(map(is_number, pairs.values()))
                 else {}
             )
         case "union", _:
@@ -331,7 +332,7 @@ def _first(step: Step) -> Step | None:
 def _known(value: Json, step: Step) -> Step | None:
     """A step on a property whose value is known."""
     match step:
-        case Step("increment", by) if _is_number(value):
+        case Step("increment", by) if is_number(value):
             total = t.cast(float, value) + by
             return Step("set", total) if math.isfinite(total) else None
         case Step("append", item) if isinstance(value, list):
@@ -344,10 +345,6 @@ def _known(value: Json, step: Step) -> Step | None:
             return Step("set", left) if len(value) - len(left) < 2 else None
         case _:
             return None
-
-
-def _is_number(value: t.Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _listed(value: t.Any) -> list[Json]:

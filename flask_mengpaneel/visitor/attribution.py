@@ -13,14 +13,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
-#: What is longer is cut off before it is looked at. No server takes longer URLs.
-LONGEST_URL = 8192
-
-#: A property is cut off here by the library, which counts as JavaScript does.
-_LONGEST_VALUE = 255
-
-#: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4
-_LONGEST_HOST = 253
+from ..limits import MAX_HOST, MAX_URL, MAX_URL_PROPERTY
 
 CAMPAIGN = (
     "utm_source",
@@ -157,7 +150,7 @@ def cookie_domain(host: str) -> str | None:
     """
     name = _clean(host).partition(":")[0].lower()
 
-    if len(name) > _LONGEST_HOST:
+    if len(name) > MAX_HOST:
         return None
 
     top = name.rpartition(".")[2]
@@ -205,7 +198,7 @@ def _parts(url: str) -> tuple[str, str, str, str]:
 
 def _clean(text: str | None) -> str:
     """Cut what is too long, and replace the halves of characters that no JSON takes."""
-    text = (text or "")[:LONGEST_URL]
+    text = (text or "")[:MAX_URL]
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -215,7 +208,7 @@ def _without_empty(properties: dict[str, str]) -> dict[str, str]:
 
 def _cut(value: str) -> str:
     if value.isascii():
-        return value[:_LONGEST_VALUE]
+        return value[:MAX_URL_PROPERTY]
 
-    units = value.encode("utf-16-le")[: 2 * _LONGEST_VALUE]
+    units = value.encode("utf-16-le")[: 2 * MAX_URL_PROPERTY]
     return units.decode("utf-16-le", "ignore")

@@ -14,8 +14,7 @@ import types
 import typing as t
 from functools import lru_cache
 
-#: A header can be as long as the server lets it; no real user agent is longer.
-LONGEST_USER_AGENT = 1024
+from ..limits import MAX_USER_AGENT
 
 _REMEMBERED = 1024
 
@@ -152,7 +151,7 @@ def describe(user_agent: str) -> c.Mapping[str, str | float]:
 
     :param user_agent: the ``User-Agent`` header.
     """
-    return _described(user_agent[:LONGEST_USER_AGENT])
+    return _described(user_agent[:MAX_USER_AGENT])
 
 
 def is_bot(user_agent: str) -> bool:
@@ -164,7 +163,7 @@ def is_bot(user_agent: str) -> bool:
 
     :param user_agent: the ``User-Agent`` header.
     """
-    return _is_bot(user_agent[:LONGEST_USER_AGENT])
+    return _is_bot(user_agent[:MAX_USER_AGENT])
 
 
 @lru_cache(maxsize=_REMEMBERED)

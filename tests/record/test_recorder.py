@@ -20,7 +20,8 @@ from flask_mengpaneel.identity import Identity
 from flask_mengpaneel.record.recorder import Group, People, Recorder
 from flask_mengpaneel.testing import RecordingTransport
 from flask_mengpaneel.values import FORBIDDEN_IDS
-from flask_mengpaneel.visitor import mixpanel_cookie as persistence
+from flask_mengpaneel.visitor import mixpanel_cookie
+from flask_mengpaneel.visitor.persistence import Persistence
 
 Make = c.Callable[[t.Any], t.Any]
 ID = uuid.UUID("12345678-1234-5678-1234-567812345678")
@@ -520,8 +521,8 @@ def test_an_id_of_any_characters_is_one_everywhere(
     with app.test_request_context():
         mengpaneel.identify(id)
 
-    cookie = persistence.Persistence({}, Identity("d1", id)).to_cookie()
-    assert Identity.from_cookie(persistence.read(quote(json.dumps(cookie)))) in (
+    cookie = Persistence({}, Identity("d1", id)).to_cookie()
+    assert Identity.from_cookie(mixpanel_cookie.read(quote(json.dumps(cookie)))) in (
         Identity("d1", id),
         # Such a cookie is too large for the browser.
         Identity(),

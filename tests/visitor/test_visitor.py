@@ -14,7 +14,7 @@ from conftest import CreateApp, sent
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.config import Config
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
-from flask_mengpaneel.visitor.visitor import Visitor, address
+from flask_mengpaneel.visitor.client import Client, parse_address
 
 PAGE = "<!doctype html><html><head><title>Shop</title></head><body>Hi</body></html>"
 NAME = "mp_token_mixpanel"
@@ -26,9 +26,9 @@ CHROME = (
 ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
 
 
-def visitor(config: dict[str, t.Any] | None = None, **request_: t.Any) -> Visitor:
+def client_of(config: dict[str, t.Any] | None = None, **request_: t.Any) -> Client:
     with Flask("shop").test_request_context(**request_):
-        return Visitor(
+        return Client(
             Config(token="token", **(config or {})),
             request._get_current_object(),  # type: ignore[attr-defined]
         )
@@ -91,12 +91,12 @@ def add_views(app: Flask, mengpaneel: Mengpaneel) -> Flask:
 )
 def test_browsers_are_told_from_programs(agent: str | None, expected: bool) -> None:
     headers = {} if agent is None else {"User-Agent": agent}
-    assert visitor(headers=headers).is_browser is expected
+    assert client_of(headers=headers).is_browser is expected
 
 
 def test_whoever_navigates_is_a_browser() -> None:
     headers = {"User-Agent": "New/1.0", "Sec-Fetch-Mode": "navigate"}
-    assert visitor(headers=headers).is_browser
+    assert client_of(headers=headers).is_browser
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_whoever_navigates_is_a_browser() -> None:
 def test_page_views_are_told_from_what_scripts_fetch(
     headers: dict[str, str], expected: bool
 ) -> None:
-    assert visitor(headers=headers).is_page_view is expected
+    assert client_of(headers=headers).is_page_view is expected
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_page_views_are_told_from_what_scripts_fetch(
 def test_what_may_never_be_shown_is_known(
     headers: dict[str, str], expected: bool
 ) -> None:
-    assert visitor(headers=headers).is_prefetch is expected
+    assert client_of(headers=headers).is_prefetch is expected
 
 
 # -- from where
@@ -228,14 +228,14 @@ def test_the_address_is_one_or_none_and_shortened_if_so_configured(
     environ = {"REMOTE_ADDR": text}
     config = {"anonymize_ip": True}
 
-    assert address(text) == whole
-    assert visitor(environ_overrides=environ).ip == whole
-    assert visitor(config, environ_overrides=environ).ip == anonymous
+    assert parse_address(text) == whole
+    assert client_of(environ_overrides=environ).ip == whole
+    assert client_of(config, environ_overrides=environ).ip == anonymous
 
 
 @pytest.mark.parametrize("text", [None, b"192.0.2.7", 42, ["192.0.2.7"]], ids=range(4))
 def test_what_is_no_text_is_no_address(text: t.Any) -> None:
-    assert address(text) is None
+    assert parse_address(text) is None
 
 
 def test_the_address_is_the_one_that_the_app_believes_in(
