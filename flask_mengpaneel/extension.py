@@ -150,14 +150,19 @@ class Mengpaneel(Recorder):
     def strategy(self, name: StrategyName | None) -> None:
         self._manager().strategy = name
 
-    def flush(self, timeout: float = 5.0) -> bool:
-        """Wait until the background transport of this process has nothing left.
+    def drain(self, timeout: float = 5.0) -> bool:
+        """Wait until the background transport of this process has nothing left to send.
 
         :param timeout: seconds to wait at most.
         :return: whether nothing is left.
         """
         background = self._flusher().background
         return background is None or background.flush(timeout)
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Do what :meth:`drain` does, under the name that it has in other analytics
+        libraries."""
+        return self.drain(timeout)
 
     def ledger(self) -> Ledger:
         """How many records this process has recorded, delivered, still waiting, and

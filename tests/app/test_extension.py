@@ -189,17 +189,17 @@ def test_an_app_can_be_forgotten() -> None:
     assert reference() is None
 
 
-def test_flush_and_ledger_work_without_a_context_when_there_is_one_app(
+def test_drain_and_ledger_work_without_a_context_when_there_is_one_app(
     api: Flask, mengpaneel: Mengpaneel
 ) -> None:
     api.test_client().post("/A")
 
-    assert mengpaneel.flush() is True
+    assert mengpaneel.drain() is True
     assert isinstance(mengpaneel.ledger(), Ledger)
     assert mengpaneel.ledger().recorded == 1
 
 
-def test_flush_waits_for_the_background_transport(
+def test_drain_and_flush_wait_for_the_background_transport(
     create_app: CreateApp, mengpaneel: Mengpaneel
 ) -> None:
     waited = []
@@ -210,25 +210,25 @@ def test_flush_waits_for_the_background_transport(
             return False
 
     create_app(transport=Slow())
-    assert mengpaneel.flush(timeout=1.5) is False
+    assert mengpaneel.drain(timeout=1.5) is False
     assert mengpaneel.flush() is False
     assert waited == [1.5, 5.0]
 
 
-def test_flush_and_ledger_need_a_context_when_there_are_several_apps(
+def test_drain_and_ledger_need_a_context_when_there_are_several_apps(
     create_app: CreateApp, mengpaneel: Mengpaneel
 ) -> None:
     for app in (create_app(), create_app()):
         with app.app_context():
             assert mengpaneel.ledger().recorded == 0
 
-    for method in (mengpaneel.flush, mengpaneel.ledger):
+    for method in (mengpaneel.drain, mengpaneel.ledger):
         with pytest.raises(RuntimeError, match="app context"):
             method()
 
 
-def test_flush_and_ledger_need_an_app() -> None:
-    for method in (Mengpaneel().flush, Mengpaneel().ledger):
+def test_drain_and_ledger_need_an_app() -> None:
+    for method in (Mengpaneel().drain, Mengpaneel().ledger):
         with pytest.raises(RuntimeError):
             method()
 
@@ -505,7 +505,7 @@ def test_without_a_token_or_when_disabled_everything_is_a_no_op(
 
     assert transport.envelopes == []
     assert mengpaneel.ledger().recorded == 0
-    assert mengpaneel.flush() is True
+    assert mengpaneel.drain() is True
     assert caplog.records == []
 
 
@@ -1271,7 +1271,7 @@ def test_the_books_balance_on_every_way(
         client.get(f"/{way}")
 
     client.get("/json", headers={"X-Mengpaneel-Flush-Capable": "1"})
-    assert mengpaneel.flush()
+    assert mengpaneel.drain()
     ledger = mengpaneel.ledger().snapshot()
     assert ledger.recorded >= 12
     assert ledger.balanced, ledger

@@ -29,7 +29,7 @@ RECORDER = """
     unregister
 """
 PUBLIC: dict[type, str] = {
-    Mengpaneel: f"{RECORDER} flush init_app ledger",
+    Mengpaneel: f"{RECORDER} drain flush init_app ledger",
     Manager: f"{RECORDER} flush",
     People: """
         append clear_charges delete_user increment remove set set_once track_charge

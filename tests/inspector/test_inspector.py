@@ -592,7 +592,7 @@ def test_an_app_tracks_everything_to_its_inspector(tmp_path: Path) -> None:
     client.get("/api")
 
     with app.app_context():
-        assert mengpaneel.flush()
+        assert mengpaneel.drain()
 
     feed = client.get(f"{URL_PREFIX}/arrivals").get_json()
     ways = [arrival["ways"][0] for arrival in feed["arrivals"]]
