@@ -524,6 +524,9 @@ def test_misuse_is_an_error_where_nothing_is_tracked_as_well(
 ) -> None:
     app = create_app(**setting)
 
+    with app.test_request_context(), pytest.raises(ValueError, match="event name"):
+        mengpaneel.track("")
+
     with app.app_context():
         with pytest.raises(RuntimeError):
             mengpaneel.track("A")

@@ -241,7 +241,8 @@ def test_a_clock_that_was_not_stopped_is_kept_with_the_time_of_its_start(
         manager.track("B")
 
     timer, _ = transport.calls
-    assert timer.name == "time_event"
+    assert timer.wire[0] == ["time_event"]
+    assert timer.wire[1][0] == timer.event == "A"
     assert timer.at is not None
     assert before - 0.001 <= timer.at <= time.time() + 0.001
 
