@@ -9,11 +9,9 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import typing as t
 import warnings
 import weakref
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -327,135 +325,6 @@ def test_the_extension_s_own_blueprint_tracks_nothing(
         pass
 
     assert transport.envelopes == []
-
-
-# -- an app context that several requests share
-
-
-def test_requests_in_one_app_context_don_t_share_their_calls(
-    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
-) -> None:
-    @app.post("/<name>")
-    def view(name: str) -> dict[str, t.Any]:
-        if name != "quiet":
-            mengpaneel.strategy = "ServerSide" if name == "never" else None
-            mengpaneel.track(name)
-
-        return {}
-
-    with app.app_context():
-        client = app.test_client()
-
-        for name in ("A", "quiet", "B"):
-            client.post(f"/{name}")
-
-        with pytest.raises(RuntimeError):
-            mengpaneel.track("Outside")
-
-    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
-        ["A"],
-        ["B"],
-    ]
-
-
-def test_a_request_in_one_app_context_that_fails_leaves_nothing_behind(
-    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
-) -> None:
-    @app.post("/<name>")
-    def view(name: str) -> dict[str, t.Any]:
-        mengpaneel.track(name)
-
-        if name == "Broken":
-            raise ZeroDivisionError
-
-        return {}
-
-    with app.app_context():
-        client = app.test_client()
-
-        with pytest.raises(ZeroDivisionError):
-            client.post("/Broken")
-
-        client.post("/Fine")
-
-    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
-        ["Broken"],
-        ["Fine"],
-    ]
-
-
-def test_a_client_that_keeps_the_context_doesn_t_mix_requests(
-    api: Flask, transport: RecordingTransport
-) -> None:
-    with api.test_client() as client:
-        client.post("/A")
-        client.post("/B")
-
-    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
-        ["A"],
-        ["B"],
-    ]
-
-
-def test_a_request_inside_of_a_request_has_calls_of_its_own(
-    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
-) -> None:
-    @app.post("/outer")
-    def outer() -> dict[str, t.Any]:
-        mengpaneel.track("Before")
-        app.test_client().post("/inner")
-        mengpaneel.track("After")
-        return {}
-
-    @app.post("/inner")
-    def inner() -> dict[str, t.Any]:
-        mengpaneel.track("Inner")
-        return {}
-
-    app.test_client().post("/outer")
-    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
-        ["Inner"],
-        ["Before", "After"],
-    ]
-
-
-def test_a_test_request_context_sends_what_was_recorded(
-    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
-) -> None:
-    with app.test_request_context():
-        mengpaneel.track("A")
-
-    assert names(transport) == ["A"]
-
-
-def test_requests_in_many_threads_don_t_mix(
-    api: Flask, transport: RecordingTransport, mengpaneel: Mengpaneel
-) -> None:
-    def work(number: int) -> None:
-        client = api.test_client()
-
-        for _ in range(25):
-            client.post(f"/{number}")
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
-
-    for thread in threads:
-        thread.start()
-
-    for thread in threads:
-        thread.join(30)
-
-    assert Counter(names(transport)) == {str(number): 25 for number in range(8)}
-    assert len(transport.envelopes) == 200
-    people: dict[str, set[str]] = {}
-
-    for envelope in transport.envelopes:
-        people.setdefault(envelope.calls[0].event, set()).add(
-            envelope.identity.distinct_id
-        )
-
-    assert [len(ids) for ids in people.values()] == [1] * 8
-    assert mengpaneel.ledger().recorded == 200
 
 
 # -- nothing to do
