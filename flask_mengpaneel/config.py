@@ -49,7 +49,7 @@ _REGIONAL_HOSTS = frozenset({"api-eu.mixpanel.com", "api-in.mixpanel.com"})
 
 
 class Unset:
-    """The default of a key whose default depends on where the app runs."""
+    """The default of a key that depends on where the app runs."""
 
     def __repr__(self) -> str:
         return "unset"
@@ -59,7 +59,7 @@ UNSET = Unset()
 
 
 class Settings(t.TypedDict, total=False):
-    """What may be given for the fields of :class:`Config`, for type checkers.
+    """The values that may be given for the fields of :class:`Config`.
 
     A text is also what it is the dotted path of, where a callable or a transport is
     allowed.
@@ -133,7 +133,7 @@ class Config:
 
     @property
     def init_options(self) -> dict[str, Json]:
-        """What the page gives to the browser library's ``init``."""
+        """The options that the page gives to the browser library's ``init``."""
         options: dict[str, Json] = {
             # Where the server can see it: by default it is in localStorage.
             "opt_out_tracking_persistence_type": "cookie",

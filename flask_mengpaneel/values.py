@@ -45,7 +45,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def plain(value: t.Any) -> Json:
-    """Turn a value into what JSON knows: ``None``, bool, number, text, list, dict.
+    """Return a value as what JSON knows: ``None``, bool, number, text, list, dict.
 
     An integer that a browser would round becomes a text, with all its digits.
 
@@ -94,7 +94,7 @@ _SORT = object()
 
 
 def _plain(value: t.Any, todo: _Todo, depth: int) -> Json:
-    """Make a value plain, but what is in it only where that takes no more steps.
+    """Return a plain value; what is in it is plain where that takes no more steps.
 
     :param todo: gets the rest.
     """
@@ -159,7 +159,7 @@ def _list(values: c.Iterable[t.Any], todo: _Todo, depth: int) -> list[t.Any]:
 
 
 def _few(values: c.Iterable[t.Any]) -> list[t.Any]:
-    """A list of values, which may be of a kind that never ends."""
+    """Return a list of values, which may be of a kind that never ends."""
     items = list(itertools.islice(values, MAX_ITEMS + 1))
 
     if len(items) > MAX_ITEMS:
@@ -250,7 +250,7 @@ def _whole(value: int) -> int | str:
 
 
 def _is_whole(value: decimal.Decimal) -> bool:
-    """Whether it is an integer as some databases give them, and not too large."""
+    """Return whether it is an integer, as some databases give them, of sane size."""
     return value.adjusted() < MAX_BITS and value.as_tuple().exponent == 0
 
 
@@ -286,7 +286,7 @@ def _text(text: str) -> str:
 
 
 def identifier(value: t.Any, what: str) -> str:
-    """Turn the id of a person or a group into text, as Mixpanel compares them.
+    """Return the id of a person or a group as a text, as Mixpanel compares them.
 
     ``42`` and ``"42"`` would be two people.
 
@@ -309,12 +309,12 @@ def identifier(value: t.Any, what: str) -> str:
 
 
 def is_number(value: t.Any) -> bool:
-    """Whether a value is a number; to Python, a bool is one as well."""
+    """Return whether a value is a number; to Python, a bool is one as well."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def fault_of(id: str) -> str | None:
-    """What is wrong with the id of a person; ``None`` if it is one.
+    """Return what is wrong with the id of a person; ``None`` if nothing is.
 
     The same wherever it is from: what is recorded has to be believed when the browser
     says it again.

@@ -1,4 +1,4 @@
-"""What is current here: the request's state, and the manager that calls go to."""
+"""The current request's state, and the manager that calls made here go to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STATE = "flask_mengpaneel"
 
 
 class RequestState:
-    """What is kept for a request from its first call to the end of its response."""
+    """The state of a request, from its first call to the end of its response."""
 
     __slots__ = ("carried", "is_answered", "manager", "request")
 
@@ -31,9 +31,9 @@ class RequestState:
 
 
 def request_state(request: Request) -> RequestState:
-    """Return what is kept for a request.
+    """Return the state of a request, a new one if it has none yet.
 
-    Middleware may ask an app twice with one environment: what the other request has is
+    Middleware may ask an app twice with one environment: the other request's state is
     not this one's.
     """
     state: RequestState | None = request.environ.get(_STATE)
@@ -92,6 +92,6 @@ def current_manager() -> Manager:
 
 
 def _is_socket(request: Request) -> bool:
-    """Whether it asks for a WebSocket: there is no response that could carry calls."""
+    """Return whether it asks for a WebSocket: no response of that could carry calls."""
     upgrade: str = request.environ.get("HTTP_UPGRADE", "")
     return bool(upgrade) and upgrade.lower() == "websocket"

@@ -34,7 +34,7 @@ NO_CONTEXT = (
 
 
 class AppState(t.Protocol):
-    """What a manager needs of the app that it works for."""
+    """The part of an app's state that its managers need."""
 
     config: Config
     running_views: RunningViews
@@ -56,7 +56,7 @@ class AppState(t.Protocol):
 
 
 def current_app_state() -> AppState:
-    """Return what is kept for the current app.
+    """Return the state of the current app.
 
     :raises RuntimeError: there is no app context, or its app has no Mengpaneel.
     """
@@ -254,7 +254,8 @@ class Manager(Recorder):
             ]
 
     def _now(self) -> float:
-        """The time in seconds since the epoch, later than ever before in this unit."""
+        """Return the time in seconds since the epoch, later than ever before in this
+        unit."""
         now = round(time.time() * 1000) / 1000
 
         # Mixpanel sorts by time, so two events of one millisecond, or of a clock that
@@ -353,7 +354,7 @@ class Manager(Recorder):
 
     @property
     def can_flush(self) -> bool:
-        """Whether there are calls, and no stage is entered: in it they belong
+        """Whether there are calls that may be sent on the way: in a stage they belong
         together."""
         return bool(self.calls) and not self._open_stages
 

@@ -47,7 +47,7 @@ _CHARGES = "$transactions"
 
 
 class Step(t.NamedTuple):
-    """What one operation does to one property."""
+    """The effect of one operation on one property."""
 
     method: str
     value: t.Any = None
@@ -112,7 +112,7 @@ class _Profile:
             planned.append(_Planned(step, sources))
 
     def calls(self) -> c.Iterator[tuple[Call, int]]:
-        """The calls to make, with the number of operations that each stands for."""
+        """Yield the calls to make, and how many operations each stands for."""
         counted: set[int] = set()
 
         for method, arguments, sources in self._updates():
@@ -216,7 +216,7 @@ def _operation(call: Call) -> tuple[list[t.Any], str, dict[str, Step]] | None:
 
 
 def _steps(method: str, arguments: list[t.Any]) -> dict[str, Step]:
-    """What a call does to each property; nothing if it isn't one to be merged."""
+    """Return the effect of a call on each property; none if it isn't to be merged."""
     match method, arguments:
         case "clear_charges", []:
             return {_CHARGES: Step(method)}
@@ -280,7 +280,7 @@ def _next_method(waiting: c.Iterable[c.Sequence[_Planned]]) -> str:
 
 
 def _folded(last: Step, new: Step) -> Step | None:
-    """The one step that does what two do, on every profile; ``None`` if there is none.
+    """Return the one step that does what two do, on every profile, if there is one.
 
     :param new: none that makes the earlier ones pointless.
     """
@@ -289,9 +289,9 @@ def _folded(last: Step, new: Step) -> Step | None:
 
     match last.method, new.method:
         case "unset", _:
-            return _first(new)
+            return _on_absent(new)
         case "set", _:
-            return _known(last.value, new)
+            return _on_value(last.value, new)
         case "increment", "increment":
             total = last.value + new.value
             return Step("increment", total) if math.isfinite(total) else None
@@ -314,8 +314,8 @@ def _exists_after(step: Step) -> bool:
             return False
 
 
-def _first(step: Step) -> Step | None:
-    """A step on a property that isn't there."""
+def _on_absent(step: Step) -> Step | None:
+    """Return what a step is on a property that isn't there."""
     match step:
         case Step("set_once" | "increment", value):
             return Step("set", value)
@@ -329,8 +329,8 @@ def _first(step: Step) -> Step | None:
             return None
 
 
-def _known(value: Json, step: Step) -> Step | None:
-    """A step on a property whose value is known."""
+def _on_value(value: Json, step: Step) -> Step | None:
+    """Return what a step is on a property whose value is known."""
     match step:
         case Step("increment", by) if is_number(value):
             total = t.cast(float, value) + by
@@ -377,7 +377,7 @@ def _among(values: list[Json], value: Json) -> bool:
 
 
 def _same(one: Json, other: Json) -> bool:
-    """Whether two values are the same to JSON, in which ``true`` is not ``1``."""
+    """Return whether two values are the same in JSON, where ``true`` is not ``1``."""
     match one, other:
         case list(), list():
             return len(one) == len(other) and all(map(_same, one, other))

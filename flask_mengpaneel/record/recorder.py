@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z_$][\w$]*")
 
 
 class RecordsCalls(t.Protocol):
-    """What keeps recorded calls: the manager of a unit of work."""
+    """The keeper of recorded calls: the manager of a unit of work."""
 
     def record(self, wire: list[t.Any]) -> None:
         """Keep a call, in the form of :class:`~flask_mengpaneel.calls.Call`."""
@@ -423,7 +423,7 @@ class Recorder(HasManager):
             self._call(name, *arguments)
 
     def _known(self, name: t.Any) -> c.Callable[..., None] | None:
-        """The method of this name, where this class has it."""
+        """Return the method of this name, where this class has it."""
         owner: HasManager = self
 
         if isinstance(name, str) and name.startswith("people."):
@@ -448,7 +448,7 @@ class Recorder(HasManager):
 
     @contextlib.contextmanager
     def before_setup(self) -> c.Iterator[Recorder]:
-        """What is called inside reaches Mixpanel before what is set up.
+        """Record calls that reach Mixpanel before those that set up.
 
         For ``alias`` on sign-up, which has to come before ``identify``.
         """

@@ -1,4 +1,4 @@
-"""What the request says of the client: which program it is, where, what it can do."""
+"""The client that made the request: which program it is, where, what it can do."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class Client:
 
 
 def capability(header: str) -> dict[str, str] | None:
-    """Read what a client says of making calls: ``true; project=abc``.
+    """Return what a client says of making calls: ``true; project=abc``.
 
     :return: the parameters, with names in lower case; ``None`` if it can't make any.
     """
@@ -197,12 +197,12 @@ def capability(header: str) -> dict[str, str] | None:
 
 
 def is_page_url(url: c.Sequence[str]) -> bool:
-    """Whether these are the parts of the URL of a page that is viewed."""
+    """Return whether these are the parts of the URL of a page that is viewed."""
     return len(url) == len(_URL)
 
 
 def join_url(url: c.Sequence[str]) -> str:
-    """Put the parts of a URL together, encoded as a browser shows it to scripts."""
+    """Return a URL from its parts, encoded as a browser shows it to scripts."""
     if not is_page_url(url):
         return "".join(url)
 
@@ -213,7 +213,7 @@ def join_url(url: c.Sequence[str]) -> str:
 
 
 def parse_address(text: object) -> str | None:
-    """Read the IP address in what is said of where a client is.
+    """Return the IP address in what is said of where a client is.
 
     Servers and proxies add ports, brackets and zones, or a list of those that the
     request came through, the client first.

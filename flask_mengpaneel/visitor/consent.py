@@ -1,4 +1,4 @@
-"""Whether the visitor may be tracked, and what they choose."""
+"""The visitor's consent: whether they may be tracked, and what they choose."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Consent:
         return bool(self.choice)
 
     def _is_signalled_no(self) -> bool:
-        """Whether the browser says no, and the app listens to it.
+        """Return whether the browser says no, and the app listens to it.
 
         ``DNT`` is of https://www.w3.org/TR/tracking-dnt/, ``Sec-GPC`` of
         https://www.w3.org/TR/gpc/.
@@ -82,7 +82,7 @@ class Consent:
         )
 
     def _asked(self) -> bool | None:
-        """Ask the app."""
+        """Return the answer of the app; ``None``: not asked yet."""
         if self._config.consent is None:
             return None
 
@@ -95,7 +95,7 @@ class Consent:
         return None if answer is None else bool(answer)
 
     def _has_opted_out(self) -> bool:
-        """Whether the library's own cookies say so (gdpr-utils.js)."""
+        """Return whether the library's own cookies say so (gdpr-utils.js)."""
         assert self._request is not None
         cookies = self._request.cookies
         return cookies.get(self._config.opt_cookie_name) == "0" or bool(

@@ -142,9 +142,9 @@ _LANGUAGES = ("Java/", "Python-urllib/")
 
 
 def describe(user_agent: str) -> c.Mapping[str, str | float]:
-    """Tell what Mixpanel's browser library would say about a user agent.
+    """Return what Mixpanel's browser library would say about a user agent.
 
-    Gives ``$browser``, ``$browser_version`` (a number), ``$os`` and ``$device``; what
+    That is ``$browser``, ``$browser_version`` (a number), ``$os`` and ``$device``; what
     the library leaves empty isn't there. An agent in which the library knows no
     browser, such as an app or an HTTP client, is named as the ``user-agents`` package
     names it: its first one takes a tenth of a second, so don't ask within a request.
@@ -155,7 +155,7 @@ def describe(user_agent: str) -> c.Mapping[str, str | float]:
 
 
 def is_bot(user_agent: str) -> bool:
-    """Tell whether a user agent is that of a known robot.
+    """Return whether a user agent is that of a known robot.
 
     Mixpanel's browser library tracks nothing for the robots that it knows; the
     ``user-agents`` package knows the others. Clients that somebody runs for a purpose

@@ -33,7 +33,7 @@ logger = logging.getLogger("flask_mengpaneel")
 
 
 def read(value: str) -> dict[str, Json]:
-    """Read the library's cookie; whatever isn't one is empty."""
+    """Return what the library's cookie has in it; nothing if it isn't one."""
     if not value or len(value) > 2 * MAX_LIBRARY_COOKIE:
         return {}
 
@@ -62,7 +62,7 @@ def read(value: str) -> dict[str, Json]:
 
 
 def _integer(text: str) -> float:
-    """An integer as the browser that has written it reads it."""
+    """Return an integer as the browser that has written it reads it."""
     return int(text) if len(text) < 16 else float(text)
 
 
@@ -81,7 +81,7 @@ _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def _without_depths(text: str) -> str:
-    """The same JSON with NaN, which nobody takes, for what is nested too deeply.
+    """Return the same JSON with NaN, which nobody takes, for what is nested too deeply.
 
     How deep Python reads depends on how deep the stack is already.
     """
@@ -110,7 +110,7 @@ _INSANE = object()
 
 
 def _sane(value: t.Any) -> Json:
-    """A value of the cookie, unless no message could carry it."""
+    """Return a value of the cookie, unless no message could carry it."""
     try:
         kept = plain(value)
     except ValueError:
@@ -120,7 +120,7 @@ def _sane(value: t.Any) -> Json:
 
 
 def _is_deeper(value: t.Any, most: int) -> bool:
-    """Whether more lists and dicts than that are in one another."""
+    """Return whether more lists and dicts than that are in one another."""
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list):
@@ -163,7 +163,7 @@ def _written(cookie: c.Mapping[str, Json]) -> str:
 
 
 def _fitted(cookie: dict[str, Json], room: int) -> tuple[str, list[str]]:
-    """As much of a cookie as there is room for, and what it goes without."""
+    """Return as much of a cookie as there is room for, and the names left out."""
     clocks = cookie.get("__timers")
     clocks = dict(clocks) if isinstance(clocks, dict) else {}
     cookie = {**cookie, "__timers": clocks}
@@ -193,12 +193,12 @@ _Item: t.TypeAlias = "tuple[dict[str, Json], str]"
 
 
 def _largest(items: list[_Item]) -> list[_Item]:
-    """The largest first, and of several that are as large the oldest."""
+    """Return the largest first, and of several that are as large the oldest."""
     return sorted(items, key=lambda item: -_size(*item))
 
 
 def _size(held: dict[str, Json], name: str) -> int:
-    """How many bytes an item has in the cookie, with its comma."""
+    """Return how many bytes an item has in the cookie, with its comma."""
     return len(_written({name: held[name]})) - len("%7B%7D") + len("%2C")
 
 

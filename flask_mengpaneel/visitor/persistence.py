@@ -1,4 +1,4 @@
-"""What the browser library would remember of the calls that the server makes."""
+"""The browser library's memory of a visitor, for calls that the server makes."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ CHANGING_CALLS = frozenset(
 
 
 class Persistence:
-    """What is remembered of a visitor while calls are made on the server.
+    """The browser library's memory of a visitor, while calls are made on the server.
 
     The methods do what those of the library's ``MixpanelPersistence`` do.
 
     :param cookie: what the library's cookie has in it.
-    :param identity: who the calls are of.
+    :param identity: the visitor whom the calls are of.
     :param referrer: of the page that is viewed; ``None`` if no page is, or who
         referred to it isn't known.
-    :param successors: who there is after each ``reset()``.
+    :param successors: the new visitor after each ``reset()``.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Persistence:
         return held if isinstance(held, list) else []
 
     def to_cookie(self) -> dict[str, Json]:
-        """What the library's cookie is to have in it."""
+        """Return what the library's cookie is to have in it."""
         cookie: dict[str, Json] = dict(self.identity.properties)
         cookie.update(
             (name, value)
@@ -159,7 +159,7 @@ _REGISTERING = frozenset(
 
 
 def _super_properties(properties: c.Mapping[str, Json]) -> dict[str, Json]:
-    """Those that may go with every event."""
+    """Return the properties that may go with every event."""
     return {
         name: value
         for name, value in properties.items()
