@@ -94,16 +94,15 @@ class _Profile:
                 sources = planned[0].sources
                 sources.update({source}, *(one.sources for one in planned))
                 planned.clear()
-        elif planned:
-            last = planned[-1]
-            folded = _folded(last.step, step)
+        else:
+            # What two steps are together, the one before may take as well.
+            while planned and (folded := _folded(planned[-1].step, step)) is not None:
+                last = planned.pop()
+                last.sources.update(sources)
+                step, sources = folded, last.sources
 
-            if folded is not None:
-                last.step = folded
-                last.sources.add(source)
-                return
-        elif self._deleted is not None:
-            step = _folded(_ABSENT, step) or step
+            if not planned and self._deleted is not None:
+                step = _folded(_ABSENT, step) or step
 
         if self._deleted is not None and not planned and step == _ABSENT:
             # What is deleted has nothing to unset.
