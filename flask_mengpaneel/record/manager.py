@@ -41,6 +41,7 @@ class AppState(t.Protocol):
 
     def default_properties(self) -> dict[str, Json]:
         """Return the properties that the app adds to every event, as they are now."""
+        ...
 
     def refuse(self, name: str, error: Exception) -> None:
         """Drop a call that can't be sent."""

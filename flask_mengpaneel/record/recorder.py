@@ -31,6 +31,7 @@ class RecordsCalls(t.Protocol):
 
     def stage(self, stage: Stage) -> t.ContextManager[None]:
         """Keep calls in another stage for a while."""
+        ...
 
 
 #: The methods that `recorded` has made.

@@ -27,6 +27,7 @@ class RunningView(t.Protocol):
     @property
     def can_flush(self) -> bool:
         """Whether there are calls that may be sent on the way."""
+        ...
 
     def flush_while_running(self) -> None:
         """Send the calls, from a thread that has no context."""
