@@ -1,70 +1,82 @@
-"""What Mixpanel, browsers and servers take at most, each with its source."""
+"""The limits of Mixpanel, of browsers and of what is in between, each with its source.
+
+What this package sets itself, such as how long it waits, stands where it is used.
+"""
 
 from __future__ import annotations
 
-# -- values and arguments
+# Mixpanel's requests.
 
-#: Bytes of a record: https://docs.mixpanel.com/reference/track-event#limits
-MAX_RECORD = 1_048_576
+#: Records in one request to ``/import``, ``/engage`` or ``/groups``.
+#: https://docs.mixpanel.com/reference/import-events
+MAX_RECORDS = 2_000
+#: Bytes of one request before compression. The text says 10 MB for ``/import``; the
+#: example of the answer 413 and the other endpoints say 2 MB.
+#: https://docs.mixpanel.com/reference/import-events
+MAX_REQUEST_BYTES = 2_097_152
+#: Bytes that we put into one request: a margin below that.
+MAX_BATCH_BYTES = 2_000_000
 
-#: Values in all the lists and dicts of one value: no record has room for more.
-MAX_ITEMS = 500_000
+# Mixpanel's records.
 
-#: Lists and dicts in one another. Mixpanel shows three; what is read and written with
-#: the calls, sessions too, needs some frames for each.
-MAX_DEPTH = 32
-
-#: Beyond it two integers are the same number in a browser:
-#: https://tc39.es/ecma262/#sec-number.max_safe_integer
-MAX_INTEGER = 2**53 - 1
-
-#: Bits of an integer that a browser doesn't take for infinite:
-#: https://tc39.es/ecma262/#sec-ecmascript-language-types-number-type
-MAX_BITS = 1024
-
-#: Characters of an id, counted as JavaScript does. Mixpanel cuts what is longer:
+#: A record has fewer bytes of JSON. Mixpanel says "1 MB"; this is the smaller reading.
 #: https://docs.mixpanel.com/reference/track-event#limits
-MAX_ID = 255
+MAX_RECORD_BYTES = 1_000_000
+#: Properties of an event, keys of an object in it, and values of a list in it.
+#: https://docs.mixpanel.com/reference/track-event#limits
+MAX_ITEMS = 255
+#: Objects in one another in a property.
+#: https://docs.mixpanel.com/reference/track-event#limits
+MAX_DEPTH = 3
+#: Characters of a text, a name or an id; Mixpanel cuts what is longer.
+#: https://docs.mixpanel.com/reference/track-event#limits
+MAX_TEXT = 255
+#: Bytes of a list or an object in a property of an event, and of a profile.
+#: https://docs.mixpanel.com/docs/data-structure/property-reference/data-type
+MAX_EVENT_VALUE_BYTES = 8 * 1024
+MAX_PROFILE_VALUE_BYTES = 256 * 1024
+#: Properties of a profile.
+#: https://docs.mixpanel.com/docs/data-structure/user-profiles
+MAX_PROFILE_PROPERTIES = 2_000
+#: Seconds from now that the time of an event may be in the past, at ``/track``, and in
+#: the future; ``/import`` takes all since 1971.
+#: https://docs.mixpanel.com/reference/import-events
+MAX_TRACK_AGE = 5 * 86_400
+MAX_AHEAD = 3_600
+MIN_IMPORT_TIME = 31_536_000
 
-# -- what clients say
+# Browsers, servers and proxies.
 
-#: Characters of a URL that are read. No server takes a longer one.
-MAX_URL = 8192
+#: Bytes of a cookie, its name and attributes included, that browsers keep, less three
+#: that Werkzeug leaves; a larger one is dropped as a whole.
+#: https://datatracker.ietf.org/doc/html/rfc6265#section-6.1
+MAX_SESSION_COOKIE_BYTES = 4_093
+#: Bytes of a cookie's name and value.
+#: https://datatracker.ietf.org/doc/html/rfc6265#section-6.1
+MAX_COOKIE_BYTES = 4_096
+#: Bytes of one header of a request: nginx, Apache and gunicorn refuse more.
+#: https://nginx.org/en/docs/http/ngx_http_core_module.html#large_client_header_buffers
+MAX_REQUEST_HEADER_BYTES = 8_000
+#: Bytes of all headers of a response that nginx has room for by default.
+#: https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffer_size
+MAX_RESPONSE_HEADERS_BYTES = 4_096
+#: The largest integer that a browser tells from the next.
+#: https://tc39.es/ecma262/#sec-number.max_safe_integer
+MAX_SAFE_INTEGER = 2**53 - 1
+#: Bits of an integer that a browser doesn't take for infinite.
+#: https://tc39.es/ecma262/#sec-ecmascript-language-types-number-type
+MAX_INTEGER_BITS = 1_024
 
-#: Characters of a user agent that are read. No real one is longer, though a header can
-#: be as long as the server lets it.
-MAX_USER_AGENT = 1024
+# URLs and user agents, as requests have them.
 
-#: Characters of a list of addresses that are read: the first is within that.
-MAX_ADDRESSES = 128
-
-#: Characters of a host's name: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4
+#: Characters of a URL that are read: no server takes a longer one.
+MAX_URL = 8_192
+#: Characters of the name of a host.
+#: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4
 MAX_HOST = 253
-
 #: Characters of a property that the browser library reads from a URL, counted as
-#: JavaScript does (``_.info`` in utils.js of mixpanel-browser 2.83.0).
+#: JavaScript does: ``_.info`` in utils.js of mixpanel-browser 2.83.0.
 MAX_URL_PROPERTY = 255
-
-# -- the library's cookie
-
-#: Bytes of a cookie that browsers keep:
-#: https://www.rfc-editor.org/rfc/rfc6265#section-6.1
-MAX_LIBRARY_COOKIE = 4096
-
-#: Bytes of all cookies. nginx, Apache and gunicorn refuse a request with more in one
-#: header, so that a visitor who has that many can't visit the site any more.
-MAX_COOKIE_HEADER = 8000
-
-#: Bytes that the library's cookie may have however large the others are.
-MIN_LIBRARY_COOKIE = 1024
-
-#: Lists and dicts in one another that are read from the library's cookie: Mixpanel
-#: takes 3 (https://docs.mixpanel.com/reference/track-event#limits), and the library's
-#: own bookkeeping is one deeper.
-MAX_COOKIE_DEPTH = 4
-
-# -- units of work
-
-#: Calls of a job that are kept until they are flushed: what Mixpanel takes at once,
-#: https://docs.mixpanel.com/reference/import-events#limits
-MAX_JOB_CALLS = 2000
+#: Characters of a user agent that are read: no real one is longer, though a header can
+#: be as long as the server lets it.
+MAX_USER_AGENT = 1_024

@@ -19,7 +19,7 @@ import re
 import typing as t
 import uuid
 
-from .limits import MAX_BITS, MAX_DEPTH, MAX_ID, MAX_INTEGER, MAX_ITEMS
+from .limits import MAX_INTEGER_BITS, MAX_SAFE_INTEGER, MAX_TEXT
 
 if t.TYPE_CHECKING:
     from .calls import Json
@@ -36,7 +36,14 @@ FORBIDDEN_IDS = frozenset(
     " undefined unknown <nil> 0 -1 true false [] {}".split()
 )
 
-_TOO_MANY = f"a value has more than {MAX_ITEMS} values in it"
+# Lists and dicts in one another. Mixpanel shows three; what is read and written with
+# the calls, sessions too, needs some frames for each.
+_MAX_DEPTH = 32
+
+# Values in all the lists and dicts of one value: no record has room for more.
+_MAX_ITEMS = 500_000
+
+_TOO_MANY = f"a value has more than {_MAX_ITEMS} values in it"
 
 #: A list or dict, and where in it is a value that isn't plain yet, how deep in all.
 _Todo: t.TypeAlias = "list[tuple[t.Any, t.Any, int]]"
@@ -67,7 +74,7 @@ def _plain_inside(todo: _Todo) -> None:
     Step by step and not by recursion: how deep a value may be must not depend on how
     deep its call is.
     """
-    left = MAX_ITEMS
+    left = _MAX_ITEMS
 
     while todo:
         place, key, depth = todo.pop()
@@ -82,7 +89,7 @@ def _plain_inside(todo: _Todo) -> None:
         if type(item) is dict or type(item) is list:
             left -= len(item)
 
-            if depth > MAX_DEPTH:
+            if depth > _MAX_DEPTH:
                 raise ValueError("a value is nested too deeply, or contains itself")
 
             if left < 0:
@@ -116,7 +123,7 @@ def _plain(value: t.Any, todo: _Todo, depth: int) -> Json:
 
             if not (
                 (kind is str and item.isascii())
-                or (kind is int and -MAX_INTEGER <= item <= MAX_INTEGER)
+                or (kind is int and -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER)
                 or kind is bool
                 or item is None
                 or (kind is float and item and math.isfinite(item))
@@ -151,7 +158,7 @@ def _list(values: c.Iterable[t.Any], todo: _Todo, depth: int) -> list[t.Any]:
 
         if not (
             (kind is str and item.isascii())
-            or (kind is int and -MAX_INTEGER <= item <= MAX_INTEGER)
+            or (kind is int and -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER)
         ):
             todo.append((items, place, depth + 1))
 
@@ -160,9 +167,9 @@ def _list(values: c.Iterable[t.Any], todo: _Todo, depth: int) -> list[t.Any]:
 
 def _few(values: c.Iterable[t.Any]) -> list[t.Any]:
     """Return a list of values, which may be of a kind that never ends."""
-    items = list(itertools.islice(values, MAX_ITEMS + 1))
+    items = list(itertools.islice(values, _MAX_ITEMS + 1))
 
-    if len(items) > MAX_ITEMS:
+    if len(items) > _MAX_ITEMS:
         raise ValueError(_TOO_MANY)
 
     return items
@@ -237,10 +244,10 @@ def _name(value: object) -> str:
 
 
 def _whole(value: int) -> int | str:
-    if -MAX_INTEGER <= value <= MAX_INTEGER:
+    if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
         return value
 
-    if value.bit_length() > MAX_BITS:
+    if value.bit_length() > MAX_INTEGER_BITS:
         raise ValueError(
             f"an integer of {value.bit_length()} bits can't be sent to Mixpanel: it is"
             " too large for a number"
@@ -251,7 +258,7 @@ def _whole(value: int) -> int | str:
 
 def _is_whole(value: decimal.Decimal) -> bool:
     """Return whether it is an integer, as some databases give them, of sane size."""
-    return value.adjusted() < MAX_BITS and value.as_tuple().exponent == 0
+    return value.adjusted() < MAX_INTEGER_BITS and value.as_tuple().exponent == 0
 
 
 def _finite(value: t.Any) -> float:
@@ -322,8 +329,11 @@ def fault_of(id: str) -> str | None:
     if not id.strip():
         return "it is empty"
 
-    if len(id) > MAX_ID // 2 and len(id.encode("utf-16-le", "replace")) > 2 * MAX_ID:
-        return f"it has more than {MAX_ID} characters"
+    if (
+        len(id) > MAX_TEXT // 2
+        and len(id.encode("utf-16-le", "replace")) > 2 * MAX_TEXT
+    ):
+        return f"it has more than {MAX_TEXT} characters"
 
     # Much that isn't printable is a part of names: joiners, marks, spaces.
     if not id.isprintable() and _CONTROL.search(id):

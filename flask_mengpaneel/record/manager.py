@@ -14,7 +14,7 @@ from flask import current_app
 from ..calls import TRACKING, Call, CallLog, Stage, dumps
 from ..config import PREFIX, STRATEGIES, StrategyName
 from ..identity import hex_id
-from ..limits import MAX_JOB_CALLS, MAX_RECORD
+from ..limits import MAX_RECORD_BYTES, MAX_RECORDS
 from ..visitor.visitor import Visitor
 from .proxies import active_request, current_flask, current_g
 from .recorder import Recorder
@@ -115,7 +115,7 @@ class Manager(Recorder):
 
     def __init__(self, *, strategy: StrategyName | None = None) -> None:
         self._begin(current_app_state(), None)
-        self.flush_threshold = MAX_JOB_CALLS
+        self.flush_threshold = MAX_RECORDS
         self.strategy = strategy
 
     @classmethod
@@ -204,9 +204,9 @@ class Manager(Recorder):
         # Several times as fast as JSON, which has at most six bytes for each of these.
         size = len(marshal.dumps(wire, 2))
 
-        if size > MAX_RECORD // 6 and len(dumps(wire)) > MAX_RECORD:
+        if size > MAX_RECORD_BYTES // 6 and len(dumps(wire)) > MAX_RECORD_BYTES:
             raise ValueError(
-                f"{call.name} has more than {MAX_RECORD} bytes, which is what"
+                f"{call.name} has more than {MAX_RECORD_BYTES} bytes, which is what"
                 " Mixpanel takes"
             )
 

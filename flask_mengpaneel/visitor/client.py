@@ -8,7 +8,7 @@ import ipaddress
 import typing as t
 from urllib.parse import quote
 
-from ..limits import MAX_ADDRESSES, MAX_URL, MAX_USER_AGENT
+from ..limits import MAX_URL, MAX_USER_AGENT
 
 if t.TYPE_CHECKING:
     from flask import Request
@@ -29,6 +29,9 @@ _CAPABLE = "HTTP_X_MENGPANEEL_FLUSH_CAPABLE"
 
 # The last three are Turbo's and those of older browsers.
 _PREFETCH = ("HTTP_SEC_PURPOSE", "HTTP_X_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
+
+# Characters of a list of addresses that are read: the first is within that.
+_MAX_ADDRESSES = 128
 
 # In an environment: the parts of the URL.
 _URL = (
@@ -220,7 +223,7 @@ def parse_address(text: object) -> str | None:
 
     :return: the address as it is usually written; ``None`` where there is none.
     """
-    return _address(text[:MAX_ADDRESSES]) if isinstance(text, str) else None
+    return _address(text[:_MAX_ADDRESSES]) if isinstance(text, str) else None
 
 
 @functools.lru_cache(maxsize=1024)

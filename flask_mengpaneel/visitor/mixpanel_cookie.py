@@ -14,12 +14,7 @@ from werkzeug.http import http_date
 
 from ..calls import Json, dumps
 from ..identity import ID_PROPERTIES
-from ..limits import (
-    MAX_COOKIE_DEPTH,
-    MAX_COOKIE_HEADER,
-    MAX_LIBRARY_COOKIE,
-    MIN_LIBRARY_COOKIE,
-)
+from ..limits import MAX_COOKIE_BYTES, MAX_DEPTH, MAX_REQUEST_HEADER_BYTES
 from ..values import plain
 from .attribution import cookie_domain
 from .persistence import RESERVED
@@ -31,10 +26,17 @@ if t.TYPE_CHECKING:
 
 logger = logging.getLogger("flask_mengpaneel")
 
+# Bytes that the cookie may have however large the others are.
+_MIN_BYTES = 1024
+
+# Lists and dicts in one another that are read: the library's own bookkeeping is one
+# deeper than what Mixpanel takes.
+_MAX_DEPTH = MAX_DEPTH + 1
+
 
 def read(value: str) -> dict[str, Json]:
     """Return what the library's cookie has in it; nothing if it isn't one."""
-    if not value or len(value) > 2 * MAX_LIBRARY_COOKIE:
+    if not value or len(value) > 2 * MAX_COOKIE_BYTES:
         return {}
 
     try:
@@ -51,7 +53,7 @@ def read(value: str) -> dict[str, Json]:
     except ValueError:
         kept = None
 
-    if kept is not None and not _is_deeper(kept, MAX_COOKIE_DEPTH + 1):
+    if kept is not None and not _is_deeper(kept, _MAX_DEPTH + 1):
         return kept
 
     return {
@@ -92,15 +94,15 @@ def _without_depths(text: str) -> str:
         if match[0] in ("[", "{"):
             depth += 1
 
-            if depth == MAX_COOKIE_DEPTH + 2:
+            if depth == _MAX_DEPTH + 2:
                 kept += text[since : match.start()], "NaN"
         elif match[0] in ("]", "}"):
             depth -= 1
 
-            if depth == MAX_COOKIE_DEPTH + 1:
+            if depth == _MAX_DEPTH + 1:
                 since = match.end()
 
-    return "".join(kept) + (text[since:] if depth < MAX_COOKIE_DEPTH + 2 else "")
+    return "".join(kept) + (text[since:] if depth < _MAX_DEPTH + 2 else "")
 
 
 # As JavaScript's `encodeURIComponent` does; the JSON is ASCII.
@@ -116,7 +118,7 @@ def _sane(value: t.Any) -> Json:
     except ValueError:
         return t.cast("Json", _INSANE)
 
-    return t.cast("Json", _INSANE) if _is_deeper(kept, MAX_COOKIE_DEPTH) else kept
+    return t.cast("Json", _INSANE) if _is_deeper(kept, _MAX_DEPTH) else kept
 
 
 def _is_deeper(value: t.Any, most: int) -> bool:
@@ -141,7 +143,7 @@ def write(
     others = len(request.environ.get("HTTP_COOKIE", ""))
     others -= len(request.cookies.get(name, ""))
     room = (
-        min(MAX_LIBRARY_COOKIE, max(MAX_COOKIE_HEADER - others, MIN_LIBRARY_COOKIE))
+        min(MAX_COOKIE_BYTES, max(MAX_REQUEST_HEADER_BYTES - others, _MIN_BYTES))
         - len(name)
         - 1
     )
