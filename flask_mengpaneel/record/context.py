@@ -18,7 +18,7 @@ _STATE = "flask_mengpaneel"
 class RequestState:
     """The state of a request, from its first call to the end of its response."""
 
-    __slots__ = ("carried", "is_answered", "manager", "request")
+    __slots__ = ("is_answered", "manager", "request", "response_state")
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -26,8 +26,8 @@ class RequestState:
         self.manager: Manager | None = None
         #: Whether its response is ready: only the server can send what is tracked now.
         self.is_answered = False
-        #: What its response has taken along; the business of who gave it that.
-        self.carried: t.Any = None
+        #: What has to be known of its response, for those who give it calls to carry.
+        self.response_state: t.Any = None
 
 
 def request_state(request: Request) -> RequestState:

@@ -36,8 +36,15 @@ NO_CONTEXT = (
 class AppState(t.Protocol):
     """The part of an app's state that its managers need."""
 
-    config: Config
-    running_views: RunningViews
+    @property
+    def config(self) -> Config:
+        """The app's settings."""
+        ...
+
+    @property
+    def running_views(self) -> RunningViews:
+        """The managers of requests that have no response yet."""
+        ...
 
     def default_properties(self) -> dict[str, Json]:
         """Return the properties that the app adds to every event, as they are now."""

@@ -24,8 +24,8 @@ PAGE_DESTINATIONS = frozenset(
     {"document", "iframe", "frame", "embed", "object", "fencedframe"}
 )
 
-# In an environment: what a client says that can make calls.
-_CAPABLE = "HTTP_X_MENGPANEEL_FLUSH_CAPABLE"
+#: In an environment: what a client says that can make calls.
+CAPABLE = "HTTP_X_MENGPANEEL_FLUSH_CAPABLE"
 
 # The last three are Turbo's and those of older browsers.
 _PREFETCH = ("HTTP_SEC_PURPOSE", "HTTP_X_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
@@ -91,7 +91,7 @@ class Client:
             return bool(mode == "navigate")
 
         if (
-            (_CAPABLE in environ and capability(environ[_CAPABLE]) is not None)
+            (CAPABLE in environ and capability(environ[CAPABLE]) is not None)
             or environ.get("HTTP_X_REQUESTED_WITH", "").lower() == "xmlhttprequest"
             or "HTTP_HX_REQUEST" in environ
             or "HTTP_TURBO_FRAME" in environ
@@ -105,7 +105,7 @@ class Client:
     @property
     def incapable(self) -> str | None:
         """Why the client can't make calls itself; ``None`` if it says that it can."""
-        header = self.environ.get(_CAPABLE)
+        header = self.environ.get(CAPABLE)
         parameters = None if header is None else capability(header)
 
         if parameters is None:
