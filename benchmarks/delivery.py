@@ -209,7 +209,7 @@ def _mengpaneel(url: str, spool: str | None) -> Client:
 
     def finish() -> None:
         flush()
-        extension.flush(120)
+        extension.drain(120)
 
     return Client(track, finish, flush)
 

@@ -58,7 +58,7 @@ def _events(url: str) -> None:
     for events, goal in ((1, "at most 20"), (10, "")):
         app, mengpaneel = sites.shop(url, events)
 
-        settled = {"rounds": 300, "settle": mengpaneel.flush}
+        settled = {"rounds": 300, "settle": mengpaneel.drain}
 
         for client, headers in clients.items():
             name = f"{events} by {client}"

@@ -2,14 +2,15 @@
 
 A call goes four steps, in this order:
 
-* **record** -- ``recorder.py`` spells out Mixpanel's browser library; ``values.py``
-  and ``calls.py`` say what is kept of a call, ``manager.py`` whose it is.
-* **choose** -- ``flusher.py`` asks the strategies of ``strategies.py``, one after the
-  other; each takes all calls, or declines and says why.
-* **flush** -- into the session (``waiting.py``), the page (``injection.py``), a header,
-  or a transport (``transports.py``).
-* **deliver** -- ``tracker.py`` turns calls into messages, as of the person, the page
-  and the device that ``visitor.py`` knows of; ``delivery.py`` takes them to Mixpanel.
+* **record** (``record/``) -- the recorder spells out Mixpanel's browser library; a
+  manager keeps the calls of a request or a job, with its visitor (``visitor/``).
+* **choose** (``choose/``) -- the flusher asks the strategies, one after the other; each
+  takes all calls, or declines and says why.
+* **flush** (``choose/``) -- the strategy puts the calls into the session, the page or a
+  header, or gives them to a transport.
+* **deliver** (``deliver/``) -- the translator turns calls into messages, as of the
+  person, the page and the device that they happened with; a delivery takes them to
+  Mixpanel.
 """
 
 from .deliver.ledger import Ledger as Ledger

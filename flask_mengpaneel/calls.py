@@ -56,7 +56,7 @@ class Call:
 
     @classmethod
     def from_json(cls, value: t.Any) -> Call:
-        """Read a call that was elsewhere in the meantime.
+        """Return a call that was elsewhere in the meantime.
 
         :raises ValueError: the value isn't a call.
         """
@@ -137,7 +137,7 @@ class Call:
         return properties
 
     def with_defaults(self, defaults: c.Mapping[str, Json]) -> Call:
-        """The same event with further properties; its own win."""
+        """Return the same event with further properties; its own win."""
         wire = [self.wire[0], list(self.wire[1])]
         position = 0 if self.wire[0][0] == "track_pageview" else 1
         wire[1][position] = {**defaults, **self.properties}
@@ -158,9 +158,10 @@ class CallLog:
     setup: list[Call] = dataclasses.field(default_factory=list)
     tracking: list[Call] = dataclasses.field(default_factory=list)
 
-    #: Whether somebody said who this is, even if only that it is nobody.
+    #: Whether the set-up stage was entered: it says who this is, even if only that it
+    #: is nobody.
     set_up: bool = False
-    #: About how many bytes were recorded.
+    #: About how many bytes the calls have.
     size: int = 0
 
     def __bool__(self) -> bool:
@@ -175,18 +176,18 @@ class CallLog:
 
     @property
     def identifies(self) -> bool:
-        """Whether it is said who this is before anything is tracked."""
+        """Whether the calls say who this is before anything is tracked."""
         return any(
             call.wire[0][0] == "identify" for call in (*self.before_setup, *self.setup)
         )
 
     def of(self, stage: Stage) -> list[Call]:
-        """The calls of one stage."""
+        """Return the calls of one stage."""
         calls: list[Call] = getattr(self, stage)
         return calls
 
     def to_json(self) -> dict[str, t.Any]:
-        """The calls as plain JSON values, by stage; what is empty is left out."""
+        """Return the calls as plain JSON values, by stage, without empty stages."""
         return {
             stage.value: [call.wire for call in self.of(stage)]
             for stage in Stage
@@ -195,7 +196,7 @@ class CallLog:
 
     @classmethod
     def from_json(cls, value: t.Any) -> CallLog:
-        """Read what :meth:`to_json` gave.
+        """Return a log from what :meth:`to_json` returned.
 
         :raises ValueError: it isn't a log of calls.
         """
@@ -210,7 +211,7 @@ class CallLog:
 
 
 def count(calls: c.Iterable[Call]) -> int:
-    """How many records calls make."""
+    """Return how many records calls make: what the ledger counts."""
     records = 0
 
     for call in calls:
@@ -228,5 +229,5 @@ def _list(value: t.Any) -> list[t.Any]:
 
 
 def dumps(value: t.Any) -> str:
-    """Write plain JSON values as ASCII, in the fewest bytes."""
+    """Return plain JSON values as ASCII, in the fewest bytes."""
     return json.dumps(value, separators=(",", ":"))

@@ -7,20 +7,18 @@ import dataclasses
 import difflib
 import functools
 import os
-import re
 import typing as t
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from werkzeug.utils import import_string
-
-from .values import plain
+from . import setting_checks as check
+from .setting_checks import Check, InvalidSetting
+from .transport import Transport
 
 if t.TYPE_CHECKING:
     from flask import Flask
 
     from .calls import Json
-    from .transport import Transport
 
 #: Where the extension's own files and pages are.
 PREFIX = "/_mengpaneel"
@@ -49,12 +47,9 @@ SERVERLESS = ("AWS_LAMBDA_FUNCTION_NAME", "VERCEL", "K_SERVICE", "FUNCTION_TARGE
 #: https://docs.mixpanel.com/docs/privacy/eu-residency
 _REGIONAL_HOSTS = frozenset({"api-eu.mixpanel.com", "api-in.mixpanel.com"})
 
-#: A callable that takes no argument.
-Supplier = c.Callable[[], t.Any]
-
 
 class Unset:
-    """The default of a key whose default depends on where the app runs."""
+    """The default of a key that depends on where the app runs."""
 
     def __repr__(self) -> str:
         return "unset"
@@ -64,7 +59,7 @@ UNSET = Unset()
 
 
 class Settings(t.TypedDict, total=False):
-    """What may be given for the fields of :class:`Config`, for type checkers.
+    """The values that may be given for the fields of :class:`Config`.
 
     A text is also what it is the dotted path of, where a callable or a transport is
     allowed.
@@ -117,8 +112,8 @@ class Config:
     timeout: float = 3.0
     spool: Path | Unset | None = UNSET
     durable: bool = False
-    default_properties: c.Mapping[str, t.Any] | Supplier | None = None
-    consent: Supplier | None = None
+    default_properties: c.Mapping[str, t.Any] | c.Callable[[], t.Any] | None = None
+    consent: c.Callable[[], bool | None] | None = None
     respect_dnt: bool = True
     fallback: bool = True
     max_header: int = 2048
@@ -128,7 +123,7 @@ class Config:
     id_merge: str = "simplified"
     anonymize_ip: bool = False
     bots: str = "send"
-    csp_nonce: Supplier | None = None
+    csp_nonce: c.Callable[[], str | None] | None = None
     inspector: bool = False
 
     @functools.cached_property
@@ -138,7 +133,7 @@ class Config:
 
     @property
     def init_options(self) -> dict[str, Json]:
-        """What the page gives to the browser library's ``init``."""
+        """The options that the page gives to the browser library's ``init``."""
         options: dict[str, Json] = {
             # Where the server can see it: by default it is in localStorage.
             "opt_out_tracking_persistence_type": "cookie",
@@ -225,121 +220,6 @@ class Config:
         return any(os.environ.get(name) for name in SERVERLESS)
 
 
-class InvalidSetting(Exception):
-    """A value is not allowed; the message says what is."""
-
-
-Check = c.Callable[[t.Any], t.Any]
-
-
-def _boolean(value: t.Any) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidSetting("True or False")
-
-    return value
-
-
-def _number(least: float, unit: str) -> Check:
-    def check(value: t.Any) -> float:
-        # `not >=` and not `<`: NaN is refused as well.
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not value >= least
-            or value == float("inf")
-        ):
-            raise InvalidSetting(f"a number of {unit}, {least} or more")
-
-        return value
-
-    return check
-
-
-def _choice(*allowed: str) -> Check:
-    def check(value: t.Any) -> str:
-        if value not in allowed:
-            raise InvalidSetting(" or ".join(map(repr, allowed)))
-
-        return t.cast(str, value)
-
-    return check
-
-
-def _callable(meaning: str) -> Check:
-    def check(value: t.Any) -> t.Any:
-        if isinstance(value, str):
-            value = _imported(value, f"{meaning}, its dotted path or None")
-
-        if value is not None and not callable(value):
-            raise InvalidSetting(f"{meaning}, its dotted path or None")
-
-        return value
-
-    return check
-
-
-def _imported(path: str, meaning: str) -> t.Any:
-    try:
-        return import_string(path)
-    except ImportError as error:
-        raise InvalidSetting(f"{meaning} (importing it failed: {error})") from None
-
-
-def _token(value: t.Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise InvalidSetting("your project's token as text, or None")
-
-    token = (value or "").strip()
-
-    # It becomes a part of a cookie's name.
-    if not re.fullmatch(r"[A-Za-z0-9._-]*", token):
-        raise InvalidSetting("your project's token: letters, digits, '-', '_' and '.'")
-
-    return token or None
-
-
-def _host(value: t.Any) -> str:
-    allowed = "a URL with its scheme, such as 'https://api-eu.mixpanel.com'"
-
-    # `urlsplit` overlooks line ends.
-    if not isinstance(value, str) or re.search(r"[\s\x00-\x20\\]", value):
-        raise InvalidSetting(allowed)
-
-    try:
-        parts = urlsplit(value)
-        # Raises for a port that isn't a number.
-        _ = parts.port
-    except ValueError:
-        raise InvalidSetting(allowed) from None
-
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise InvalidSetting(allowed)
-
-    if parts.query or parts.fragment:
-        raise InvalidSetting(f"{allowed}, without a query")
-
-    return value.rstrip("/")
-
-
-def _client_config(value: t.Any) -> c.Mapping[str, Json]:
-    if not isinstance(value, c.Mapping):
-        raise InvalidSetting("a dict of the browser library's init options")
-
-    try:
-        return t.cast("dict[str, Json]", plain(value))
-    except (TypeError, ValueError) as error:
-        raise InvalidSetting(f"a dict that JSON can hold ({error})") from None
-
-
-def _library_url(value: t.Any) -> str | None:
-    if value is not None and (not isinstance(value, str) or not value.strip()):
-        raise InvalidSetting(
-            "the URL of the browser library, or None if the page has its own"
-        )
-
-    return value
-
-
 def _strategies(value: t.Any) -> tuple[StrategyName, ...]:
     allowed = f"a list of some of {', '.join(STRATEGIES)}, each once"
 
@@ -355,15 +235,13 @@ def _strategies(value: t.Any) -> tuple[StrategyName, ...]:
 
 
 def _transport(value: t.Any) -> t.Any:
-    from .transport import Transport
-
     allowed = "'thread', 'inline', 'celery', a Transport or its dotted path"
 
     if isinstance(value, str) and value not in TRANSPORTS:
         if "." not in value and ":" not in value:
             raise InvalidSetting(allowed)
 
-        value = _imported(value, allowed)
+        value = check.imported(value, allowed)
 
     if isinstance(value, type) and issubclass(value, Transport):
         value = value()
@@ -374,65 +252,30 @@ def _transport(value: t.Any) -> t.Any:
     return value
 
 
-def _spool(value: t.Any) -> Path | None:
-    if value is None:
-        return None
-
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise InvalidSetting("the path of a file, or None")
-
-    return Path(value)
-
-
-def _properties(value: t.Any) -> t.Any:
-    allowed = "a dict, a callable that returns one, its dotted path or None"
-
-    if isinstance(value, str):
-        value = _imported(value, allowed)
-
-    if value is None or callable(value):
-        return value
-
-    if not isinstance(value, c.Mapping):
-        raise InvalidSetting(allowed)
-
-    try:
-        return plain(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidSetting(f"{allowed} ({error})") from None
-
-
-def _bytes(value: t.Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidSetting("a whole number of bytes, 0 or more")
-
-    return value
-
-
 _CHECKS: dict[str, Check] = {
-    "token": _token,
-    "enabled": _boolean,
-    "api_host": _host,
-    "client_config": _client_config,
-    "library_url": _library_url,
+    "token": check.token,
+    "enabled": check.boolean,
+    "api_host": check.host,
+    "client_config": check.client_config,
+    "library_url": check.library_url,
     "strategies": _strategies,
     "transport": _transport,
-    "timeout": _number(0.001, "seconds"),
-    "spool": _spool,
-    "durable": _boolean,
-    "default_properties": _properties,
-    "consent": _callable("a callable without arguments"),
-    "respect_dnt": _boolean,
-    "fallback": _boolean,
-    "max_header": _bytes,
-    "delayed_max_age": _number(0, "seconds"),
-    "on_failure": _callable("a callable that takes a record and a reason"),
-    "shutdown_timeout": _number(0, "seconds"),
-    "id_merge": _choice("simplified", "original"),
-    "anonymize_ip": _boolean,
-    "bots": _choice("send", "drop"),
-    "csp_nonce": _callable("a callable without arguments"),
-    "inspector": _boolean,
+    "timeout": check.number(0.001, "seconds"),
+    "spool": check.spool,
+    "durable": check.boolean,
+    "default_properties": check.default_properties,
+    "consent": check.callable_or_path("a callable without arguments"),
+    "respect_dnt": check.boolean,
+    "fallback": check.boolean,
+    "max_header": check.byte_count,
+    "delayed_max_age": check.number(0, "seconds"),
+    "on_failure": check.callable_or_path("a callable that takes a record and a reason"),
+    "shutdown_timeout": check.number(0, "seconds"),
+    "id_merge": check.choice("simplified", "original"),
+    "anonymize_ip": check.boolean,
+    "bots": check.choice("send", "drop"),
+    "csp_nonce": check.callable_or_path("a callable without arguments"),
+    "inspector": check.boolean,
 }
 
 #: The keys of ``app.config`` that are read.

@@ -30,16 +30,17 @@ class Message:
 
 @dataclasses.dataclass(slots=True)
 class Envelope:
-    """The calls of one flush and what has to be known of whoever they are from."""
+    """The calls of one flush, and what has to be known of whom they are from."""
 
     calls: list[Call]
     identity: Identity
-    #: Who there is after each ``reset()``.
+    #: The new visitor after each ``reset()``.
     successors: c.Sequence[Identity]
+    #: When they were flushed, in seconds since the epoch.
     at: float
     ip: str | None = None
     user_agent: str = ""
-    #: The page: parts of its URL, as ``joined`` of the visitor takes them, and its
+    #: The page: parts of its URL, which ``visitor.client.join_url`` joins, and its
     #: referrer.
     url: list[str] = dataclasses.field(default_factory=list)
     referrer: str = ""
@@ -49,7 +50,7 @@ class Envelope:
     size: int = 0
 
     def to_json(self) -> dict[str, t.Any]:
-        """The envelope as plain JSON values."""
+        """Return the envelope as plain JSON values."""
         return {
             "calls": [call.wire for call in self.calls],
             "identity": self.identity.to_json(),
@@ -64,7 +65,7 @@ class Envelope:
 
     @classmethod
     def from_json(cls, value: c.Mapping[str, t.Any]) -> Envelope:
-        """Read what :meth:`to_json` gave."""
+        """Return an envelope from what :meth:`to_json` returned."""
         calls = [Call.from_json(wire) for wire in value["calls"]]
         return cls(
             calls,
@@ -80,7 +81,7 @@ class Envelope:
         )
 
     def to_bytes(self) -> bytes:
-        """The envelope as it waits in memory: one object, whatever is in it.
+        """Return the envelope as it waits in memory: one object, whatever is in it.
 
         Python's garbage collector goes through all that waits again and again, except
         what can't refer to anything.
@@ -107,7 +108,7 @@ class Envelope:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Envelope:
-        """Read what :meth:`to_bytes` gave, in the same process."""
+        """Return an envelope from what :meth:`to_bytes` returned in this process."""
         wires, identity, successors, *others = marshal.loads(data)
         return cls(
             [Call(wire) for wire in wires],

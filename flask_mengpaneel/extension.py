@@ -25,18 +25,11 @@ from .config import PREFIX, Config, Settings, StrategyName
 from .deliver.inline import InlineTransport
 from .deliver.ledger import Ledger
 from .deliver.setup import celery_of, make_delivery, make_transport
-from .record.manager import (
-    ANSWERED,
-    MANAGER,
-    Manager,
-    active_request,
-    current_app_state,
-    current_g,
-    current_manager,
-    current_request,
-)
+from .record.context import current_manager, request_state
+from .record.manager import Manager, current_app_state
+from .record.proxies import active_request, current_g, current_request
 from .record.recorder import Recorder
-from .visitor.visitor import PAGES
+from .visitor.client import PAGE_DESTINATIONS
 
 if t.TYPE_CHECKING:
     from .inspector.app import Inspector
@@ -150,20 +143,25 @@ class Mengpaneel(Recorder):
 
         :raises ValueError: there is no such strategy.
         """
-        return self._manager().strategy
+        return current_manager().strategy
 
     @strategy.setter
     def strategy(self, name: StrategyName | None) -> None:
-        self._manager().strategy = name
+        current_manager().strategy = name
 
-    def flush(self, timeout: float = 5.0) -> bool:
-        """Wait until the background transport of this process has nothing left.
+    def drain(self, timeout: float = 5.0) -> bool:
+        """Wait until the background transport of this process has nothing left to send.
 
         :param timeout: seconds to wait at most.
         :return: whether nothing is left.
         """
         background = self._flusher().background
         return background is None or background.flush(timeout)
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Do what :meth:`drain` does, under the name that it has in other analytics
+        libraries."""
+        return self.drain(timeout)
 
     def ledger(self) -> Ledger:
         """How many records this process has recorded, delivered, still waiting, and
@@ -178,7 +176,7 @@ class Mengpaneel(Recorder):
             (app,) = self._apps
             return t.cast(Flusher, app.extensions["mengpaneel"])
 
-        return current_app_state()
+        return t.cast(Flusher, current_app_state())
 
 
 def _hooks(
@@ -193,17 +191,12 @@ def _hooks(
     def after_request(response: Response) -> Response:
         nonlocal has_looked
         request = current_request()
-        environ = request.environ
-        manager: Manager | None = environ.get(MANAGER)
-        # From now on nothing but the server can send what is tracked.
-        environ[ANSWERED] = request
+        environ, state = request.environ, request_state(request)
+        manager = state.manager
+        state.is_answered = True
 
         if manager is not None:
-            if manager._request is request:
-                manager.close()
-            else:
-                # Middleware may ask an app twice, with one environment.
-                manager = None
+            manager.close()
 
         if not has_looked:
             has_looked = True
@@ -214,7 +207,10 @@ def _hooks(
             manager is not None
             or "HTTP_COOKIE" in environ
             or "HTTP_X_MENGPANEEL_FLUSH_CAPABLE" in environ
-            or (boots and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES)
+            or (
+                boots
+                and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGE_DESTINATIONS
+            )
         ):
             try:
                 return flusher.respond(manager, request, response)
@@ -230,23 +226,23 @@ def _hooks(
         if "_mengpaneel_held" in on_g:
             request = current_request()
             flusher.send_unheld(
-                on_g.pop("_mengpaneel_held"), request, request.environ.get(MANAGER)
+                on_g.pop("_mengpaneel_held"), request, request_state(request).manager
             )
 
         # It isn't there any more if the response was made, unless something was
         # tracked after it.
-        if manager is not None and manager._request is active_request():
+        if manager is not None and manager.request is active_request():
             manager.close()
 
             if manager.calls:
                 flusher.flush_late(manager)
 
     def teardown_appcontext(_error: BaseException | None) -> None:
-        held = current_g().__dict__
+        on_g = current_g().__dict__
 
         # Those of requests that have ended; requests may share an app context.
-        while (manager := held.get("_mengpaneel")) is not None:
-            if manager._request in (None, active_request()):
+        while (manager := on_g.get("_mengpaneel")) is not None:
+            if manager.request in (None, active_request()):
                 break
 
             manager.close()

@@ -1,4 +1,4 @@
-"""Who somebody is to Mixpanel; and random ids."""
+"""The ids by which Mixpanel knows a person, and random ids."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from . import process
 from .calls import Call, Json
 from .values import fault_of
 
+#: The properties of an event that say whose it is.
+ID_PROPERTIES = frozenset({"distinct_id", "$device_id", "$user_id"})
+
 _DIGITS = 32
 _DEVICE = "$device:"
 
 
-class _Stock:
-    """Random ids on hand: each call of the system lets other threads run."""
+class _RandomIds:
+    """Random ids in stock: each call of the system lets other threads run."""
 
     def __init__(self) -> None:
         self._ids: list[str] = []
@@ -24,12 +27,12 @@ class _Stock:
         process.on_fork(self)
 
     def after_fork(self) -> None:
-        # What the parent process has in stock is the parent's.
+        # The stock of the parent process is the parent's.
         self._ids.clear()
         self._pid = os.getpid()
 
-    def take(self) -> str:
-        """Give 32 random hexadecimal digits that nobody has had before."""
+    def next(self) -> str:
+        """Return 32 random hexadecimal digits, which come once."""
         # Some servers, such as uWSGI, fork without telling Python.
         if self._pid != os.getpid():
             self.after_fork()
@@ -44,7 +47,7 @@ class _Stock:
             return one
 
 
-hex_id = _Stock().take
+hex_id = _RandomIds().next
 
 
 class Identity(t.NamedTuple):
@@ -60,7 +63,7 @@ class Identity(t.NamedTuple):
 
     @classmethod
     def new(cls) -> Identity:
-        """The ids of a visitor who was never seen before."""
+        """Return the ids of a visitor who was never seen before."""
         # A UUID, version 4, in a quarter of the time that `uuid.uuid4` takes.
         text = hex_id()
         return cls(f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}")
@@ -91,7 +94,7 @@ class Identity(t.NamedTuple):
         return properties
 
     def after(self, calls: c.Iterable[Call]) -> Identity:
-        """The ids with which one goes on after these calls."""
+        """Return the ids that these calls lead to."""
         identity = self
 
         for call in calls:
@@ -103,12 +106,12 @@ class Identity(t.NamedTuple):
         return identity
 
     def to_json(self) -> list[str | None]:
-        """The ids as plain JSON values."""
+        """Return the ids as plain JSON values."""
         return [self.device_id, self.user_id, self.other_id]
 
     @classmethod
     def from_json(cls, value: t.Any) -> Identity:
-        """Read what :meth:`to_json` gave.
+        """Return an identity from what :meth:`to_json` returned.
 
         :raises ValueError: it isn't an identity.
         """
@@ -119,7 +122,7 @@ class Identity(t.NamedTuple):
 
     @classmethod
     def from_cookie(cls, cookie: c.Mapping[str, Json]) -> Identity:
-        """Read the ids that the library keeps."""
+        """Return the ids that the browser library keeps in its cookie."""
         if not cookie:
             return NOBODY
 
@@ -137,7 +140,7 @@ class Identity(t.NamedTuple):
         return cls(device_id, user_id, None if distinct_id == user_id else distinct_id)
 
 
-#: Whoever hasn't any ids.
+#: A person without ids.
 NOBODY = Identity()
 
 

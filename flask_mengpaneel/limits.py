@@ -67,3 +67,20 @@ MAX_RESPONSE_HEADERS_BYTES = 4_096
 #: The largest integer that a browser tells from the next.
 #: https://tc39.es/ecma262/#sec-number.max_safe_integer
 MAX_SAFE_INTEGER = 2**53 - 1
+#: Bits of an integer that a browser doesn't take for infinite.
+#: https://tc39.es/ecma262/#sec-ecmascript-language-types-number-type
+MAX_INTEGER_BITS = 1_024
+
+# URLs and user agents, as requests have them.
+
+#: Characters of a URL that are read: no server takes a longer one.
+MAX_URL = 8_192
+#: Characters of the name of a host.
+#: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4
+MAX_HOST = 253
+#: Characters of a property that the browser library reads from a URL, counted as
+#: JavaScript does: ``_.info`` in utils.js of mixpanel-browser 2.83.0.
+MAX_URL_PROPERTY = 255
+#: Characters of a user agent that are read: no real one is longer, though a header can
+#: be as long as the server lets it.
+MAX_USER_AGENT = 1_024

@@ -1,4 +1,4 @@
-"""How a flush ends: who took the calls, and why the others didn't."""
+"""The outcome of a flush: which strategy took the calls, why the others declined."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typing as t
 if t.TYPE_CHECKING:
     from .calls import Call
 
-# 304 is no redirect, and 300 doesn't say where to.
+#: The statuses of redirects: 304 is none, and 300 doesn't say where to.
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -17,7 +17,7 @@ class Declined(Exception):
 
 
 class Outcome(t.NamedTuple):
-    """What became of the calls of one flush.
+    """The outcome of one flush.
 
     :param strategy: the name of the strategy that took them.
     :param declined: the reason of each strategy that was asked before, by name.

@@ -1,4 +1,4 @@
-"""What brings calls to Mixpanel: derive from it to bring them your way."""
+"""The base of what brings calls to Mixpanel."""
 
 from __future__ import annotations
 

@@ -19,6 +19,8 @@ import re
 import typing as t
 import uuid
 
+from .limits import MAX_INTEGER_BITS, MAX_SAFE_INTEGER, MAX_TEXT
+
 if t.TYPE_CHECKING:
     from .calls import Json
 
@@ -34,20 +36,11 @@ FORBIDDEN_IDS = frozenset(
     " undefined unknown <nil> 0 -1 true false [] {}".split()
 )
 
-
-#: Beyond it two integers are the same number in a browser:
-#: https://tc39.es/ecma262/#sec-number.max_safe_integer
-_MAX_INTEGER = 2**53 - 1
-
-#: What has more bits is infinite in a browser.
-_MAX_BITS = 1024
-
-#: As many lists and dicts may be in one another. Mixpanel shows three, and what is
-#: read and written with the calls, sessions too, needs some frames for each.
+# Lists and dicts in one another. Mixpanel shows three; what is read and written with
+# the calls, sessions too, needs some frames for each.
 _MAX_DEPTH = 32
 
-#: No record that Mixpanel takes has room for more:
-#: https://docs.mixpanel.com/reference/track-event#limits
+# Values in all the lists and dicts of one value: no record has room for more.
 _MAX_ITEMS = 500_000
 
 _TOO_MANY = f"a value has more than {_MAX_ITEMS} values in it"
@@ -55,15 +48,11 @@ _TOO_MANY = f"a value has more than {_MAX_ITEMS} values in it"
 #: A list or dict, and where in it is a value that isn't plain yet, how deep in all.
 _Todo: t.TypeAlias = "list[tuple[t.Any, t.Any, int]]"
 
-#: Mixpanel cuts what is longer, counted as JavaScript does:
-#: https://docs.mixpanel.com/reference/track-event#limits
-_MAX_ID = 255
-
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def plain(value: t.Any) -> Json:
-    """Turn a value into what JSON knows: ``None``, bool, number, text, list, dict.
+    """Return a value as what JSON knows: ``None``, bool, number, text, list, dict.
 
     An integer that a browser would round becomes a text, with all its digits.
 
@@ -112,7 +101,7 @@ _SORT = object()
 
 
 def _plain(value: t.Any, todo: _Todo, depth: int) -> Json:
-    """Make a value plain, but what is in it only where that takes no more steps.
+    """Return a plain value; what is in it is plain where that takes no more steps.
 
     :param todo: gets the rest.
     """
@@ -134,7 +123,7 @@ def _plain(value: t.Any, todo: _Todo, depth: int) -> Json:
 
             if not (
                 (kind is str and item.isascii())
-                or (kind is int and -_MAX_INTEGER <= item <= _MAX_INTEGER)
+                or (kind is int and -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER)
                 or kind is bool
                 or item is None
                 or (kind is float and item and math.isfinite(item))
@@ -169,7 +158,7 @@ def _list(values: c.Iterable[t.Any], todo: _Todo, depth: int) -> list[t.Any]:
 
         if not (
             (kind is str and item.isascii())
-            or (kind is int and -_MAX_INTEGER <= item <= _MAX_INTEGER)
+            or (kind is int and -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER)
         ):
             todo.append((items, place, depth + 1))
 
@@ -177,7 +166,7 @@ def _list(values: c.Iterable[t.Any], todo: _Todo, depth: int) -> list[t.Any]:
 
 
 def _few(values: c.Iterable[t.Any]) -> list[t.Any]:
-    """A list of values, which may be of a kind that never ends."""
+    """Return a list of values, which may be of a kind that never ends."""
     items = list(itertools.islice(values, _MAX_ITEMS + 1))
 
     if len(items) > _MAX_ITEMS:
@@ -255,10 +244,10 @@ def _name(value: object) -> str:
 
 
 def _whole(value: int) -> int | str:
-    if -_MAX_INTEGER <= value <= _MAX_INTEGER:
+    if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
         return value
 
-    if value.bit_length() > _MAX_BITS:
+    if value.bit_length() > MAX_INTEGER_BITS:
         raise ValueError(
             f"an integer of {value.bit_length()} bits can't be sent to Mixpanel: it is"
             " too large for a number"
@@ -268,8 +257,8 @@ def _whole(value: int) -> int | str:
 
 
 def _is_whole(value: decimal.Decimal) -> bool:
-    """Whether it is an integer as some databases give them, and not too large."""
-    return value.adjusted() < _MAX_BITS and value.as_tuple().exponent == 0
+    """Return whether it is an integer, as some databases give them, of sane size."""
+    return value.adjusted() < MAX_INTEGER_BITS and value.as_tuple().exponent == 0
 
 
 def _finite(value: t.Any) -> float:
@@ -304,7 +293,7 @@ def _text(text: str) -> str:
 
 
 def identifier(value: t.Any, what: str) -> str:
-    """Turn the id of a person or a group into text, as Mixpanel compares them.
+    """Return the id of a person or a group as a text, as Mixpanel compares them.
 
     ``42`` and ``"42"`` would be two people.
 
@@ -326,8 +315,13 @@ def identifier(value: t.Any, what: str) -> str:
     return str(text)
 
 
+def is_number(value: t.Any) -> bool:
+    """Return whether a value is a number; to Python, a bool is one as well."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def fault_of(id: str) -> str | None:
-    """What is wrong with the id of a person; ``None`` if it is one.
+    """Return what is wrong with the id of a person; ``None`` if nothing is.
 
     The same wherever it is from: what is recorded has to be believed when the browser
     says it again.
@@ -335,8 +329,11 @@ def fault_of(id: str) -> str | None:
     if not id.strip():
         return "it is empty"
 
-    if len(id) > _MAX_ID // 2 and len(id.encode("utf-16-le", "replace")) > 2 * _MAX_ID:
-        return f"it has more than {_MAX_ID} characters"
+    if (
+        len(id) > MAX_TEXT // 2
+        and len(id.encode("utf-16-le", "replace")) > 2 * MAX_TEXT
+    ):
+        return f"it has more than {MAX_TEXT} characters"
 
     # Much that isn't printable is a part of names: joiners, marks, spaces.
     if not id.isprintable() and _CONTROL.search(id):

@@ -13,7 +13,9 @@ from .. import signals
 from ..calls import Call, CallLog, count
 from ..config import PREFIX
 from ..outcome import Declined, Outcome
-from ..record.manager import Manager, Running, current_g
+from ..record.manager import Manager
+from ..record.proxies import current_g
+from ..record.running_views import RunningViews
 from ..values import plain
 from ..visitor.visitor import Visitor
 from . import injection
@@ -95,7 +97,7 @@ class Flusher:
         self.background = background
         self._sent = RecentlySeen(10_000)
         self.signer = signer
-        self.running = Running(self._flush_running, background is not None)
+        self.running_views = RunningViews(background is not None)
         self.inline = inline
         self._client_side = ClientSide(config, app, signer)
         self._all: dict[str, Strategy] = {
@@ -251,13 +253,13 @@ class Flusher:
             records = count(held.calls)
             self.ledger.record(-records)
             self.ledger.deliver(-records)
-            manager.take_back(held.calls)
+            manager.restore(held.calls)
             self.flush_late(manager)
 
         gone = [entry for entry in held.found if entry in waiting.entries]
         visitor = manager.visitor if manager else Visitor(self.config, request)
 
-        if gone and visitor.consents is True:
+        if gone and visitor.consent.given is True:
             try:
                 self._send_gone(gone, visitor)
             except Exception as error:
@@ -266,8 +268,8 @@ class Flusher:
     def _send_gone(self, gone: list[Entry], visitor: Visitor) -> None:
         for entry in self._unsent(gone):
             person = (
-                visitor.as_seen(entry.seen)
-                if entry.is_of(visitor.known, CallLog())
+                visitor.as_browser_identity(entry.seen)
+                if entry.is_of(visitor.browser_identity, CallLog())
                 else visitor.as_person(entry.seen or entry.new_identity)
             )
             self._ask(self._server_chain, entry.calls, person, None)
@@ -282,16 +284,16 @@ class Flusher:
 
     def _flush_into(self, exchange: Exchange, manager: Manager | None) -> None:
         visitor, entries = exchange.visitor, exchange.waiting.entries
-        calls = manager.take() if manager else CallLog()
+        calls = manager.drain() if manager else CallLog()
 
-        if entries and not visitor.known:
+        if entries and not visitor.browser_identity:
             # Requests that are under way at once find the same new visitor.
             visitor.identity = entries[0].new_identity
 
         if exchange.waiting.cleared and exchange.policy.session is None:
             exchange.waiting.keep(entries)
 
-        if visitor.consents is None:
+        if visitor.consent.given is None:
             self._hold(calls, exchange)
         else:
             self._carry(calls, exchange, manager.strategy if manager else None)
@@ -350,7 +352,7 @@ class Flusher:
         # It won't be there for another request.
         ends = policy.session_ends is not None or (waiting.cleared and not may_change)
 
-        if visitor.consents is False:
+        if visitor.consent.given is False:
             # What this request recorded it recorded before it opted out.
             if may_change:
                 waiting.keep([])
@@ -366,7 +368,7 @@ class Flusher:
             waiting.leave_out()
             return [*ours, *late], others
 
-        exchange.entries = [] if ours and visitor.is_prefetch else ours
+        exchange.entries = [] if ours and visitor.client.is_prefetch else ours
         return late, others
 
     def _recall(self, carried: _Carried, manager: Manager | None) -> None:
@@ -382,7 +384,7 @@ class Flusher:
         current_g().__dict__.pop("_mengpaneel_held", None)
 
         if manager is not None:
-            manager.take_back(carried.calls)
+            manager.restore(carried.calls)
 
     def _send_apart(
         self, late: list[Entry], others: list[Entry], exchange: Exchange
@@ -391,7 +393,7 @@ class Flusher:
         visitor, waiting = exchange.visitor, exchange.waiting
 
         for entry in self._unsent(late):
-            earlier = visitor.as_seen(entry.seen)
+            earlier = visitor.as_browser_identity(entry.seen)
             outcome = self._ask(self._server_chain, entry.calls, earlier, None)
             exchange.sent = [*(outcome.calls if outcome else ()), *exchange.sent]
 
@@ -421,12 +423,12 @@ class Flusher:
         # Who is sent to another site may not come back.
         all_late = (
             not self._replaying
-            or exchange.visitor.is_blocked
+            or exchange.visitor.client.is_blocked
             or exchange.redirects_offsite
         )
 
         for entry in exchange.waiting.entries:
-            if not entry.is_of(exchange.visitor.known, calls):
+            if not entry.is_of(exchange.visitor.browser_identity, calls):
                 others.append(entry)
             elif all_late or entry.at < oldest:
                 late.append(entry)
@@ -455,7 +457,7 @@ class Flusher:
 
     def _boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own."""
-        if exchange.visitor.consents is not True:
+        if exchange.visitor.consent.given is not True:
             return
 
         try:
@@ -489,8 +491,8 @@ class Flusher:
         except Exception as error:
             self.trouble("what was left could not be sent", error)
 
-    def _flush_running(self, manager: Manager) -> None:
-        # By a thread that has no context.
+    def flush_running(self, manager: Manager) -> None:
+        """Send the calls of a view that runs, from a thread that has no context."""
         if (app := self._reference()) is not None:
             with app.app_context():
                 self.flush_late(manager)
@@ -503,9 +505,9 @@ class Flusher:
         if not manager.calls:
             return None
 
-        calls = manager.take()
+        calls = manager.drain()
 
-        if manager.visitor.consents is None:
+        if manager.visitor.consent.given is None:
             records = count(calls)
             self.ledger.record(records)
             self.ledger.drop("no consent yet", records)

@@ -20,7 +20,8 @@ from itsdangerous import BadSignature, TimestampSigner
 
 from ..calls import Call, CallLog, dumps
 from ..identity import NOBODY, Identity
-from ..visitor.visitor import BLOCKED_COOKIE, Visitor
+from ..visitor.client import BLOCKED_COOKIE
+from ..visitor.visitor import Visitor
 from .response_policy import carrier, keep_private
 
 if t.TYPE_CHECKING:
@@ -157,7 +158,7 @@ class HandOver:
     def __init__(self, calls: list[Call], given_to: Identity, visitor: Visitor) -> None:
         self._calls = calls
         self._given_to = given_to
-        known = visitor.known
+        known = visitor.browser_identity
         last_user = given_to.after(calls).user_id
         users = {call.arguments[0] for call in calls if call.name == "identify"}
         resets = sum(call.name == "reset" for call in calls)
@@ -257,7 +258,7 @@ class Fallback:
         response = _Answer(status=204)
         visitor = Visitor(self._flusher.config, request)
 
-        if visitor.consents is not True:
+        if visitor.consent.given is not True:
             return response
 
         hand_over = HandOver(calls, signed.given_to, visitor)
@@ -287,10 +288,10 @@ class Fallback:
             remembers = (
                 hand_over.is_of_visitor
                 and len(parts) == 1
-                and (is_current or part.end == visitor.known)
+                and (is_current or part.end == visitor.browser_identity)
             )
             person = (
-                visitor.as_seen(part.start)
+                visitor.as_browser_identity(part.start)
                 if hand_over.is_of_visitor and not is_current
                 else visitor.as_person(part.start)
             )

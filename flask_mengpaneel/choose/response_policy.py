@@ -289,13 +289,13 @@ class ResponsePolicy:
         if request.method not in ("GET", "POST"):
             return f"a {request.method} request"
 
-        if not visitor.is_browser:
+        if not visitor.client.is_browser:
             return "the client is not a browser"
 
-        if visitor.is_blocked:
+        if visitor.client.is_blocked:
             return "the browser library is blocked in this browser"
 
-        if not visitor.is_page_view:
+        if not visitor.client.is_page_view:
             return "fetched by a script, not shown as a page"
 
         if self._distrusted:
@@ -372,9 +372,9 @@ class ResponsePolicy:
             return True
 
         if interface.get_cookie_samesite(current_app) == "Strict":
-            return visitor.is_browser and not visitor.is_cross_site
+            return visitor.client.is_browser and not visitor.client.is_cross_site
 
-        return visitor.is_browser and not visitor.may_lack_cookies
+        return visitor.client.is_browser and not visitor.client.may_lack_cookies
 
     # -- how much
 
@@ -393,8 +393,10 @@ class ResponsePolicy:
         """Bytes that the session's cookie may have beside the other headers."""
         visitor = self._visitor
         # One who is new gets ids with it.
-        tells = visitor.can_remember and not visitor.known
-        others = self._others(library_cookie=tells or visitor.opted is not None)
+        tells = visitor.may_write_cookie and not visitor.browser_identity
+        others = self._others(
+            library_cookie=tells or visitor.consent.choice is not None
+        )
         return _OTHER_HEADERS + max(_OTHER_HEADERS, self._config.max_header) - others
 
     def _others(self, *, library_cookie: bool) -> int:

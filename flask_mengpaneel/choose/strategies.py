@@ -13,7 +13,8 @@ from ..identity import Identity, hex_id
 from ..outcome import REDIRECTS, Declined
 from ..record import profile_merging as profiles
 from ..visitor.attribution import page_properties
-from ..visitor.visitor import Visitor, joined
+from ..visitor.client import join_url
+from ..visitor.visitor import Visitor
 from . import delayed_calls as waiting
 from . import injection, redirects
 from .delayed_calls import Entry, Waiting
@@ -89,7 +90,7 @@ class Exchange:
         return _kind(
             "location" in headers and self.response.status_code in REDIRECTS,
             injection.is_html(headers.get("content-type", "")),
-            self.visitor.incapable,
+            self.visitor.client.incapable,
         )
 
     @property
@@ -266,11 +267,11 @@ def hold(calls: CallLog, exchange: Exchange) -> None:
     if reason:
         raise Declined(reason)
 
-    seen = visitor.known
+    seen = visitor.browser_identity
 
     # A new visitor gets ids with this very response, so that the calls are theirs
     # whoever sits in front of the browser when they are made.
-    if visitor.can_remember and policy.cookie is None:
+    if visitor.may_write_cookie and policy.cookie is None:
         seen = visitor.identity
 
     entry = Entry.of(_stamped(calls, visitor, seen), seen.after(calls), seen)
@@ -312,8 +313,8 @@ def _stamped(calls: CallLog, visitor: Visitor, identity: Identity) -> CallLog:
 
 
 def _page_properties(visitor: Visitor) -> dict[str, Json]:
-    url, referrer = visitor.page
-    return dict(page_properties(joined(url), referrer)) if url else {}
+    url, referrer = visitor.client.page
+    return dict(page_properties(join_url(url), referrer)) if url else {}
 
 
 class ClientSide(ResponseStrategy):
@@ -331,7 +332,7 @@ class ClientSide(ResponseStrategy):
             exchange.request,
             calls=_hand_overs(calls, exchange.entries),
             races=not all(entry.is_repeatable for entry in exchange.entries),
-            given_to=visitor.known,
+            given_to=visitor.browser_identity,
             declined=exchange.declined,
         )
         injection.insert(exchange.own(), page, at, snippet)
@@ -432,7 +433,11 @@ class CapableClientSide(ResponseStrategy):
         if len(header) > most:
             raise Declined(f"more than {most} bytes of header")
 
-        signature = self._signer.sign(header, visitor.known) if self._signer else None
+        signature = (
+            self._signer.sign(header, visitor.browser_identity)
+            if self._signer
+            else None
+        )
         given = {RESPONSE_HEADER: header, PROJECT_HEADER: str(self._config.token)}
 
         if signature:
@@ -444,7 +449,7 @@ class CapableClientSide(ResponseStrategy):
         for name, value in given.items():
             beside += len(name) + len(value) + 4
 
-        writes = visitor.opted is not None or len(waiting.entries) > len(
+        writes = visitor.consent.choice is not None or len(waiting.entries) > len(
             exchange.entries
         )
 
@@ -460,11 +465,14 @@ class CapableClientSide(ResponseStrategy):
 def required_calls(calls: CallLog, visitor: Visitor) -> list[Call]:
     """The calls that a client has to make to be as far as this request is."""
     user_id = Identity().after(calls.setup).user_id
-    signs_in = visitor.known and user_id not in (None, visitor.known.user_id)
+    signs_in = visitor.browser_identity and user_id not in (
+        None,
+        visitor.browser_identity.user_id,
+    )
 
     # The library holds profile operations back until `identify` was called on the
     # page; calling it again with the same id costs nothing.
-    updates = visitor.known and any(
+    updates = visitor.browser_identity and any(
         call.wire[0][0] == "people" for call in calls.tracking
     )
 

@@ -13,9 +13,9 @@ from ..envelope import Envelope, Message
 from ..identity import Identity, hex_id
 from ..record import profile_merging as profiles
 from ..visitor.attribution import page_properties, pageview_properties
+from ..visitor.client import is_page_url, join_url, parse_address
 from ..visitor.devices import describe, is_bot
-from ..visitor.mixpanel_cookie import CHANGING, Persistence
-from ..visitor.visitor import address, is_whole, joined
+from ..visitor.persistence import CHANGING_CALLS, Persistence
 
 if t.TYPE_CHECKING:
     from ..config import Config
@@ -76,11 +76,11 @@ class _Translation:
         self._persistence = Persistence(
             envelope.cookie,
             envelope.identity,
-            envelope.referrer if is_whole(envelope.url) else None,
+            envelope.referrer if is_page_url(envelope.url) else None,
             envelope.successors,
         )
         # Another version may have put it into the spool as it was.
-        self._ip = address(envelope.ip)
+        self._ip = parse_address(envelope.ip)
         self._origin = _origin(envelope)
         #: What every event has, until a call changes it.
         self._common: dict[str, Json] | None = None
@@ -124,9 +124,9 @@ class _Translation:
     def _make(self, call: Call) -> None:
         name = call.name
         before = self._persistence.identity
-        self._persistence.make(call, self._envelope.at)
+        self._persistence.apply(call, self._envelope.at)
 
-        if name in CHANGING:
+        if name in CHANGING_CALLS:
             self._common = None
 
         self.written.repeatable = call.is_repeatable
@@ -145,7 +145,7 @@ class _Translation:
             getattr(self, name)(*call.arguments)
         elif name == "identify":
             self._identified(before)
-        elif name not in CHANGING:
+        elif name not in CHANGING_CALLS:
             raise _Dropped("only the browser library can make the call")
 
     # -- events
@@ -157,7 +157,7 @@ class _Translation:
         """
         persistence = self._persistence
         started = persistence.timers.get(call.event)
-        persistence.make(call, self._envelope.at)
+        persistence.apply(call, self._envelope.at)
         self._common = {
             **self._origin,
             **persistence.super_properties,
@@ -205,7 +205,7 @@ class _Translation:
         self.track(
             started,
             str((options or {}).get("event_name", "$mp_web_page_view")),
-            {**pageview_properties(joined(self._envelope.url)), **properties},
+            {**pageview_properties(join_url(self._envelope.url)), **properties},
         )
 
     def track_with_groups(
@@ -362,7 +362,7 @@ def _origin(envelope: Envelope) -> dict[str, Json]:
         origin.update(describe(envelope.user_agent))
 
     if envelope.url:
-        origin.update(page_properties(joined(envelope.url), envelope.referrer))
+        origin.update(page_properties(join_url(envelope.url), envelope.referrer))
 
     return origin
 

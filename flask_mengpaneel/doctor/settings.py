@@ -50,8 +50,8 @@ def check_settings(app: Flask, flusher: Flusher) -> c.Iterator[Finding]:
 
 
 def _check_spool(flusher: Flusher) -> c.Iterator[Finding]:
-    from ..deliver.spool import SpoolError
     from ..deliver.inline import InlineTransport
+    from ..deliver.spool import SpoolError
 
     inline = flusher.inline
 

@@ -193,7 +193,7 @@ class Visit:
         headers = injection.headers_of(response)
         policy = ResponsePolicy(self._config, request, response, headers, visitor)
 
-        if visitor.consents is not True:
+        if visitor.consent.given is not True:
             return _NO_CONSENT
 
         if policy.is_shared:

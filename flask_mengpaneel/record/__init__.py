@@ -1,1 +1,1 @@
-"""What was asked?"""
+"""What was asked? The calls of the browser library, kept by unit of work."""

@@ -4,156 +4,83 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
-import logging
 import marshal
 import sys
-import threading
 import time
 import typing as t
-import weakref
 
-from flask import current_app, g, request
+from flask import current_app
 
-from .. import process
 from ..calls import TRACKING, Call, CallLog, Stage, dumps
 from ..config import PREFIX, STRATEGIES, StrategyName
 from ..identity import hex_id
+from ..limits import MAX_RECORD_BYTES, MAX_RECORDS
 from ..visitor.visitor import Visitor
+from .proxies import active_request, current_flask, current_g
 from .recorder import Recorder
 
 if t.TYPE_CHECKING:
-    from flask import Flask, Request
+    from flask import Request
 
-    from ..choose.flusher import Flusher
+    from ..calls import Json
+    from ..config import Config
     from ..outcome import Outcome
+    from .running_views import RunningViews
 
-logger = logging.getLogger("flask_mengpaneel")
-
-# https://docs.mixpanel.com/reference/track-event#limits
-_MAX_RECORD = 1_048_576
-
-_NO_CONTEXT = (
+NO_CONTEXT = (
     "Mengpaneel works inside a request, or inside an app context with 'with"
     " Manager():'. There is no app context here: use 'with app.app_context():'."
 )
 
-# Calls of a job that are kept until they are flushed: what Mixpanel takes at once.
-_MAX_OF_JOB = 2000
 
-#: Seconds for which calls wait for a response; what takes longer gets them late or not.
-_MAX_HELD = 5.0
-#: Seconds between looks at views that run, and without any until nobody looks.
-_LOOK_EVERY = 1.0
-_IDLE = 30.0
+class AppState(t.Protocol):
+    """The part of an app's state that its managers need."""
 
-#: Where a request keeps its manager, also for threads that work for it, and while its
-#: body is streamed.
-MANAGER = "flask_mengpaneel.manager"
-#: In an environment: the request whose response is ready.
-ANSWERED = "flask_mengpaneel.answered"
+    @property
+    def config(self) -> Config:
+        """The app's settings."""
+        ...
+
+    @property
+    def running_views(self) -> RunningViews:
+        """The managers of requests that have no response yet."""
+        ...
+
+    def default_properties(self) -> dict[str, Json]:
+        """Return the properties that the app adds to every event, as they are now."""
+        ...
+
+    def refuse(self, name: str, error: Exception) -> None:
+        """Drop a call that can't be sent."""
+
+    def flush(self, manager: Manager) -> Outcome | None:
+        """Send the calls that no response can carry."""
+
+    def flush_late(self, manager: Manager) -> None:
+        """Send the calls of a manager where nobody waits for the outcome."""
+
+    def flush_running(self, manager: Manager) -> None:
+        """Send the calls of a view that runs, from a thread that has no context."""
 
 
-class Running:
-    """The managers of requests that have no response yet.
+def current_app_state() -> AppState:
+    """Return the state of the current app.
 
-    What a view tracks waits for its response, which may carry it. Some views have none
-    for long: they stream, wait for something, or loop for as long as a visitor is
-    there. What such a view tracks is sent while it runs, and at the end of the process.
-
-    :param flush: sends the calls of a manager.
-    :param watches: whether a thread may do so while a view runs.
+    :raises RuntimeError: there is no app context, or its app has no Mengpaneel.
     """
+    try:
+        app = current_flask()
+    except RuntimeError:
+        raise RuntimeError(NO_CONTEXT) from None
 
-    def __init__(self, flush: c.Callable[[Manager], None], watches: bool) -> None:
-        self._flush = flush
-        self._watches = watches
-        self._reset()
-        process.on_fork(self)
+    app_state: AppState | None = app.extensions.get("mengpaneel")
 
-    def _reset(self) -> None:
-        #: Held while a call is added or calls are taken, as another thread takes some.
-        self.lock = threading.RLock()
-        #: Since when they run, or were last looked after.
-        self._since: dict[Manager, float] = {}
-        self._watched = not self._watches
+    if app_state is None:
+        raise RuntimeError(
+            "This app has no Mengpaneel: call 'mengpaneel.init_app(app)'."
+        )
 
-    def after_fork(self) -> None:
-        """Start anew in a child process."""
-        self._reset()
-
-    def begin(self, manager: Manager) -> None:
-        """Look after a manager, from its first call."""
-        self._since[manager] = time.monotonic()
-
-        if not self._watched:
-            self._watched = True
-            process.on_exit(self)
-
-            with contextlib.suppress(RuntimeError):
-                threading.Thread(
-                    target=_watch,
-                    args=(weakref.ref(self), threading.get_native_id()),
-                    name="mengpaneel-views",
-                    daemon=True,
-                ).start()
-
-    def end(self, manager: Manager) -> None:
-        """The response is there, or there won't be one."""
-        self._since.pop(manager, None)
-
-    def resume_spooled(self) -> bool:
-        """Send what waits for too long; whether anything may."""
-        if self._since:
-            self.send(_MAX_HELD)
-            return True
-
-        return False
-
-    def rest(self) -> None:
-        """Nobody looks until there is another one."""
-        self._watched = False
-
-    def send(self, age: float) -> None:
-        """Send what those of that age have."""
-        now = time.monotonic()
-
-        for manager, since in list(self._since.items()):
-            # In a stage calls belong together.
-            if now - since >= age and not manager._stages:
-                self._since[manager] = now
-
-                try:
-                    if manager.calls:
-                        self._flush(manager)
-                except Exception:
-                    logger.exception("What a view tracked could not be sent.")
-
-    def begin_shutdown(self) -> None:
-        """Send what they have: the process ends."""
-        self.send(0.0)
-
-    def close(self) -> None:
-        """Nothing waits here any more."""
-
-
-def _watch(reference: weakref.ref[Running], started_by: int) -> None:
-    """Look after running views, until there are none for some time or no app."""
-    process.leave_signals_to(started_by)
-    idle = 0.0
-
-    while True:
-        time.sleep(_LOOK_EVERY)
-
-        if (running := reference()) is None:
-            return
-
-        idle = 0.0 if running.resume_spooled() else idle + _LOOK_EVERY
-
-        if idle >= _IDLE:
-            running.rest()
-            return
-
-        del running
+    return app_state
 
 
 class Manager(Recorder):
@@ -178,51 +105,59 @@ class Manager(Recorder):
     """
 
     __slots__ = (
-        "_flusher",
+        "_app_state",
+        "_drained",
+        "_is_recording",
         "_last_time",
-        "_outer",
-        "_recording",
-        "_request",
+        "_open_stages",
+        "_outer_managers",
         "_stage",
-        "_stages",
         "_strategy",
-        "_taken",
         "_timers",
         "calls",
         "flush_threshold",
+        "request",
         "visitor",
     )
 
     def __init__(self, *, strategy: StrategyName | None = None) -> None:
         self._begin(current_app_state(), None)
-        self.flush_threshold = _MAX_OF_JOB
+        self.flush_threshold = MAX_RECORDS
         self.strategy = strategy
 
-    def _begin(self, flusher: Flusher, request: Request | None) -> None:
-        """Start with nothing.
+    @classmethod
+    def of_request(cls, app_state: AppState, request: Request) -> Manager:
+        """Return a manager for the calls of a request."""
+        manager = cls.__new__(cls)
+        manager._begin(app_state, request)
+        return manager
 
-        :param request: the one whose visitor the calls are of.
-        """
-        self._flusher = flusher
-        #: Whom the calls are from.
-        self.visitor = Visitor(flusher.config, request)
-        self._request = request
+    def _begin(self, app_state: AppState, request: Request | None) -> None:
+        self._app_state = app_state
+        #: The request that it works in, if any.
+        self.request = request
+        #: The visitor whom the calls are from.
+        self.visitor = Visitor(app_state.config, request)
         self._strategy: StrategyName | None = None
         self.calls = CallLog()
-        self._stage = Stage.TRACKING
-        #: How many stages are entered.
-        self._stages = 0
-        #: How many calls are kept before they are flushed on the way: all of them
+        #: How many tracking calls are kept before they are flushed on the way: all
         #: while there is a response to come, none when there was one.
         self.flush_threshold = sys.maxsize
-        self._outer: list[Manager | None] = []
-        self._taken: CallLog | None = None
+        #: The stage that calls are recorded in now.
+        self._stage = Stage.TRACKING
+        self._open_stages = 0
+        #: The managers that were current before, one for each time it was entered.
+        self._outer_managers: list[Manager | None] = []
+        #: The calls that were drained last.
+        self._drained: CallLog | None = None
         self._last_time = 0.0
+        #: When the clock of each timed event was started.
         self._timers: dict[str, float] = {}
-        self._recording: bool | None = None
+        #: Whether calls are kept at all; ``None`` before the first.
+        self._is_recording: bool | None = None
 
     def _manager(self) -> Manager:
-        if not self._outer:
+        if not self._outer_managers:
             raise RuntimeError(
                 "This Manager is not in use: call its methods inside of 'with"
                 " Manager() as manager:'."
@@ -247,22 +182,22 @@ class Manager(Recorder):
     # -- recording
 
     def record(self, wire: list[t.Any]) -> None:
-        """Add a call to the stage at hand."""
+        """Add a call to the current stage."""
         name = wire[0][0]
         call = Call(wire)
 
-        if name == "opt_in_tracking" and self._flusher.config.active:
-            self._recording = self.visitor.opt_in()
+        if name == "opt_in_tracking" and self._app_state.config.active:
+            self._is_recording = self.visitor.consent.opt_in()
 
-        if self._recording is None:
-            self._recording = (
-                self._flusher.config.active
-                and self.visitor.consents is not False
+        if self._is_recording is None:
+            self._is_recording = (
+                self._app_state.config.active
+                and self.visitor.consent.given is not False
                 # What tracks all requests doesn't mean those of the extension itself.
-                and not self.visitor.path.startswith(PREFIX)
+                and not self.visitor.client.path.startswith(PREFIX)
             )
 
-        if not self._recording:
+        if not self._is_recording:
             return
 
         if name in TRACKING:
@@ -276,9 +211,9 @@ class Manager(Recorder):
         # Several times as fast as JSON, which has at most six bytes for each of these.
         size = len(marshal.dumps(wire, 2))
 
-        if size > _MAX_RECORD // 6 and len(dumps(wire)) > _MAX_RECORD:
+        if size > MAX_RECORD_BYTES // 6 and len(dumps(wire)) > MAX_RECORD_BYTES:
             raise ValueError(
-                f"{call.name} has more than {_MAX_RECORD} bytes, which is what"
+                f"{call.name} has more than {MAX_RECORD_BYTES} bytes, which is what"
                 " Mixpanel takes"
             )
 
@@ -288,20 +223,20 @@ class Manager(Recorder):
             # That something happened is never a part of who it is.
             stage = Stage.TRACKING
 
-        with self._flusher.running.lock:
+        with self._app_state.running_views.lock:
             self.calls.size += size
             self.calls.of(stage).append(call)
 
         if name == "opt_out_tracking":
-            self.visitor.opt_out()
-            self._recording = False
+            self.visitor.consent.opt_out()
+            self._is_recording = False
 
-        if len(self.calls.tracking) >= self.flush_threshold and not self._stages:
-            self._flusher.flush_late(self)
+        if len(self.calls.tracking) >= self.flush_threshold and not self._open_stages:
+            self._app_state.flush_late(self)
 
     def _stamp(self, call: Call, properties: dict[str, t.Any]) -> None:
-        if self._flusher.config.default_properties is not None:
-            for name, value in self._flusher.default_properties().items():
+        if self._app_state.config.default_properties is not None:
+            for name, value in self._app_state.default_properties().items():
                 properties.setdefault(name, value)
 
         if "time" not in properties:
@@ -327,7 +262,8 @@ class Manager(Recorder):
             ]
 
     def _now(self) -> float:
-        """The time in seconds since the epoch, later than ever before in this unit."""
+        """Return the time in seconds since the epoch, later than ever before in this
+        unit."""
         now = round(time.time() * 1000) / 1000
 
         # Mixpanel sorts by time, so two events of one millisecond, or of a clock that
@@ -343,7 +279,7 @@ class Manager(Recorder):
         if current_app.debug or current_app.testing:
             raise error
 
-        self._flusher.refuse(name, error)
+        self._app_state.refuse(name, error)
 
     @contextlib.contextmanager
     def stage(self, stage: Stage) -> c.Iterator[None]:
@@ -355,172 +291,100 @@ class Manager(Recorder):
             self.calls.set_up = True
 
         self._stage = stage
-        self._stages += 1
+        self._open_stages += 1
 
         try:
             yield
         finally:
             self._stage = outer
-            self._stages -= 1
+            self._open_stages -= 1
 
     def fork_for_thread(self) -> Manager:
-        """Another manager for the same visitor: in a thread that has got a copy of the
-        context while the view goes on."""
+        """Return another manager for the same visitor: for a thread that has got a
+        copy of the context while the view goes on."""
         fork = Manager.__new__(Manager)
-        fork._begin(self._flusher, self._request)
+        fork._begin(self._app_state, self.request)
         fork.visitor = self.visitor
         fork.calls.setup = list(self.calls.setup)
         fork.calls.set_up = self.calls.set_up
         return fork
 
-    # -- the unit at hand
+    # -- being current
 
     def __enter__(self) -> Manager:
-        self._outer.append(g.get("_mengpaneel"))
-        self._request = active_request()
-        g._mengpaneel = self
+        self.request = active_request()
+        self.make_current()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._leave()
         self.flush()
 
+    def make_current(self) -> None:
+        """Get the calls that are made in this app context from now on."""
+        on_g = current_g().__dict__
+        self._outer_managers.append(on_g.get("_mengpaneel"))
+        on_g["_mengpaneel"] = self
+
+    @property
+    def is_current(self) -> bool:
+        """Whether an app context has it, perhaps another thread's."""
+        return bool(self._outer_managers)
+
     def _leave(self) -> None:
-        outer = self._outer.pop()
-        held = current_g().__dict__
+        outer = self._outer_managers.pop()
+        on_g = current_g().__dict__
 
         if outer is None:
-            held.pop("_mengpaneel", None)
+            on_g.pop("_mengpaneel", None)
         else:
-            held["_mengpaneel"] = outer
+            on_g["_mengpaneel"] = outer
 
     def close(self) -> None:
-        """Take leave of ``g``, which the next request may share: this one ends.
+        """Leave ``g``, which the next request may share: this one ends.
 
         What is recorded from now on has no response to wait for.
         """
         self.flush_threshold = 1
-        self._flusher.running.end(self)
+        self._app_state.running_views.end(self)
 
-        if self._outer:
+        if self._outer_managers:
             self._leave()
+
+    # -- sending
 
     def flush(self) -> Outcome | None:
         """Send what was recorded until now.
 
         :return: which strategy took the calls, or ``None`` if there were none.
         """
-        return self._flusher.flush(self)
+        return self._app_state.flush(self)
 
-    def take(self) -> CallLog:
-        """Hand over the calls; what is recorded from now on is of the next flush."""
-        with self._flusher.running.lock:
+    @property
+    def can_flush(self) -> bool:
+        """Whether there are calls that may be sent on the way: in a stage they belong
+        together."""
+        return bool(self.calls) and not self._open_stages
+
+    def flush_while_running(self) -> None:
+        """Send the calls of a view that runs, from a thread that has no context."""
+        self._app_state.flush_running(self)
+
+    def drain(self) -> CallLog:
+        """Give the calls away; what is recorded from now on is of the next flush."""
+        with self._app_state.running_views.lock:
             calls, self.calls = self.calls, CallLog()
 
         if calls:
-            if self._taken is not None:
+            if self._drained is not None:
                 # The calls before these have said who it is.
-                self.visitor.apply([*self._taken])
+                self.visitor.apply([*self._drained])
 
-            self._taken = calls
+            self._drained = calls
 
         return calls
 
-    def take_back(self, calls: CallLog) -> None:
-        """Keep calls for the next flush after all: the response that had them isn't
+    def restore(self, calls: CallLog) -> None:
+        """Take drained calls back, for the next flush: the response that had them isn't
         sent."""
-        self.calls, self._taken = calls, None
-
-
-def current_app_state() -> Flusher:
-    """The flusher of the app at hand.
-
-    :raises RuntimeError: there is no app context, or its app has no Mengpaneel.
-    """
-    try:
-        app = current_flask()
-    except RuntimeError:
-        raise RuntimeError(_NO_CONTEXT) from None
-
-    flusher: Flusher | None = app.extensions.get("mengpaneel")
-
-    if flusher is None:
-        raise RuntimeError(
-            "This app has no Mengpaneel: call 'mengpaneel.init_app(app)'."
-        )
-
-    return flusher
-
-
-def current_manager() -> Manager:
-    """The manager that calls made here belong to.
-
-    A request's is made when it is first needed.
-
-    :raises RuntimeError: this is neither a request nor a ``with Manager():`` block.
-    """
-    try:
-        held = current_g().__dict__
-    except RuntimeError:
-        raise RuntimeError(_NO_CONTEXT) from None
-
-    try:
-        current = current_request()
-    except RuntimeError:
-        current = None
-
-    manager: Manager | None = held.get("_mengpaneel")
-
-    # An app context that was pushed by hand is shared by the requests inside of it,
-    # so what lies on `g` may be another unit's.
-    if manager is not None and manager._request is current:
-        return manager
-
-    flusher = current_app_state()
-
-    if current is None:
-        raise RuntimeError(
-            "Mengpaneel was called outside of a request. Use 'with Manager():' in"
-            " scripts, commands and jobs."
-        )
-
-    outer = manager
-    manager = current.environ.get(MANAGER)
-
-    if manager is None or manager._request is not current:
-        manager = current.environ[MANAGER] = Manager.__new__(Manager)
-        manager._begin(flusher, current)
-
-        if current.environ.get(ANSWERED) is current or _is_socket(current):
-            manager.flush_threshold = 1
-        else:
-            flusher.running.begin(manager)
-    elif manager._outer:
-        manager = manager.fork_for_thread()
-
-    held["_mengpaneel"] = manager
-    manager._outer.append(outer)
-    return manager
-
-
-def _is_socket(request: Request) -> bool:
-    """Whether it asks for a WebSocket: there is no response that could carry calls."""
-    upgrade: str = request.environ.get("HTTP_UPGRADE", "")
-    return bool(upgrade) and upgrade.lower() == "websocket"
-
-
-# What is behind the proxies: looking it up at each use takes longer than the rest.
-current_request: c.Callable[[], Request]
-current_request = request._get_current_object  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-current_flask: c.Callable[[], Flask]
-current_flask = current_app._get_current_object  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-current_g: c.Callable[[], t.Any]
-current_g = g._get_current_object
-
-
-def active_request() -> Request | None:
-    """The request, if there is one."""
-    try:
-        return current_request()
-    except RuntimeError:
-        return None
+        self.calls, self._drained = calls, None

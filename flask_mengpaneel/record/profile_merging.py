@@ -18,6 +18,7 @@ import typing as t
 from collections import Counter, deque
 
 from ..calls import Call, Json
+from ..values import is_number
 
 #: Calls that neither change a profile nor say whose it is.
 _BESIDE = frozenset(
@@ -46,7 +47,7 @@ _CHARGES = "$transactions"
 
 
 class Step(t.NamedTuple):
-    """What one operation does to one property."""
+    """The effect of one operation on one property."""
 
     method: str
     value: t.Any = None
@@ -73,7 +74,7 @@ class _Profile:
         self._deleted: tuple[str, set[int]] | None = None
         self._count = 0
 
-    def take(self, method: str, steps: c.Mapping[str, Step]) -> None:
+    def add(self, method: str, steps: c.Mapping[str, Step]) -> None:
         source = self._count
         self._count += 1
 
@@ -93,16 +94,15 @@ class _Profile:
                 sources = planned[0].sources
                 sources.update({source}, *(one.sources for one in planned))
                 planned.clear()
-        elif planned:
-            last = planned[-1]
-            folded = _folded(last.step, step)
+        else:
+            # What two steps are together, the one before may take as well.
+            while planned and (folded := _folded(planned[-1].step, step)) is not None:
+                last = planned.pop()
+                last.sources.update(sources)
+                step, sources = folded, last.sources
 
-            if folded is not None:
-                last.step = folded
-                last.sources.add(source)
-                return
-        elif self._deleted is not None:
-            step = _folded(_ABSENT, step) or step
+            if not planned and self._deleted is not None:
+                step = _folded(_ABSENT, step) or step
 
         if self._deleted is not None and not planned and step == _ABSENT:
             # What is deleted has nothing to unset.
@@ -111,7 +111,7 @@ class _Profile:
             planned.append(_Planned(step, sources))
 
     def calls(self) -> c.Iterator[tuple[Call, int]]:
-        """The calls to make, with the number of operations that each stands for."""
+        """Yield the calls to make, and how many operations each stands for."""
         counted: set[int] = set()
 
         for method, arguments, sources in self._updates():
@@ -164,7 +164,7 @@ def merge(calls: c.Iterable[Call]) -> list[tuple[Call, int]]:
         operation = _operation(call)
 
         if operation is None:
-            _end(pending, call)
+            _end_profiles(pending, call)
             slots.append((call, int(call.is_record)))
             continue
 
@@ -174,7 +174,7 @@ def merge(calls: c.Iterable[Call]) -> list[tuple[Call, int]]:
         if key not in pending:
             slots.append(pending.setdefault(key, _Profile(prefix)))
 
-        pending[key].take(method, steps)
+        pending[key].add(method, steps)
 
     merged: list[tuple[Call, int]] = []
 
@@ -187,7 +187,7 @@ def merge(calls: c.Iterable[Call]) -> list[tuple[Call, int]]:
     return merged
 
 
-def _end(pending: dict[str, _Profile], call: Call) -> None:
+def _end_profiles(pending: dict[str, _Profile], call: Call) -> None:
     """Let no operation after a call be merged with one before it."""
     if call.name in _PERSONAL or call.wire[0][0] == "people":
         pending.pop(repr(["people"]), None)
@@ -215,7 +215,7 @@ def _operation(call: Call) -> tuple[list[t.Any], str, dict[str, Step]] | None:
 
 
 def _steps(method: str, arguments: list[t.Any]) -> dict[str, Step]:
-    """What a call does to each property; nothing if it isn't one to be merged."""
+    """Return the effect of a call on each property; none if it isn't to be merged."""
     match method, arguments:
         case "clear_charges", []:
             return {_CHARGES: Step(method)}
@@ -231,7 +231,7 @@ def _steps(method: str, arguments: list[t.Any]) -> dict[str, Step]:
             pairs = _pairs(arguments)
             return (
                 {name: Step(method, value) for name, value in pairs.items()}
-                if all(map(_is_number, pairs.values()))
+                if all(map(is_number, pairs.values()))
                 else {}
             )
         case "union", _:
@@ -279,7 +279,7 @@ def _next_method(waiting: c.Iterable[c.Sequence[_Planned]]) -> str:
 
 
 def _folded(last: Step, new: Step) -> Step | None:
-    """The one step that does what two do, on every profile; ``None`` if there is none.
+    """Return the one step that does what two do, on every profile, if there is one.
 
     :param new: none that makes the earlier ones pointless.
     """
@@ -288,9 +288,9 @@ def _folded(last: Step, new: Step) -> Step | None:
 
     match last.method, new.method:
         case "unset", _:
-            return _first(new)
+            return _on_absent(new)
         case "set", _:
-            return _known(last.value, new)
+            return _on_value(last.value, new)
         case "increment", "increment":
             total = last.value + new.value
             return Step("increment", total) if math.isfinite(total) else None
@@ -313,8 +313,8 @@ def _exists_after(step: Step) -> bool:
             return False
 
 
-def _first(step: Step) -> Step | None:
-    """A step on a property that isn't there."""
+def _on_absent(step: Step) -> Step | None:
+    """Return what a step is on a property that isn't there."""
     match step:
         case Step("set_once" | "increment", value):
             return Step("set", value)
@@ -328,10 +328,10 @@ def _first(step: Step) -> Step | None:
             return None
 
 
-def _known(value: Json, step: Step) -> Step | None:
-    """A step on a property whose value is known."""
+def _on_value(value: Json, step: Step) -> Step | None:
+    """Return what a step is on a property whose value is known."""
     match step:
-        case Step("increment", by) if _is_number(value):
+        case Step("increment", by) if is_number(value):
             total = t.cast(float, value) + by
             return Step("set", total) if math.isfinite(total) else None
         case Step("append", item) if isinstance(value, list):
@@ -344,10 +344,6 @@ def _known(value: Json, step: Step) -> Step | None:
             return Step("set", left) if len(value) - len(left) < 2 else None
         case _:
             return None
-
-
-def _is_number(value: t.Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _listed(value: t.Any) -> list[Json]:
@@ -380,7 +376,7 @@ def _among(values: list[Json], value: Json) -> bool:
 
 
 def _same(one: Json, other: Json) -> bool:
-    """Whether two values are the same to JSON, in which ``true`` is not ``1``."""
+    """Return whether two values are the same in JSON, where ``true`` is not ``1``."""
     match one, other:
         case list(), list():
             return len(one) == len(other) and all(map(_same, one, other))

@@ -1,1 +1,1 @@
-"""Who is asking?"""
+"""Who is asking? The visitor who made a request, as far as it tells."""

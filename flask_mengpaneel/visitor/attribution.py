@@ -1,8 +1,9 @@
-"""Where visitors come from, in the properties of Mixpanel's browser library.
+"""The referrer, the campaign and the search engine that brought the visitor.
 
-All of it is computed from the two URLs that a request has: that of the page and that
-of its referrer. Either may be anything that somebody typed into a terminal, so nothing
-here fails on what isn't a URL, and no more of it is read than a URL can have.
+The properties have the names that Mixpanel's browser library gives them. All is
+computed from the two URLs that a request has: that of the page and that of its
+referrer. Either may be anything that somebody typed into a terminal, so nothing here
+fails on what isn't a URL, and no more of it is read than a URL can have.
 
 What the rules are, and where they are crude, was read from ``_.info`` in utils.js and
 ``update_referrer_info`` in mixpanel-persistence.js of mixpanel-browser 2.83.0.
@@ -13,14 +14,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
-#: What is longer is cut off before it is looked at. No server takes longer URLs.
-LONGEST_URL = 8192
-
-#: A property is cut off here by the library, which counts as JavaScript does.
-_LONGEST_VALUE = 255
-
-#: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4
-_LONGEST_HOST = 253
+from ..limits import MAX_HOST, MAX_URL, MAX_URL_PROPERTY
 
 CAMPAIGN = (
     "utm_source",
@@ -77,7 +71,7 @@ _HALF_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 def page_properties(url: str, referrer: str | None = None) -> dict[str, str]:
-    """Give the properties of the page that something happened on, and what led there.
+    """Return the properties of the page that something happened on, and what led there.
 
     They are ``$current_url``, ``$referrer``, ``$referring_domain``, the utm parameters
     and the click ids. What is empty is left out.
@@ -96,7 +90,7 @@ def page_properties(url: str, referrer: str | None = None) -> dict[str, str]:
 
 
 def search_properties(referrer: str | None) -> dict[str, str]:
-    """Give ``$search_engine`` and ``mp_keyword`` if a search engine led to the page.
+    """Return ``$search_engine`` and ``mp_keyword`` if a search engine led to the page.
 
     The library keeps them as super properties.
     """
@@ -115,7 +109,7 @@ def search_properties(referrer: str | None) -> dict[str, str]:
 
 
 def initial_referrer(referrer: str | None) -> dict[str, str]:
-    """Give ``$initial_referrer`` and ``$initial_referring_domain``.
+    """Return ``$initial_referrer`` and ``$initial_referring_domain``.
 
     Both are ``$direct`` where nothing led to the page. The library keeps them as super
     properties from the first visit on.
@@ -128,7 +122,7 @@ def initial_referrer(referrer: str | None) -> dict[str, str]:
 
 
 def pageview_properties(url: str, title: str | None = None) -> dict[str, str]:
-    """Give the properties that ``track_pageview`` adds to those of every event.
+    """Return the properties that ``track_pageview`` adds to those of every event.
 
     :param url: of the page.
     :param title: of the page, where it is known.
@@ -147,7 +141,7 @@ def pageview_properties(url: str, title: str | None = None) -> dict[str, str]:
 
 
 def cookie_domain(host: str) -> str | None:
-    """Give the ``Domain`` attribute that the library's cookie has on a host.
+    """Return the ``Domain`` attribute that the library's cookie has on a host.
 
     It is a guess at the part of the name that was registered, which the library makes
     without a list of public suffixes. ``None``, and so a cookie of the host alone,
@@ -157,7 +151,7 @@ def cookie_domain(host: str) -> str | None:
     """
     name = _clean(host).partition(":")[0].lower()
 
-    if len(name) > _LONGEST_HOST:
+    if len(name) > MAX_HOST:
         return None
 
     top = name.rpartition(".")[2]
@@ -177,7 +171,8 @@ def _parameter(url: str, name: str) -> str:
 
 
 def _decoded(text: str) -> str:
-    """Decode percent codes, or nothing if one of them is wrong, as JavaScript does."""
+    """Return a text without percent codes, or as it is if one of them is wrong, as
+    JavaScript does."""
     if _HALF_PERCENT.search(text):
         return text
 
@@ -204,8 +199,9 @@ def _parts(url: str) -> tuple[str, str, str, str]:
 
 
 def _clean(text: str | None) -> str:
-    """Cut what is too long, and replace the halves of characters that no JSON takes."""
-    text = (text or "")[:LONGEST_URL]
+    """Return a text without what is too long, and without halves of characters, which
+    no JSON takes."""
+    text = (text or "")[:MAX_URL]
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -215,7 +211,7 @@ def _without_empty(properties: dict[str, str]) -> dict[str, str]:
 
 def _cut(value: str) -> str:
     if value.isascii():
-        return value[:_LONGEST_VALUE]
+        return value[:MAX_URL_PROPERTY]
 
-    units = value.encode("utf-16-le")[: 2 * _LONGEST_VALUE]
+    units = value.encode("utf-16-le")[: 2 * MAX_URL_PROPERTY]
     return units.decode("utf-16-le", "ignore")

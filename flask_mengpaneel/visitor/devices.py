@@ -14,8 +14,7 @@ import types
 import typing as t
 from functools import lru_cache
 
-#: A header can be as long as the server lets it; no real user agent is longer.
-LONGEST_USER_AGENT = 1024
+from ..limits import MAX_USER_AGENT
 
 _REMEMBERED = 1024
 
@@ -143,20 +142,20 @@ _LANGUAGES = ("Java/", "Python-urllib/")
 
 
 def describe(user_agent: str) -> c.Mapping[str, str | float]:
-    """Tell what Mixpanel's browser library would say about a user agent.
+    """Return what Mixpanel's browser library would say about a user agent.
 
-    Gives ``$browser``, ``$browser_version`` (a number), ``$os`` and ``$device``; what
+    That is ``$browser``, ``$browser_version`` (a number), ``$os`` and ``$device``; what
     the library leaves empty isn't there. An agent in which the library knows no
     browser, such as an app or an HTTP client, is named as the ``user-agents`` package
     names it: its first one takes a tenth of a second, so don't ask within a request.
 
     :param user_agent: the ``User-Agent`` header.
     """
-    return _described(user_agent[:LONGEST_USER_AGENT])
+    return _described(user_agent[:MAX_USER_AGENT])
 
 
 def is_bot(user_agent: str) -> bool:
-    """Tell whether a user agent is that of a known robot.
+    """Return whether a user agent is that of a known robot.
 
     Mixpanel's browser library tracks nothing for the robots that it knows; the
     ``user-agents`` package knows the others. Clients that somebody runs for a purpose
@@ -164,7 +163,7 @@ def is_bot(user_agent: str) -> bool:
 
     :param user_agent: the ``User-Agent`` header.
     """
-    return _is_bot(user_agent[:LONGEST_USER_AGENT])
+    return _is_bot(user_agent[:MAX_USER_AGENT])
 
 
 @lru_cache(maxsize=_REMEMBERED)

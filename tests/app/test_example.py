@@ -29,7 +29,7 @@ def app(tmp_path: pathlib.Path) -> c.Iterator[Flask]:
     yield app
 
     with app.app_context():
-        assert mengpaneel.flush()
+        assert mengpaneel.drain()
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def sign_in(client: FlaskClient, outcomes: list[Outcome]) -> None:
 def arrived(app: Flask, store: Store, event: str) -> list[tuple[str, str]]:
     """Who did it, and which strategy the event came by, as the inspector has it."""
     with app.app_context():
-        assert mengpaneel.flush()
+        assert mengpaneel.drain()
 
     return [
         (arrival.person, arrival.strategy)

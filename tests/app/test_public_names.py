@@ -29,7 +29,7 @@ RECORDER = """
     unregister
 """
 PUBLIC: dict[type, str] = {
-    Mengpaneel: f"{RECORDER} flush init_app ledger",
+    Mengpaneel: f"{RECORDER} drain flush init_app ledger",
     Manager: f"{RECORDER} flush",
     People: """
         append clear_charges delete_user increment remove set set_once track_charge
@@ -50,8 +50,8 @@ PUBLIC: dict[type, str] = {
 # Without an underscore since other modules of the package use them; apps don't.
 INTERNAL: dict[type, str] = {
     Manager: """
-        calls close flush_threshold fork_for_thread record refuse stage take take_back
-        visitor
+        calls can_flush close drain flush_threshold flush_while_running fork_for_thread
+        is_current make_current of_request record refuse request restore stage visitor
     """,
     Call: "at from_json is_record is_repeatable with_defaults",
     Ledger: "add_source deliver drop transfer record reset snapshot",

@@ -267,7 +267,7 @@ class Shop:
                 tab.evaluate("fetch('/api/fence').then(answer => answer.text())")
 
         with self.app.app_context():
-            assert self.mengpaneel.flush(10)
+            assert self.mengpaneel.drain(10)
 
         expected = {entry.number for entry in self.book}
         wait_until(lambda: expected <= {e["Number"] for e in self.arrived})

@@ -148,6 +148,6 @@ def test_what_it_calls_broken_is_broken(
     page.goto("about:blank")
 
     with shop.app.app_context():
-        assert shop.mengpaneel.flush(10)
+        assert shop.mengpaneel.drain(10)
 
     assert shop.names == []

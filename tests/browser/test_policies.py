@@ -52,7 +52,7 @@ def _walk(shop: Shop, page: Tab) -> None:
 def _assert_silence(shop: Shop, page: Tab, requests: list[str]) -> None:
     """Nothing was loaded, stored, injected or sent."""
     with shop.app.app_context():
-        assert shop.mengpaneel.flush(10)
+        assert shop.mengpaneel.drain(10)
         assert shop.mengpaneel.ledger().delivered == 0
 
     assert shop.inspector.arrivals() == []
@@ -185,7 +185,7 @@ def test_opting_out_in_a_view_takes_effect_at_once(
     assert len(shop.book) == before + 4
 
     with shop.app.app_context():
-        assert shop.mengpaneel.flush(10)
+        assert shop.mengpaneel.drain(10)
 
     assert [url for url in requests if "mixpanel" in url or "_mengpaneel" in url] == []
     assert shop.names == ["Land"]
@@ -229,7 +229,7 @@ def test_the_librarys_own_opt_out_holds_on_the_server(
     page.goto(f"{shop.url}/products/1")
 
     with shop.app.app_context():
-        assert shop.mengpaneel.flush(10)
+        assert shop.mengpaneel.drain(10)
 
     assert "mengpaneel" not in page.content()
     assert shop.names == ["Land"]

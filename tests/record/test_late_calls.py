@@ -10,14 +10,12 @@ import pytest
 from flask import (
     Flask,
     Response,
-    copy_current_request_context,
     current_app,
     redirect,
     request_tearing_down,
     stream_with_context,
 )
 from flask.sessions import SecureCookieSessionInterface
-from werkzeug.test import create_environ, run_wsgi_app
 
 from flask_mengpaneel import Manager, Mengpaneel
 from flask_mengpaneel.testing import RecordingTransport
@@ -136,44 +134,6 @@ def test_those_who_tear_down_after_the_extension_may_track() -> None:
 
     events = [call.event for call in transport.calls]
     assert events == ["View", "Registered Early", "Told"]
-
-
-def test_an_environment_that_is_used_again_is_another_request_s() -> None:
-    site = Site()
-    site.view("/", lambda: (site.mengpaneel.track("View"), PAGE)[1])
-    environ = create_environ("/", headers={"User-Agent": CHROME})
-    pages = [run_wsgi_app(site.app, environ)[0] for _ in range(2)]
-
-    assert [b"View" in b"".join(page) for page in pages] == [True, True]
-    assert site.kept.envelopes == []
-
-
-def test_a_thread_of_the_view_tracks_for_the_same_person() -> None:
-    site = Site()
-
-    @site.app.before_request
-    def set_up() -> None:
-        with site.mengpaneel.setup():
-            site.mengpaneel.identify("ann")
-
-    def view() -> str:
-        @copy_current_request_context
-        def work() -> None:
-            site.mengpaneel.track("In Thread")
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-        site.mengpaneel.track("In View")
-        return PAGE
-
-    site.view("/", view)
-    page = site.client().get("/")
-
-    (message,) = site.messages
-    assert message["event"] == "In Thread"
-    assert message["properties"]["distinct_id"] == "ann"
-    assert names(page_calls(page)) == ["identify ann", "track In View"]
 
 
 # -- a response that isn't sent after all

@@ -8,7 +8,6 @@ import typing as t
 import click
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 
 from conftest import CreateApp, sent
 from flask_mengpaneel import Manager, Mengpaneel
@@ -241,7 +240,8 @@ def test_a_clock_that_was_not_stopped_is_kept_with_the_time_of_its_start(
         manager.track("B")
 
     timer, _ = transport.calls
-    assert timer.name == "time_event"
+    assert timer.wire[0] == ["time_event"]
+    assert timer.wire[1][0] == timer.event == "A"
     assert timer.at is not None
     assert before - 0.001 <= timer.at <= time.time() + 0.001
 
@@ -489,106 +489,7 @@ def test_a_strategy_that_doesn_t_exist_is_an_error_always(
             assert manager.strategy is None
 
 
-# -- a job inside a request
-
-
-def test_a_manager_in_a_request_is_a_unit_of_its_own(
-    app: Flask,
-    client: FlaskClient,
-    mengpaneel: Mengpaneel,
-    transport: RecordingTransport,
-) -> None:
-    @app.post("/")
-    def view() -> dict[str, t.Any]:
-        mengpaneel.strategy = "AsyncServerSide"
-        mengpaneel.track("Before")
-
-        with Manager() as manager:
-            assert mengpaneel.strategy is None
-            manager.identify("bob")
-            mengpaneel.track("Job")
-
-        mengpaneel.track("After")
-        assert mengpaneel.strategy == "AsyncServerSide"
-        return {}
-
-    client.set_cookie("mp_token_mixpanel", '{"$user_id":"ann","distinct_id":"ann"}')
-    client.post("/")
-    job, request = transport.envelopes
-    assert [call.name for call in job.calls] == ["identify", "track"]
-    assert [call.event for call in request.calls] == ["Before", "After"]
-    assert request.identity.user_id == "ann"
-    assert job.identity.distinct_id == ""
-    assert job.ip is None
-    assert job.user_agent == ""
-
-
-def test_a_manager_before_the_first_call_of_a_request(
-    app: Flask,
-    client: FlaskClient,
-    mengpaneel: Mengpaneel,
-    transport: RecordingTransport,
-) -> None:
-    @app.post("/")
-    def view() -> dict[str, t.Any]:
-        with Manager():
-            mengpaneel.track("Job")
-
-        mengpaneel.track("Request")
-        return {}
-
-    client.post("/")
-    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
-        ["Job"],
-        ["Request"],
-    ]
-
-
-def test_an_error_in_a_manager_in_a_request_leaves_the_request_s_calls(
-    app: Flask,
-    client: FlaskClient,
-    mengpaneel: Mengpaneel,
-    transport: RecordingTransport,
-) -> None:
-    @app.post("/")
-    def view() -> dict[str, t.Any]:
-        mengpaneel.track("Before")
-
-        with pytest.raises(ZeroDivisionError), Manager() as manager:
-            manager.track("Job")
-            raise ZeroDivisionError
-
-        mengpaneel.track("After")
-        return {}
-
-    client.post("/")
-    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
-        ["Job"],
-        ["Before", "After"],
-    ]
-
-
-def test_a_request_within_a_manager_is_a_unit_of_its_own(
-    app: Flask,
-    client: FlaskClient,
-    mengpaneel: Mengpaneel,
-    transport: RecordingTransport,
-) -> None:
-    @app.post("/")
-    def view() -> dict[str, t.Any]:
-        mengpaneel.track("Request")
-        return {}
-
-    with app.app_context(), Manager() as manager:
-        mengpaneel.track("Before")
-        client.post("/")
-        mengpaneel.track("After")
-        assert len(manager.calls) == 2
-
-    assert [[call.event for call in b.calls] for b in transport.envelopes] == [
-        ["Request"],
-        ["Before", "After"],
-    ]
+# -- whose calls they are
 
 
 def test_an_anonymous_job_is_nobody_s(

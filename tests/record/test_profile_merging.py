@@ -7,7 +7,7 @@ import time
 import typing as t
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flask_mengpaneel.calls import Call
@@ -298,6 +298,13 @@ def touches(call: Call) -> list[str]:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(people_calls, max_size=8))
+@example(
+    [
+        Call([["people", "delete_user"], []]),
+        Call([["people", "union"], ["a", []]]),
+        Call([["people", "union"], ["a", [1]]]),
+    ]
+)
 def test_what_is_merged_stays_as_it_is_when_merged_again(calls: list[Call]) -> None:
     merged = [call for call, _ in merge(calls)]
 

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 import simple_websocket
 
-from flask_mengpaneel.record import manager
+from flask_mengpaneel.record import running_views
 from shop import Process, free_port, get, settings_for
 from sink import Sink
 from sites import Site
@@ -125,8 +125,8 @@ def _ask(url: str) -> None:
 def test_what_a_view_tracked_long_ago_is_sent_while_it_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(manager, "_MAX_HELD", 0.1)
-    monkeypatch.setattr(manager, "_LOOK_EVERY", 0.02)
+    monkeypatch.setattr(running_views, "_MAX_WAIT", 0.1)
+    monkeypatch.setattr(running_views, "_CHECK_INTERVAL", 0.02)
     site = Site()
     seen: list[list[str]] = []
 
@@ -162,8 +162,8 @@ def test_what_a_view_tracked_long_ago_is_sent_while_it_runs(
 def test_what_is_taken_from_a_view_that_goes_on_is_lost_and_doubled_nowhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(manager, "_MAX_HELD", 0.0)
-    monkeypatch.setattr(manager, "_LOOK_EVERY", 0.0005)
+    monkeypatch.setattr(running_views, "_MAX_WAIT", 0.0)
+    monkeypatch.setattr(running_views, "_CHECK_INTERVAL", 0.0005)
     site = Site()
 
     turns = 0

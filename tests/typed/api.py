@@ -128,6 +128,7 @@ def job() -> None:
         manager.track("Renew")
         t.assert_type(manager.flush(), Outcome | None)
 
+    t.assert_type(mengpaneel.drain(timeout=1), bool)
     t.assert_type(mengpaneel.flush(timeout=1), bool)
     ledger = mengpaneel.ledger()
     t.assert_type(ledger, Ledger)

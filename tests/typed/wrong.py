@@ -66,7 +66,7 @@ mengpaneel.people.set(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgu
 mengpaneel.register("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 mengpaneel.before_set_up()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 mengpaneel.call()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-mengpaneel.flush("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+mengpaneel.drain("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 # Transports
 Transport()  # type: ignore[abstract]  # pyright: ignore[reportAbstractUsage]

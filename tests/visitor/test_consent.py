@@ -5,8 +5,9 @@ import typing as t
 from datetime import UTC, datetime
 
 import pytest
-from flask import redirect, request, session
+from flask import Response, redirect, request, session
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from flask_mengpaneel import Manager
 from sites import (
@@ -23,13 +24,25 @@ from sites import (
 OPT_COOKIE = "__mp_opt_in_out_token"
 DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
 JSON = {"Accept": "*/*"}
+# What the browser says, in headers and in cookies.
 NO: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "DNT": ({"DNT": "1"}, {}),
     "Sec-GPC": ({"Sec-GPC": "1"}, {}),
     "opted out": ({}, {OPT_COOKIE: "0"}),
     "opted out of all": ({}, {"mp_optout": "1"}),
 }
+NO_REFUSAL: list[tuple[dict[str, str], dict[str, str]]] = [
+    ({}, {}),
+    ({"DNT": "0"}, {}),
+    ({"DNT": ""}, {}),
+    ({"DNT": "x"}, {}),
+    ({"Sec-GPC": "0"}, {}),
+    ({}, {"mp_optout": ""}),
+    ({}, {"__mp_opt_in_out_other": "0"}),
+    *(({}, {OPT_COOKIE: value}) for value in ("1", "", "2", "x" * 3000, "%ff")),
+]
 SIGNALS = [NO["DNT"][0], NO["Sec-GPC"][0]]
+CALLS = ["alias ann", "identify ann", "track Act"]
 
 
 def make_site(**settings: t.Any) -> Site:
@@ -48,98 +61,116 @@ def make_site(**settings: t.Any) -> Site:
     site.view("/page", lambda: (act(), PAGE)[1])
     site.view("/json", lambda: (act(), {})[1])
     site.view("/go", lambda: (act(), redirect("/quiet"))[1])
+    site.view("/image", lambda: (act(), Response(b"x", mimetype="image/png"))[1])
     site.view("/quiet", lambda: PAGE)
     return site
 
 
-def untouched(response: t.Any) -> bool:
-    return not any(
-        name in response.headers
-        for name in ("Set-Cookie", "X-Mengpaneel-Calls", "Vary", "Cache-Control")
-    )
-
-
-@pytest.mark.parametrize("path", ["/page", "/json", "/go", "/quiet"])
-@pytest.mark.parametrize("reason", NO)
-def test_without_consent_nothing_is_recorded_stored_injected_or_sent(
-    path: str, reason: str
-) -> None:
-    site = make_site()
-    headers, cookies = NO[reason]
+def ask(
+    site: Site, path: str, headers: dict[str, str], cookies: dict[str, str]
+) -> TestResponse:
     client = site.client()
 
     for name, value in cookies.items():
         client.set_cookie(name, value)
 
-    response = client.get(path, headers={**CAPABLE, **headers})
-    page = client.get("/page", headers=headers)
+    return client.get(path, headers=headers)
 
-    assert untouched(response)
-    assert untouched(page)
-    assert page.text == PAGE
+
+def refuse() -> t.NoReturn:
+    raise ZeroDivisionError("who knows")
+
+
+@pytest.mark.parametrize("path", ["/page", "/json", "/go", "/quiet", "/image"])
+@pytest.mark.parametrize("capable", [{}, CAPABLE], ids=["", "capable"])
+@pytest.mark.parametrize("reason", [*NO, "app"])
+def test_without_consent_nothing_is_recorded_stored_injected_or_sent(
+    path: str, capable: dict[str, str], reason: str
+) -> None:
+    headers, cookies = NO.get(reason, ({}, {}))
+    site = make_site(**({"consent": lambda: False} if reason == "app" else {}))
+    response = ask(site, path, {**capable, **headers}, cookies)
+    plain = ask(make_site(enabled=False), path, {**capable, **headers}, cookies)
+
+    assert response.data == plain.data
+    assert list(response.headers) == list(plain.headers)
     assert site.outcomes == []
     assert site.kept.envelopes == []
     assert site.mengpaneel.ledger().recorded == 0
 
 
-@pytest.mark.parametrize("path", ["/page", "/json", "/go", "/quiet"])
-def test_where_the_app_says_no_nothing_happens(path: str) -> None:
-    site = make_site(consent=lambda: False)
-    response = site.client().get(path, headers=CAPABLE)
-
-    assert untouched(response)
-    assert block(response) is None
-    assert site.outcomes == []
-    assert site.kept.envelopes == []
-
-
-@pytest.mark.parametrize("headers", [{}, {"DNT": "0"}, {"Sec-GPC": "0"}, {"DNT": ""}])
-def test_who_says_nothing_is_tracked(headers: dict[str, str]) -> None:
-    response = make_site().client().get("/page", headers=headers)
-
-    assert names(page_calls(response)) == ["alias ann", "identify ann", "track Act"]
+@pytest.mark.parametrize(("headers", "cookies"), NO_REFUSAL, ids=range(len(NO_REFUSAL)))
+def test_what_is_no_refusal_is_none(
+    headers: dict[str, str], cookies: dict[str, str]
+) -> None:
+    assert names(page_calls(ask(make_site(), "/page", headers, cookies))) == CALLS
 
 
 @pytest.mark.parametrize("headers", SIGNALS)
 def test_the_signals_may_be_ignored(headers: dict[str, str]) -> None:
     response = make_site(respect_dnt=False).client().get("/page", headers=headers)
 
-    assert len(page_calls(response)) == 3
+    assert names(page_calls(response)) == CALLS
 
 
-@pytest.mark.parametrize("headers", SIGNALS)
-def test_what_the_visitor_told_the_app_outweighs_the_browsers_signals(
+@pytest.mark.parametrize(
+    ("consent", "headers", "tracked"),
+    [
+        (lambda: True, {}, True),
+        (lambda: True, {"DNT": "1"}, True),
+        (lambda: True, {"Sec-GPC": "1"}, True),
+        (lambda: False, {}, False),
+        (lambda: 0, {}, False),
+        (lambda: None, {"DNT": "1"}, False),
+        (refuse, {}, False),
+    ],
+    ids=range(7),
+)
+@pytest.mark.parametrize("testing", [True, False])
+def test_the_app_is_asked_for_consent(
+    caplog: pytest.LogCaptureFixture,
+    consent: t.Any,
     headers: dict[str, str],
+    tracked: bool,
+    testing: bool,
 ) -> None:
+    site = make_site(consent=consent, testing=testing)
+    client = site.client()
+
+    for path in ("/page", "/quiet"):
+        assert (block(client.get(path, headers=headers)) is not None) is tracked
+
+    client.get("/json", headers=headers)
+    assert len(site.kept.envelopes) == tracked
+    # Nor does it wait for an answer.
+    assert client.get_cookie("session") is None
+    assert ("who knows" in caplog.text) is (consent is refuse)
+
+
+def test_the_librarys_opt_out_outweighs_the_app() -> None:
     site = make_site(consent=lambda: True)
 
-    assert len(page_calls(site.client().get("/page", headers=headers))) == 3
+    assert ask(site, "/page", {}, {OPT_COOKIE: "0"}).text == PAGE
 
 
-def test_the_signals_outweigh_an_app_that_has_not_asked() -> None:
-    site = make_site(consent=lambda: None)
-    client = site.client()
-    client.get("/go", headers={"DNT": "1"})
-
-    assert client.get_cookie("session") is None
-
-
-def test_a_callable_that_raises_means_no(caplog: pytest.LogCaptureFixture) -> None:
-    def consent() -> bool:
-        raise LookupError("no table")
-
-    site = make_site(consent=consent)
-
-    assert site.client().get("/page").text == PAGE
-    assert "no table" in caplog.text
-
-
-def test_it_is_called_inside_the_request() -> None:
+def test_the_callable_is_called_inside_the_request() -> None:
     site = make_site(consent=lambda: request.args.get("ok") == "1")
     client = site.client()
 
     assert block(client.get("/quiet?ok=1")) is not None
     assert block(client.get("/quiet?ok=0")) is None
+
+
+def test_consent_is_of_one_request() -> None:
+    answers = [True, False, True]
+    site = make_site(consent=lambda: answers[-1])
+    client = site.client()
+
+    while answers:
+        client.get("/json")
+        answers.pop()
+
+    assert len(site.kept.envelopes) == 2
 
 
 def test_jobs_do_not_ask() -> None:
@@ -175,18 +206,27 @@ class Asking:
             return kept.get("_mengpaneel_token")
 
 
+@pytest.mark.parametrize("answer", ["yes", "no"])
 @pytest.mark.parametrize("path", ["/page", "/json", "/go"])
-def test_until_the_visitor_is_asked_calls_are_held_in_the_session(path: str) -> None:
+def test_until_the_visitor_is_asked_calls_are_held_in_the_session(
+    path: str, answer: str
+) -> None:
     asking = Asking()
     response = asking.client.get(path, headers=CAPABLE)
 
-    assert response.text == asking.site.client().get("/x").text or (
-        block(response) is None
-    )
+    assert block(response) is None
     assert "X-Mengpaneel-Calls" not in response.headers
     assert COOKIE not in str(response.headers)
     assert asking.site.kept.envelopes == []
     assert asking.kept
+
+    page = asking.client.get(f"/say?ok={answer}")
+    again = asking.client.get("/quiet")
+
+    assert names(page_calls(page)) == (CALLS if answer == "yes" else [])
+    assert page_calls(again) == []
+    assert asking.kept is None
+    assert asking.site.kept.envelopes == []
 
 
 def test_until_then_the_library_is_not_even_loaded() -> None:
@@ -263,6 +303,17 @@ def test_more_than_the_session_holds_is_in_the_books() -> None:
     assert asking.site.kept.envelopes == []
 
 
+def test_what_can_not_wait_for_consent_is_dropped_and_counted() -> None:
+    site = make_site(consent=lambda: None)
+    site.app.secret_key = None
+    site.client().get("/json")
+    ledger = site.mengpaneel.ledger().snapshot()
+
+    assert site.kept.envelopes == []
+    assert ledger.balanced
+    assert sum(ledger.dropped.values()) == 2
+
+
 def test_what_was_held_and_then_discarded_is_no_hole_in_the_books() -> None:
     asking = Asking()
     asking.client.get("/page")
@@ -272,6 +323,13 @@ def test_what_was_held_and_then_discarded_is_no_hole_in_the_books() -> None:
 
 
 # -- opting out and in from a view
+
+
+WAYS: list[dict[str, t.Any]] = [
+    {},
+    {"client_config": {"persistence": "localStorage"}},
+    {"strategies": ["AsyncServerSide", "ServerSide"]},
+]
 
 
 def choosing_site(**settings: t.Any) -> Site:
@@ -307,9 +365,9 @@ def arrived(site: Site, *responses: t.Any) -> list[str]:
     return [call[1][0] for call in calls if call[0] == ["track"]]
 
 
-@pytest.mark.parametrize("strategies", [None, ["AsyncServerSide", "ServerSide"]])
-def test_opting_out_takes_effect_at_once(strategies: list[str] | None) -> None:
-    site = choosing_site(**({"strategies": strategies} if strategies else {}))
+@pytest.mark.parametrize("settings", WAYS, ids=str)
+def test_opting_out_takes_effect_at_once(settings: dict[str, t.Any]) -> None:
+    site = choosing_site(**settings)
     client = site.visitor(**DEVICE)
     out = client.get("/out")
     later = [client.get("/page"), client.get("/json", headers=CAPABLE)]
@@ -319,6 +377,8 @@ def test_opting_out_takes_effect_at_once(strategies: list[str] | None) -> None:
     assert all(block(response) is None for response in later)
     choice = client.get_cookie(OPT_COOKIE)
     assert choice is not None and choice.value == "0"
+    # The library reads it.
+    assert not choice.http_only
 
 
 def test_who_opts_out_loses_the_librarys_cookie() -> None:
@@ -332,9 +392,9 @@ def test_who_opts_out_loses_the_librarys_cookie() -> None:
     )
 
 
-@pytest.mark.parametrize("strategies", [None, ["AsyncServerSide", "ServerSide"]])
-def test_opting_in_takes_effect_at_once(strategies: list[str] | None) -> None:
-    site = choosing_site(**({"strategies": strategies} if strategies else {}))
+@pytest.mark.parametrize("settings", WAYS, ids=str)
+def test_opting_in_takes_effect_at_once(settings: dict[str, t.Any]) -> None:
+    site = choosing_site(**settings)
     client = site.visitor(**DEVICE)
     client.set_cookie(OPT_COOKIE, "0")
     back = client.get("/in")
@@ -345,9 +405,16 @@ def test_opting_in_takes_effect_at_once(strategies: list[str] | None) -> None:
     assert "View" in arrived(site, client.get("/page"))
 
 
-def test_the_apps_no_outweighs_opting_in() -> None:
-    site = choosing_site(consent=lambda: False)
-    back = site.client().get("/in")
+@pytest.mark.parametrize(
+    ("settings", "headers"),
+    [({"consent": lambda: False}, {}), *(({}, headers) for headers in SIGNALS)],
+    ids=["app", "DNT", "GPC"],
+)
+def test_opting_in_outweighs_neither_the_app_nor_the_browser(
+    settings: dict[str, t.Any], headers: dict[str, str]
+) -> None:
+    site = choosing_site(**settings)
+    back = site.client().get("/in", headers=headers)
 
     assert arrived(site, back) == []
     assert back.text == PAGE
@@ -372,14 +439,6 @@ def test_the_library_keeps_the_choice_where_the_server_sees_it() -> None:
 
     assert data is not None
     assert data["config"]["opt_out_tracking_persistence_type"] == "cookie"
-
-
-@pytest.mark.parametrize("value", ["1", "", "2", "x" * 3000, "%ff"])
-def test_any_other_choice_in_the_cookie_is_no_refusal(value: str) -> None:
-    client = make_site().client()
-    client.set_cookie(OPT_COOKIE, value)
-
-    assert len(page_calls(client.get("/page"))) == 3
 
 
 def test_a_prefix_of_the_librarys_own_is_known() -> None:

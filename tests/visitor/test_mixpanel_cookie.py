@@ -17,8 +17,8 @@ from flask_mengpaneel.calls import Call
 from flask_mengpaneel.config import Config
 from flask_mengpaneel.identity import Identity
 from flask_mengpaneel.values import plain
-from flask_mengpaneel.visitor import mixpanel_cookie as persistence
-from flask_mengpaneel.visitor.mixpanel_cookie import Persistence
+from flask_mengpaneel.visitor import mixpanel_cookie
+from flask_mengpaneel.visitor.persistence import Persistence
 
 # As the library writes it after `identify("user-1")`, made shorter.
 REAL = (
@@ -39,7 +39,7 @@ def call(name: str, *arguments: t.Any) -> Call:
 
 
 def test_the_library_s_cookie_is_read() -> None:
-    cookie = persistence.read(REAL)
+    cookie = mixpanel_cookie.read(REAL)
 
     assert cookie["utm_source"] == "news"
     assert Identity.from_cookie(cookie) == Identity(DEVICE, "user-1")
@@ -70,7 +70,7 @@ def test_the_library_s_cookie_is_read() -> None:
     ids=range(18),
 )
 def test_what_is_no_cookie_of_the_library_is_empty(value: str) -> None:
-    assert persistence.read(value) == {}
+    assert mixpanel_cookie.read(value) == {}
 
 
 def at_depth(depth: int, use: t.Callable[[], t.Any]) -> t.Any:
@@ -91,7 +91,7 @@ DEEP = {
 def test_what_is_nested_deeply_costs_nobody_the_ids(deep: str, stack: int) -> None:
     text = f'{{"distinct_id":"ann","deep":{deep},"$user_id":"ann","a":{{"b":[1]}}}}'
     stack -= min(stack, len(inspect.stack()))
-    cookie = at_depth(stack, lambda: persistence.read(quote(text)))
+    cookie = at_depth(stack, lambda: mixpanel_cookie.read(quote(text)))
 
     assert cookie == {"distinct_id": "ann", "$user_id": "ann", "a": {"b": [1]}}
 
@@ -99,7 +99,7 @@ def test_what_is_nested_deeply_costs_nobody_the_ids(deep: str, stack: int) -> No
 def test_a_cookie_that_never_comes_back_from_the_depth_is_none() -> None:
     text = '{"distinct_id":"ann","deep":' + "[" * 3_000
 
-    assert persistence.read(quote(text)) == {}
+    assert mixpanel_cookie.read(quote(text)) == {}
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_cookie_that_never_comes_back_from_the_depth_is_none() -> None:
     ],
 )
 def test_a_number_of_the_cookie_is_the_browser_s(written: str, expected: float) -> None:
-    cookie = persistence.read(quote(f'{{"a":{written},"b":[{written}]}}'))
+    cookie = mixpanel_cookie.read(quote(f'{{"a":{written},"b":[{written}]}}'))
 
     assert cookie == {"a": expected, "b": [expected]}
 
@@ -120,12 +120,12 @@ def test_a_number_of_the_cookie_is_the_browser_s(written: str, expected: float) 
 def test_a_number_that_no_browser_has_costs_only_itself() -> None:
     text = '{"a":1' + "0" * 5_000 + ',"b":-1' + "0" * 400 + ',"distinct_id":"ann"}'
 
-    assert persistence.read(quote(text)) == {"distinct_id": "ann"}
+    assert mixpanel_cookie.read(quote(text)) == {"distinct_id": "ann"}
 
 
 @given(st.text() | st.binary().map(lambda value: quote(value)))
 def test_reading_never_raises(value: str) -> None:
-    cookie = persistence.read(value)
+    cookie = mixpanel_cookie.read(value)
 
     assert isinstance(cookie, dict)
     Identity.from_cookie(cookie)
@@ -167,7 +167,7 @@ def test_forged_ids_are_texts_of_sane_size_or_nothing(cookie: dict[str, t.Any]) 
         ({"distinct_id": 42, "$user_id": 42}, Identity(None, "42")),
         # Of 1524831183200260097, which it has rounded.
         (
-            persistence.read(quote('{"distinct_id":1524831183200260000}')),
+            mixpanel_cookie.read(quote('{"distinct_id":1524831183200260000}')),
             Identity(None, None, "1524831183200260000"),
         ),
         ({"distinct_id": "x" * 255}, Identity(None, None, "x" * 255)),
@@ -217,83 +217,6 @@ def test_nobody_has_no_ids() -> None:
     assert Identity().distinct_id == ""
 
 
-# -- remembering
-
-
-def test_a_new_visitor_s_cookie_is_one_that_the_library_adopts() -> None:
-    cookie = Persistence({}, Identity("d1")).to_cookie()
-
-    assert cookie["distinct_id"] == "$device:d1"
-    assert cookie["$device_id"] == "d1"
-    assert "$user_id" not in cookie
-
-
-def test_what_the_library_keeps_for_itself_survives() -> None:
-    kept: dict[str, t.Any] = {**persistence.read(REAL), "__mpap": [{"a": 1}]}
-    remembered = Persistence(kept, Identity.from_cookie(kept))
-    remembered.make(call("register", {"Plan": "pro"}), 1.0)
-
-    assert remembered.to_cookie() == {**kept, "Plan": "pro"}
-
-
-def test_identify_and_reset_are_remembered() -> None:
-    kept: dict[str, t.Any]
-    kept = {"distinct_id": "$device:d1", "$device_id": "d1", "a": 1, "__mps": {"b": 2}}
-    remembered = Persistence(kept, Identity("d1"), successors=[Identity("d2")])
-    remembered.make(call("identify", "ann"), 1.0)
-    cookie = remembered.to_cookie()
-    assert cookie["distinct_id"] == cookie["$user_id"] == "ann"
-    assert cookie["$device_id"] == "d1"
-    assert cookie["a"] == 1
-
-    remembered.make(call("reset"), 1.0)
-    cookie = remembered.to_cookie()
-    assert cookie["distinct_id"] == "$device:d2"
-    assert cookie["$device_id"] == "d2"
-    assert not {"$user_id", "a"} & cookie.keys()
-    assert not cookie.get("__mps")
-
-
-def test_clocks_are_remembered_in_milliseconds_as_the_library_does() -> None:
-    remembered = Persistence({"__timers": {"B": 5_000}}, Identity("d1"))
-    remembered.make(call("time_event", "A"), 1_700_000_000.5)
-    assert remembered.to_cookie()["__timers"] == {"A": 1_700_000_000_500, "B": 5_000}
-
-    remembered.make(call("track", "A", {}), 1_700_000_001.0)
-    assert remembered.to_cookie()["__timers"] == {"B": 5_000}
-
-
-@pytest.mark.parametrize(
-    ("default", "held", "expected"),
-    [
-        ([], None, "new"),
-        ([], "None", "new"),
-        ([], "held", "held"),
-        ([], 0, 0),
-        (["held"], "held", "new"),
-        (["other"], "held", "held"),
-    ],
-    ids=range(6),
-)
-def test_register_once_registers_what_has_no_value(
-    default: list[t.Any], held: t.Any, expected: t.Any
-) -> None:
-    kept = {} if held is None else {"a": held}
-    remembered = Persistence(kept, Identity("d1"))
-    remembered.make(call("register_once", {"a": "new"}, *default), 1.0)
-    assert remembered.super_properties["a"] == expected
-
-
-def test_remembering_changes_nothing_of_what_was_read() -> None:
-    kept: dict[str, t.Any] = {"c": ["x"], "__timers": {"A": 1}}
-    remembered = Persistence(kept, Identity("d1"))
-    remembered.make(call("add_group", "c", "y"), 1.0)
-    remembered.make(call("track", "A", {}), 1.0)
-    remembered.to_cookie()
-
-    assert kept == {"c": ["x"], "__timers": {"A": 1}}
-
-
 # -- writing
 
 
@@ -310,7 +233,7 @@ def written(
     url = f"https://{host}/"
 
     with Flask("shop").test_request_context(base_url=url, headers=headers):
-        persistence.write(
+        mixpanel_cookie.write(
             response,
             request._get_current_object(),  # type: ignore[attr-defined]
             config,
@@ -326,7 +249,7 @@ def test_the_cookie_is_written_as_the_library_would() -> None:
     morsel = written(cookie)
 
     assert json.loads(unquote(morsel.value)) == cookie
-    assert persistence.read(morsel.value) == cookie
+    assert mixpanel_cookie.read(morsel.value) == cookie
     assert morsel["path"] == "/"
     assert morsel["domain"].lstrip(".") == "example.com"
     assert not morsel["httponly"]
@@ -366,7 +289,7 @@ IDS = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
 def test_a_cookie_with_room_for_all_has_all() -> None:
     full = {**IDS, "a": "x" * 3_900}
 
-    assert persistence.read(written(full).value) == full
+    assert mixpanel_cookie.read(written(full).value) == full
 
 
 @pytest.mark.parametrize(
@@ -389,7 +312,7 @@ def test_what_there_is_no_room_for_is_left_out_and_never_the_ids(
     more: dict[str, t.Any], left_out: set[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     morsel = written({**IDS, **more})
-    cookie = persistence.read(morsel.value)
+    cookie = mixpanel_cookie.read(morsel.value)
 
     assert len(NAME) + 1 + len(morsel.value) <= 4096
     assert {**IDS, **more}.items() >= {
@@ -404,7 +327,7 @@ def test_what_there_is_no_room_for_is_left_out_and_never_the_ids(
 def test_of_many_properties_as_many_are_kept_as_there_is_room_for(count: int) -> None:
     more = {f"name{number:06}": "ä" for number in range(count)}
     morsel = written({**IDS, **more})
-    cookie = persistence.read(morsel.value)
+    cookie = mixpanel_cookie.read(morsel.value)
 
     assert IDS.items() <= cookie.items()
     assert f"name{count - 1:06}" in cookie
@@ -414,7 +337,7 @@ def test_of_many_properties_as_many_are_kept_as_there_is_room_for(count: int) ->
 def test_of_many_clocks_the_latest_are_kept() -> None:
     clocks = {f"Event {number:03}": 1_700_000_000_000 + number for number in range(200)}
     morsel = written({**IDS, "Plan": "pro", "__timers": clocks})
-    cookie = persistence.read(morsel.value)
+    cookie = mixpanel_cookie.read(morsel.value)
     kept = list(cookie["__timers"])  # type: ignore[arg-type]
 
     assert IDS.items() <= cookie.items()
@@ -429,7 +352,7 @@ def test_an_id_of_any_size_fits(id: str) -> None:
     morsel = written(cookie)
 
     assert len(NAME) + 1 + len(morsel.value) <= 4096
-    read = Identity.from_cookie(persistence.read(morsel.value))
+    read = Identity.from_cookie(mixpanel_cookie.read(morsel.value))
     assert read.distinct_id == id
 
 
@@ -439,7 +362,7 @@ def test_all_cookies_of_a_visitor_stay_small_enough_for_servers(others: int) -> 
     morsel = written({**IDS, "a": "x" * 900, "b": "x" * 2_500}, cookies=header)
     size = len(morsel.value)
 
-    assert IDS.items() <= persistence.read(morsel.value).items()
+    assert IDS.items() <= mixpanel_cookie.read(morsel.value).items()
     assert others + size < 8_100 or size < 1_100
     assert size > min(1_000, 7_000 - others)
 
@@ -453,4 +376,4 @@ def test_what_is_written_is_read_again(cookie: dict[str, t.Any]) -> None:
     except ValueError:
         return
 
-    assert persistence.read(written(json.loads(text)).value) == json.loads(text)
+    assert mixpanel_cookie.read(written(json.loads(text)).value) == json.loads(text)

@@ -1,0 +1,135 @@
+"""Views that run for long: what they track doesn't wait for their end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+import typing as t
+import weakref
+
+from .. import process
+
+logger = logging.getLogger("flask_mengpaneel")
+
+#: Seconds for which calls wait for a response; what takes longer gets them late or not.
+_MAX_WAIT = 5.0
+#: Seconds between two searches for calls that have waited for so long.
+_CHECK_INTERVAL = 1.0
+#: Seconds without a running view after which the thread ends.
+_MAX_IDLE = 30.0
+
+
+class RunningView(t.Protocol):
+    """The manager of a request that has no response yet."""
+
+    @property
+    def can_flush(self) -> bool:
+        """Whether there are calls that may be sent on the way."""
+        ...
+
+    def flush_while_running(self) -> None:
+        """Send the calls, from a thread that has no context."""
+
+
+class RunningViews:
+    """The managers of the requests of an app that have no response yet.
+
+    What a view tracks waits for its response, which may carry it. Some views have none
+    for long: they stream, wait for something, or loop for as long as a visitor is
+    there. What such a view tracks is sent while it runs, and at the end of the process.
+
+    :param in_background: whether a thread may send it while the view runs.
+    """
+
+    def __init__(self, in_background: bool) -> None:
+        self._in_background = in_background
+        self._reset()
+        process.on_fork(self)
+
+    def _reset(self) -> None:
+        #: Held while a call is added or calls are drained, as another thread may do so.
+        self.lock = threading.RLock()
+        #: When each of them began, or was last sent.
+        self._since: dict[RunningView, float] = {}
+        self._has_thread = not self._in_background
+
+    def after_fork(self) -> None:
+        """Start anew in a child process."""
+        self._reset()
+
+    def begin(self, view: RunningView) -> None:
+        """Look after a view, from its first call."""
+        self._since[view] = time.monotonic()
+
+        if not self._has_thread:
+            self._has_thread = True
+            process.on_exit(self)
+
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(
+                    target=_look_after,
+                    args=(weakref.ref(self), threading.get_native_id()),
+                    name="mengpaneel-views",
+                    daemon=True,
+                ).start()
+
+    def end(self, view: RunningView) -> None:
+        """The response is there, or there won't be one."""
+        self._since.pop(view, None)
+
+    def send_waiting(self) -> bool:
+        """Send what has waited for too long.
+
+        :return: whether any view runs.
+        """
+        if self._since:
+            self._send(_MAX_WAIT)
+            return True
+
+        return False
+
+    def leave_thread(self) -> None:
+        """Start another thread for the next view: this one ends."""
+        self._has_thread = False
+
+    def _send(self, age: float) -> None:
+        """Send the calls of the views that began that many seconds ago."""
+        now = time.monotonic()
+
+        for view, since in list(self._since.items()):
+            if now - since >= age and view.can_flush:
+                self._since[view] = now
+
+                try:
+                    view.flush_while_running()
+                except Exception:
+                    logger.exception("What a view tracked could not be sent.")
+
+    def begin_shutdown(self) -> None:
+        """Send what they have: the process ends."""
+        self._send(0.0)
+
+    def close(self) -> None:
+        """Finish; nothing waits here any more."""
+
+
+def _look_after(reference: weakref.ref[RunningViews], started_by: int) -> None:
+    """Send what waits, until no view runs for some time, or the app is gone."""
+    process.leave_signals_to(started_by)
+    idle = 0.0
+
+    while True:
+        time.sleep(_CHECK_INTERVAL)
+
+        if (views := reference()) is None:
+            return
+
+        idle = 0.0 if views.send_waiting() else idle + _CHECK_INTERVAL
+
+        if idle >= _MAX_IDLE:
+            views.leave_thread()
+            return
+
+        del views

@@ -1,0 +1,191 @@
+"""Checks of settings' values: each returns the value that is used.
+
+They raise :exc:`InvalidSetting`, whose message says what is allowed.
+"""
+
+from __future__ import annotations
+
+import collections.abc as c
+import os
+import re
+import typing as t
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from werkzeug.utils import import_string
+
+from .values import plain
+
+if t.TYPE_CHECKING:
+    from .calls import Json
+
+
+class InvalidSetting(Exception):
+    """A value is not allowed; the message says what is."""
+
+
+Check = c.Callable[[t.Any], t.Any]
+
+
+def boolean(value: t.Any) -> bool:
+    """Take ``True`` or ``False``, and nothing that is like them."""
+    if not isinstance(value, bool):
+        raise InvalidSetting("True or False")
+
+    return value
+
+
+def number(least: float, unit: str) -> Check:
+    """Take a finite number.
+
+    :param unit: what it counts, for the message.
+    """
+
+    def check(value: t.Any) -> float:
+        # `not >=` and not `<`: NaN is refused as well.
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not value >= least
+            or value == float("inf")
+        ):
+            raise InvalidSetting(f"a number of {unit}, {least} or more")
+
+        return value
+
+    return check
+
+
+def choice(*allowed: str) -> Check:
+    """Take one of some texts."""
+
+    def check(value: t.Any) -> str:
+        if value not in allowed:
+            raise InvalidSetting(" or ".join(map(repr, allowed)))
+
+        return t.cast(str, value)
+
+    return check
+
+
+def callable_or_path(meaning: str) -> Check:
+    """Take a callable, its dotted path or ``None``.
+
+    :param meaning: what the callable is, for the message.
+    """
+
+    def check(value: t.Any) -> t.Any:
+        if isinstance(value, str):
+            value = imported(value, f"{meaning}, its dotted path or None")
+
+        if value is not None and not callable(value):
+            raise InvalidSetting(f"{meaning}, its dotted path or None")
+
+        return value
+
+    return check
+
+
+def imported(path: str, meaning: str) -> t.Any:
+    """Import what a dotted path leads to."""
+    try:
+        return import_string(path)
+    except ImportError as error:
+        raise InvalidSetting(f"{meaning} (importing it failed: {error})") from None
+
+
+def token(value: t.Any) -> str | None:
+    """Take a project's token; an empty one is none."""
+    if value is not None and not isinstance(value, str):
+        raise InvalidSetting("your project's token as text, or None")
+
+    token = (value or "").strip()
+
+    # It becomes a part of a cookie's name.
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", token):
+        raise InvalidSetting("your project's token: letters, digits, '-', '_' and '.'")
+
+    return token or None
+
+
+def host(value: t.Any) -> str:
+    """Take the URL of a host, without the slash at its end."""
+    allowed = "a URL with its scheme, such as 'https://api-eu.mixpanel.com'"
+
+    # `urlsplit` overlooks line ends.
+    if not isinstance(value, str) or re.search(r"[\s\x00-\x20\\]", value):
+        raise InvalidSetting(allowed)
+
+    try:
+        parts = urlsplit(value)
+        # Raises for a port that isn't a number.
+        _ = parts.port
+    except ValueError:
+        raise InvalidSetting(allowed) from None
+
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InvalidSetting(allowed)
+
+    if parts.query or parts.fragment:
+        raise InvalidSetting(f"{allowed}, without a query")
+
+    return value.rstrip("/")
+
+
+def client_config(value: t.Any) -> c.Mapping[str, Json]:
+    """Take a dict that JSON can hold."""
+    if not isinstance(value, c.Mapping):
+        raise InvalidSetting("a dict of the browser library's init options")
+
+    try:
+        return t.cast("dict[str, Json]", plain(value))
+    except (TypeError, ValueError) as error:
+        raise InvalidSetting(f"a dict that JSON can hold ({error})") from None
+
+
+def library_url(value: t.Any) -> str | None:
+    """Take a URL of whatever form, as a page may have it."""
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise InvalidSetting(
+            "the URL of the browser library, or None if the page has its own"
+        )
+
+    return value
+
+
+def spool(value: t.Any) -> Path | None:
+    """Take the path of a file."""
+    if value is None:
+        return None
+
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise InvalidSetting("the path of a file, or None")
+
+    return Path(value)
+
+
+def default_properties(value: t.Any) -> t.Any:
+    """Take a dict that JSON can hold, or a callable that returns one."""
+    allowed = "a dict, a callable that returns one, its dotted path or None"
+
+    if isinstance(value, str):
+        value = imported(value, allowed)
+
+    if value is None or callable(value):
+        return value
+
+    if not isinstance(value, c.Mapping):
+        raise InvalidSetting(allowed)
+
+    try:
+        return plain(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidSetting(f"{allowed} ({error})") from None
+
+
+def byte_count(value: t.Any) -> int:
+    """Take a number of bytes."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidSetting("a whole number of bytes, 0 or more")
+
+    return value

@@ -1,0 +1,250 @@
+"""The client that made the request: which program it is, where, what it can do."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import functools
+import ipaddress
+import typing as t
+from urllib.parse import quote
+
+from ..limits import MAX_URL, MAX_USER_AGENT
+
+if t.TYPE_CHECKING:
+    from flask import Request
+
+    from ..config import Config
+
+#: The cookie of a browser in which the library was found blocked.
+BLOCKED_COOKIE = "mengpaneel_blocked"
+
+#: The destinations of requests whose response is shown as a page.
+#: https://fetch.spec.whatwg.org/#concept-request-destination
+PAGE_DESTINATIONS = frozenset(
+    {"document", "iframe", "frame", "embed", "object", "fencedframe"}
+)
+
+#: In an environment: what a client says that can make calls.
+CAPABLE = "HTTP_X_MENGPANEEL_FLUSH_CAPABLE"
+
+# The last three are Turbo's and those of older browsers.
+_PREFETCH = ("HTTP_SEC_PURPOSE", "HTTP_X_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
+
+# Characters of a list of addresses that are read: the first is within that.
+_MAX_ADDRESSES = 128
+
+# In an environment: the parts of the URL.
+_URL = (
+    "wsgi.url_scheme",
+    "HTTP_HOST",
+    "SCRIPT_NAME",
+    "PATH_INFO",
+    "QUERY_STRING",
+)
+
+
+class Client:
+    """The program that made the request: a browser, an app, a webhook's sender.
+
+    :param request: ``None`` for a job, which has no client.
+    """
+
+    def __init__(self, config: Config, request: Request | None) -> None:
+        self._config = config
+        self._request = request
+        environ: dict[str, t.Any] = request.environ if request else {}
+        #: The environment of the request (:pep:`3333`); empty for a job.
+        self.environ = environ
+        #: The path that the request is for, below the one where the app is.
+        self.path: str = environ.get("PATH_INFO", "")
+        #: The ``User-Agent`` header.
+        self.user_agent: str = environ.get("HTTP_USER_AGENT", "")[:MAX_USER_AGENT]
+        #: Whether the client is a browser, and not a program. Every browser names
+        #: itself; what goes without a name, or with another, is a webhook, a
+        #: command-line client or an app. The third is Flask's test client.
+        self.is_browser = (
+            "Mozilla/" in self.user_agent
+            or "Opera/" in self.user_agent
+            or "Werkzeug/" in self.user_agent
+            or environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
+        )
+        #: Whether the client keeps cookies, as far as one can tell.
+        self.keeps_cookies = "HTTP_COOKIE" in environ or self.is_browser
+
+    # -- what it is going to do with the response
+
+    @property
+    def is_page_view(self) -> bool:
+        """Whether the client is going to show the response as a page.
+
+        https://www.w3.org/TR/fetch-metadata/ where the browser sends it.
+        """
+        environ = self.environ
+        destination = environ.get("HTTP_SEC_FETCH_DEST")
+
+        if destination is not None:
+            return destination in PAGE_DESTINATIONS
+
+        mode = environ.get("HTTP_SEC_FETCH_MODE")
+
+        if mode is not None:
+            return bool(mode == "navigate")
+
+        if (
+            (CAPABLE in environ and capability(environ[CAPABLE]) is not None)
+            or environ.get("HTTP_X_REQUESTED_WITH", "").lower() == "xmlhttprequest"
+            or "HTTP_HX_REQUEST" in environ
+            or "HTTP_TURBO_FRAME" in environ
+        ):
+            return False
+
+        # A browser that asks for a page names HTML; a script asks for anything.
+        accept = environ.get("HTTP_ACCEPT")
+        return not accept or "text/html" in accept or "application/xhtml" in accept
+
+    @property
+    def incapable(self) -> str | None:
+        """Why the client can't make calls itself; ``None`` if it says that it can."""
+        header = self.environ.get(CAPABLE)
+        parameters = None if header is None else capability(header)
+
+        if parameters is None:
+            return "the client doesn't say that it can"
+
+        # On one origin there may be several apps, which track for different projects.
+        if parameters.get("project", self._config.token) != self._config.token:
+            return "the client makes the calls of another project"
+
+        return None
+
+    @property
+    def is_prefetch(self) -> bool:
+        """Whether the response may never be shown."""
+        return any(
+            self.environ.get(name, "").startswith("prefetch") for name in _PREFETCH
+        )
+
+    @functools.cached_property
+    def is_blocked(self) -> bool:
+        """Whether the browser library was found blocked in this browser."""
+        header = self.environ.get("HTTP_COOKIE", "")
+        return self._request is not None and (
+            BLOCKED_COOKIE in header and BLOCKED_COOKIE in self._request.cookies
+        )
+
+    # -- where it is
+
+    @property
+    def is_cross_site(self) -> bool:
+        """Whether another site has led to the request, or made it."""
+        return self.environ.get("HTTP_SEC_FETCH_SITE") == "cross-site"
+
+    @property
+    def may_lack_cookies(self) -> bool:
+        """Whether the browser may have cookies that didn't come with the request.
+
+        Those that are ``SameSite=Lax``, as they are by default, come from another site
+        with links only, and not into frames.
+        https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis#section-5.2
+        """
+        environ = self.environ
+        is_link = (
+            environ.get("REQUEST_METHOD") in ("GET", "HEAD")
+            and environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
+            and environ.get("HTTP_SEC_FETCH_DEST") == "document"
+        )
+        return environ.get("HTTP_SEC_FETCH_STORAGE_ACCESS") == "none" or (
+            self.is_cross_site and not is_link
+        )
+
+    @property
+    def ip(self) -> str | None:
+        """The address that the request came from, shortened if so configured.
+
+        Behind a proxy it is right when the app uses Werkzeug's ``ProxyFix``.
+        """
+        found = parse_address(self.environ.get("REMOTE_ADDR"))
+        return _shortened(found) if found and self._config.anonymize_ip else found
+
+    @property
+    def page(self) -> tuple[list[str], str]:
+        """The parts of the URL of the page that the visitor is on, and its referrer.
+
+        See :func:`join_url`. On a fetch the page is what the browser calls the
+        referrer, and who referred to that isn't known.
+        """
+        referrer = self.environ.get("HTTP_REFERER", "")[:MAX_URL]
+
+        if self.environ and self.is_browser and self.is_page_view:
+            url = [self.environ.get(name, "")[:MAX_URL] for name in _URL]
+            # HTTP/1.0 has no host.
+            url[1] = url[1] or self.environ["SERVER_NAME"]
+            return url, referrer
+
+        return [referrer] if referrer else [], ""
+
+
+def capability(header: str) -> dict[str, str] | None:
+    """Return what a client says of making calls: ``true; project=abc``.
+
+    :return: the parameters, with names in lower case; ``None`` if it can't make any.
+    """
+    # What is said twice, by a page and by the script, arrives in one line.
+    item, *parameters = header.replace(",", ";").split(";")
+
+    if item.strip().lower() not in ("true", "1"):
+        return None
+
+    pairs = (parameter.partition("=") for parameter in parameters)
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+
+
+def is_page_url(url: c.Sequence[str]) -> bool:
+    """Return whether these are the parts of the URL of a page that is viewed."""
+    return len(url) == len(_URL)
+
+
+def join_url(url: c.Sequence[str]) -> str:
+    """Return a URL from its parts, encoded as a browser shows it to scripts."""
+    if not is_page_url(url):
+        return "".join(url)
+
+    scheme, host, root, path, query = url
+    # WSGI has the bytes of a path in a text (PEP 3333).
+    path = quote((root + path).encode("latin-1", "replace"), safe="/!$&'()*+,:;=@%~|")
+    return f"{scheme}://{host}{path}{'?' if query else ''}{query}"
+
+
+def parse_address(text: object) -> str | None:
+    """Return the IP address in what is said of where a client is.
+
+    Servers and proxies add ports, brackets and zones, or a list of those that the
+    request came through, the client first.
+
+    :return: the address as it is usually written; ``None`` where there is none.
+    """
+    return _address(text[:_MAX_ADDRESSES]) if isinstance(text, str) else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _address(text: str) -> str | None:
+    text = text.partition(",")[0].strip(' \t"')
+
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+
+    try:
+        parsed = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+
+    # What an IPv6 socket says of an IPv4 client: ::ffff:192.0.2.7.
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def _shortened(address: str) -> str:
+    prefix = 48 if ":" in address else 24
+    network = ipaddress.ip_network((address, prefix), strict=False)
+    return str(network.network_address)
