@@ -99,4 +99,4 @@ def _delivery() -> Delivery:
     if "mengpaneel" not in current_app.extensions:
         raise click.ClickException("This app has no Mengpaneel.")
 
-    return t.cast("Delivery", current_app.extensions["mengpaneel"].inline.delivery)
+    return t.cast("Delivery", current_app.extensions["mengpaneel"].delivery)

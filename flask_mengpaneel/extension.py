@@ -1,8 +1,7 @@
-"""The extension: its place in an app, and the two hooks of a request."""
+"""The extension, and its place in an app."""
 
 from __future__ import annotations
 
-import collections.abc as c
 import typing as t
 import warnings
 import weakref
@@ -18,40 +17,26 @@ from flask import (
 )
 
 from . import process
+from .choose import hooks
+from .choose.app_state import AppState
+from .choose.chain import Chain
 from .choose.flusher import Flusher
-from .choose.handover import Fallback, Signer
-from .choose.injection import static_folder, version
+from .choose.handover import HandBackEndpoint
+from .choose.script import static_folder, version
+from .choose.signing import Signer
+from .choose.strategies import make_strategies
 from .config import PREFIX, Config, Settings, StrategyName
 from .deliver.delivery import Delivery, open_spool
+from .deliver.failure_reports import FailureReports
 from .deliver.ledger import Ledger
 from .deliver.thread import InlineTransport, make_transport
 from .deliver.translation import Translator
-from .record.manager import (
-    ANSWERED,
-    MANAGER,
-    Manager,
-    active_request,
-    current_app_state,
-    current_g,
-    current_manager,
-    current_request,
-)
+from .record.manager import Running, current_app_state, current_manager
 from .record.recorder import Recorder
-from .visitor.visitor import PAGES
+from .strategy import Strategy
 
 if t.TYPE_CHECKING:
     from .inspector.app import Inspector
-
-
-Teardown = c.Callable[[BaseException | None], None]
-
-
-class _Last(list[t.Any]):
-    """Functions, the last of which stays the last: Flask calls that one first."""
-
-    def append(self, function: t.Any) -> None:
-        """Add a function before the last."""
-        self.insert(-1, function)
 
 
 class Mengpaneel(Recorder):
@@ -110,42 +95,26 @@ class Mengpaneel(Recorder):
             )
 
         config = Config.from_app(app, self._settings)
-
-        if config.enabled and config.token is None:
-            warnings.warn(
-                "MENGPANEEL_TOKEN is not set: nothing will be tracked. Set it to your"
-                " project's token, or MENGPANEEL_ENABLED to False.",
-                stacklevel=3,
-            )
-
-        inspector = _inspector(app, config)
-        flusher = app.extensions["mengpaneel"] = _flusher(app, config, inspector)
-        app.register_blueprint(_blueprint(app, flusher if config.active else None))
+        _warn_without_token(config)
+        inspector = _make_inspector(app, config)
+        state = app.extensions["mengpaneel"] = _make_state(app, config, inspector)
+        app.register_blueprint(_make_blueprint(app, state))
 
         if inspector is not None:
             app.register_blueprint(inspector.blueprint)
 
-        after_request, teardown_request, teardown_appcontext = _hooks(flusher)
-
         if config.active:
             process.end_in_order()
-            app.after_request(after_request)
 
-        # As if it was registered first, since Flask calls the last one first: the
-        # others may track as well.
-        app.teardown_request_funcs.setdefault(None, []).insert(0, teardown_request)
-        # If one of them raises, the others aren't called, ours neither; but these are.
-        app.teardown_appcontext_funcs = _Last(
-            [*app.teardown_appcontext_funcs, teardown_appcontext]
-        )
+        hooks.register(app, state.flusher, state.background, is_active=config.active)
         self._apps.add(app)
 
     # A method of one's own that calls it would take a call longer.
     _manager = staticmethod(current_manager)  # pyright: ignore[reportAssignmentType]
 
     @property
-    def strategy(self) -> StrategyName | None:
-        """Insist on a strategy, by name, for this request only.
+    def strategy(self) -> str | None:
+        """Insist on a strategy for this request only, by its name or its class.
 
         It is asked first; if it declines, the calls are sent from the server.
 
@@ -154,8 +123,8 @@ class Mengpaneel(Recorder):
         return self._manager().strategy
 
     @strategy.setter
-    def strategy(self, name: StrategyName | None) -> None:
-        self._manager().strategy = name
+    def strategy(self, strategy: StrategyName | type[Strategy] | None) -> None:
+        self._manager().strategy = strategy
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until the background transport of this process has nothing left.
@@ -163,7 +132,7 @@ class Mengpaneel(Recorder):
         :param timeout: seconds to wait at most.
         :return: whether nothing is left.
         """
-        background = self._flusher().background
+        background = self._state().background
         return background is None or background.flush(timeout)
 
     def ledger(self) -> Ledger:
@@ -172,133 +141,59 @@ class Mengpaneel(Recorder):
 
         One tracked event, one profile or group operation is one record.
         """
-        return self._flusher().ledger
+        return self._state().ledger
 
-    def _flusher(self) -> Flusher:
+    def _state(self) -> AppState:
         if not current_app and len(self._apps) == 1:
             (app,) = self._apps
-            return t.cast(Flusher, app.extensions["mengpaneel"])
+            return t.cast(AppState, app.extensions["mengpaneel"])
 
-        return current_app_state()
-
-
-def _hooks(
-    flusher: Flusher,
-) -> tuple[c.Callable[[Response], Response], Teardown, Teardown]:
-    """What Flask calls when a request ends: for most, this is all that happens.
-
-    Plain functions, since Flask looks into what it calls each time.
-    """
-    boots, has_looked = flusher.boots, False
-
-    def after_request(response: Response) -> Response:
-        nonlocal has_looked
-        request = current_request()
-        environ = request.environ
-        manager: Manager | None = environ.get(MANAGER)
-        # From now on nothing but the server can send what is tracked.
-        environ[ANSWERED] = request
-
-        if manager is not None:
-            if manager._request is request:
-                manager.close()
-            else:
-                # Middleware may ask an app twice, with one environment.
-                manager = None
-
-        if not has_looked:
-            has_looked = True
-            flusher.resume_spooled()
-
-        # Else there are no calls, nothing can wait for it, and it is no page.
-        if (
-            manager is not None
-            or "HTTP_COOKIE" in environ
-            or "HTTP_X_MENGPANEEL_FLUSH_CAPABLE" in environ
-            or (boots and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGES)
-        ):
-            try:
-                return flusher.respond(manager, request, response)
-            except Exception as error:
-                flusher.give_up(manager, error)
-
-        return response
-
-    def teardown_request(_error: BaseException | None) -> None:
-        on_g = current_g().__dict__
-        manager: Manager | None = on_g.get("_mengpaneel")
-
-        if "_mengpaneel_held" in on_g:
-            request = current_request()
-            flusher.send_unheld(
-                on_g.pop("_mengpaneel_held"), request, request.environ.get(MANAGER)
-            )
-
-        # It isn't there any more if the response was made, unless something was
-        # tracked after it.
-        if manager is not None and manager._request is active_request():
-            manager.close()
-
-            if manager.calls:
-                flusher.flush_late(manager)
-
-    def teardown_appcontext(_error: BaseException | None) -> None:
-        held = current_g().__dict__
-
-        # Those of requests that have ended; requests may share an app context.
-        while (manager := held.get("_mengpaneel")) is not None:
-            if manager._request in (None, active_request()):
-                break
-
-            manager.close()
-
-            if manager.calls:
-                flusher.flush_late(manager)
-
-    return after_request, teardown_request, teardown_appcontext
+        return t.cast(AppState, current_app_state())
 
 
-def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher:
+def _warn_without_token(config: Config) -> None:
+    if config.enabled and config.token is None:
+        warnings.warn(
+            "MENGPANEEL_TOKEN is not set: nothing will be tracked. Set it to your"
+            " project's token, or MENGPANEEL_ENABLED to False.",
+            stacklevel=4,
+        )
+
+
+def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppState:
+    """Make the parts of an app, each of those that it needs."""
     ledger = Ledger()
-    reference = weakref.ref(app)
-
-    def report(records: list[dict[str, t.Any]], reason: str) -> None:
-        held = reference()
-
-        if held is not None:
-            held.extensions["mengpaneel"].report(records, reason)
-
     delivery = Delivery(
         config,
         Translator(config),
         ledger,
-        report,
+        FailureReports(app, config),
         post=inspector.post if inspector else None,
         spool=open_spool(config, app.instance_path) if config.active else None,
     )
-    return Flusher(
-        app,
-        config,
-        ledger,
-        make_transport(config, delivery, lambda: _celery(reference)),
-        InlineTransport(delivery),
-        Signer(app, config.token) if config.fallback else None,
+    background = make_transport(config, delivery, _current_celery)
+    inline = InlineTransport(delivery)
+    signer = Signer(app, config.token) if config.fallback else None
+    strategies = make_strategies(config, signer, background, inline, ledger)
+    chain = Chain(app, ledger, strategies, config.strategy_names)
+    flusher = Flusher(app, config, ledger, chain)
+    running = Running(flusher.flush_running, background is not None)
+    return AppState(
+        config, ledger, delivery, background, inline, signer, chain, flusher, running
     )
 
 
-def _celery(reference: weakref.ref[Flask]) -> t.Any:
-    app = reference()
-
-    if app is None or "celery" not in app.extensions:
+def _current_celery() -> t.Any:
+    if "celery" not in current_app.extensions:
         raise RuntimeError(
             "MENGPANEEL_TRANSPORT is 'celery', but app.extensions has no 'celery':"
             " see https://flask.palletsprojects.com/patterns/celery/."
         )
 
-    return app.extensions["celery"]
+    return current_app.extensions["celery"]
 
 
-def _inspector(app: Flask, config: Config) -> Inspector | None:
+def _make_inspector(app: Flask, config: Config) -> Inspector | None:
     if not config.inspector:
         return None
 
@@ -307,29 +202,29 @@ def _inspector(app: Flask, config: Config) -> Inspector | None:
     return Inspector(config, Path(app.instance_path) / "mengpaneel-inspector.sqlite3")
 
 
-def _blueprint(app: Flask, flusher: Flusher | None) -> Blueprint:
-    """The extension's files, and the place where browsers hand calls back."""
+def _make_blueprint(app: Flask, state: AppState) -> Blueprint:
+    """Make the place of the extension's files, and of what browsers hand back."""
     blueprint = Blueprint("mengpaneel", __name__, url_prefix=PREFIX)
-    fallback = None
+    options = _host_options(app, blueprint)
 
-    if flusher is not None and flusher.signer is not None:
-        fallback = Fallback(flusher, flusher.signer)
+    for host in options:
+        blueprint.add_url_rule("/static/<path:filename>", "static", _static, **host)
 
-    def calls() -> Response:
-        assert fallback is not None, "there is no rule for it"
-        return fallback.take(request)
+    if state.config.active and state.signer is not None:
+        endpoint = HandBackEndpoint(state.config, state.flusher, state.signer)
 
-    for place in _places(app, blueprint):
-        blueprint.add_url_rule("/static/<path:filename>", "static", _static, **place)
+        def calls() -> Response:
+            return endpoint.answer(request)
 
-        if fallback is not None:
-            blueprint.add_url_rule("/calls", "calls", calls, methods=["POST"], **place)
+        for host in options:
+            blueprint.add_url_rule("/calls", "calls", calls, methods=["POST"], **host)
 
     return blueprint
 
 
-def _places(app: Flask, blueprint: Blueprint) -> list[dict[str, t.Any]]:
-    """The hosts of the app, as options of a rule: a page asks the one it is from."""
+def _host_options(app: Flask, blueprint: Blueprint) -> list[dict[str, t.Any]]:
+    """Return the options of rules for the hosts of the app: a page asks the one that it
+    is from."""
     if not app.url_map.host_matching and not app.subdomain_matching:
         return [{}]
 

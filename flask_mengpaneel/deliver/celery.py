@@ -59,7 +59,7 @@ def deliver(
     :param envelope: of a request, as JSON.
     :param messages: instead of it, what is left after an earlier try.
     """
-    delivery: Delivery = current_app.extensions["mengpaneel"].inline.delivery
+    delivery: Delivery = current_app.extensions["mengpaneel"].delivery
     pending = _opened(delivery, envelope, messages)
 
     if (self.request.delivery_info or {}).get("redelivered"):

@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
     from flask import Response
     from flask.testing import FlaskClient
 
-    from ..choose.flusher import Flusher
+    from ..choose.app_state import AppState
     from ..config import Config
 
 #: Where the browser library sends if its configuration doesn't say, and on which paths
@@ -100,8 +100,8 @@ def examine(
     :param urls: pages of the app; paths, or with scheme and host.
     :param online: also try to reach Mixpanel.
     """
-    flusher: Flusher = app.extensions["mengpaneel"]
-    config = flusher.config
+    state: AppState = app.extensions["mengpaneel"]
+    config = state.config
 
     if not config.enabled:
         return [Finding(Level.NOTE, "MENGPANEEL_ENABLED is False: nothing is tracked")]
@@ -110,7 +110,7 @@ def examine(
         text = "there is no token, so that all calls are dropped"
         return [Finding(Level.ERROR, text, 'MENGPANEEL_TOKEN = "..."')]
 
-    findings = [*_settings(app, flusher)]
+    findings = [*_settings(app, state)]
 
     if online:
         findings += _reach(config)
@@ -123,8 +123,8 @@ def examine(
             findings += [one for page in pages for one in _cookies(app, page)]
 
         # Views track what they track, but nobody has opened these pages.
-        with flusher.diverted(RecordingTransport()), app.test_client() as client:
-            visit = _Visit(app, flusher, client, urljoin([*pages, base][0], "/"))
+        with state.chain.diverted(RecordingTransport()), app.test_client() as client:
+            visit = _Visit(app, state, client, urljoin([*pages, base][0], "/"))
             findings += visit.script()
             findings += [one for page in pages for one in visit.look_at(page)]
 
@@ -134,8 +134,8 @@ def examine(
 # -- Settings
 
 
-def _settings(app: Flask, flusher: Flusher) -> c.Iterator[Finding]:
-    config = flusher.config
+def _settings(app: Flask, state: AppState) -> c.Iterator[Finding]:
+    config = state.config
 
     if config.inspector and not app.debug:
         text = "everything goes to the inspector, and nothing to Mixpanel"
@@ -149,7 +149,7 @@ def _settings(app: Flask, flusher: Flusher) -> c.Iterator[Finding]:
         text = 'MENGPANEEL_TRANSPORT is "celery", but the app has no Celery'
         yield Finding(Level.ERROR, text, 'app.extensions["celery"] = celery_app')
 
-    yield from _spool(flusher)
+    yield from _spool(state)
     yield from _regions(config)
 
     if not app.secret_key and not CLIENT_STRATEGIES.isdisjoint(config.strategies):
@@ -160,11 +160,11 @@ def _settings(app: Flask, flusher: Flusher) -> c.Iterator[Finding]:
         yield Finding(Level.WARNING, text, 'SECRET_KEY = "..."')
 
 
-def _spool(flusher: Flusher) -> c.Iterator[Finding]:
+def _spool(state: AppState) -> c.Iterator[Finding]:
     from ..deliver.spool import SpoolError
     from ..deliver.thread import InlineTransport
 
-    inline = flusher.inline
+    inline = state.inline
 
     if not isinstance(inline, InlineTransport) or inline.delivery.spool is None:
         return
@@ -258,11 +258,11 @@ class _Visit:
     """A browser's visit to pages of the app, without a browser."""
 
     def __init__(
-        self, app: Flask, flusher: Flusher, client: FlaskClient, start: str
+        self, app: Flask, state: AppState, client: FlaskClient, start: str
     ) -> None:
         self._app = app
-        self._flusher = flusher
-        self._config = flusher.config
+        self._state = state
+        self._config = state.config
         self._client = client
         self._start = start
         self._takes_back = False
@@ -278,11 +278,11 @@ class _Visit:
             remedy = 'let everybody get what is in the blueprint "mengpaneel"'
             yield Finding(Level.ERROR, text, remedy)
 
-        if self._flusher.signer is not None and self._app.secret_key:
+        if self._state.signer is not None and self._app.secret_key:
             yield from self._hand_back()
 
     def _hand_back(self) -> c.Iterator[Finding]:
-        signer = self._flusher.signer
+        signer = self._state.signer
         assert signer is not None
         url = urljoin(self._start, self._url_for("calls"))
         # No calls, with a signature: nothing happens if it is let through.
@@ -397,7 +397,7 @@ class _Visit:
 
         if reason is None:
             try:
-                injection.find(response, headers)
+                injection.locate(response, headers)
             except Declined as declined:
                 reason = str(declined)
 

@@ -334,7 +334,7 @@ def create_inspector_app(path: Path | None = None) -> Flask:
 
     :param path: the SQLite file; a file in the instance folder by default.
     """
-    from ..choose.injection import static_folder
+    from ..choose.script import static_folder
     from ..config import Config
 
     app = Flask(__name__)

@@ -16,7 +16,7 @@ from flask import current_app, g, request
 
 from .. import process
 from ..calls import TRACKING, Call, CallLog, Stage, dumps
-from ..config import PREFIX, STRATEGIES, StrategyName
+from ..config import PREFIX, StrategyName
 from ..identity import hex_id
 from ..visitor.visitor import Visitor
 from .recorder import Recorder
@@ -24,8 +24,10 @@ from .recorder import Recorder
 if t.TYPE_CHECKING:
     from flask import Flask, Request
 
-    from ..choose.flusher import Flusher
+    from ..calls import Json
+    from ..config import Config
     from ..outcome import Outcome
+    from ..strategy import Strategy
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -51,6 +53,24 @@ _IDLE = 30.0
 MANAGER = "flask_mengpaneel.manager"
 #: In an environment: the request whose response is ready.
 ANSWERED = "flask_mengpaneel.answered"
+
+
+class AppState(t.Protocol):
+    """What a manager needs of the app that it works for."""
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def running_views(self) -> Running: ...
+
+    def default_properties(self) -> dict[str, Json]: ...
+
+    def refuse(self, name: str, error: Exception) -> None: ...
+
+    def flush(self, manager: Manager) -> Outcome | None: ...
+
+    def flush_late(self, manager: Manager) -> None: ...
 
 
 class Running:
@@ -193,12 +213,14 @@ class Manager(Recorder):
         "visitor",
     )
 
-    def __init__(self, *, strategy: StrategyName | None = None) -> None:
+    def __init__(
+        self, *, strategy: StrategyName | type[Strategy] | None = None
+    ) -> None:
         self._begin(current_app_state(), None)
         self.flush_threshold = _MAX_OF_JOB
         self.strategy = strategy
 
-    def _begin(self, flusher: Flusher, request: Request | None) -> None:
+    def _begin(self, flusher: AppState, request: Request | None) -> None:
         """Start with nothing.
 
         :param request: the one whose visitor the calls are of.
@@ -207,7 +229,7 @@ class Manager(Recorder):
         #: Whom the calls are from.
         self.visitor = Visitor(flusher.config, request)
         self._request = request
-        self._strategy: StrategyName | None = None
+        self._strategy: str | None = None
         self.calls = CallLog()
         self._stage = Stage.TRACKING
         #: How many stages are entered.
@@ -231,18 +253,15 @@ class Manager(Recorder):
         return self
 
     @property
-    def strategy(self) -> StrategyName | None:
+    def strategy(self) -> str | None:
         """The strategy that is insisted on, by name, for this unit of work only."""
         return self._strategy
 
     @strategy.setter
-    def strategy(self, name: StrategyName | None) -> None:
-        if name is not None and name not in STRATEGIES:
-            raise ValueError(
-                f"There is no strategy {name!r}; there are {', '.join(STRATEGIES)}."
-            )
-
-        self._strategy = name
+    def strategy(self, strategy: StrategyName | type[Strategy] | None) -> None:
+        self._strategy = (
+            None if strategy is None else self._flusher.config.named_strategy(strategy)
+        )
 
     # -- recording
 
@@ -288,7 +307,7 @@ class Manager(Recorder):
             # That something happened is never a part of who it is.
             stage = Stage.TRACKING
 
-        with self._flusher.running.lock:
+        with self._flusher.running_views.lock:
             self.calls.size += size
             self.calls.of(stage).append(call)
 
@@ -400,7 +419,7 @@ class Manager(Recorder):
         What is recorded from now on has no response to wait for.
         """
         self.flush_threshold = 1
-        self._flusher.running.end(self)
+        self._flusher.running_views.end(self)
 
         if self._outer:
             self._leave()
@@ -414,7 +433,7 @@ class Manager(Recorder):
 
     def take(self) -> CallLog:
         """Hand over the calls; what is recorded from now on is of the next flush."""
-        with self._flusher.running.lock:
+        with self._flusher.running_views.lock:
             calls, self.calls = self.calls, CallLog()
 
         if calls:
@@ -432,7 +451,7 @@ class Manager(Recorder):
         self.calls, self._taken = calls, None
 
 
-def current_app_state() -> Flusher:
+def current_app_state() -> AppState:
     """The flusher of the app at hand.
 
     :raises RuntimeError: there is no app context, or its app has no Mengpaneel.
@@ -442,7 +461,7 @@ def current_app_state() -> Flusher:
     except RuntimeError:
         raise RuntimeError(_NO_CONTEXT) from None
 
-    flusher: Flusher | None = app.extensions.get("mengpaneel")
+    flusher: AppState | None = app.extensions.get("mengpaneel")
 
     if flusher is None:
         raise RuntimeError(
@@ -494,7 +513,7 @@ def current_manager() -> Manager:
         if current.environ.get(ANSWERED) is current or _is_socket(current):
             manager.flush_threshold = 1
         else:
-            flusher.running.begin(manager)
+            flusher.running_views.begin(manager)
     elif manager._outer:
         manager = manager.fork_for_thread()
 

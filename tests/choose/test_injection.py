@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from flask_mengpaneel import Mengpaneel
-from flask_mengpaneel.choose import injection
+from flask_mengpaneel.choose import page_scanner, script
 from flask_mengpaneel.values import plain
 from sites import CHROME, PAGE, Site, block, names, page_calls, scripts, tags
 
@@ -434,7 +434,7 @@ def test_the_script_is_kept_for_ever_under_its_own_hash_only() -> None:
     site = make_site()
     client = site.client()
     (url,) = re.findall(r'src="([^"]*)"', client.get("/quiet").text)
-    files = [path.name for path in injection.static_folder().iterdir()]
+    files = [path.name for path in script.static_folder().iterdir()]
     assert "mengpaneel.js" in files
 
     with client.get(url) as response:
@@ -442,8 +442,8 @@ def test_the_script_is_kept_for_ever_under_its_own_hash_only() -> None:
 
     for name in files:
         place = f"/_mengpaneel/static/{name}"
-        own = injection.version(name)
-        others = [injection.version(other) for other in files if other != name]
+        own = script.version(name)
+        others = [script.version(other) for other in files if other != name]
         wrong = ["0" * 12, "", own[:-1], own.upper() + "x", *others]
 
         for query in [f"?v={value}" for value in wrong] + ["", "?w=" + own]:
@@ -470,7 +470,7 @@ def test_in_debug_the_script_is_asked_for_again() -> None:
     site.app.debug = True
     place = "/_mengpaneel/static/mengpaneel.js"
 
-    with site.client().get(f"{place}?v={injection.version('mengpaneel.js')}") as answer:
+    with site.client().get(f"{place}?v={script.version('mengpaneel.js')}") as answer:
         assert answer.headers["Cache-Control"] == "no-cache"
 
 
@@ -576,11 +576,11 @@ def test_the_script_is_below_the_path_at_which_an_app_is_mounted() -> None:
 
 
 def test_a_large_head_is_searched_and_forgotten() -> None:
-    before = injection._head_end.cache_info().currsize
+    before = page_scanner._head_end.cache_info().currsize
     page = b"<html><head><style>" + b"x" * 100_000 + b"</style></head><body>"
 
-    assert injection.position(page) == page.index(b"</head>")
-    assert injection._head_end.cache_info().currsize == before
+    assert page_scanner.find_place(page) == page.index(b"</head>")
+    assert page_scanner._head_end.cache_info().currsize == before
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])

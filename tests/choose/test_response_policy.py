@@ -25,7 +25,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from flask_mengpaneel.choose.response_policy import directives, keep_private
+from flask_mengpaneel.choose.caching import directives
+from flask_mengpaneel.choose.carrier import mark_private
 from sites import (
     CAPABLE,
     COOKIE,
@@ -1493,7 +1494,7 @@ def test_what_the_app_says_of_caches_stays(
     for line in told:
         response.headers.add("Cache-Control", line)
 
-    keep_private(response, **options)
+    mark_private(response, **options)
 
     assert response.headers.getlist("Cache-Control") == [expected]
 
