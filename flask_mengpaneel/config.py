@@ -377,21 +377,23 @@ def _strategies(value: t.Any) -> tuple[StrategyName | type[Strategy], ...]:
         raise InvalidSetting(allowed)
 
     for one in value:
-        is_class = isinstance(one, type) and issubclass(one, Strategy)
-
-        if not is_class and (not isinstance(one, str) or one not in STRATEGIES):
+        if isinstance(one, type) and issubclass(one, Strategy):
+            _check_own(one, allowed)
+        elif not isinstance(one, str) or one not in STRATEGIES:
             raise InvalidSetting(allowed)
-
-        if is_class and one.name in STRATEGIES:
-            raise InvalidSetting(f"{allowed}; {one.name} is a name of the extension's")
-
-        if inspect.isabstract(one):
-            raise InvalidSetting(f"{allowed}; {one.__name__} has no method 'flush'")
 
     if len(set(map(_name, value))) != len(value):
         raise InvalidSetting(allowed)
 
     return tuple(value)
+
+
+def _check_own(strategy: type[Strategy], allowed: str) -> None:
+    if strategy.name in STRATEGIES:
+        raise InvalidSetting(f"{allowed}; {strategy.name} is the extension's own")
+
+    if inspect.isabstract(strategy):
+        raise InvalidSetting(f"{allowed}; {strategy.__name__} has no method 'flush'")
 
 
 def _name(strategy: t.Any) -> str:

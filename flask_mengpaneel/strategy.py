@@ -22,10 +22,12 @@ class Visitor(t.Protocol):
     @property
     def identity(self) -> Identity:
         """The visitor's ids at Mixpanel; new ones for somebody without any."""
+        ...
 
     def envelope(self, log: CallLog, /) -> Envelope:
         """Put calls into an envelope, as transports get them: with the visitor's ids,
         address and device, and the page that they are on."""
+        ...
 
 
 class Exchange(t.Protocol):
@@ -34,10 +36,12 @@ class Exchange(t.Protocol):
     @property
     def request(self) -> Request:
         """The request whose view made the calls."""
+        ...
 
     @property
     def response(self) -> Response:
         """The response, to be looked at: a view may give the same to everybody."""
+        ...
 
     def private_response(self) -> Response:
         """Return the response to be changed: a copy that no cache keeps.
@@ -45,6 +49,7 @@ class Exchange(t.Protocol):
         :raises Declined: what is in its headers wouldn't come to the visitor, or could
             come to others as well; the message says why.
         """
+        ...
 
 
 class Strategy(ABC):
@@ -60,7 +65,7 @@ class Strategy(ABC):
     #: Whether it keeps the ledger itself; else what it takes counts as delivered.
     keeps_ledger: t.ClassVar[bool] = False
     #: The name in settings and outcomes.
-    name: t.ClassVar[str]
+    name: t.ClassVar[str] = "Strategy"
 
     def __init_subclass__(cls) -> None:
         cls.name = cls.__name__

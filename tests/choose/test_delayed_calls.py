@@ -243,9 +243,10 @@ def longest_cookie(client: FlaskClient) -> c.Callable[[Response], int]:
     )
 
 
-@pytest.mark.parametrize("length", range(2600, 3800, 60))
+@pytest.mark.parametrize("length", [*range(2600, 3800, 60), *range(3170, 3200, 3)])
 def test_a_cookie_never_gets_larger_than_browsers_take(length: int) -> None:
-    site = Site()
+    # Else the other headers would be the limit.
+    site = Site(max_header=8192)
     site.app.config.update(
         SESSION_COOKIE_SECURE=True,
         SESSION_COOKIE_SAMESITE="Lax",
