@@ -18,7 +18,7 @@ from .errors import handle_error
 from .exchange import Exchange, ResponseState
 from .late_calls import LateCalls
 from .session_cookie import session_comes_back
-from .strategies import store_in_session
+from .session_storage import store_in_session
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response

@@ -6,13 +6,12 @@ import collections.abc as c
 import typing as t
 
 from .. import strategy
-from ..calls import Call, CallLog, Json, dumps
+from ..calls import Call, CallLog, dumps
 from ..identity import Identity, hex_id
 from ..outcome import Declined
 from ..record import profile_merging
 from ..strategy import Strategy
-from ..visitor.attribution import page_properties
-from ..visitor.visitor import Visitor, joined
+from ..visitor.visitor import Visitor
 from . import injection
 from .carrier import (
     CALLS_HEADER,
@@ -23,9 +22,10 @@ from .carrier import (
 )
 from .delayed_calls import Entry
 from .exchange import Exchange
-from .header_room import room_for_calls, room_for_session
+from .header_room import room_for_calls
 from .script import Script
-from .session_cookie import expected_size, has_session
+from .session_cookie import expected_size
+from .session_storage import store_in_session
 
 if t.TYPE_CHECKING:
     from ..config import Config
@@ -75,70 +75,6 @@ class Delayed(Strategy):
 
         store_in_session(calls, exchange, self._config)
         return list(calls)
-
-
-def store_in_session(calls: CallLog, exchange: Exchange, config: Config) -> None:
-    """Keep calls in the session, after those that wait there already.
-
-    :raises Declined: they can't wait there.
-    """
-    policy, visitor, delayed = exchange.policy, exchange.visitor, exchange.delayed
-    reason = policy.new_session_data
-
-    if reason:
-        raise Declined(reason)
-
-    identity = visitor.known
-
-    # A new visitor gets ids with this very response, so that the calls are theirs
-    # whoever sits in front of the browser when they are made.
-    if visitor.can_remember and policy.cookie is None:
-        identity = visitor.identity
-
-    stamped = _stamp_calls(calls, visitor, identity)
-    entry = Entry.of(stamped, identity.after(calls), identity)
-    entries = [*delayed.entries, entry]
-
-    try:
-        if not has_session():
-            raise Declined("there is no session: SECRET_KEY is not set")
-
-        room = room_for_session(config, exchange.request, exchange.response, visitor)
-
-        if not delayed.fits(entries, room):
-            raise Declined("the session can't hold so much")
-
-        delayed.store(entries)
-        exchange.is_stored = True
-        visitor.identity_sent = identity is visitor.identity
-    except Declined:
-        raise
-    except Exception as error:
-        raise Declined(f"the session fails: {error!r}") from error
-
-
-def _stamp_calls(calls: CallLog, visitor: Visitor, identity: Identity) -> CallLog:
-    """Name in each event the person whom it happened to, and where.
-
-    What the caller says of an event wins in the browser library, so the event stays
-    with this person, whoever uses the browser when it is sent.
-    """
-    identity = identity.after([*calls.before_setup, *calls.setup])
-    page = _page_properties(visitor)
-    tracking = []
-
-    for call in calls.tracking:
-        identity = identity.after([call])
-        tracking.append(
-            call.with_defaults({**page, **identity.properties}) if call.tracks else call
-        )
-
-    return CallLog(calls.before_setup, calls.setup, tracking, calls.set_up)
-
-
-def _page_properties(visitor: Visitor) -> dict[str, Json]:
-    url, referrer = visitor.page
-    return dict(page_properties(joined(url), referrer)) if url else {}
 
 
 class ClientSide(Strategy):
