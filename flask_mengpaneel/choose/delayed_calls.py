@@ -176,6 +176,10 @@ class DelayedCalls:
         session.modified = True
         self.changed = True
 
+    def remove(self, entries: c.Sequence[Entry]) -> None:
+        """Let these entries wait no longer."""
+        self.store([entry for entry in self.entries if entry not in entries])
+
     @property
     def own_cookie(self) -> str | None:
         """The name of the session's cookie, if the app itself wouldn't write it."""

@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
 
 
 class Exchange:
-    """A request, the response to it, and what is known of whoever sent it.
+    """A request, the response to it, and what is known of its visitor.
 
     :param headers: the response's, as the app has set them; names in lower case.
     :param delayed: what waits in the session.
@@ -29,19 +29,19 @@ class Exchange:
     """
 
     __slots__ = (
-        "carries",
         "declined",
         "delayed",
-        "due",
+        "due_entries",
         "handed_over",
+        "has_calls",
         "headers",
         "is_copy",
+        "is_in_session",
         "is_redirect",
-        "is_stored",
         "policy",
         "request",
         "response",
-        "sent",
+        "sent_by_server",
         "visitor",
     )
 
@@ -66,15 +66,15 @@ class Exchange:
         self.policy = ResponsePolicy(config, request, response, headers, visitor)
         self.is_redirect = "location" in headers and response.status_code in REDIRECTS
         #: What of that which waits may be made with this response.
-        self.due: list[Entry] = []
+        self.due_entries: list[Entry] = []
         #: Why strategies declined until now, by their names.
         self.declined: dict[str, str] = {}
         #: Whether the response has calls in it.
-        self.carries = False
+        self.has_calls = False
         #: The calls that the server sends for the browser library.
-        self.sent: c.Sequence[Call] = ()
+        self.sent_by_server: c.Sequence[Call] = ()
         #: Whether the calls of the request wait in the session.
-        self.is_stored = False
+        self.is_in_session = False
         #: The calls of the request itself, if the client or the session has them.
         self.handed_over: CallLog | None = None
 
@@ -112,12 +112,10 @@ class Exchange:
     def mark_carried(self, calls: c.Iterable[Call]) -> list[Call]:
         """Note that the response has the calls now, and that those of them that waited
         need not any more."""
-        self.carries = True
+        self.has_calls = True
 
-        if self.due:
-            self.delayed.store(
-                [entry for entry in self.delayed.entries if entry not in self.due]
-            )
+        if self.due_entries:
+            self.delayed.remove(self.due_entries)
 
         return list(calls)
 
@@ -126,7 +124,7 @@ class ResponseState:
     """What a request has to know of its response until it ends: which calls went with
     it, to the client or into the session."""
 
-    __slots__ = ("_response", "calls", "delayed", "found", "is_stored", "request")
+    __slots__ = ("_response", "calls", "delayed", "found", "is_in_session", "request")
 
     def __init__(self, exchange: Exchange, found: list[Entry]) -> None:
         self.request = exchange.request
@@ -136,7 +134,7 @@ class ResponseState:
         #: The calls of the request itself, if the client or the session has them.
         self.calls = exchange.handed_over
         #: Whether these wait in the session.
-        self.is_stored = exchange.is_stored
+        self.is_in_session = exchange.is_in_session
         self.delayed = exchange.delayed
         #: What waited in the session before.
         self.found = found

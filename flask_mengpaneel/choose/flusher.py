@@ -128,7 +128,7 @@ class Flusher:
         if not is_idle:
             self._flush_into(exchange, manager)
 
-        if may_boot and not exchange.carries:
+        if may_boot and not exchange.has_calls:
             self._boot(exchange)
 
         if exchange.handed_over is None and not delayed.entries:
@@ -169,13 +169,13 @@ class Flusher:
 
         if calls:
             outcome = self._chain.offer(calls, exchange.visitor, exchange, insisted)
-        elif exchange.due:
+        elif exchange.due_entries:
             outcome = self._chain.offer_delayed(calls, exchange.visitor, exchange)
 
         if outcome and self._chain.hands_over(outcome):
             exchange.handed_over = calls
         elif outcome:
-            exchange.sent = outcome.calls
+            exchange.sent_by_server = outcome.calls
 
         if late or foreign:
             self._late_calls.send(late, foreign, exchange)
@@ -183,13 +183,14 @@ class Flusher:
     def _write_cookie(self, exchange: Exchange) -> None:
         """Tell the browser library what the server has learnt in its place."""
         visitor, policy = exchange.visitor, exchange.policy
+        sent = exchange.sent_by_server
 
-        if not visitor.cookie_is_stale(exchange.sent):
+        if not visitor.cookie_is_stale(sent):
             return
 
         ids, choice = policy.cookie is None, policy.choice is None
         is_written = (ids or choice) and visitor.write_cookie(
-            exchange.writable_response(), exchange.sent, ids=ids, choice=choice
+            exchange.writable_response(), sent, ids=ids, choice=choice
         )
 
         if is_written:
@@ -205,14 +206,14 @@ class Flusher:
         try:
             store_in_session(calls, exchange, self._config)
         except Declined as reason:
-            self._drop(records)
+            self._drop_without_consent(records)
             logger.debug("Calls without consent were dropped: %s", reason)
         else:
             self._ledger.record(records)
             self._ledger.deliver(records)
             exchange.handed_over = calls
 
-    def _drop(self, records: int) -> None:
+    def _drop_without_consent(self, records: int) -> None:
         self._ledger.record(records)
         self._ledger.drop("no consent yet", records)
 
@@ -274,7 +275,7 @@ class Flusher:
         ):
             return
 
-        if former.is_stored and manager is not None:
+        if former.is_in_session and manager is not None:
             self._restore(former, manager)
             self.flush_late(manager)
 
@@ -322,7 +323,7 @@ class Flusher:
         calls = manager.take()
 
         if manager.visitor.consents is None:
-            self._drop(count(calls))
+            self._drop_without_consent(count(calls))
             return None
 
         return self._chain.offer(calls, manager.visitor, None, manager.strategy)

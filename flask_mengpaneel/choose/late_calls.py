@@ -76,25 +76,27 @@ class LateCalls:
         if ends:
             delayed.remove_if_saved()
         elif not visitor.is_prefetch:
-            exchange.due = due
+            exchange.due_entries = due
 
         return late, foreign
 
     def send(self, late: list[Entry], foreign: list[Entry], exchange: Exchange) -> None:
         """Send calls from the server, and take them out of the session."""
-        visitor, delayed = exchange.visitor, exchange.delayed
+        visitor = exchange.visitor
 
         for entry in self._unsent(late):
             earlier = visitor.as_seen(entry.browser_identity)
             outcome = self._chain.send_from_server(entry.calls, earlier)
-            exchange.sent = [*(outcome.calls if outcome else ()), *exchange.sent]
+            exchange.sent_by_server = [
+                *(outcome.calls if outcome else ()),
+                *exchange.sent_by_server,
+            ]
 
         for entry in self._unsent(foreign):
             self._send_foreign(entry, visitor)
 
         if exchange.policy.session is None:
-            gone = [*late, *foreign]
-            delayed.store([entry for entry in delayed.entries if entry not in gone])
+            exchange.delayed.remove([*late, *foreign])
 
     def send_lost(self, entries: list[Entry], visitor: Visitor) -> None:
         """Send calls from the server whose session is gone."""

@@ -50,7 +50,7 @@ def store_in_session(calls: CallLog, exchange: Exchange, config: Config) -> None
             raise Declined("the session can't hold so much")
 
         delayed.store(entries)
-        exchange.is_stored = True
+        exchange.is_in_session = True
         visitor.identity_sent = identity is visitor.identity
     except Declined:
         raise

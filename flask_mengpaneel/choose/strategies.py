@@ -101,15 +101,15 @@ class ClientSide(Strategy):
         page, at = _locate(exchange, exchange.policy.page)
         snippet = self._script.snippet(
             exchange.request,
-            calls=_hand_overs(calls, exchange.due),
-            may_race=not all(entry.is_repeatable for entry in exchange.due),
+            calls=_hand_overs(calls, exchange.due_entries),
+            may_race=not all(entry.is_repeatable for entry in exchange.due_entries),
             browser_identity=exchange.visitor.known,
             declined=exchange.declined,
         )
         response = exchange.writable_response()
         injection.insert(response, page, at, snippet)
         mark_private(response, page=True)
-        return exchange.mark_carried(_merged_log(calls, exchange.due))
+        return exchange.mark_carried(_merged_log(calls, exchange.due_entries))
 
     def boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own.
@@ -200,7 +200,7 @@ class CapableClientSide(Strategy):
 
         # Two requests that are under way at once have the same session. A page knows
         # which of its calls were made already; a header doesn't.
-        due = [entry for entry in exchange.due if entry.is_repeatable]
+        due = [entry for entry in exchange.due_entries if entry.is_repeatable]
         needed = required_calls(_merged_log(calls, due), exchange.visitor)
 
         if not needed:
@@ -211,7 +211,7 @@ class CapableClientSide(Strategy):
         if len(headers[CALLS_HEADER]) > self._room(exchange, due, headers):
             raise Declined("the other headers leave no room for it")
 
-        exchange.due = due
+        exchange.due_entries = due
         response = exchange.writable_response()
         response.headers.update(headers)
         mark_private(response, header=True)

@@ -16,7 +16,6 @@ from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
 from flask_mengpaneel.choose import handover
-from flask_mengpaneel.choose.recently_seen import RecentlySeen
 from sites import CAPABLE, CHROME, COOKIE, PAGE, Site, scripts, set_library_cookie
 
 URL = "/_mengpaneel/calls"
@@ -592,11 +591,6 @@ def test_the_same_calls_of_two_answers_within_a_second_are_taken_twice(
         assert hand_back(client, value).status_code == 204
 
     assert [update["$add"] for update in updates(site)] == [{"Likes": 1}] * 2
-
-
-def test_what_was_seen_longest_ago_is_forgotten_first() -> None:
-    seen = RecentlySeen(2)
-    assert [seen.count(thing) for thing in "abacab"] == [0, 0, 1, 0, 2, 0]
 
 
 @pytest.mark.parametrize(
