@@ -16,18 +16,22 @@ A call goes four steps, in this order:
 from .deliver.ledger import Ledger as Ledger
 from .envelope import Envelope as Envelope
 from .extension import Mengpaneel as Mengpaneel
+from .outcome import Declined as Declined
 from .outcome import Outcome as Outcome
 from .record.manager import Manager as Manager
 from .signals import failed as failed
 from .signals import flushed as flushed
+from .strategy import Strategy as Strategy
 from .transport import Transport as Transport
 
 __all__ = [
+    "Declined",
     "Envelope",
     "Ledger",
     "Manager",
     "Mengpaneel",
     "Outcome",
+    "Strategy",
     "Transport",
     "failed",
     "flushed",

@@ -6,6 +6,7 @@ import collections.abc as c
 import dataclasses
 import difflib
 import functools
+import inspect
 import os
 import typing as t
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from . import setting_checks as check
 from .setting_checks import Check, InvalidSetting
+from .strategy import Strategy
 from .transport import Transport
 
 if t.TYPE_CHECKING:
@@ -70,7 +72,7 @@ class Settings(t.TypedDict, total=False):
     api_host: str
     client_config: c.Mapping[str, t.Any]
     library_url: str | None
-    strategies: list[StrategyName] | tuple[StrategyName, ...]
+    strategies: c.Sequence[StrategyName | type[Strategy]]
     transport: (
         Transport | type[Transport] | t.Literal["thread", "inline", "celery"] | str
     )
@@ -107,7 +109,7 @@ class Config:
     api_host: str = "https://api.mixpanel.com"
     client_config: c.Mapping[str, Json] = dataclasses.field(default_factory=dict)
     library_url: str | None = "https://cdn.mxpnl.com/libs/mixpanel-2-latest.min.js"
-    strategies: tuple[StrategyName, ...] = STRATEGIES
+    strategies: tuple[StrategyName | type[Strategy], ...] = STRATEGIES
     transport: t.Any = UNSET
     timeout: float = 3.0
     spool: Path | Unset | None = UNSET
@@ -130,6 +132,31 @@ class Config:
     def active(self) -> bool:
         """Whether calls go anywhere at all."""
         return self.enabled and self.token is not None
+
+    @functools.cached_property
+    def strategy_names(self) -> tuple[str, ...]:
+        """The names of the strategies that are asked, in their order."""
+        return tuple(map(_name, self.strategies))
+
+    def named_strategy(self, strategy: str | type[Strategy]) -> str:
+        """Return the name of a strategy that a unit of work may insist on: any of the
+        extension's, and those of the app's own that are in its setting.
+
+        :raises ValueError: there is no such strategy.
+        """
+        name = _name(strategy)
+        known = (*STRATEGIES, *self.strategy_names)
+
+        if name not in known:
+            there_are = ", ".join(dict.fromkeys(known))
+            raise ValueError(f"There is no strategy {name!r}; there are {there_are}.")
+
+        return name
+
+    @property
+    def consent_varies(self) -> bool:
+        """Whether one visitor may be tracked where another may not."""
+        return self.consent is not None or self.respect_dnt
 
     @property
     def init_options(self) -> dict[str, Json]:
@@ -220,18 +247,37 @@ class Config:
         return any(os.environ.get(name) for name in SERVERLESS)
 
 
-def _strategies(value: t.Any) -> tuple[StrategyName, ...]:
-    allowed = f"a list of some of {', '.join(STRATEGIES)}, each once"
+def _strategies(value: t.Any) -> tuple[StrategyName | type[Strategy], ...]:
+    allowed = (
+        f"a list of some of {', '.join(STRATEGIES)} and of classes derived from"
+        " Strategy, each once"
+    )
 
-    if (
-        not isinstance(value, list | tuple)
-        or not value
-        or any(name not in STRATEGIES for name in value)
-        or len(set(value)) != len(value)
-    ):
+    if not isinstance(value, list | tuple) or not value:
+        raise InvalidSetting(allowed)
+
+    for one in value:
+        if isinstance(one, type) and issubclass(one, Strategy):
+            _check_own(one, allowed)
+        elif not isinstance(one, str) or one not in STRATEGIES:
+            raise InvalidSetting(allowed)
+
+    if len(set(map(_name, value))) != len(value):
         raise InvalidSetting(allowed)
 
     return tuple(value)
+
+
+def _check_own(strategy: type[Strategy], allowed: str) -> None:
+    if strategy.name in STRATEGIES:
+        raise InvalidSetting(f"{allowed}; {strategy.name} is the extension's own")
+
+    if inspect.isabstract(strategy):
+        raise InvalidSetting(f"{allowed}; {strategy.__name__} has no method 'flush'")
+
+
+def _name(strategy: t.Any) -> str:
+    return str(getattr(strategy, "name", strategy))
 
 
 def _transport(value: t.Any) -> t.Any:

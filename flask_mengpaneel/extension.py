@@ -1,8 +1,7 @@
-"""The extension: its place in an app, and the two hooks of a request."""
+"""The extension, and its place in an app."""
 
 from __future__ import annotations
 
-import collections.abc as c
 import typing as t
 import warnings
 import weakref
@@ -18,32 +17,26 @@ from flask import (
 )
 
 from . import process
+from .choose import hooks
+from .choose.app_state import AppState
+from .choose.chain import Chain
 from .choose.flusher import Flusher
-from .choose.handover import Fallback, Signer
-from .choose.injection import static_folder, version
+from .choose.handover import HandBackEndpoint
+from .choose.script import static_folder, version
+from .choose.signing import Signer
+from .choose.strategies import make_strategies
 from .config import PREFIX, Config, Settings, StrategyName
 from .deliver.inline import InlineTransport
 from .deliver.ledger import Ledger
 from .deliver.setup import celery_of, make_delivery, make_transport
-from .record.context import current_manager, request_state
-from .record.manager import Manager, current_app_state
-from .record.proxies import active_request, current_g, current_request
+from .record.context import current_manager
+from .record.manager import current_app_state
 from .record.recorder import Recorder
-from .visitor.client import PAGE_DESTINATIONS
+from .record.running_views import RunningViews
+from .strategy import Strategy
 
 if t.TYPE_CHECKING:
     from .inspector.app import Inspector
-
-
-Teardown = c.Callable[[BaseException | None], None]
-
-
-class _Last(list[t.Any]):
-    """Functions, the last of which stays the last: Flask calls that one first."""
-
-    def append(self, function: t.Any) -> None:
-        """Add a function before the last."""
-        self.insert(-1, function)
 
 
 class Mengpaneel(Recorder):
@@ -102,52 +95,36 @@ class Mengpaneel(Recorder):
             )
 
         config = Config.from_app(app, self._settings)
-
-        if config.enabled and config.token is None:
-            warnings.warn(
-                "MENGPANEEL_TOKEN is not set: nothing will be tracked. Set it to your"
-                " project's token, or MENGPANEEL_ENABLED to False.",
-                stacklevel=3,
-            )
-
-        inspector = _inspector(app, config)
-        flusher = app.extensions["mengpaneel"] = _flusher(app, config, inspector)
-        app.register_blueprint(_blueprint(app, flusher if config.active else None))
+        _warn_without_token(config)
+        inspector = _make_inspector(app, config)
+        state = app.extensions["mengpaneel"] = _make_state(app, config, inspector)
+        app.register_blueprint(_make_blueprint(app, state))
 
         if inspector is not None:
             app.register_blueprint(inspector.blueprint)
 
-        after_request, teardown_request, teardown_appcontext = _hooks(flusher)
-
         if config.active:
             process.end_in_order()
-            app.after_request(after_request)
 
-        # As if it was registered first, since Flask calls the last one first: the
-        # others may track as well.
-        app.teardown_request_funcs.setdefault(None, []).insert(0, teardown_request)
-        # If one of them raises, the others aren't called, ours neither; but these are.
-        app.teardown_appcontext_funcs = _Last(
-            [*app.teardown_appcontext_funcs, teardown_appcontext]
-        )
+        hooks.register(app, state.flusher, state.background, is_active=config.active)
         self._apps.add(app)
 
     # A method of one's own that calls it would take a call longer.
     _manager = staticmethod(current_manager)  # pyright: ignore[reportAssignmentType]
 
     @property
-    def strategy(self) -> StrategyName | None:
-        """Insist on a strategy, by name, for this request only.
+    def strategy(self) -> str | None:
+        """Insist on a strategy for this request only, by its name or its class.
 
         It is asked first; if it declines, the calls are sent from the server.
 
         :raises ValueError: there is no such strategy.
         """
-        return current_manager().strategy
+        return self._manager().strategy
 
     @strategy.setter
-    def strategy(self, name: StrategyName | None) -> None:
-        current_manager().strategy = name
+    def strategy(self, strategy: StrategyName | type[Strategy] | None) -> None:
+        self._manager().strategy = strategy
 
     def drain(self, timeout: float = 5.0) -> bool:
         """Wait until the background transport of this process has nothing left to send.
@@ -155,7 +132,7 @@ class Mengpaneel(Recorder):
         :param timeout: seconds to wait at most.
         :return: whether nothing is left.
         """
-        background = self._flusher().background
+        background = self._state().background
         return background is None or background.flush(timeout)
 
     def flush(self, timeout: float = 5.0) -> bool:
@@ -169,106 +146,52 @@ class Mengpaneel(Recorder):
 
         One tracked event, one profile or group operation is one record.
         """
-        return self._flusher().ledger
+        return self._state().ledger
 
-    def _flusher(self) -> Flusher:
+    def _state(self) -> AppState:
         if not current_app and len(self._apps) == 1:
             (app,) = self._apps
-            return t.cast(Flusher, app.extensions["mengpaneel"])
+            return t.cast(AppState, app.extensions["mengpaneel"])
 
-        return t.cast(Flusher, current_app_state())
-
-
-def _hooks(
-    flusher: Flusher,
-) -> tuple[c.Callable[[Response], Response], Teardown, Teardown]:
-    """What Flask calls when a request ends: for most, this is all that happens.
-
-    Plain functions, since Flask looks into what it calls each time.
-    """
-    boots, has_looked = flusher.boots, False
-
-    def after_request(response: Response) -> Response:
-        nonlocal has_looked
-        request = current_request()
-        environ, state = request.environ, request_state(request)
-        manager = state.manager
-        state.is_answered = True
-
-        if manager is not None:
-            manager.close()
-
-        if not has_looked:
-            has_looked = True
-            flusher.resume_spooled()
-
-        # Else there are no calls, nothing can wait for it, and it is no page.
-        if (
-            manager is not None
-            or "HTTP_COOKIE" in environ
-            or "HTTP_X_MENGPANEEL_FLUSH_CAPABLE" in environ
-            or (
-                boots
-                and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGE_DESTINATIONS
-            )
-        ):
-            try:
-                return flusher.respond(manager, request, response)
-            except Exception as error:
-                flusher.give_up(manager, error)
-
-        return response
-
-    def teardown_request(_error: BaseException | None) -> None:
-        on_g = current_g().__dict__
-        manager: Manager | None = on_g.get("_mengpaneel")
-
-        if "_mengpaneel_held" in on_g:
-            request = current_request()
-            flusher.send_unheld(
-                on_g.pop("_mengpaneel_held"), request, request_state(request).manager
-            )
-
-        # It isn't there any more if the response was made, unless something was
-        # tracked after it.
-        if manager is not None and manager.request is active_request():
-            manager.close()
-
-            if manager.calls:
-                flusher.flush_late(manager)
-
-    def teardown_appcontext(_error: BaseException | None) -> None:
-        on_g = current_g().__dict__
-
-        # Those of requests that have ended; requests may share an app context.
-        while (manager := on_g.get("_mengpaneel")) is not None:
-            if manager.request in (None, active_request()):
-                break
-
-            manager.close()
-
-            if manager.calls:
-                flusher.flush_late(manager)
-
-    return after_request, teardown_request, teardown_appcontext
+        return t.cast(AppState, current_app_state())
 
 
-def _flusher(app: Flask, config: Config, inspector: Inspector | None) -> Flusher:
+def _warn_without_token(config: Config) -> None:
+    if config.enabled and config.token is None:
+        warnings.warn(
+            "MENGPANEEL_TOKEN is not set: nothing will be tracked. Set it to your"
+            " project's token, or MENGPANEEL_ENABLED to False.",
+            stacklevel=4,
+        )
+
+
+def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppState:
+    """Make the parts of an app, each of those that it needs."""
     ledger = Ledger()
     delivery = make_delivery(
         app, config, ledger, post=inspector.post if inspector else None
     )
-    return Flusher(
-        app,
+    background = make_transport(config, delivery, celery_of(app))
+    inline = InlineTransport(delivery)
+    signer = Signer(app, config.token) if config.fallback else None
+    strategies = make_strategies(config, signer, background, inline, ledger)
+    chain = Chain(app, ledger, strategies, config.strategy_names)
+    flusher = Flusher(app, config, ledger, chain)
+    running_views = RunningViews(background is not None)
+    return AppState(
         config,
         ledger,
-        make_transport(config, delivery, celery_of(app)),
-        InlineTransport(delivery),
-        Signer(app, config.token) if config.fallback else None,
+        delivery,
+        background,
+        inline,
+        signer,
+        chain,
+        flusher,
+        running_views,
     )
 
 
-def _inspector(app: Flask, config: Config) -> Inspector | None:
+def _make_inspector(app: Flask, config: Config) -> Inspector | None:
     if not config.inspector:
         return None
 
@@ -277,29 +200,29 @@ def _inspector(app: Flask, config: Config) -> Inspector | None:
     return Inspector(config, Path(app.instance_path) / "mengpaneel-inspector.sqlite3")
 
 
-def _blueprint(app: Flask, flusher: Flusher | None) -> Blueprint:
-    """The extension's files, and the place where browsers hand calls back."""
+def _make_blueprint(app: Flask, state: AppState) -> Blueprint:
+    """Make the place of the extension's files, and of what browsers hand back."""
     blueprint = Blueprint("mengpaneel", __name__, url_prefix=PREFIX)
-    fallback = None
+    options = _host_options(app, blueprint)
 
-    if flusher is not None and flusher.signer is not None:
-        fallback = Fallback(flusher, flusher.signer)
+    for host in options:
+        blueprint.add_url_rule("/static/<path:filename>", "static", _static, **host)
 
-    def calls() -> Response:
-        assert fallback is not None, "there is no rule for it"
-        return fallback.take(request)
+    if state.config.active and state.signer is not None:
+        endpoint = HandBackEndpoint(state.config, state.flusher, state.signer)
 
-    for place in _places(app, blueprint):
-        blueprint.add_url_rule("/static/<path:filename>", "static", _static, **place)
+        def calls() -> Response:
+            return endpoint.answer(request)
 
-        if fallback is not None:
-            blueprint.add_url_rule("/calls", "calls", calls, methods=["POST"], **place)
+        for host in options:
+            blueprint.add_url_rule("/calls", "calls", calls, methods=["POST"], **host)
 
     return blueprint
 
 
-def _places(app: Flask, blueprint: Blueprint) -> list[dict[str, t.Any]]:
-    """The hosts of the app, as options of a rule: a page asks the one it is from."""
+def _host_options(app: Flask, blueprint: Blueprint) -> list[dict[str, t.Any]]:
+    """Return the options of rules for the hosts of the app: a page asks the one that it
+    is from."""
     if not app.url_map.host_matching and not app.subdomain_matching:
         return [{}]
 

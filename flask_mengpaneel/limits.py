@@ -71,6 +71,10 @@ MAX_SAFE_INTEGER = 2**53 - 1
 #: https://tc39.es/ecma262/#sec-ecmascript-language-types-number-type
 MAX_INTEGER_BITS = 1_024
 
+#: Bytes that a response's other headers may have without cost to the calls in one of
+#: them: half of what a proxy has room for.
+MAX_OTHER_HEADERS = MAX_RESPONSE_HEADERS_BYTES // 2
+
 # URLs and user agents, as requests have them.
 
 #: Characters of a URL that are read: no server takes a longer one.

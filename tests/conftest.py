@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.deliver.translation import Translator
 from flask_mengpaneel.testing import RecordingTransport
+from sink import Sink
 
 # How long an example takes says nothing on a machine that does other things as well.
 settings.register_profile(
@@ -20,6 +21,13 @@ settings.register_profile(
 settings.load_profile("tests")
 
 CreateApp = c.Callable[..., Flask]
+
+
+@pytest.fixture
+def sink() -> c.Iterator[Sink]:
+    """A stand-in for Mixpanel."""
+    with Sink() as sink:
+        yield sink
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from __future__ import annotations
 import collections.abc as c
 import html.parser
 import json
+import re
 import typing as t
 from urllib.parse import quote
 
-from flask import Flask
+from flask import Flask, Response, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -24,6 +25,13 @@ CHROME = (
     " Chrome/143.0.0.0 Safari/537.36"
 )
 PAGE = "<!doctype html><html><head><title>x</title></head><body><p>Hi</p></body></html>"
+# The browser's own ids, so that the server has none to tell it.
+KNOWN = {"distinct_id": "$device:d1", "$device_id": "d1"}
+
+SCRIPT_TAGS = re.compile(
+    rb'<script type="application/json" id="mengpaneel"[^<>]*>[^<>]*</script>'
+    rb'<script src="[^"<>]*"(?: nonce="[^"<>]*")?></script>'
+)
 CAPABLE = {"X-Mengpaneel-Flush-Capable": "true", "Accept": "*/*"}
 
 
@@ -195,3 +203,62 @@ def names(calls: c.Iterable[t.Any]) -> list[str]:
         found.append(f"{method} {subject}".strip())
 
     return found
+
+
+def page_site(
+    page: str | bytes | c.Callable[[], t.Any] = PAGE, **settings: t.Any
+) -> Site:
+    """A site whose ``/`` tracks and shows a page; ``/quiet`` only shows it."""
+    site = Site(**settings)
+
+    def respond() -> t.Any:
+        return page() if callable(page) else Response(page)
+
+    site.view("/", lambda: (site.mengpaneel.track("View"), respond())[1])
+    site.view("/quiet", respond)
+    return site
+
+
+def without_script(body: bytes) -> bytes:
+    """A page without what was put into it."""
+    rest, count = SCRIPT_TAGS.subn(b"", body)
+    assert count == 1
+    return rest
+
+
+def redirect_site(location: str = "/page", code: int = 302, **settings: t.Any) -> Site:
+    """A site whose ``/go`` tracks and redirects; the others are what may come next."""
+    site = Site(**settings)
+
+    def go() -> Response:
+        site.mengpaneel.track("Order", {"Items": 3})
+        return Response("", code, {"Location": location})
+
+    site.view("/go", go, methods=["GET", "POST"])
+    site.view("/page", lambda: PAGE)
+    site.view("/json", lambda: {}, methods=["GET", "POST"])
+    site.view("/image", lambda: Response(b"GIF89a", mimetype="image/gif"))
+    site.view("/poll", lambda: (site.mengpaneel.track("Poll"), {})[1])
+    return site
+
+
+def run_later(site: Site, path: str, hook: c.Callable[[Response], t.Any]) -> None:
+    """Let a function run after the extension's."""
+
+    def run(response: Response) -> Response:
+        if request.path == path:
+            hook(response)
+
+        return response
+
+    # Flask calls first what was registered last.
+    site.app.after_request_funcs[None].insert(0, run)
+
+
+class Consent:
+    """A visitor's answer, which may change."""
+
+    answer: bool | None = True
+
+    def __call__(self) -> bool | None:
+        return self.answer

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from case_ids import case_id
-from flask_mengpaneel import Mengpaneel
+from flask_mengpaneel import Mengpaneel, Strategy, Transport
 from flask_mengpaneel.config import KEYS, SERVERLESS, STRATEGIES, Config, Settings
 from flask_mengpaneel.testing import RecordingTransport
 
@@ -26,6 +26,15 @@ def allow() -> bool:
 
 
 transport = RecordingTransport()
+
+
+class Printing(Strategy):
+    def flush(self, calls: t.Any, visitor: t.Any, exchange: t.Any) -> None:
+        print(*calls)
+
+
+class ServerSide(Printing):
+    pass
 
 
 def test_the_defaults_are_those_that_are_documented() -> None:
@@ -82,6 +91,7 @@ def test_type_checkers_know_of_each_field() -> None:
         ("library_url", "/static/mixpanel.js", "/static/mixpanel.js"),
         ("strategies", ["ServerSide"], ("ServerSide",)),
         ("strategies", ("ServerSide", "Delayed"), ("ServerSide", "Delayed")),
+        ("strategies", [Printing, "Delayed"], (Printing, "Delayed")),
         ("transport", "thread", "thread"),
         ("transport", "inline", "inline"),
         ("transport", "celery", "celery"),
@@ -157,6 +167,11 @@ WRONG = [
     ("strategies", ["ServerSide", "ServerSide"], "once"),
     ("strategies", [["ServerSide"]], "ServerSide"),
     ("strategies", {"ServerSide"}, "list"),
+    ("strategies", [Printing, "ServerSide", Printing], "once"),
+    ("strategies", [Printing()], "classes derived from Strategy"),
+    ("strategies", [Transport], "classes derived from Strategy"),
+    ("strategies", [Strategy], "Strategy has no method 'flush'"),
+    ("strategies", [ServerSide], "ServerSide is the extension's own"),
     ("transport", "threads", "'thread'"),
     ("transport", "nowhere.transport", "'thread'"),
     ("transport", "test_config.missing", "'thread'"),

@@ -16,7 +16,7 @@ from .settings import check_reach, check_session_cookie, check_settings
 from .visit import Visit
 
 if t.TYPE_CHECKING:
-    from ..choose.flusher import Flusher
+    from ..choose.app_state import AppState
 
 
 @click.command()
@@ -55,8 +55,8 @@ def examine(
     :param urls: pages of the app: paths, or URLs with scheme and host.
     :param online: whether to try to reach Mixpanel too.
     """
-    flusher: Flusher = app.extensions["mengpaneel"]
-    config = flusher.config
+    state: AppState = app.extensions["mengpaneel"]
+    config = state.config
 
     if not config.enabled:
         return [Finding(Level.NOTE, "MENGPANEEL_ENABLED is False: nothing is tracked")]
@@ -65,7 +65,7 @@ def examine(
         text = "there is no token: all calls are dropped"
         return [Finding(Level.ERROR, text, 'MENGPANEEL_TOKEN = "..."')]
 
-    findings = [*check_settings(app, flusher)]
+    findings = [*check_settings(app, state)]
 
     if online:
         findings += check_reach(config)
@@ -79,8 +79,8 @@ def examine(
                 findings += check_session_cookie(app, page)
 
         # What the views track isn't sent: nobody has opened these pages.
-        with flusher.diverted(RecordingTransport()), app.test_client() as client:
-            visit = Visit(app, flusher, client, urljoin([*pages, base][0], "/"))
+        with state.chain.diverted(RecordingTransport()), app.test_client() as client:
+            visit = Visit(app, state, client, urljoin([*pages, base][0], "/"))
             findings += visit.check_app()
 
             for page in pages:

@@ -14,7 +14,7 @@ from ..config import CLIENT_STRATEGIES
 from .findings import Finding, Level
 
 if t.TYPE_CHECKING:
-    from ..choose.flusher import Flusher
+    from ..choose.app_state import AppState
     from ..config import Config
 
 #: Where the browser library sends if its configuration doesn't say
@@ -22,9 +22,9 @@ if t.TYPE_CHECKING:
 CLIENT_HOST = "https://api-js.mixpanel.com"
 
 
-def check_settings(app: Flask, flusher: Flusher) -> c.Iterator[Finding]:
+def check_settings(app: Flask, state: AppState) -> c.Iterator[Finding]:
     """Find what is wrong with the settings, whatever the page."""
-    config = flusher.config
+    config = state.config
 
     if config.inspector and not app.debug:
         text = "everything goes to the inspector, and nothing to Mixpanel"
@@ -38,7 +38,7 @@ def check_settings(app: Flask, flusher: Flusher) -> c.Iterator[Finding]:
         text = 'MENGPANEEL_TRANSPORT is "celery", but the app has no Celery'
         yield Finding(Level.ERROR, text, 'app.extensions["celery"] = celery_app')
 
-    yield from _check_spool(flusher)
+    yield from _check_spool(state)
     yield from _check_regions(config)
 
     if not app.secret_key and not CLIENT_STRATEGIES.isdisjoint(config.strategies):
@@ -49,11 +49,11 @@ def check_settings(app: Flask, flusher: Flusher) -> c.Iterator[Finding]:
         yield Finding(Level.WARNING, text, 'SECRET_KEY = "..."')
 
 
-def _check_spool(flusher: Flusher) -> c.Iterator[Finding]:
+def _check_spool(state: AppState) -> c.Iterator[Finding]:
     from ..deliver.inline import InlineTransport
     from ..deliver.spool import SpoolError
 
-    inline = flusher.inline
+    inline = state.inline
 
     if not isinstance(inline, InlineTransport) or inline.delivery.spool is None:
         return

@@ -24,7 +24,7 @@ if t.TYPE_CHECKING:
     from flask import Response
     from flask.testing import FlaskClient
 
-    from ..choose.flusher import Flusher
+    from ..choose.app_state import AppState
 
 #: The browser library's name, and path, for each kind of record
 #: (mixpanel-core.js of mixpanel-browser 2.83.0).
@@ -67,11 +67,11 @@ class Visit:
     """
 
     def __init__(
-        self, app: Flask, flusher: Flusher, client: FlaskClient, start: str
+        self, app: Flask, state: AppState, client: FlaskClient, start: str
     ) -> None:
         self._app = app
-        self._flusher = flusher
-        self._config = flusher.config
+        self._state = state
+        self._config = state.config
         self._client = client
         self._start = start
         self._accepts_hand_backs = False
@@ -89,11 +89,11 @@ class Visit:
             remedy = 'let everybody get what is in the blueprint "mengpaneel"'
             yield Finding(Level.ERROR, text, remedy)
 
-        if self._flusher.signer is not None and self._app.secret_key:
+        if self._state.signer is not None and self._app.secret_key:
             yield from self._check_hand_back()
 
     def _check_hand_back(self) -> c.Iterator[Finding]:
-        signer = self._flusher.signer
+        signer = self._state.signer
         assert signer is not None
         url = urljoin(self._start, self._url_for("calls"))
         # It hands back no calls: nothing happens if the app accepts it.
@@ -208,7 +208,7 @@ class Visit:
 
         if reason is None:
             try:
-                injection.find(response, headers)
+                injection.locate(response, headers)
             except Declined as declined:
                 reason = str(declined)
 

@@ -347,7 +347,7 @@ def create_inspector_app(path: Path | None = None) -> Flask:
 
     :param path: the SQLite file; by default one in the app's instance folder.
     """
-    from ..choose.injection import static_folder
+    from ..choose.script import static_folder
     from ..config import Config
 
     app = Flask(__name__)

@@ -12,7 +12,7 @@ import typing as t
 from flask import current_app
 
 from ..calls import TRACKING, Call, CallLog, Stage, dumps
-from ..config import PREFIX, STRATEGIES, StrategyName
+from ..config import PREFIX, StrategyName
 from ..identity import hex_id
 from ..limits import MAX_RECORD_BYTES, MAX_RECORDS
 from ..visitor.visitor import Visitor
@@ -25,6 +25,7 @@ if t.TYPE_CHECKING:
     from ..calls import Json
     from ..config import Config
     from ..outcome import Outcome
+    from ..strategy import Strategy
     from .running_views import RunningViews
 
 NO_CONTEXT = (
@@ -120,7 +121,9 @@ class Manager(Recorder):
         "visitor",
     )
 
-    def __init__(self, *, strategy: StrategyName | None = None) -> None:
+    def __init__(
+        self, *, strategy: StrategyName | type[Strategy] | None = None
+    ) -> None:
         self._begin(current_app_state(), None)
         self.flush_threshold = MAX_RECORDS
         self.strategy = strategy
@@ -138,7 +141,7 @@ class Manager(Recorder):
         self.request = request
         #: The visitor whom the calls are from.
         self.visitor = Visitor(app_state.config, request)
-        self._strategy: StrategyName | None = None
+        self._strategy: str | None = None
         self.calls = CallLog()
         #: How many tracking calls are kept before they are flushed on the way: all
         #: while there is a response to come, none when there was one.
@@ -166,18 +169,17 @@ class Manager(Recorder):
         return self
 
     @property
-    def strategy(self) -> StrategyName | None:
+    def strategy(self) -> str | None:
         """The strategy that is insisted on, by name, for this unit of work only."""
         return self._strategy
 
     @strategy.setter
-    def strategy(self, name: StrategyName | None) -> None:
-        if name is not None and name not in STRATEGIES:
-            raise ValueError(
-                f"There is no strategy {name!r}; there are {', '.join(STRATEGIES)}."
-            )
-
-        self._strategy = name
+    def strategy(self, strategy: StrategyName | type[Strategy] | None) -> None:
+        self._strategy = (
+            None
+            if strategy is None
+            else self._app_state.config.named_strategy(strategy)
+        )
 
     # -- recording
 

@@ -13,12 +13,6 @@ from sink import Sink, Status
 
 
 @pytest.fixture
-def sink() -> t.Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
-
-
-@pytest.fixture
 def app(tmp_path: Path, sink: Sink) -> Flask:
     app = Flask(__name__, instance_path=str(tmp_path))
     app.config["MENGPANEEL_TOKEN"] = "t"

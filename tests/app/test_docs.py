@@ -79,8 +79,9 @@ def test_the_quick_start_shows_in_its_inspector_what_the_server_sends(
     assert "View Home" in news
 
 
-def test_the_tests_of_the_page_on_testing_pass(tmp_path: pathlib.Path) -> None:
-    blocks = examples(ROOT / "docs/testing.md")
+@pytest.mark.parametrize("page", ["strategies.md", "testing.md"])
+def test_the_tests_of_a_page_pass(tmp_path: pathlib.Path, page: str) -> None:
+    blocks = examples(ROOT / "docs" / page)
     module = tmp_path / "test_shop.py"
     module.write_text("\n\n".join(blocks))
     done = subprocess.run(

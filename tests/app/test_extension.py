@@ -1399,7 +1399,7 @@ def test_what_the_app_raises_at_the_end_of_a_request_loses_nothing(
         site.client().get("/")
 
     assert [message["event"] for message in site.messages] == ["Visit"]
-    ledger = site.mengpaneel._flusher().ledger.snapshot()
+    ledger = site.mengpaneel.ledger().snapshot()
     assert (ledger.recorded, ledger.delivered) == (1, 1)
 
 

@@ -26,7 +26,15 @@ from flask import Flask, Response, request
 
 import flask_mengpaneel
 from flask_mengpaneel import config, values
-from flask_mengpaneel.choose import injection, redirects, response_policy
+from flask_mengpaneel.choose import (
+    caching,
+    carrier,
+    frames,
+    injection,
+    page_scanner,
+    redirects,
+    response_policy,
+)
 from flask_mengpaneel.doctor import csp
 from flask_mengpaneel.identity import NOBODY, Identity
 from flask_mengpaneel.inspector import rules
@@ -444,9 +452,9 @@ VALUES: list[c.Callable[[int], t.Any]] = [
 
 def look_for_a_place(text: str) -> None:
     page = text.encode(errors="replace")
-    injection._head_end.cache_clear()
-    injection.position(page)
-    injection.position(page, is_xml=True)
+    page_scanner._head_end.cache_clear()
+    page_scanner.find_place(page)
+    page_scanner.find_place(page, is_xml=True)
 
 
 def read_urls(text: str) -> None:
@@ -491,13 +499,13 @@ def check_policy(text: str) -> None:
 
 
 def look_for_amp(text: str) -> None:
-    injection._is_amp(text.encode(errors="replace"))
+    page_scanner.is_amp(text.encode(errors="replace"))
 
 
 def look_for_snippets(text: str) -> None:
     response = Response([text])
-    assert injection.is_used(response)
-    injection.clean(response)
+    assert injection.has_snippet(response)
+    injection.remove_snippet(response)
 
 
 def decide(text: str) -> None:
@@ -522,7 +530,7 @@ def decide(text: str) -> None:
     with app.test_request_context(headers=framed):
         here = request._get_current_object()  # type: ignore[attr-defined]
         settings = config.Config(token="token")
-        response = response_policy.carrier(Response)(PAGE, content_type="text/html")
+        response = carrier.carrier_class(Response)(PAGE, content_type="text/html")
         # One that was written anew may not have it.
         response.headers["Cache-Control"] = text.replace("\n", "")
 
@@ -535,7 +543,13 @@ def decide(text: str) -> None:
             for name in [name for name, one in properties if isinstance(one, property)]:
                 getattr(policy, name)
 
-        response_policy.keep_private(response)
+            # What comes after another reason is asked for as well.
+            caching.is_open(given)
+            frames.forbids_frame(here.environ, given)
+            response_policy._hasty(given)
+            response_policy._may_be_kept("GET", given)
+
+        carrier.mark_private(response)
         response.get_wsgi_headers(here.environ)
 
 
@@ -609,13 +623,13 @@ EXPRESSIONS = {
     "devices._guessed": Case(describe, AGENTS),
     "rules._check_insert_id": Case(insert_id, NAMES),
     "rules._short_answer": Case(answer_to_a_callback, NAMES),
-    "injection._FRAMESET": Case(look_for_a_place, PAGES),
-    "injection._HTML_TAG": Case(look_for_amp, ELEMENTS),
+    "page_scanner._FRAMESET": Case(look_for_a_place, PAGES),
+    "page_scanner._HTML_TAG": Case(look_for_amp, ELEMENTS),
     "injection._SNIPPET": Case(look_for_snippets, SNIPPETS),
-    "injection._VALUE": Case(look_for_amp, ELEMENTS),
-    "injection._HTML": Case(look_for_a_place, PAGES),
-    "injection._XHTML": Case(look_for_a_place, PAGES),
-    "injection._tokens": Case(look_for_a_place, PAGES),
+    "page_scanner._VALUE": Case(look_for_amp, ELEMENTS),
+    "page_scanner._HTML": Case(look_for_a_place, PAGES),
+    "page_scanner._XHTML": Case(look_for_a_place, PAGES),
+    "page_scanner._make_tokens": Case(look_for_a_place, PAGES),
     "attribution.SEARCH_ENGINES": Case(read_urls, URLS),
     "attribution._DOMAIN": Case(attribution.cookie_domain, HOSTS),
     "attribution._HALF_PERCENT": Case(read_urls, URLS),
@@ -627,8 +641,8 @@ EXPRESSIONS = {
     "csp._SCHEME_SOURCE": Case(check_source, SOURCES),
     "recorder._INSERT_ID": Case(insert_id, NAMES),
     "recorder._NAME": Case(recorder._NAME.fullmatch, NAMES),
-    "response_policy.ResponsePolicy._hasty": Case(decide, DIRECTIVES),
-    "response_policy._DIRECTIVE": Case(decide, DIRECTIVES),
+    "response_policy._hasty": Case(decide, DIRECTIVES),
+    "caching._DIRECTIVE": Case(decide, DIRECTIVES),
     "values._CONTROL": Case(values.fault_of, NAMES),
 }
 
@@ -740,7 +754,7 @@ def test_how_deep_a_value_may_be_does_not_depend_on_the_stack(name: str) -> None
 FLOODED: dict[str, c.Callable[[str], t.Any]] = {
     "devices._described": devices.describe,
     "devices._is_bot": devices.is_bot,
-    "injection._head_end": lambda text: injection.position(
+    "page_scanner._head_end": lambda text: page_scanner.find_place(
         f"<head><!--{text}--></head>".encode()
     ),
     "injection._is_html": injection.is_html,
@@ -751,10 +765,9 @@ FLOODED: dict[str, c.Callable[[str], t.Any]] = {
 #: Caches of what an app is made of: nothing that somebody sends is in them.
 OF_THE_APP = {
     "http._bounded",
-    "injection._hash",
-    "response_policy.carrier",
-    "strategies._kind",
-    "strategies._slots",
+    "script._hash",
+    "carrier.carrier_class",
+    "carrier._slots",
 }
 
 

@@ -13,11 +13,20 @@ import pytest
 
 import flask_mengpaneel
 import flask_mengpaneel.testing
-from flask_mengpaneel import Envelope, Ledger, Manager, Mengpaneel, Outcome, Transport
-from flask_mengpaneel.calls import Call
+from flask_mengpaneel import (
+    Envelope,
+    Ledger,
+    Manager,
+    Mengpaneel,
+    Outcome,
+    Strategy,
+    Transport,
+)
+from flask_mengpaneel.calls import Call, CallLog
 from flask_mengpaneel.cli import mengpaneel
 from flask_mengpaneel.config import KEYS, STRATEGIES
 from flask_mengpaneel.record.recorder import Group, People
+from flask_mengpaneel.strategy import Exchange, Visitor
 from flask_mengpaneel.testing import RecordingTransport
 
 PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "api.md"
@@ -39,6 +48,10 @@ PUBLIC: dict[type, str] = {
     Outcome: "calls declined strategy",
     Call: "arguments event name properties tracks wire",
     Ledger: "delivered dropped forwarded recorded waiting",
+    Strategy: "flush is_client_side name",
+    CallLog: "before_setup setup tracking",
+    Visitor: "envelope identity",
+    Exchange: "private_response request response",
     Transport: "close flush reports_delivery send",
     Envelope: """
         at calls cookie from_json identity ip records referrer successors to_json url
@@ -54,6 +67,8 @@ INTERNAL: dict[type, str] = {
         is_current make_current of_request record refuse request restore stage visitor
     """,
     Call: "at from_json is_record is_repeatable with_defaults",
+    CallLog: "from_json identifies of set_up size to_json",
+    Strategy: "keeps_ledger",
     Ledger: "add_source deliver drop transfer record reset snapshot",
     Transport: "begin_shutdown resume_spooled",
     RecordingTransport: "begin_shutdown resume_spooled",
@@ -63,7 +78,8 @@ INTERNAL: dict[type, str] = {
 
 MODULES = {
     flask_mengpaneel: """
-        Envelope Ledger Manager Mengpaneel Outcome Transport failed flushed
+        Declined Envelope Ledger Manager Mengpaneel Outcome Strategy Transport failed
+        flushed
     """,
     flask_mengpaneel.testing: "RecordingTransport record_flushes",
 }
@@ -90,7 +106,7 @@ def names(text: str) -> set[str]:
 
 def attributes(cls: type) -> set[str]:
     # This one sets what it has when it is made.
-    owner = RecordingTransport() if cls is RecordingTransport else cls
+    owner = cls() if cls in (CallLog, RecordingTransport) else cls
     return {name for name in dir(owner) if name[0] != "_" and not hasattr(tuple, name)}
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import collections.abc as c
-import importlib.metadata
 import json
 import random
 import typing as t
@@ -21,6 +20,7 @@ from sites import (
     header_calls,
     names,
     page_calls,
+    redirect_site,
     set_library_cookie,
 )
 
@@ -29,23 +29,6 @@ KEY = "_mengpaneel_token"
 DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
 ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
 PREFETCH = {"Sec-Purpose": "prefetch"}
-FLASK = tuple(map(int, importlib.metadata.version("flask").split(".")[:2]))
-
-
-def make_site(location: str = "/page", code: int = 302, **settings: t.Any) -> Site:
-    """``/go`` tracks and redirects; the others are what may come next."""
-    site = Site(**settings)
-
-    def go() -> Response:
-        site.mengpaneel.track("Order", {"Items": 3})
-        return Response("", code, {"Location": location})
-
-    site.view("/go", go, methods=["GET", "POST"])
-    site.view("/page", lambda: PAGE)
-    site.view("/json", lambda: {}, methods=["GET", "POST"])
-    site.view("/image", lambda: Response(b"GIF89a", mimetype="image/gif"))
-    site.view("/poll", lambda: (site.mengpaneel.track("Poll"), {})[1])
-    return site
 
 
 def stored(client: FlaskClient) -> t.Any:
@@ -63,7 +46,7 @@ def events(calls: c.Iterable[t.Any]) -> list[str]:
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_a_redirect_is_delayed_until_the_next_page(code: int) -> None:
-    site = make_site(code=code)
+    site = redirect_site(code=code)
     client = site.client()
     response = client.get("/go")
     page = client.get("/page")
@@ -72,119 +55,6 @@ def test_a_redirect_is_delayed_until_the_next_page(code: int) -> None:
     assert events(page_calls(page)) == ["Order"]
     assert [one.strategy for one in site.outcomes] == ["Delayed", "ClientSide"]
     assert stored(client) is None
-
-
-SAME = [
-    "/page",
-    "page",
-    "?a=1",
-    "#there",
-    "../page",
-    "http://localhost/page",
-    "http://localhost:80/page",
-    "http://LOCALHOST/page",
-    "HTTP://localhost/page",
-    "https://localhost/page",
-    "https://localhost:443/page",
-    "//localhost/page",
-    "http://localhost",
-    "/page?next=https://other.example/",
-]
-
-OTHER = [
-    "https://other.example/",
-    "//other.example/",
-    "http://localhost:81/page",
-    "https://localhost:8443/page",
-    "http://localhost.other.example/",
-    "http://localhost@other.example/",
-    "http://sub.localhost/",
-    "http://127.0.0.1/page",
-    # Browsers read a backslash as a slash.
-    "/\\other.example/",
-    "\\\\other.example/",
-    "http:\\\\other.example",
-    "/\t/other.example/",
-    # A scheme of its own, or any number of slashes, goes elsewhere too.
-    "https:other.example",
-    "https:/other.example",
-    "https:///other.example",
-    "///other.example/",
-    "////other.example/",
-    "mailto:ann@example.com",
-    "shop://thanks",
-    "javascript:alert(1)",
-    "data:text/html,hi",
-    "ftp://localhost/page",
-    "http:////[x",
-    "http://[::1]]/",
-]
-
-
-@pytest.mark.parametrize("location", SAME)
-def test_this_site_is_the_requests_own_host_and_port(location: str) -> None:
-    site = make_site(location)
-    site.client().get("/go")
-
-    assert site.outcome.strategy == "Delayed"
-
-
-@pytest.mark.parametrize("location", OTHER)
-def test_a_redirect_to_another_site_is_not_delayed(location: str) -> None:
-    site = make_site(location)
-    response = site.client().get("/go", headers=JSON)
-
-    assert site.outcome.declined["Delayed"] == "a redirect to another site"
-    assert site.outcome.strategy == "AsyncServerSide"
-    assert "_mengpaneel_token" not in str(response.headers)
-
-
-@pytest.mark.parametrize(
-    ("base", "location", "delayed"),
-    [
-        ("http://shop.example:5000/", "http://shop.example:5000/page", True),
-        ("http://shop.example:5000/", "https://shop.example:5000/page", True),
-        ("http://shop.example:5000/", "http://shop.example/page", False),
-        ("https://shop.example/", "https://shop.example:443/page", True),
-        ("https://shop.example/", "//shop.example/page", True),
-        ("https://shop.example/", "//shop.example:80/page", False),
-    ],
-)
-def test_the_port_belongs_to_the_site(base: str, location: str, delayed: bool) -> None:
-    site = make_site(location)
-    site.client().get("/go", base_url=base)
-
-    assert (site.outcome.strategy == "Delayed") is delayed
-
-
-@pytest.mark.parametrize(
-    ("location", "delayed"),
-    [
-        ("/shop", True),
-        ("/shop/page", True),
-        ("/shop?a=1", True),
-        ("/shopping", False),
-        ("/elsewhere", False),
-        ("http://localhost/elsewhere", False),
-        ("http://localhost", False),
-    ],
-)
-def test_a_redirect_to_where_the_cookie_does_not_go_is_not_delayed(
-    location: str, delayed: bool
-) -> None:
-    site = make_site(location)
-    site.app.config["SESSION_COOKIE_PATH"] = "/shop"
-    site.client().get("/go")
-
-    assert (site.outcome.strategy == "Delayed") is delayed
-
-
-def test_a_secure_cookie_does_not_go_along_to_http() -> None:
-    site = make_site("http://localhost/page")
-    site.app.config["SESSION_COOKIE_SECURE"] = True
-    site.client().get("/go", base_url="https://localhost/")
-
-    assert site.outcome.strategy == "AsyncServerSide"
 
 
 # -- which clients
@@ -205,14 +75,14 @@ def test_a_secure_cookie_does_not_go_along_to_http() -> None:
 def test_browsers_come_back_and_programs_do_not(
     user_agent: str | None, delayed: bool
 ) -> None:
-    site = make_site()
+    site = redirect_site()
     site.client(user_agent).post("/go")
 
     assert (site.outcome.strategy == "Delayed") is delayed
 
 
 def test_a_program_with_the_sessions_cookie_comes_back() -> None:
-    site = make_site()
+    site = redirect_site()
     site.view("/sign-in", lambda: (session.update(user=1), {})[1])
     client = site.client("python-requests/2.32.3")
     client.get("/sign-in")
@@ -225,7 +95,7 @@ def test_a_program_with_the_sessions_cookie_comes_back() -> None:
 
 
 def test_without_a_secret_key_the_server_sends() -> None:
-    site = make_site()
+    site = redirect_site()
     site.app.secret_key = None
     client = site.client()
     response = client.get("/go")
@@ -243,61 +113,8 @@ def longest_cookie(client: FlaskClient) -> c.Callable[[Response], int]:
     )
 
 
-@pytest.mark.parametrize("length", range(2600, 3800, 60))
-def test_a_cookie_never_gets_larger_than_browsers_take(length: int) -> None:
-    site = Site()
-    site.app.config.update(
-        SESSION_COOKIE_SECURE=True,
-        SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_COOKIE_NAME="a-session-with-a-name",
-        SESSION_COOKIE_DOMAIN="localhost",
-        PERMANENT_SESSION_LIFETIME=31 * 86400,
-    )
-
-    if FLASK >= (3, 1):
-        site.app.config["SESSION_COOKIE_PARTITIONED"] = True
-
-    text = "".join(map(chr, random.Random(length).choices(range(40, 127), k=length)))
-
-    def go() -> Response:
-        session.permanent = True
-        session["user"] = "ann"
-        site.mengpaneel.track("Order", {"Text": text})
-        return redirect("/page")
-
-    site.view("/go", go)
-    response = site.client().get("/go", base_url="https://localhost/")
-
-    (cookie,) = [
-        line
-        for line in response.headers.getlist("Set-Cookie")
-        if line.startswith("a-session")
-    ]
-    assert len(cookie) <= 4093
-    assert site.outcome.strategy in ("Delayed", "AsyncServerSide")
-
-
-def test_both_sides_of_the_sessions_limit_are_reached() -> None:
-    strategies = set()
-
-    for length in (100, 8000):
-        site = Site()
-        text = "".join(map(chr, random.Random(0).choices(range(40, 127), k=length)))
-        site.view(
-            "/go",
-            lambda site=site, text=text: (
-                site.mengpaneel.track("Order", {"Text": text}),
-                redirect("/page"),
-            )[1],
-        )
-        site.client().get("/go")
-        strategies.add(site.outcome.strategy)
-
-    assert strategies == {"Delayed", "AsyncServerSide"}
-
-
 def test_what_no_longer_fits_leaves_what_waits_alone() -> None:
-    site = make_site()
+    site = redirect_site()
     text = "".join(map(chr, random.Random(0).choices(range(40, 127), k=6000)))
     site.view(
         "/large",
@@ -330,7 +147,7 @@ def test_a_session_on_the_server_has_no_limit_of_a_cookies() -> None:
             self.kept = json.loads(json.dumps(dict(session)))
             response.set_cookie("session", "1")
 
-    site = make_site()
+    site = redirect_site()
     site.app.session_interface = Interface()
     site.view(
         "/large",
@@ -365,7 +182,7 @@ def test_a_session_that_fails_costs_no_call(fails: str) -> None:
         def save_session(self, app: t.Any, session: t.Any, response: Response) -> None:
             return None
 
-    site = make_site(testing=False)
+    site = redirect_site(testing=False)
     site.app.session_interface = Interface()
     client = site.client()
     client.set_cookie("session", "x")
@@ -462,7 +279,7 @@ def test_stages_replay_in_a_header_as_in_a_page() -> None:
 
 
 def test_what_waited_keeps_its_time_and_id() -> None:
-    site = make_site()
+    site = redirect_site()
     client = site.client()
     client.get("/go")
     recorded = site.outcomes[0].calls[0].properties
@@ -474,7 +291,7 @@ def test_what_waited_keeps_its_time_and_id() -> None:
 
 
 def test_it_says_where_it_happened() -> None:
-    site = make_site()
+    site = redirect_site()
     client = site.client()
     client.get(
         "/go?utm_source=mail", headers={"Referer": "https://search.example/?q=x"}
@@ -487,7 +304,7 @@ def test_it_says_where_it_happened() -> None:
 
 
 def test_the_same_waiting_calls_have_the_same_id_on_every_page() -> None:
-    site = make_site()
+    site = redirect_site()
     client = site.client()
     client.get("/go")
     cookie = client.get_cookie("session")
@@ -538,7 +355,7 @@ def test_each_hand_over_of_a_page_has_an_id_of_its_own() -> None:
 def test_a_request_that_cannot_carry_them_leaves_them(
     path: str, headers: dict[str, str], method: str
 ) -> None:
-    site = make_site()
+    site = redirect_site()
     site.view("/cached", lambda: Response(PAGE, headers={"Cache-Control": "public"}))
     site.view("/streamed", lambda: Response(iter([PAGE])))
     quiet = site.client().open(path, method=method, headers=headers)
@@ -553,7 +370,7 @@ def test_a_request_that_cannot_carry_them_leaves_them(
 
 
 def test_a_poll_delivers_its_own_calls_and_leaves_the_delayed_ones() -> None:
-    site = make_site()
+    site = redirect_site()
     client = site.visitor(**DEVICE)
     client.get("/go")
     poll = client.get("/poll", headers=JSON)
@@ -564,7 +381,7 @@ def test_a_poll_delivers_its_own_calls_and_leaves_the_delayed_ones() -> None:
 
 
 def test_a_prefetched_page_that_tracks_is_a_page_and_replays_nothing() -> None:
-    site = make_site()
+    site = redirect_site()
     site.view("/tracked", lambda: (site.mengpaneel.track("View"), PAGE)[1])
     client = site.client()
     client.get("/go")
@@ -575,7 +392,7 @@ def test_a_prefetched_page_that_tracks_is_a_page_and_replays_nothing() -> None:
 
 @pytest.mark.parametrize("value", ["true", "TRUE", "True", "1"])
 def test_a_capable_fetch_carries_them(value: str) -> None:
-    site = make_site()
+    site = redirect_site()
     client = site.client()
     client.get("/go")
     response = client.get(
@@ -587,7 +404,7 @@ def test_a_capable_fetch_carries_them(value: str) -> None:
 
 
 def test_a_header_too_small_for_both_carries_the_requests_own_or_none() -> None:
-    site = make_site(max_header=400)
+    site = redirect_site(max_header=400)
     site.view(
         "/go2",
         lambda: (site.mengpaneel.track("Big", {"x": "y" * 300}), redirect("/page"))[1],
@@ -603,14 +420,14 @@ def test_a_header_too_small_for_both_carries_the_requests_own_or_none() -> None:
 
 
 def test_a_redirected_fetch_is_delayed_like_any_redirect() -> None:
-    site = make_site("/json")
+    site = redirect_site("/json")
     response = site.client().post("/go", headers=CAPABLE, follow_redirects=True)
 
     assert events(header_calls(response)) == ["Order"]
 
 
 def test_an_iframe_is_a_page() -> None:
-    site = make_site()
+    site = redirect_site()
     client = site.client()
     client.get("/go")
     frame = client.get(
@@ -624,7 +441,7 @@ def test_an_iframe_is_a_page() -> None:
 
 
 def test_calls_that_waited_too_long_go_from_the_server_with_any_request() -> None:
-    site = make_site(delayed_max_age=0)
+    site = redirect_site(delayed_max_age=0)
     client = site.visitor(**DEVICE)
     client.get("/go")
     client.get("/image", headers={"Sec-Fetch-Dest": "image"})
@@ -652,7 +469,7 @@ def test_the_age_counts_from_the_recording_and_not_from_a_time_of_the_callers() 
 def test_each_of_a_chain_has_its_own_age(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    site = make_site()
+    site = redirect_site()
     client = site.visitor(**DEVICE)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
@@ -850,7 +667,7 @@ def test_a_request_without_set_up_keeps_the_replayed_one_for_the_same_person() -
 
 
 def test_the_browser_may_have_become_somebody_else_in_the_meantime() -> None:
-    site = make_site()
+    site = redirect_site()
     client = site.visitor(**ANN)
     client.get("/go")
     set_library_cookie(
@@ -922,7 +739,7 @@ GARBAGE: list[t.Any] = [
 def test_a_session_of_another_version_costs_neither_a_page_nor_a_call(
     path: str, value: t.Any
 ) -> None:
-    site = make_site(testing=False)
+    site = redirect_site(testing=False)
     site.view("/tracked", lambda: (site.mengpaneel.track("View"), PAGE)[1])
     client = site.client()
 
@@ -962,7 +779,7 @@ def test_a_session_of_another_version_costs_neither_a_page_nor_a_call(
     )
 )
 def test_any_value_in_the_session_is_survived(value: t.Any) -> None:
-    site = make_site(testing=False)
+    site = redirect_site(testing=False)
     site.view("/tracked", lambda: (site.mengpaneel.track("View"), PAGE)[1])
     client = site.client()
 
@@ -982,7 +799,7 @@ def test_any_value_in_the_session_is_survived(value: t.Any) -> None:
 
 
 def test_what_has_nothing_to_do_with_it_does_not_vary_by_cookie() -> None:
-    site = make_site()
+    site = redirect_site()
     site.view("/sign-in", lambda: (session.update(user="ann"), {})[1])
     client = site.client()
     client.get("/sign-in")
@@ -994,7 +811,7 @@ def test_what_has_nothing_to_do_with_it_does_not_vary_by_cookie() -> None:
 
 
 def test_while_calls_wait_what_cannot_carry_them_does_not_vary_by_cookie() -> None:
-    site = make_site()
+    site = redirect_site()
     client = site.client()
     client.get("/go")
 
@@ -1005,7 +822,7 @@ def test_while_calls_wait_what_cannot_carry_them_does_not_vary_by_cookie() -> No
 
 
 def test_the_page_that_replays_takes_them_out_of_the_session_and_no_more() -> None:
-    site = make_site()
+    site = redirect_site()
     site.view("/sign-in", lambda: (session.update(user="ann"), {})[1])
     client = site.client()
     client.get("/sign-in")
@@ -1020,7 +837,7 @@ def test_the_page_that_replays_takes_them_out_of_the_session_and_no_more() -> No
 
 
 def test_a_session_that_had_nothing_else_in_it_is_gone() -> None:
-    site = make_site()
+    site = redirect_site()
     client = site.client()
     client.get("/go", follow_redirects=True)
 
@@ -1028,7 +845,7 @@ def test_a_session_that_had_nothing_else_in_it_is_gone() -> None:
 
 
 def test_two_pages_at_once_make_the_same_hand_over() -> None:
-    site = make_site()
+    site = redirect_site()
     one = site.client()
     one.get("/go")
     cookie = one.get_cookie("session")
@@ -1053,7 +870,7 @@ def test_text_of_any_kind_comes_over_a_redirect() -> None:
 
 
 def test_a_client_inside_of_an_app_context_is_delayed_too() -> None:
-    site = make_site()
+    site = redirect_site()
 
     with site.app.app_context():
         client = site.client()

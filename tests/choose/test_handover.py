@@ -15,8 +15,7 @@ from flask.testing import FlaskClient
 from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
-from flask_mengpaneel.choose import handover as fallback
-from flask_mengpaneel.choose.handover import RecentlySeen
+from flask_mengpaneel.choose import handover
 from sites import CAPABLE, CHROME, COOKIE, PAGE, Site, scripts, set_library_cookie
 
 URL = "/_mengpaneel/calls"
@@ -594,11 +593,6 @@ def test_the_same_calls_of_two_answers_within_a_second_are_taken_twice(
     assert [update["$add"] for update in updates(site)] == [{"Likes": 1}] * 2
 
 
-def test_what_was_seen_longest_ago_is_forgotten_first() -> None:
-    seen = RecentlySeen(2)
-    assert [seen.count(thing) for thing in "abacab"] == [0, 0, 1, 0, 2, 0]
-
-
 @pytest.mark.parametrize(
     "calls",
     [
@@ -771,7 +765,7 @@ def test_a_sender_with_many_addresses_is_one(
 def test_what_is_no_address_takes_no_memory() -> None:
     """Behind a proxy, whoever sends the request may name it."""
     names = ["", "unix:", "x" * 100_000, "y" * 100_000, "1.2.3", "1.2.3.4:5", None]
-    assert {fallback.sender_of(name) for name in names} == {None}
+    assert {handover.network_of(name) for name in names} == {None}
 
 
 # -- consent

@@ -26,12 +26,6 @@ IPHONE = (
 )
 
 
-@pytest.fixture
-def sink() -> c.Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
-
-
 @pytest.fixture(params=["thread", "inline"])
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -18,6 +18,7 @@ from flask import (
 from flask.sessions import SecureCookieSessionInterface
 
 from flask_mengpaneel import Manager, Mengpaneel
+from flask_mengpaneel.deliver.failure_reports import FailureReports
 from flask_mengpaneel.testing import RecordingTransport
 from sites import CAPABLE, CHROME, PAGE, Site, block, header_calls, names, page_calls
 
@@ -270,7 +271,7 @@ def test_what_tracks_all_requests_leaves_those_of_the_extension_alone() -> None:
     client.post("/_mengpaneel/calls", data="{}")
 
     assert site.kept.envelopes == []
-    assert site.mengpaneel._flusher().ledger.recorded == 0
+    assert site.app.extensions["mengpaneel"].ledger.recorded == 0
 
 
 # -- stages
@@ -314,8 +315,8 @@ def test_who_is_told_of_a_failure_has_the_app_at_hand() -> None:
     site = Site(
         on_failure=lambda record, reason: told.append((current_app.name, reason))
     )
-    flusher = site.app.extensions["mengpaneel"]
-    thread = threading.Thread(target=flusher.report, args=([{"event": "A"}], "refused"))
+    report = FailureReports(site.app, site.app.extensions["mengpaneel"].config)
+    thread = threading.Thread(target=report, args=([{"event": "A"}], "refused"))
     thread.start()
     thread.join()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc as c
 import datetime as dt
 import decimal
 import os
@@ -12,16 +13,19 @@ import uuid
 from flask import Flask
 
 from flask_mengpaneel import (
+    Declined,
     Envelope,
     Ledger,
     Manager,
     Mengpaneel,
     Outcome,
+    Strategy,
     Transport,
     failed,
     flushed,
 )
 from flask_mengpaneel.config import STRATEGIES
+from flask_mengpaneel.strategy import Call, CallLog, Exchange, Visitor
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
 
 app = Flask(__name__)
@@ -62,6 +66,35 @@ class Discarding(Transport):
 
     def close(self) -> None:
         return None
+
+
+class Printed(Strategy):
+    """A strategy of one's own."""
+
+    def flush(
+        self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
+    ) -> None:
+        for call in calls:
+            print(call.name, call.arguments, visitor.identity.distinct_id)
+
+
+class Triggered(Strategy):
+    """One whose calls the client makes."""
+
+    is_client_side = True
+
+    def flush(
+        self, calls: CallLog, visitor: Visitor, exchange: Exchange | None
+    ) -> c.Sequence[Call]:
+        if exchange is None or exchange.request.path == "/":
+            raise Declined("not in a request")
+
+        exchange.private_response().headers["X-Events"] = str(len(calls))
+        return calls.tracking
+
+
+Mengpaneel(strategies=["Delayed", Triggered, Printed])
+Mengpaneel(strategies=[Printed])
 
 
 def view() -> str:
@@ -118,6 +151,7 @@ def view() -> str:
         tracking.people.set("a", 1)
 
     mengpaneel.strategy = "ServerSide"
+    mengpaneel.strategy = Printed
     mengpaneel.strategy = None
     return "done"
 

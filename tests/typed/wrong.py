@@ -39,6 +39,7 @@ Mengpaneel(app, csp_nonce="abc", inspector=None)  # type: ignore[arg-type]  # py
 mengpaneel.strategy = 1  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
 mengpaneel.strategy = "Nope"  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
 mengpaneel.strategy = "serverside"  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+mengpaneel.strategy = Transport  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
 Manager("ServerSide")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 Manager(strategy="Nope")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

@@ -1,0 +1,112 @@
+"""What headers say to caches: may they give a response to other visitors?"""
+
+from __future__ import annotations
+
+import collections.abc as c
+import re
+import time
+
+from werkzeug.http import parse_date
+
+# Each cache has a name of its own for what it is told, so that others don't obey:
+# CDN-Cache-Control (https://www.rfc-editor.org/rfc/rfc9213) and those of Cloudflare,
+# Netlify, Vercel and Akamai, which end so; X-LiteSpeed- and X-LSADC-Cache-Control;
+# Surrogate-Control, of Fastly, Varnish and Squid; Edge-Control, of Akamai.
+# X-Accel-Expires is of nginx, and of what is built on it.
+_TO_NGINX = "x-accel-expires"
+
+TO_CACHES = ("cache-control", "surrogate-control", "edge-control", _TO_NGINX)
+
+# What is between commas; a quote that isn't closed goes on to the end.
+_DIRECTIVE = re.compile(r"""(?:[^",]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))++""", re.DOTALL)
+
+
+def is_shared(headers: c.Mapping[str, str]) -> bool:
+    """Whether the app lets a cache give a response to other visitors.
+
+    https://www.rfc-editor.org/rfc/rfc9111#section-3.5
+
+    :param headers: those of the response; names in lower case.
+    """
+    return any(
+        name.endswith(TO_CACHES) and lets_share(name, value)
+        for name, value in headers.items()
+    )
+
+
+def directives(value: str) -> dict[str, str]:
+    """Read the directives of a ``Cache-Control`` header, in lower case, and their
+    values."""
+    found: dict[str, str] = {}
+
+    if not value:
+        return found
+
+    value = value.lower()
+
+    for part in _DIRECTIVE.findall(value) if '"' in value else value.split(","):
+        name, equals, argument = part.partition("=")
+        name = name.strip()
+        found[name] = found.get(name) or (argument.strip() if equals else "")
+
+    return found
+
+
+def lets_share(name: str, value: str) -> bool:
+    """Whether a header tells a cache that a response may be given to others."""
+    if name == _TO_NGINX:
+        return value.strip() != "0"
+
+    control = directives(value)
+    return _shares(control) if name == "cache-control" else not _forbids(name, control)
+
+
+def _shares(control: c.Mapping[str, str]) -> bool:
+    """Whether directives let a cache give a response to others.
+
+    With names of headers, ``private`` is about these alone.
+    """
+    return (
+        "public" in control
+        or "s-maxage" in control
+        or bool(control.get("private") or control.get("no-cache"))
+    )
+
+
+def _forbids(name: str, control: c.Mapping[str, str]) -> bool:
+    """Whether a header that is for one kind of cache tells it to keep nothing.
+
+    Any other value lets it keep a response for a while, or for some visitors.
+    """
+    if _shares(control):
+        return False
+
+    # LiteSpeed has a private cache, and finds its visitors by their address.
+    return "no-store" in control or (
+        name.endswith("cdn-cache-control") and "private" in control
+    )
+
+
+def is_open(headers: c.Mapping[str, str]) -> bool:
+    """Whether any cache may give a response to others by default, as the app says
+    nothing against it.
+
+    https://www.rfc-editor.org/rfc/rfc9111#section-4.2
+    """
+    control = directives(headers.get("cache-control", ""))
+
+    if not control.keys().isdisjoint(("private", "no-store", "no-cache")):
+        return False
+
+    if "max-age" in control:
+        return control["max-age"].strip('"') != "0"
+
+    return "expires" in headers and _is_in_future(headers["expires"])
+
+
+def _is_in_future(date: str) -> bool:
+    try:
+        expires = parse_date(date)
+        return expires is not None and expires.timestamp() > time.time()
+    except (ValueError, OverflowError):
+        return False

@@ -1,0 +1,196 @@
+"""The strategies of an app: asked one after the other until one takes the calls."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import contextlib
+import logging
+import typing as t
+import weakref
+
+from .. import signals
+from ..calls import Call, CallLog, count
+from ..outcome import Declined, Outcome
+from .errors import handle_error
+from .strategies import REPLAYING, ClientSide, ServerStrategy
+
+if t.TYPE_CHECKING:
+    from flask import Flask
+
+    from ..deliver.ledger import Ledger
+    from ..strategy import Strategy
+    from ..transport import Transport
+    from ..visitor.visitor import Visitor
+    from .exchange import Exchange
+
+logger = logging.getLogger("flask_mengpaneel")
+
+
+class Chain:
+    """Offers calls to one strategy after the other, and says what became of them.
+
+    :param available: the strategies that a unit of work may insist on.
+    :param names: of those that are asked, in their order.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        ledger: Ledger,
+        available: c.Iterable[Strategy],
+        names: c.Iterable[str],
+    ) -> None:
+        # Else an app would be freed by Python's garbage collector only.
+        self._app = weakref.ref(app)
+        self._ledger = ledger
+        self._names = tuple(names)
+        self._arrange({strategy.name: strategy for strategy in available})
+
+    def _arrange(self, by_name: dict[str, Strategy]) -> None:
+        self._by_name = by_name
+        self._all = tuple(by_name[name] for name in self._names)
+        self._server_side = tuple(one for one in self._all if not one.is_client_side)
+        self._replaying = tuple(one for one in self._all if one.name in REPLAYING)
+
+    @property
+    def replays(self) -> bool:
+        """Whether any strategy takes calls out of the session."""
+        return bool(self._replaying)
+
+    @property
+    def client_side(self) -> ClientSide | None:
+        """The strategy that pages get the browser library from, if it is asked."""
+        return next((one for one in self._all if isinstance(one, ClientSide)), None)
+
+    def hands_over(self, outcome: Outcome) -> bool:
+        """Whether the calls are out of the server's hands."""
+        return self._by_name[outcome.strategy].is_client_side
+
+    def offer(
+        self,
+        calls: CallLog,
+        visitor: Visitor,
+        exchange: Exchange | None,
+        insisted: str | None = None,
+    ) -> Outcome | None:
+        """Offer calls to the strategies of the app.
+
+        :param exchange: ``None`` if there is no response that could carry the calls.
+        :param insisted: the strategy that is asked first; if it declines, the server
+            sends the calls.
+        :return: ``None`` if nobody has taken them, or there was nothing to take.
+        """
+        if insisted is None:
+            return self._ask(self._all, calls, visitor, exchange)
+
+        first = self._by_name[insisted]
+        others = (one for one in self._server_side if one is not first)
+        return self._ask((first, *others), calls, visitor, exchange)
+
+    def offer_delayed(
+        self, calls: CallLog, visitor: Visitor, exchange: Exchange
+    ) -> Outcome | None:
+        """Offer what is due of the delayed calls.
+
+        :param calls: those of the request itself: none, but it may have been set up.
+        """
+        return self._ask(self._replaying, calls, visitor, exchange)
+
+    def send_from_server(self, calls: CallLog, visitor: Visitor) -> Outcome | None:
+        """Offer calls that no response can carry to the server-side strategies."""
+        return self._ask(self._server_side, calls, visitor, None)
+
+    def _ask(
+        self,
+        strategies: tuple[Strategy, ...],
+        calls: CallLog,
+        visitor: Visitor,
+        exchange: Exchange | None,
+    ) -> Outcome | None:
+        declined: dict[str, str] = {} if exchange is None else exchange.declined
+        has_news = bool(calls.before_setup or calls.tracking)
+
+        for strategy in strategies:
+            if not has_news and not strategy.is_client_side:
+                # Nothing but who it is, which is no news for Mixpanel.
+                return None
+
+            try:
+                taken = strategy.flush(calls, visitor, exchange)
+            except Declined as refusal:
+                declined[strategy.name] = str(refusal)
+            except Exception as error:
+                # Strategies change something only when nothing can fail any more,
+                # so the next one may try.
+                declined[strategy.name] = f"failed: {error!r}"
+
+                try:
+                    self._fail(f"{strategy.name} failed", error)
+                except Exception:
+                    self._drop(calls, declined)
+                    raise
+            else:
+                return self._conclude(strategy, calls, declined, taken)
+
+        self._drop(calls, declined)
+        return None
+
+    def _drop(self, calls: CallLog, declined: c.Mapping[str, str]) -> None:
+        """Say that nobody took the calls of this request itself."""
+        records = count(calls)
+
+        if calls.before_setup or calls.tracking:
+            logger.warning("No strategy took %d calls: %s", len(calls), dict(declined))
+            self._ledger.record(records)
+            self._ledger.drop("no strategy takes it", records)
+
+    def _conclude(
+        self,
+        strategy: Strategy,
+        calls: CallLog,
+        declined: dict[str, str],
+        taken: c.Sequence[Call] | None,
+    ) -> Outcome:
+        if taken is None:
+            taken = list(calls)
+
+        if not strategy.keeps_ledger:
+            own = {id(call) for call in calls}
+            records = sum(call.is_record for call in taken if id(call) in own)
+            self._ledger.record(records)
+            self._ledger.deliver(records)
+
+        outcome = Outcome(strategy.name, declined, taken)
+
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s took %d calls; %s", strategy.name, len(taken), declined)
+
+        if signals.flushed.receivers:
+            try:
+                signals.flushed.send(self._app(), outcome=outcome)
+            except Exception as error:
+                self._fail("a receiver of the signal 'flushed' failed", error)
+
+        return outcome
+
+    def _fail(self, what: str, error: Exception) -> None:
+        app = self._app()
+        assert app is not None, "it is at work"
+        handle_error(app, what, error)
+
+    @contextlib.contextmanager
+    def diverted(self, transport: Transport) -> c.Iterator[None]:
+        """Let a transport take for a while what the server is to send, whatever the
+        strategy."""
+        usual = self._by_name
+        diverted = {
+            name: type(name, (ServerStrategy,), {})(transport, self._ledger)
+            for name, strategy in usual.items()
+            if not strategy.is_client_side
+        }
+        self._arrange({**usual, **diverted})
+
+        try:
+            yield
+        finally:
+            self._arrange(usual)

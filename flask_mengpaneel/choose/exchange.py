@@ -1,0 +1,149 @@
+"""A request, the response to it, and what is derived from them."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import typing as t
+import weakref
+
+from ..calls import Call, CallLog
+from ..outcome import REDIRECTS, Declined
+from . import redirects
+from .carrier import Carrier, copy_response, mark_private
+from .response_policy import ResponsePolicy
+
+if t.TYPE_CHECKING:
+    from flask import Request, Response
+
+    from ..config import Config
+    from ..visitor.visitor import Visitor
+    from .delayed_calls import DelayedCalls, Entry
+
+
+class Exchange:
+    """A request, the response to it, and what is known of its visitor.
+
+    :param headers: the response's, as the app has set them; names in lower case.
+    :param delayed: what waits in the session.
+    :param is_copy: whether the response is a copy already, made to be changed.
+    """
+
+    __slots__ = (
+        "declined",
+        "delayed",
+        "due_entries",
+        "handed_over",
+        "has_calls",
+        "headers",
+        "is_copy",
+        "is_in_session",
+        "is_redirect",
+        "policy",
+        "request",
+        "response",
+        "sent_by_server",
+        "visitor",
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        request: Request,
+        response: Response,
+        headers: dict[str, str],
+        visitor: Visitor,
+        delayed: DelayedCalls,
+        *,
+        is_copy: bool = False,
+    ) -> None:
+        self.request = request
+        self.response = response
+        self.headers = headers
+        self.visitor = visitor
+        self.delayed = delayed
+        self.is_copy = is_copy
+        #: What the response may be given.
+        self.policy = ResponsePolicy(config, request, response, headers, visitor)
+        self.is_redirect = "location" in headers and response.status_code in REDIRECTS
+        #: What of that which waits may be made with this response.
+        self.due_entries: list[Entry] = []
+        #: Why strategies declined until now, by their names.
+        self.declined: dict[str, str] = {}
+        #: Whether the response has calls in it.
+        self.has_calls = False
+        #: The calls that the server sends for the browser library.
+        self.sent_by_server: c.Sequence[Call] = ()
+        #: Whether the calls of the request wait in the session.
+        self.is_in_session = False
+        #: The calls of the request itself, if the client or the session has them.
+        self.handed_over: CallLog | None = None
+
+    @property
+    def redirects_offsite(self) -> bool:
+        """Whether the response sends the visitor to another site."""
+        return self.is_redirect and not redirects.is_internal(
+            self.headers["location"], self.request
+        )
+
+    def writable_response(self) -> Carrier:
+        """Return the response as one that is given to nobody else, and so may be
+        changed: a view may give the same object to everybody."""
+        if not self.is_copy:
+            self.response = copy_response(self.response)
+            self.is_copy = True
+
+        return t.cast(Carrier, self.response)
+
+    def private_response(self) -> Response:
+        """Return the response to be changed: a copy that no cache keeps.
+
+        :raises Declined: what is in its headers wouldn't come to the visitor, or could
+            come to others as well; the message says why.
+        """
+        reason = self.policy.header
+
+        if reason:
+            raise Declined(reason)
+
+        response = self.writable_response()
+        mark_private(response, header=True)
+        return response
+
+    def mark_carried(self, calls: c.Iterable[Call]) -> list[Call]:
+        """Note that the response has the calls now, and that those of them that waited
+        need not any more."""
+        self.has_calls = True
+
+        if self.due_entries:
+            self.delayed.remove(self.due_entries)
+
+        return list(calls)
+
+
+class ResponseState:
+    """What a request has to know of its response until it ends: which calls went with
+    it, to the client or into the session."""
+
+    __slots__ = ("_response", "calls", "delayed", "found", "is_in_session", "request")
+
+    def __init__(self, exchange: Exchange, found: list[Entry]) -> None:
+        self.request = exchange.request
+        # A weak reference, since what has the request may live until Python's garbage
+        # collector comes by.
+        self._response = weakref.ref(exchange.response)
+        #: The calls of the request itself, if the client or the session has them.
+        self.calls = exchange.handed_over
+        #: Whether these wait in the session.
+        self.is_in_session = exchange.is_in_session
+        self.delayed = exchange.delayed
+        #: What waited in the session before.
+        self.found = found
+
+    @property
+    def response(self) -> Response | None:
+        """The response that has the calls, if it is still there."""
+        return self._response()
+
+    def is_replaced_by(self, response: Response) -> bool:
+        """Whether another response has come in the place of the one with the calls."""
+        return self.calls is not None and self.response is not response

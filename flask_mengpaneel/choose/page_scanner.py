@@ -1,0 +1,146 @@
+"""The place in a page where a script goes, found as a browser reads the page."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+# The elements whose content is text.
+# https://html.spec.whatwg.org/multipage/syntax.html#raw-text-elements
+_TEXTS = (b"title", b"style", b"noscript", b"template", b"textarea")
+
+_COMMENT = rb"<!--(?:-?>|(?:[^-]++|-(?!-!?>))*+(?:--!?>|\Z))"
+
+# Quotes hide a tag only where a value begins.
+_ATTRIBUTES = rb"""(?:[^>"'=]++|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?|["'])*+"""
+
+_CDATA = rb"<!\[CDATA\[.*?(?:\]\]>|\Z)"
+
+# In a comment of a script its end is text, if another beginning is before it.
+# https://html.spec.whatwg.org/multipage/parsing.html#script-data-escaped-state
+_SCRIPT = (
+    rb"(?:[^<]++"
+    rb"|<!--(?:-?>|(?:[^<-]++|-(?!->)|<script(?=[\s/>])"
+    rb"(?:[^<-]++|-(?!->)|<(?!/script[\s/>]))*+(?:</script)?|<(?!/script[\s/>]))*+)"
+    rb"|<(?!/script[\s/>]))*+"
+)
+
+_XML_SCRIPT = rb"(?:[^<]++|" + _COMMENT + rb"|" + _CDATA + rb"|<(?!/script[\s/>]))*+"
+
+
+def _make_tokens(*first: bytes, empty: bytes, script: bytes) -> re.Pattern[bytes]:
+    """Return the pattern of what has to be told apart in a page: a tag may be in a
+    comment or a text.
+
+    :param first: what else hides tags.
+    :param empty: what else may be after an element's attributes.
+    :param script: what is in a script.
+    """
+    texts = b"|".join((*_TEXTS, b"iframe", b"noframes", b"xmp"))
+    return re.compile(
+        rb"|".join(
+            (
+                *first,
+                _COMMENT,
+                # What a browser takes for a comment, too.
+                rb"<(?:[!?]|/(?![a-z]))[^>]*+",
+                rb"(?P<head></head(?=[\s/>])" + _ATTRIBUTES + rb">)",
+                rb"(?P<body></body(?=[\s/>])" + _ATTRIBUTES + rb">)",
+                rb"(?P<frameset><frameset[\s/>])",
+                rb"<script(?=[\s/>])" + _ATTRIBUTES + rb"(?:" + empty + rb">"
+                + script + rb"(?:</script|\Z))",
+                rb"<(?P<name>" + texts + rb")(?=[\s/>])" + _ATTRIBUTES + rb"(?:" + empty
+                + rb">.*?(?:</(?P=name)(?=[\s/>])|\Z))",
+                rb"</?[a-z]" + _ATTRIBUTES + rb"(?:>|\Z)",
+            )
+        ),
+        re.IGNORECASE | re.DOTALL,
+    )  # fmt: skip
+
+
+_HTML = _make_tokens(empty=b"", script=_SCRIPT)
+
+# In XML an element may be empty.
+_XHTML = _make_tokens(_CDATA, empty=rb"(?<=/)>|", script=_XML_SCRIPT)
+
+#: Bytes; larger heads aren't kept to be recognised.
+_MAX_KEPT_HEAD = 8192
+
+_HTML_TAG = re.compile(rb"""<html(?=[\s/>])((?:[^>"']|"[^"]*+"?|'[^']*+'?)*+)""", re.I)
+
+_VALUE = re.compile(rb"""=\s*+(?:"[^"]*+"?|'[^']*+'?|[^\s"'>]++)""")
+
+_BOLT = "\u26a1".encode()
+
+_EMOJI = "\ufe0f".encode()
+
+_AMP = frozenset({b"amp", b"amp4ads", b"amp4email"})
+
+# It is where the body would be.
+_FRAMESET = re.compile(
+    rb"\s*+(?:" + _COMMENT + rb"\s*+)*+<frameset", re.IGNORECASE | re.DOTALL
+)
+
+
+def find_place(page: bytes, is_xml: bool = False) -> int | None:
+    """Find where in a page the script goes.
+
+    :return: the offset of ``</head>``, else of the last ``</body>``, or ``None``
+        if it has neither, or is a ``<frameset>``.
+    """
+    end = page.find(b"</head>") + len(b"</head>")
+
+    if end >= len(b"</head>") and not _FRAMESET.match(page, end):
+        find = _head_end if end <= _MAX_KEPT_HEAD else _scan
+        at = find(page[:end], is_xml)
+
+        if at is not None:
+            return at
+
+    return _scan(page, is_xml)
+
+
+def _scan(page: bytes, is_xml: bool) -> int | None:
+    head = body = None
+    tokens = _XHTML if is_xml else _HTML
+
+    for match in tokens.finditer(page):
+        if match["frameset"]:
+            return None
+
+        if match["body"]:
+            body = match.start()
+        elif match["head"] and head is None and body is None:
+            head = match.start()
+
+    return body if head is None else head
+
+
+@functools.lru_cache(maxsize=128)
+def _head_end(page: bytes, is_xml: bool) -> int | None:
+    """Find where the head ends, in a part of a page that has nothing after it.
+
+    The result is kept, since the pages of an app have few different heads.
+    """
+    return _scan(page, is_xml)
+
+
+def is_amp(page: bytes) -> bool:
+    """Whether the page says by an attribute of its first element that it is AMP.
+
+    https://amp.dev/documentation/guides-and-tutorials/learn/spec/amphtml
+    """
+    match = _HTML_TAG.search(page, 0, _MAX_KEPT_HEAD)
+
+    if match is None:
+        return False
+
+    tag = match[1].lower()
+
+    if b"amp" not in tag and _BOLT not in tag:
+        return False
+
+    attributes = _VALUE.sub(b" ", tag).replace(b"/", b" ").split()
+    return any(
+        name.replace(_BOLT, b"amp").removesuffix(_EMOJI) in _AMP for name in attributes
+    )

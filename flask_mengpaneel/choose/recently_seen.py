@@ -1,0 +1,30 @@
+"""What was seen lately, by a process that can't remember everything."""
+
+from __future__ import annotations
+
+import collections
+import threading
+import typing as t
+
+
+class RecentlySeen:
+    """Counts how often things were seen, and forgets those seen longest ago.
+
+    :param max_things: how many things are remembered.
+    """
+
+    def __init__(self, max_things: int) -> None:
+        self._seen: collections.OrderedDict[t.Any, int] = collections.OrderedDict()
+        self._max_things = max_things
+        self._lock = threading.Lock()
+
+    def count(self, thing: t.Any) -> int:
+        """Count a thing as seen once more; return how often it was seen before."""
+        with self._lock:
+            before = self._seen.pop(thing, 0)
+            self._seen[thing] = before + 1
+
+            if len(self._seen) > self._max_things:
+                self._seen.popitem(last=False)
+
+            return before

@@ -1,0 +1,91 @@
+"""Signatures of what the app gives to browsers, so that it knows that again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import typing as t
+import weakref
+
+from itsdangerous import BadSignature, TimestampSigner
+
+from ..calls import dumps
+from ..identity import NOBODY, Identity
+
+if t.TYPE_CHECKING:
+    from flask import Flask
+
+# Seconds for which a signature counts: a tab may sleep for long.
+_MAX_AGE = 7 * 86400
+
+
+class Signed(t.NamedTuple):
+    """What a signature says."""
+
+    #: No two signatures have the same.
+    id: str
+    #: Whom the browser took the visitor for when the text was given to it.
+    browser_identity: Identity
+
+
+class Signer:
+    """Signs what the app gives to browsers, so that it takes nothing else back.
+
+    :param token: of the project; an app of another project may have the same key.
+    """
+
+    def __init__(self, app: Flask, token: str | None) -> None:
+        # Else an app would be freed by Python's garbage collector only.
+        self._app = weakref.ref(app)
+        self._salt = f"mengpaneel {token}"
+
+    @property
+    def _signer(self) -> TimestampSigner | None:
+        app = self._app()
+        key = app and app.secret_key
+
+        if app is None or not key:
+            return None
+
+        # The last one signs, as in Flask's own session.
+        former = app.config.get("SECRET_KEY_FALLBACKS") or []
+        keys: list[t.Any] = [*former, key]
+        return TimestampSigner(keys, salt=self._salt)
+
+    def sign(self, text: str, browser_identity: Identity = NOBODY) -> str | None:
+        """Return the signature of a text; ``None`` if the app has no secret key.
+
+        :param browser_identity: whom the browser takes the visitor for that gets it.
+        """
+        signer = self._signer
+
+        if signer is None:
+            return None
+
+        visitor = base64.urlsafe_b64encode(
+            dumps(browser_identity.to_json()).encode()
+        ).decode()
+        # The same calls, made again within a second, are other calls.
+        unique = f"{text}.{visitor}.{os.urandom(6).hex()}"
+        return signer.sign(unique).decode()[len(text) + 1 :]
+
+    def verify(self, text: t.Any, signature: t.Any) -> Signed | None:
+        """Read a signature, if this app signed the text with it not too long ago.
+
+        :raises ValueError: the text isn't the whole of what was signed.
+        """
+        signer = self._signer
+
+        if signer is None or type(text) is not str or type(signature) is not str:
+            return None
+
+        try:
+            signer.unsign(f"{text}.{signature}", max_age=_MAX_AGE)
+        except BadSignature:
+            return None
+
+        # The last part has several spellings.
+        visitor, unique, at, _ = signature.split(".")
+        browser_identity = json.loads(base64.urlsafe_b64decode(visitor))
+        return Signed(f"{unique}.{at}", Identity.from_json(browser_identity))

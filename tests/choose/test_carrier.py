@@ -1,0 +1,198 @@
+"""Responses that carry something, and what the app does with them."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import concurrent.futures
+import copy
+import json
+import pickle
+
+import pytest
+from flask import Response, request
+
+from sites import (
+    CAPABLE,
+    COOKIE,
+    KNOWN,
+    PAGE,
+    Consent,
+    Site,
+    header_calls,
+    names,
+    page_calls,
+    run_later,
+)
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+@pytest.mark.parametrize("consents", [True, False])
+@pytest.mark.parametrize("tracks", [True, False])
+@pytest.mark.parametrize("whole", [True, False], ids=["response", "body"])
+def test_a_page_that_the_app_has_kept_of_somebody_has_nothing_of_theirs(
+    whole: bool, tracks: bool, consents: bool, size: int
+) -> None:
+    page = PAGE.replace("Hi", "Hi" * size)
+    consent = Consent()
+    site = Site(consent=consent)
+    kept: list[Response] = []
+
+    def remember(response: Response) -> None:
+        if not kept:
+            kept.append(
+                Response(response.get_data(), headers=response.headers)
+                if whole
+                else Response(response.get_data())
+            )
+
+    def recall() -> Response | None:
+        if kept and tracks:
+            site.mengpaneel.track("Again")
+
+        return kept[0] if kept else None
+
+    site.app.before_request(recall)
+    site.view("/", lambda: (site.mengpaneel.track("First"), page)[1])
+    run_later(site, "/", remember)
+    assert names(page_calls(site.client().get("/"))) == ["track First"]
+    consent.answer = consents
+
+    for _ in range(2):
+        response = site.client().get("/")
+        made = names(page_calls(response))
+        assert made == (["track Again"] if tracks and consents else [])
+        assert "First" not in response.text
+        assert response.text.count('id="mengpaneel"') == consents
+        assert response.content_length == len(response.data)
+        assert response.text.endswith(page[-2 * size :])
+
+
+@pytest.mark.parametrize("cookie", [True, False])
+@pytest.mark.parametrize("tracks", [True, False])
+def test_an_answer_that_the_app_has_kept_of_somebody_has_nothing_of_theirs(
+    tracks: bool, cookie: bool
+) -> None:
+    site = Site()
+    kept: list[Response] = []
+
+    def recall() -> Response | None:
+        if kept and tracks:
+            site.mengpaneel.track("Again")
+
+        return kept[0] if kept else None
+
+    site.app.before_request(recall)
+    site.view("/", lambda: (site.mengpaneel.track("First"), {"a": 1})[1])
+    run_later(site, "/", lambda response: kept or kept.append(response))
+    first = site.client().get("/", headers=CAPABLE)
+    assert names(header_calls(first)) == ["track First"]
+
+    for _ in range(2):
+        client = site.client()
+
+        if cookie:
+            client.set_cookie(COOKIE, json.dumps(KNOWN))
+
+        response = client.get("/", headers=CAPABLE)
+        assert names(header_calls(response)) == (["track Again"] if tracks else [])
+        assert response.json == {"a": 1}
+        theirs = first.headers["X-Mengpaneel-Signature"]
+        assert theirs not in str(response.headers)
+
+
+@pytest.mark.parametrize(
+    "text", ['<div id="mengpaneel"></div>', '<script>"mengpaneel"</script>']
+)
+def test_what_only_has_the_name_stays(text: str) -> None:
+    site = Site(consent=lambda: False)
+    site.view("/", lambda: PAGE.replace("Hi", text))
+
+    assert text in site.client().get("/").text
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_what_is_kept_of_a_response_can_be_given_again(size: int) -> None:
+    page = PAGE.replace("Hi", "Hi" * size)
+    site = Site()
+    site.view("/", lambda: (site.mengpaneel.track("View"), page)[1])
+    kept: list[Response] = []
+
+    def keep(response: Response) -> None:
+        kept.extend([pickle.loads(pickle.dumps(response)), copy.copy(response)])
+
+    run_later(site, "/", keep)
+    response = site.client().get("/")
+
+    assert [type(one) for one in kept] == [Response, Response]
+    assert [one.get_data() for one in kept] == [response.data] * 2
+
+
+def test_one_response_object_gives_each_visitor_only_their_own() -> None:
+    closed: list[int] = []
+    shared = Response(PAGE)
+    shared.call_on_close(lambda: closed.append(1))
+    gone = Response("", 302, {"Location": "/"})
+    data = Response("{}", content_type="application/json")
+    before = [(list(one.headers), one.get_data()) for one in (shared, gone, data)]
+    site = Site()
+
+    def view(response: Response) -> c.Callable[[], Response]:
+        def tracked() -> Response:
+            with site.mengpaneel.setup():
+                site.mengpaneel.identify(request.args["user"])
+
+            site.mengpaneel.track("View", {"who": request.args["user"]})
+            return response
+
+        return tracked
+
+    site.view("/", view(shared))
+    site.view("/go", view(gone))
+    site.view("/data", view(data))
+    site.view("/quiet", lambda: shared)
+
+    def visit(user: str) -> None:
+        client = site.client()
+
+        for path in ("/", "/data", "/go"):
+            headers = CAPABLE if path == "/data" else {}
+            response = client.get(f"{path}?user={user}", headers=headers)
+            text = json.dumps([*page_calls(response), *header_calls(response)])
+            assert path == "/go" or f'"{user}"' in text
+            assert all(f'"u{n}"' not in text for n in range(20) if f"u{n}" != user)
+            response.close()
+
+        quiet = client.get("/quiet")
+        assert quiet.text.count('id="mengpaneel"') == 1
+        quiet.close()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(visit, [f"u{number}" for number in range(20)]))
+
+    after = [(list(one.headers), one.get_data()) for one in (shared, gone, data)]
+    assert after == before
+    assert len(closed) == 40
+
+
+def test_a_response_of_a_class_with_slots_and_a_stream_is_copied_whole() -> None:
+    class Slotted(Response):
+        __slots__ = ("extra",)
+
+    site = Site()
+
+    def view() -> Response:
+        site.mengpaneel.track("View")
+        response = Slotted()
+        response.extra = 1
+        response.content_type = "text/html"
+        response.stream.write(PAGE.encode())
+        return response
+
+    @site.app.after_request
+    def check(response: Response) -> Response:
+        return response
+
+    site.view("/", view)
+    response = site.client().get("/")
+
+    assert names(page_calls(response)) == ["track View"]

@@ -1,0 +1,122 @@
+"""Where a redirect leads."""
+
+from __future__ import annotations
+
+import pytest
+
+from sites import (
+    redirect_site,
+)
+
+SAME = [
+    "/page",
+    "page",
+    "?a=1",
+    "#there",
+    "../page",
+    "http://localhost/page",
+    "http://localhost:80/page",
+    "http://LOCALHOST/page",
+    "HTTP://localhost/page",
+    "https://localhost/page",
+    "https://localhost:443/page",
+    "//localhost/page",
+    "http://localhost",
+    "/page?next=https://other.example/",
+]
+
+
+OTHER = [
+    "https://other.example/",
+    "//other.example/",
+    "http://localhost:81/page",
+    "https://localhost:8443/page",
+    "http://localhost.other.example/",
+    "http://localhost@other.example/",
+    "http://sub.localhost/",
+    "http://127.0.0.1/page",
+    # Browsers read a backslash as a slash.
+    "/\\other.example/",
+    "\\\\other.example/",
+    "http:\\\\other.example",
+    "/\t/other.example/",
+    # A scheme of its own, or any number of slashes, goes elsewhere too.
+    "https:other.example",
+    "https:/other.example",
+    "https:///other.example",
+    "///other.example/",
+    "////other.example/",
+    "mailto:ann@example.com",
+    "shop://thanks",
+    "javascript:alert(1)",
+    "data:text/html,hi",
+    "ftp://localhost/page",
+    "http:////[x",
+    "http://[::1]]/",
+]
+
+
+@pytest.mark.parametrize("location", SAME)
+def test_this_site_is_the_requests_own_host_and_port(location: str) -> None:
+    site = redirect_site(location)
+    site.client().get("/go")
+
+    assert site.outcome.strategy == "Delayed"
+
+
+@pytest.mark.parametrize("location", OTHER)
+def test_a_redirect_to_another_site_is_not_delayed(location: str) -> None:
+    site = redirect_site(location)
+    response = site.client().get("/go", headers={"Accept": "*/*"})
+
+    assert site.outcome.declined["Delayed"] == "a redirect to another site"
+    assert site.outcome.strategy == "AsyncServerSide"
+    assert "_mengpaneel_token" not in str(response.headers)
+
+
+@pytest.mark.parametrize(
+    ("base", "location", "delayed"),
+    [
+        ("http://shop.example:5000/", "http://shop.example:5000/page", True),
+        ("http://shop.example:5000/", "https://shop.example:5000/page", True),
+        ("http://shop.example:5000/", "http://shop.example/page", False),
+        ("https://shop.example/", "https://shop.example:443/page", True),
+        ("https://shop.example/", "//shop.example/page", True),
+        ("https://shop.example/", "//shop.example:80/page", False),
+    ],
+)
+def test_the_port_belongs_to_the_site(base: str, location: str, delayed: bool) -> None:
+    site = redirect_site(location)
+    site.client().get("/go", base_url=base)
+
+    assert (site.outcome.strategy == "Delayed") is delayed
+
+
+@pytest.mark.parametrize(
+    ("location", "delayed"),
+    [
+        ("/shop", True),
+        ("/shop/page", True),
+        ("/shop?a=1", True),
+        ("/shopping", False),
+        ("/elsewhere", False),
+        ("http://localhost/elsewhere", False),
+        ("http://localhost", False),
+    ],
+)
+def test_a_redirect_to_where_the_cookie_does_not_go_is_not_delayed(
+    location: str, delayed: bool
+) -> None:
+    site = redirect_site(location)
+    site.app.config["SESSION_COOKIE_PATH"] = "/shop"
+    site.client().get("/go")
+
+    assert (site.outcome.strategy == "Delayed") is delayed
+
+
+def test_a_secure_cookie_does_not_go_along_to_http() -> None:
+    site = redirect_site("http://localhost/page")
+    site.app.config["SESSION_COOKIE_SECURE"] = True
+    site.client().get("/go", base_url="https://localhost/")
+
+    assert site.outcome.strategy == "AsyncServerSide"
