@@ -1,0 +1,50 @@
+// Make what is served from static/src: `npm run build`. With `--check`, write nothing,
+// and fail where the files that are here differ from what the sources give.
+
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const folder = fileURLToPath(new URL(".", import.meta.url));
+
+/** The files that are served, and what each is made from. */
+const FILES = {
+  "mengpaneel.js": { source: "src/main.ts", format: "iife", sourcemap: "linked" },
+  "mengpaneel.mjs": { source: "src/module.ts", format: "esm" },
+};
+
+/** Return the contents of a file, and of its source map, by their paths. */
+const make = async ([name, { source, ...options }]) => {
+  const { outputFiles } = await build({
+    absWorkingDir: folder,
+    entryPoints: [source],
+    outfile: name,
+    bundle: true,
+    minify: true,
+    // What the oldest browsers have that the script is for.
+    target: "es2020",
+    charset: "utf8",
+    // The module is a few words around the script itself.
+    external: ["./mengpaneel.js"],
+    banner: { js: "/*! Flask-Mengpaneel, MIT */" },
+    tsconfig: "../tsconfig.json",
+    write: false,
+    ...options,
+  });
+  return outputFiles;
+};
+
+const files = (await Promise.all(Object.entries(FILES).map(make))).flat();
+
+if (process.argv.includes("--check")) {
+  const stale = files.filter(
+    ({ path, text }) => !fs.existsSync(path) || fs.readFileSync(path, "utf8") !== text,
+  );
+  for (const file of stale)
+    console.error(`${path.relative("", file.path)} isn't what static/src gives.`);
+  if (stale.length) console.error("Run `npm run build`, and commit what it makes.");
+  process.exitCode = stale.length ? 1 : 0;
+} else {
+  for (const { path, contents } of files) fs.writeFileSync(path, contents);
+}

@@ -1,0 +1,64 @@
+// Messages on their way to Mixpanel: in order, one request at a time and kind.
+
+import { originalFetch } from "./browser";
+import { handBack, handBackUnacknowledged } from "./handover";
+import { ENDPOINTS, KINDS, main } from "./instance";
+import { blocked, leaving, setBlocked } from "./page";
+import { remove } from "./storage";
+import type { Item, Kind } from "./types";
+
+type Message = [message: unknown, item: Item];
+
+const MAX_BATCH = 20;
+
+const waiting: Record<Kind, Message[]> = { people: [], groups: [], events: [] };
+
+/** What is in the request under way. */
+export const underWay: Record<Kind, Item[]> = { people: [], groups: [], events: [] };
+
+export const put = (kind: Kind, message: unknown, item: Item) => {
+  item.done = true;
+  waiting[kind].push([message, item]);
+};
+
+/** Send what waits. When the page is left, that can't wait for what is under way. */
+export const send = () => {
+  for (const kind of KINDS)
+    while (waiting[kind][0] && (leaving || !underWay[kind][0]))
+      post(kind, waiting[kind].splice(0, MAX_BATCH));
+};
+
+const post = async (kind: Kind, batch: Message[]) => {
+  const { config } = main!;
+  const route = config.api_routes[ENDPOINTS[kind]];
+  const url = `${main!.get_api_host(kind)}/${route}?verbose=1&ip=${+(config.ip as any)}`;
+  const body = new URLSearchParams({
+    data: JSON.stringify(batch.map(([message]) => message)),
+  });
+  const items = batch.map(([, item]) => item);
+
+  if (leaving) {
+    if (!navigator.sendBeacon(url, body)) handBack(items);
+    return;
+  }
+
+  const request = (keepalive?: boolean) =>
+    originalFetch(url, { method: "POST", body, keepalive });
+
+  underWay[kind] = items;
+  const answer = await request(true)
+    // What is too large to outlive the page isn't too large for a page that stays.
+    .catch(() => leaving || request().catch(() => setBlocked(navigator.onLine)) as any)
+    // Somebody else may answer: a WiFi that wants a login.
+    .then((response) => (response as Response).json())
+    .catch(() => 0);
+  underWay[kind] = [];
+  // Then it was handed back or kept when the page was left.
+  if (leaving) return;
+
+  if (answer?.status) remove("unacknowledged");
+  else handBack(items);
+
+  if (blocked) handBackUnacknowledged();
+  send();
+};

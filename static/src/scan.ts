@@ -1,0 +1,65 @@
+// The data elements of pages: one in the first, and one in each that Turbo shows.
+
+import { documentProperty, globalVariable } from "./browser";
+import { safely, setDebug } from "./debug";
+import { adopt, boot } from "./library";
+import { page, setPage } from "./page";
+import { enqueue } from "./queue";
+import { remove } from "./storage";
+import type { PageData, SignedCalls } from "./types";
+
+/** Browsers tell their tabs of what is stored a moment later, in milliseconds. */
+const STORAGE_DELAY = 200;
+
+/** Pages whose calls wait for their turn. */
+const waiting: SignedCalls[] = [];
+
+export const scan = () => {
+  for (
+    let element: HTMLScriptElement;
+    (element = (documentProperty("scripts") as any).mengpaneel);
+    // Then no snapshot that Turbo or htmx takes of the page has it.
+    element.remove()
+  )
+    safely(() => read(element.text, element.dataset.signature));
+};
+
+const read = (text: string, signature?: string) => {
+  const data: PageData = JSON.parse(text);
+  const isFirst = !page;
+  if (isFirst && isDeclined(data)) return;
+
+  setPage(data);
+  setDebug(data.debug);
+  if (isFirst) {
+    if (data.library && !globalVariable("mixpanel")) safely(() => boot(data));
+    adopt();
+    remove("undelivered").map(enqueue);
+  }
+  if (data.calls) waiting.push({ text, signature });
+
+  // Another tab may be about to make the same calls, and some would count twice.
+  // Browsers have locks on https: and on localhost.
+  if (!data.races || !navigator.locks?.request("mengpaneel", runExclusively).catch(runExclusively))
+    runExclusively();
+};
+
+/**
+ * Whether the visitor's browser says that it is not to be tracked. The app knows that
+ * of those for whom it makes a page, but not of those who get it from a cache: a page
+ * with calls was made for its visitor, and `ignore_dnt` is how the app says that it has
+ * decided otherwise.
+ */
+const isDeclined = ({ calls, config }: PageData) =>
+  (navigator.globalPrivacyControl || navigator.doNotTrack == "1") &&
+  !calls?.[0] &&
+  !config.ignore_dnt;
+
+/** Make the calls of a page; return what ends when other tabs know that they are. */
+const runExclusively = () => {
+  waiting.splice(0, 1).map(enqueue);
+  return new Promise((done) => setTimeout(done, STORAGE_DELAY));
+};
+
+/** Make the calls of pages that are left before their turn. */
+export const runNow = () => waiting.splice(0).map(enqueue);
