@@ -28,7 +28,7 @@ const make = async ([name, { source, ...options }]) => {
     // The module is a few words around the script itself.
     external: ["./mengpaneel.js"],
     banner: { js: "/*! Flask-Mengpaneel, MIT */" },
-    tsconfig: "../tsconfig.json",
+    tsconfigRaw: {},
     write: false,
     ...options,
   });

@@ -1,13 +1,6 @@
 // Errors stay in here, and are seen where somebody looks for them.
 
-import { dataset } from "./browser";
-
-/** Whether to report, and what the app has to say of it: its strategy and reasons. */
-export let debug: unknown = "debug" in dataset;
-
-export const setDebug = (value: unknown) => {
-  debug = value || debug;
-};
+import { debug } from "./page";
 
 export const report = (what: unknown) => console.debug("Mengpaneel", what, debug);
 

@@ -4,9 +4,12 @@ import { safely } from "./debug";
 import { setBlocked } from "./page";
 import type { Kind, Library } from "./types";
 
-/** The endpoints by kind, in the order in which messages leave: identity goes first. */
-export const ENDPOINTS = { people: "engage", groups: "groups", events: "track" };
-export const KINDS = Object.keys(ENDPOINTS) as Kind[];
+/** The library's names of the endpoints, by kind. */
+export const ENDPOINTS: Record<Kind, string> = {
+  people: "engage",
+  groups: "groups",
+  events: "track",
+};
 
 /** The library, once it is there. */
 export let main: Library | undefined;
@@ -34,20 +37,17 @@ export const setInstance = (
 ) => {
   main = mixpanel;
   setBlocked(false);
-  immediate = Object.create(mixpanel);
   // A future library may need it differently: then calls are batched as it does.
   safely(() => {
     announcement = "true; project=" + mixpanel.config.token;
-    stopBatching(immediate, mixpanel);
-    for (const kind of KINDS) mixpanel.add_hook("before_send_" + kind, hookFor(kind));
+    immediate = Object.create(mixpanel);
+    const people = (immediate.people = Object.create(mixpanel.people));
+    immediate.config = Object.create(mixpanel.config);
+    immediate.config.api_transport = "sendBeacon";
+    // Its private names differ from build to build: so they are found by value.
+    for (const key in mixpanel) if (mixpanel[key] === true) immediate[key] = false;
+    for (const key in people) if (people[key] == mixpanel) people[key] = immediate;
+    for (const kind in ENDPOINTS)
+      mixpanel.add_hook("before_send_" + kind, hookFor(kind));
   });
-};
-
-/** The library's private names differ from build to build: they are found by value. */
-const stopBatching = (immediate: Library, mixpanel: Library) => {
-  const people: Library["people"] = (immediate.people = Object.create(mixpanel.people));
-  immediate.config = Object.create(mixpanel.config);
-  immediate.config.api_transport = "sendBeacon";
-  for (const key in mixpanel) if (mixpanel[key] === true) immediate[key] = false;
-  for (const key in people) if (people[key] == mixpanel) people[key] = immediate;
 };

@@ -30,15 +30,16 @@ export const boot = ({ token, config, library }: PageData) => {
   script.onload = check;
   // No `onerror`: Firefox gives up what a page loads half a second before it leaves it
   // for the next, and tells in the same way as when something is blocked.
-  script.src = safely(() => trusted(library!)) || library!;
+  script.src =
+    safely(() =>
+      window
+        .trustedTypes!.createPolicy("mengpaneel", { createScriptURL: (url) => url })
+        .createScriptURL(library!),
+    ) || library!;
   documentProperty("head").append(script);
 };
 
-const trusted = (library: string) =>
-  window
-    .trustedTypes!.createPolicy("mengpaneel", { createScriptURL: (url) => url })
-    .createScriptURL(library);
-
+/** Finds in the library what there is a stub of. */
 type Find = (mixpanel: any) => any;
 
 /**

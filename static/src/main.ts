@@ -9,7 +9,15 @@ import { queue } from "./queue";
 import { announceRequests } from "./requests";
 import { runNow, scan } from "./scan";
 
-const start = () => {
+const begin = () => {
+  scan();
+  addEventListener("DOMContentLoaded", scan);
+  addEventListener("turbo:load", scan);
+  addEventListener("load", check);
+};
+
+// A second copy of the script does nothing.
+if (!globalVariable("Mengpaneel")) {
   window.Mengpaneel = { use } as typeof window.Mengpaneel;
   announceRequests();
 
@@ -22,21 +30,11 @@ const start = () => {
     handBack(queue.splice(0));
     // Mixpanel drops the second of two events with one id, so these may be sent again;
     // profile updates may not.
-    keepUnacknowledged(underWay.events);
+    handBack(underWay.events, keepUnacknowledged);
   });
 
   // A prerendered page may never be shown.
   if (documentProperty("prerendering"))
     addEventListener("prerenderingchange", begin, true as any);
   else begin();
-};
-
-const begin = () => {
-  scan();
-  addEventListener("DOMContentLoaded", scan);
-  addEventListener("turbo:load", scan);
-  addEventListener("load", check);
-};
-
-// A second copy of the script does nothing.
-if (!globalVariable("Mengpaneel")) start();
+}

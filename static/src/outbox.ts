@@ -2,45 +2,36 @@
 
 import { originalFetch } from "./browser";
 import { handBack, handBackUnacknowledged } from "./handover";
-import { ENDPOINTS, KINDS, main } from "./instance";
+import { ENDPOINTS, main } from "./instance";
 import { blocked, leaving, setBlocked } from "./page";
 import { remove } from "./storage";
 import type { Item, Kind } from "./types";
 
 type Message = [message: unknown, item: Item];
 
-const MAX_BATCH = 20;
-
-const waiting: Record<Kind, Message[]> = { people: [], groups: [], events: [] };
+export const waiting: Record<Kind, Message[]> = { people: [], groups: [], events: [] };
 
 /** What is in the request under way. */
 export const underWay: Record<Kind, Item[]> = { people: [], groups: [], events: [] };
 
-export const put = (kind: Kind, message: unknown, item: Item) => {
-  item.done = true;
-  waiting[kind].push([message, item]);
-};
-
 /** Send what waits. When the page is left, that can't wait for what is under way. */
 export const send = () => {
-  for (const kind of KINDS)
+  for (const kind in ENDPOINTS)
     while (waiting[kind][0] && (leaving || !underWay[kind][0]))
-      post(kind, waiting[kind].splice(0, MAX_BATCH));
+      post(kind, waiting[kind].splice(0, 20));
 };
 
 const post = async (kind: Kind, batch: Message[]) => {
   const { config } = main!;
   const route = config.api_routes[ENDPOINTS[kind]];
-  const url = `${main!.get_api_host(kind)}/${route}?verbose=1&ip=${+(config.ip as any)}`;
+  // As the library asks: with an answer in JSON, and the visitor's address if it may.
+  const url = `${main!.get_api_host(kind)}/${route}?verbose=1&ip=${+config.ip}`;
   const body = new URLSearchParams({
     data: JSON.stringify(batch.map(([message]) => message)),
   });
   const items = batch.map(([, item]) => item);
 
-  if (leaving) {
-    if (!navigator.sendBeacon(url, body)) handBack(items);
-    return;
-  }
+  if (leaving) return navigator.sendBeacon(url, body) || handBack(items);
 
   const request = (keepalive?: boolean) =>
     originalFetch(url, { method: "POST", body, keepalive });

@@ -1,12 +1,17 @@
 // What is known of the page now, and of what can be sent from it.
 
+import { dataset } from "./browser";
 import type { PageData } from "./types";
 
 /** The data of the latest page: Turbo shows several in one window. */
 export let page: PageData | undefined;
 
+/** Whether to report, and what the app has to say of it: its strategy and reasons. */
+export let debug: unknown = "debug" in dataset;
+
 export const setPage = (data: PageData) => {
   page = data;
+  debug = data.debug || debug;
 };
 
 /** Whether the page is being left: what isn't sent at once is not sent from here. */

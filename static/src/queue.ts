@@ -1,10 +1,10 @@
 // The calls of the page and of responses, made in the order in which they came.
 
-import { debug, report, safely } from "./debug";
+import { report, safely } from "./debug";
 import { handBack, itemsToMake } from "./handover";
 import { immediate, main } from "./instance";
-import { put, send } from "./outbox";
-import { blocked } from "./page";
+import { send, waiting } from "./outbox";
+import { blocked, debug } from "./page";
 import type { Call } from "../mengpaneel";
 import type { Item, Kind, SignedCalls } from "./types";
 
@@ -12,7 +12,7 @@ import type { Item, Kind, SignedCalls } from "./types";
 export const queue: Item[] = [];
 
 /** The call that is being made: the library's messages meanwhile are of it. */
-let current: Item | undefined;
+let current: Item | null;
 
 export const enqueue = (signed: SignedCalls) => {
   queue.push(...itemsToMake(signed));
@@ -26,14 +26,15 @@ export const flush = () =>
     if (!main) return;
 
     for (current of queue.splice(0)) safely(() => perform(current!.call));
-    current = undefined;
+    current = null;
     send();
   });
 
 /** Take the messages of our calls from the library, and leave it those of the page. */
 export const hookFor = (kind: Kind) => (message: unknown) => {
   if (!current) return message;
-  put(kind, message, current);
+  current.done = true;
+  waiting[kind].push([message, current]);
   return null;
 };
 

@@ -9,7 +9,7 @@ import { enqueue } from "./queue";
 
 const CAPABLE = "X-Mengpaneel-Flush-Capable";
 
-const isOwn = (url: string) => url.startsWith(origin + "/");
+const SITE = origin + "/";
 
 /** Whether a request is for the app, and calls of its response can be made. */
 const isAnnounced = (address: string | URL) =>
@@ -19,7 +19,7 @@ const isAnnounced = (address: string | URL) =>
   safely(() => {
     const url = new URL(address, documentProperty("baseURI")).href;
     return (
-      isOwn(url) &&
+      url.startsWith(SITE) &&
       // The library's own, by way of the site.
       !url.startsWith(main!.config.api_host) &&
       !dataset.exclude
@@ -31,7 +31,7 @@ const isAnnounced = (address: string | URL) =>
 /** Make the calls of a response, before the code that asked for it goes on. */
 const receive = (url: string, header: (name: string) => string | null) =>
   safely(() => {
-    const text = isOwn(url) && header("X-Mengpaneel-Calls");
+    const text = url.startsWith(SITE) && header("X-Mengpaneel-Calls");
     if (text && announcement.includes(header("X-Mengpaneel-Project") || ""))
       enqueue({ text, signature: header("X-Mengpaneel-Signature") });
   });
@@ -39,7 +39,7 @@ const receive = (url: string, header: (name: string) => string | null) =>
 /** What requests without headers have of them; another object for each takes 5 us. */
 const noHeaders = new Headers();
 
-const announceFetches = () => {
+export const announceRequests = () => {
   window.fetch = async function (this: any, input: any, init?: any) {
     const isRequest = input instanceof Request;
     const headers =
@@ -71,9 +71,7 @@ const announceFetches = () => {
     receive(response.url, (name) => response.headers.get(name));
     return response;
   };
-};
 
-const announceXMLHttpRequests = () => {
   const { open } = XMLHttpRequest.prototype;
   XMLHttpRequest.prototype.open = function (_: string, url: string | URL) {
     open.apply(this, arguments as any);
@@ -89,8 +87,3 @@ const announceXMLHttpRequests = () => {
 function listen(this: XMLHttpRequest) {
   receive(this.responseURL, (name) => this.getResponseHeader(name));
 }
-
-export const announceRequests = () => {
-  announceFetches();
-  announceXMLHttpRequests();
-};

@@ -1,15 +1,12 @@
 // The data elements of pages: one in the first, and one in each that Turbo shows.
 
 import { documentProperty, globalVariable } from "./browser";
-import { safely, setDebug } from "./debug";
+import { safely } from "./debug";
 import { adopt, boot } from "./library";
 import { page, setPage } from "./page";
 import { enqueue } from "./queue";
 import { remove } from "./storage";
 import type { PageData, SignedCalls } from "./types";
-
-/** Browsers tell their tabs of what is stored a moment later, in milliseconds. */
-const STORAGE_DELAY = 200;
 
 /** Pages whose calls wait for their turn. */
 const waiting: SignedCalls[] = [];
@@ -30,7 +27,6 @@ const read = (text: string, signature?: string) => {
   if (isFirst && isDeclined(data)) return;
 
   setPage(data);
-  setDebug(data.debug);
   if (isFirst) {
     if (data.library && !globalVariable("mixpanel")) safely(() => boot(data));
     adopt();
@@ -58,7 +54,7 @@ const isDeclined = ({ calls, config }: PageData) =>
 /** Make the calls of a page; return what ends when other tabs know that they are. */
 const runExclusively = () => {
   waiting.splice(0, 1).map(enqueue);
-  return new Promise((done) => setTimeout(done, STORAGE_DELAY));
+  return new Promise((done) => setTimeout(done, 200));
 };
 
 /** Make the calls of pages that are left before their turn. */

@@ -14,18 +14,13 @@ interface Lists {
   unacknowledged: HandBack[];
 }
 
-/** Storage isn't ours alone: older entries make room. */
-const MAX_ENTRIES = 200;
-
 const keyOf = (name: keyof Lists) => `${page!.token}_mengpaneel_${name}`;
 
 export const load = <Name extends keyof Lists>(name: Name): Lists[Name] =>
   safely(() => JSON.parse(localStorage[keyOf(name)] || 0)) || [];
 
 const save = <Name extends keyof Lists>(name: Name, list: Lists[Name]) =>
-  safely(() => {
-    localStorage[keyOf(name)] = JSON.stringify(list.slice(-MAX_ENTRIES));
-  });
+  safely(() => (localStorage[keyOf(name)] = JSON.stringify(list.slice(-200))));
 
 export const add = <Name extends keyof Lists>(name: Name, entry: Lists[Name][number]) =>
   save(name, [...load(name), entry] as Lists[Name]);

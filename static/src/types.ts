@@ -2,8 +2,8 @@
 
 import type { Call, MixpanelInstance } from "../mengpaneel";
 
-/** What the library calls its kinds of messages; each has an endpoint of its own. */
-export type Kind = "people" | "groups" | "events";
+/** `people`, `groups` or `events`: so the library calls its kinds of messages. */
+export type Kind = string;
 
 /** The data element of a page: docs/protocol.md, "On a page". */
 export interface PageData {
@@ -31,7 +31,8 @@ export interface HandBack extends SignedCalls {
 }
 
 /** All calls of one response, which share its signature. */
-export interface Handover extends SignedCalls {
+export interface Handover {
+  signed: SignedCalls;
   items: Item[];
 }
 
@@ -54,7 +55,7 @@ export interface Library extends MixpanelInstance {
     api_host: string;
     api_routes: Record<string, string>;
     api_transport: string;
-    ip: unknown;
+    ip: boolean | 0 | 1;
     token: string;
   };
   get_api_host(kind: Kind): string;

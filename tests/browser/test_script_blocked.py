@@ -47,7 +47,7 @@ def kept(page: Tab) -> list[t.Any]:
     """What waits in the browser for the next page."""
     return t.cast(
         "list[t.Any]",
-        page.evaluate(f"JSON.parse(localStorage.{TOKEN}_mengpaneel_left || '[]')"),
+        page.evaluate(f"JSON.parse(localStorage.{TOKEN}_mengpaneel_undelivered || '[]')"),
     )
 
 
