@@ -86,6 +86,7 @@ STEPS = [
         if version != RUNNING
     ),
     ("oldest Flask", "oldest", [], unit_tests(without=f"{ELSEWHERE} {FLASKLESS}")),
+    ("script", "dev", ["node", "npm"], "npm run --silent build -- --check"),
     ("JavaScript", "dev", ["node", "npm"], "npm test"),
     ("TypeScript", "dev", ["node", "npm"], "npm run types"),
     (

@@ -2,6 +2,7 @@
 
 import type { Call } from "../mengpaneel";
 import { originalFetch } from "./browser";
+import { main } from "./instance";
 import { blocked, leaving, page } from "./page";
 import { add, load, remove } from "./storage";
 import type { HandBack, Handover, Item, PageData, SignedCalls } from "./types";
@@ -55,7 +56,7 @@ const deliver = (calls: HandBack) => {
   const url = calls.signature && page?.fallback;
   const body = JSON.stringify(calls);
 
-  if (url && !leaving)
+  if (url && (!leaving || fitsInFetch(body)))
     originalFetch(url, { method: "POST", body, keepalive: true }).then(
       // Later, where the app says so: 429 and 5xx. Other answers settle it.
       ({ status }) => status > 428 && keepUndelivered(calls),
@@ -66,6 +67,19 @@ const deliver = (calls: HandBack) => {
   // page.
   else if (!url || !navigator.sendBeacon(url, body)) keepUndelivered(calls);
 };
+
+/**
+ * Whether to post when the page is left as we do before. Of a beacon from a page with
+ * `Referrer-Policy: no-referrer`, Firefox says that its origin is null, which the app
+ * refuses. That matters where it says nothing else of where a request is from: on sites
+ * without encryption. But a `fetch` doesn't say at once whether there is room for it:
+ * so for little, and while nothing else of ours takes any.
+ */
+const fitsInFetch = (body: string) =>
+  !isSecureContext && !main && (room -= body.length) > 0;
+
+/** What such requests may have in all; a character takes up to three bytes. */
+let room = 20_000;
 
 const keepUndelivered = (calls: HandBack) => add("undelivered", calls);
 

@@ -9,6 +9,7 @@ import type { Item, Kind } from "./types";
 
 type Message = [message: unknown, item: Item];
 
+/** What the library has made of our calls. */
 export const waiting: Record<Kind, Message[]> = { people: [], groups: [], events: [] };
 
 /** What is in the request under way. */

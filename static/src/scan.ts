@@ -34,10 +34,13 @@ const read = (text: string, signature?: string) => {
   }
   if (data.calls) waiting.push({ text, signature });
 
-  // Another tab may be about to make the same calls, and some would count twice.
-  // Browsers have locks on https: and on localhost.
-  if (!data.races || !navigator.locks?.request("mengpaneel", runExclusively).catch(runExclusively))
-    runExclusively();
+  // Two tabs that load the next page of one redirect at the same time would both make
+  // its calls. Of two events with one id Mixpanel drops the second, but an update that
+  // adds up would count twice. Browsers have locks on `https:` and on localhost.
+  const turn =
+    data.races && navigator.locks?.request("mengpaneel", runExclusively);
+  if (turn) turn.catch(runExclusively);
+  else runExclusively();
 };
 
 /**
@@ -51,9 +54,10 @@ const isDeclined = ({ calls, config }: PageData) =>
   !calls?.[0] &&
   !config.ignore_dnt;
 
-/** Make the calls of a page; return what ends when other tabs know that they are. */
+/** Make the calls of a page, and keep its lock until other tabs know of it. */
 const runExclusively = () => {
   waiting.splice(0, 1).map(enqueue);
+  // Browsers tell their tabs of what is stored some milliseconds later.
   return new Promise((done) => setTimeout(done, 200));
 };
 

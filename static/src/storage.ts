@@ -19,6 +19,7 @@ const keyOf = (name: keyof Lists) => `${page!.token}_mengpaneel_${name}`;
 export const load = <Name extends keyof Lists>(name: Name): Lists[Name] =>
   safely(() => JSON.parse(localStorage[keyOf(name)] || 0)) || [];
 
+// The site's storage isn't ours alone: older entries make room.
 const save = <Name extends keyof Lists>(name: Name, list: Lists[Name]) =>
   safely(() => (localStorage[keyOf(name)] = JSON.stringify(list.slice(-200))));
 

@@ -26,6 +26,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A site that is served without encryption: what is on loopback counts as safe.
+    "--host-resolver-rules=MAP plain.test 127.0.0.1",
 ]
 
 

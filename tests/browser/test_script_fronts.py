@@ -338,6 +338,57 @@ def test_strict_policies_let_everything_through(
     assert violations == []
 
 
+SIGNALS = {"GPC": "globalPrivacyControl: true", "DNT": "doNotTrack: '1'"}
+
+
+def refuse(page: Tab, signal: str) -> None:
+    """Have the browser say that its visitor isn't to be tracked."""
+    page.add_init_script(
+        f"""for (const [name, value] of Object.entries({{{signal}}}))
+            Object.defineProperty(navigator, name, {{value}})"""
+    )
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_a_page_from_a_cache_loads_no_library_for_those_who_refuse(
+    site: Site, page: Tab, signal: str
+) -> None:
+    site.pages["/home"] = Page(data=site.data(fallback="/calls"))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    refuse(page, SIGNALS[signal])
+    undelivered = [{"text": "[]", "signature": "signed", "calls": []}]
+    page.goto(site.url + "/home")
+    page.evaluate(
+        f"list => localStorage.{TOKEN}_mengpaneel_undelivered = JSON.stringify(list)",
+        undelivered,
+    )
+    page.goto(site.url + "/home", wait_until="load")
+    page.evaluate("() => fetch('/api/cart').then(r => r.text())")
+    assert not any(LIBRARY in url for url in requests)
+    assert page.evaluate("typeof window.mixpanel") == "undefined"
+    assert not site.capable("cart")
+    assert site.handed_back == []
+    assert page.evaluate(f"!!localStorage.{TOKEN}_mengpaneel_undelivered")
+
+
+@pytest.mark.parametrize("why", ["calls", "the app has decided", "DNT: 0"])
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_a_page_that_was_made_for_its_visitor_loads_the_library(
+    site: Site, page: Tab, signal: str, why: str
+) -> None:
+    data = site.data(*[["once", CALLS]] if why == "calls" else [])
+
+    if why == "the app has decided":
+        data["config"]["ignore_dnt"] = True
+
+    site.pages["/home"] = Page(data=data)
+    signals = "globalPrivacyControl: false, doNotTrack: '0'"
+    refuse(page, signals if why == "DNT: 0" else SIGNALS[signal])
+    page.goto(site.url + "/home")
+    page.wait_for_function("window.mixpanel.__loaded")
+
+
 def test_it_works_in_a_frame(site: Site, page: Tab) -> None:
     site.pages["/home"] = Page(data=site.data(["once", CALLS]))
     site.pages["/outer"] = Page(script="", body='<iframe src="/home"></iframe>')
