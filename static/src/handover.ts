@@ -69,11 +69,12 @@ const deliver = (calls: HandBack) => {
 };
 
 /**
- * Whether to post when the page is left as we do before. Of a beacon from a page with
- * `Referrer-Policy: no-referrer`, Firefox says that its origin is null, which the app
- * refuses. That matters where it says nothing else of where a request is from: on sites
- * without encryption. But a `fetch` doesn't say at once whether there is room for it:
- * so for little, and while nothing else of ours takes any.
+ * Whether to use `fetch` though the page is being left.
+ *
+ * Under `Referrer-Policy: no-referrer`, Firefox says that a beacon's origin is null,
+ * which the app refuses where nothing else tells whose page it is: without encryption.
+ * A `fetch` doesn't say at once whether there is room for it. So it has to be small,
+ * and there mustn't be messages of ours that take room too.
  */
 const fitsInFetch = (body: string) =>
   !isSecureContext && !main && (room -= body.length) > 0;

@@ -17,8 +17,8 @@ export let main: Library | undefined;
 /**
  * The library without its batching.
  *
- * That keeps messages for seconds behind a lock, and loses most of them when the page is
- * replaced within half a second. This inherits everything else (visitor, super
+ * That keeps messages for seconds behind a lock, and loses most of them when the page
+ * is replaced within half a second. This inherits everything else (visitor, super
  * properties, opt-out, hooks), and its messages are complete at once. The page's own
  * calls go through the library as ever.
  */

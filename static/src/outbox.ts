@@ -19,6 +19,7 @@ export const underWay: Record<Kind, Item[]> = { people: [], groups: [], events: 
 export const send = () => {
   for (const kind in ENDPOINTS)
     while (waiting[kind][0] && (leaving || !underWay[kind][0]))
+      // So small that several outlive a page: browsers have 64 KiB for that in all.
       post(kind, waiting[kind].splice(0, 20));
 };
 

@@ -1,11 +1,11 @@
 // The calls of the page and of responses, made in the order in which they came.
 
+import type { Call } from "../mengpaneel";
 import { report, safely } from "./debug";
 import { handBack, itemsToMake } from "./handover";
 import { immediate, main } from "./instance";
 import { send, waiting } from "./outbox";
 import { blocked, debug } from "./page";
-import type { Call } from "../mengpaneel";
 import type { Item, Kind, SignedCalls } from "./types";
 
 /** What waits for the library. */
@@ -48,7 +48,8 @@ const perform = (call: Call) => {
   if (/people|_group/.test(method) && main!.get_property("$user_id"))
     immediate.identify(main!.get_distinct_id());
 
-  makeCall(/people|alias|identify|_group|^track/.test(method) ? immediate : main!, call);
+  const sends = /people|alias|identify|_group|^track/.test(method);
+  makeCall(sends ? immediate : main, call);
 
   // As long as the library remembers an alias, it takes an `identify` with it for a
   // repetition, and goes on with the old id.

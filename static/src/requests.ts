@@ -36,34 +36,26 @@ const receive = (url: string, header: (name: string) => string | null) =>
       enqueue({ text, signature: header("X-Mengpaneel-Signature") });
   });
 
-/** What requests without headers have of them; another object for each takes 5 us. */
-const noHeaders = new Headers();
-
 export const announceRequests = () => {
   window.fetch = async function (this: any, input: any, init?: any) {
     const isRequest = input instanceof Request;
     const headers =
       isAnnounced(isRequest ? input.url : input) &&
-      safely(() =>
-        isRequest
-          ? input.headers
-          : init?.headers
-            ? new Headers(init.headers)
-            : noHeaders,
-      );
+      safely(() => (isRequest ? input.headers : new Headers(init?.headers)));
     // Not what is fetched in advance, and may never be shown.
     if (!headers || headers.has("X-Sec-Purpose"))
       return originalFetch.apply(this, arguments as any);
 
     // A second argument would reset the referrer of a `Request`: its own headers have
-    // ours, for as long as it takes. Others are read through a proxy, so that whatever
-    // the page passed is what the browser gets.
-    const options =
-      isRequest ? init
-      : init ? new Proxy(init, {
+    // ours, for as long as it takes. Other options are read through a proxy, so that
+    // whatever the page passed is what the browser gets. Without any: 5 us of 15 less.
+    const options = isRequest
+      ? init
+      : init
+        ? new Proxy(init, {
             get: (target, name) => (name == "headers" ? headers : target[name]),
           })
-      : { headers };
+        : { headers };
     headers.set(CAPABLE, announcement);
     const answer = originalFetch.call(this, input, options);
     headers.delete(CAPABLE);

@@ -37,8 +37,7 @@ const read = (text: string, signature?: string) => {
   // Two tabs that load the next page of one redirect at the same time would both make
   // its calls. Of two events with one id Mixpanel drops the second, but an update that
   // adds up would count twice. Browsers have locks on `https:` and on localhost.
-  const turn =
-    data.races && navigator.locks?.request("mengpaneel", runExclusively);
+  const turn = data.races && navigator.locks?.request("mengpaneel", runExclusively);
   if (turn) turn.catch(runExclusively);
   else runExclusively();
 };

@@ -137,6 +137,7 @@ def cookies(page: Tab) -> dict[str, str]:
     }
 
 
+@pytest.mark.also_in_firefox
 @pytest.mark.parametrize("known", KNOWN)
 @pytest.mark.parametrize("where", HOSTS)
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -162,6 +163,7 @@ def test_another_sites_page_hands_nothing_back(
     assert own_site.transport.envelopes == []
 
 
+@pytest.mark.also_in_firefox
 @pytest.mark.parametrize("how", ["fetch", "beacon"])
 @pytest.mark.parametrize("policy", ["", "no-referrer", "same-origin", "origin"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -184,6 +186,7 @@ def test_the_sites_own_pages_hand_back_under_each_policy(
     assert json.loads(cookies(page)[COOKIE])["$user_id"] == "eve"
 
 
+@pytest.mark.also_in_firefox
 @pytest.mark.parametrize("policy", ["", "no-referrer"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "plain.test"])
 def test_a_page_that_is_left_hands_back_under_each_policy(
