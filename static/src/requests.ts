@@ -48,7 +48,8 @@ export const announceRequests = () => {
 
     // A second argument would reset the referrer of a `Request`: its own headers have
     // ours, for as long as it takes. Other options are read through a proxy, so that
-    // whatever the page passed is what the browser gets. Without any: 5 us of 15 less.
+    // whatever the page passed is what the browser gets: 5 us of 15, without need where
+    // there are none.
     const options = isRequest
       ? init
       : init
