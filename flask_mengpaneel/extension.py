@@ -120,11 +120,11 @@ class Mengpaneel(Recorder):
 
         :raises ValueError: there is no such strategy.
         """
-        return self._manager().strategy
+        return current_manager().strategy
 
     @strategy.setter
     def strategy(self, strategy: StrategyName | type[Strategy] | None) -> None:
-        self._manager().strategy = strategy
+        current_manager().strategy = strategy
 
     def drain(self, timeout: float = 5.0) -> bool:
         """Wait until the background transport of this process has nothing left to send.

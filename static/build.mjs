@@ -18,6 +18,8 @@ const FILES = {
     target: "es2022",
     banner: { js: "/*! Flask-Mengpaneel inspector, MIT licence */" },
   },
+  "mengpaneel.js": { source: "src/main.ts", format: "iife", sourcemap: "linked" },
+  "mengpaneel.mjs": { source: "src/module.ts", format: "esm" },
 };
 
 /** Return the contents of a file, and of its source map, by their paths. */
@@ -28,7 +30,12 @@ const make = async ([name, { source, ...options }]) => {
     outfile: name,
     bundle: true,
     minify: true,
+    // What the oldest browsers have that the script is for.
+    target: "es2020",
     charset: "utf8",
+    // The module is a few words around the script itself.
+    external: ["./mengpaneel.js"],
+    banner: { js: "/*! Flask-Mengpaneel, MIT */" },
     tsconfigRaw: {},
     write: false,
     ...options,

@@ -1,4 +1,2 @@
-import "./mengpaneel.js";
-
-export const { Mengpaneel } = globalThis;
-export default Mengpaneel;
+/*! Flask-Mengpaneel, MIT */
+import"./mengpaneel.js";var{Mengpaneel:n}=globalThis,e=n;export{n as Mengpaneel,e as default};

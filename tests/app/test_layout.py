@@ -35,6 +35,7 @@ LAYERS = (
         "process",
         "setting_checks",
         "signals",
+        "strategy",
         "testing",
         "transport",
         "values",

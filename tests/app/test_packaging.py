@@ -55,8 +55,8 @@ def test_a_wheel_holds_the_package_and_its_static_files(
     }
     static = {
         "flask_mengpaneel" / path.relative_to(ROOT)
-        for path in (ROOT / "static").rglob("*")
-        if path.is_file()
+        for path in (ROOT / "static").iterdir()
+        if path.is_file() and path.name != "build.mjs"
     }
     expected = {path.as_posix() for path in package | static}
     names = names_in(built["wheel"])
@@ -99,7 +99,9 @@ def test_an_sdist_can_be_tested(built: dict[str, pathlib.Path]) -> None:
         "README.md",
         "dev.py",
         "package-lock.json",
+        "static/build.mjs",
         "static/mengpaneel.js",
+        "static/src/main.ts",
         "tests/app/test_packaging.py",
     } <= names
 

@@ -17,6 +17,8 @@ from script_pages import Api, Site, wait_until
 
 from needs import need
 
+#: A site without encryption: what is named as loopback, browsers take for safe.
+PLAIN_HOST = "plain.test"
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -26,6 +28,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1",
 ]
 
 
@@ -68,10 +71,61 @@ def chromium(playwright: Playwright) -> c.Iterator[Browser]:
     browser.close()
 
 
+@pytest.fixture(scope="session")
+def firefox(playwright: Playwright) -> c.Iterator[Browser]:
+    browser = playwright.firefox.launch(
+        # Firefox as it is, not a build of Playwright's own.
+        channel="moz-firefox",
+        executable_path=need("firefox"),
+        firefox_user_prefs={"network.dns.localDomains": PLAIN_HOST},
+    )
+    yield browser
+    browser.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that has a browser in Chromium; in Firefox too where it is marked,
+    and only there in a module that is."""
+    if "browser" not in metafunc.fixturenames:
+        return
+
+    marker = metafunc.definition.get_closest_marker("also_in_firefox")
+    names = ["chromium"] if marker is None else ["chromium", "firefox"]
+
+    if metafunc.definition.get_closest_marker("only_in_firefox"):
+        names = ["firefox"]
+
+    metafunc.parametrize(
+        "browser",
+        [pytest.param(name, marks=getattr(pytest.mark, name)) for name in names],
+        indirect=True,
+    )
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out what a marker names no values of: what is the same in each browser."""
+    left_out = [item for item in items if _is_left_out(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("also_in_firefox")
+
+    if marker is None or item.get_closest_marker("firefox") is None:
+        return False
+
+    assert isinstance(item, pytest.Function)
+    params = item.callspec.params
+    return any(params[name] not in values for name, values in marker.kwargs.items())
+
+
 @pytest.fixture
-def browser(chromium: Browser) -> Browser:
+def browser(request: pytest.FixtureRequest) -> Browser:
     """The browser in which a test's pages are."""
-    return chromium
+    return t.cast(Browser, request.getfixturevalue(request.param))
 
 
 @pytest.fixture
@@ -84,13 +138,23 @@ def context(browser: Browser) -> c.Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def page(context: BrowserContext) -> c.Iterator[Page]:
-    """A tab, in which no error may reach the page."""
+def page(context: BrowserContext, browser: Browser) -> c.Iterator[Page]:
+    """A tab, in which no error may reach the page, and in Firefox nothing be logged."""
     page = context.new_page()
-    errors: list[t.Any] = []
-    page.on("pageerror", lambda error: errors.append(error))
+    said: list[str] = []
+
+    def note(error: Error) -> None:
+        # Firefox tells in the same way what it keeps from a page by itself.
+        if "favicon.ico" not in error.message and "Cross-Origin" not in error.name:
+            said.append(str(error))
+
+    page.on("pageerror", note)
+
+    if browser.browser_type.name == "firefox":
+        page.on("console", lambda line: said.append(line.text))
+
     yield page
-    assert errors == []
+    assert said == []
 
 
 @pytest.fixture

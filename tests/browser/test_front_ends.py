@@ -119,6 +119,7 @@ def htmx() -> str:
     return script("htmx.org", "htmx.min.js")
 
 
+@pytest.mark.also_in_firefox
 def test_htmx_swaps_by_attributes(shop: Shop, page: Tab) -> None:
     body = """
     <button id="get" hx-get="/part" hx-target="main">Get</button>
@@ -219,6 +220,7 @@ COUNT_PREVIEWS = """() => {
 }"""
 
 
+@pytest.mark.also_in_firefox
 def test_turbo_visits_and_previews_make_each_pages_calls_once(
     shop: Shop, page: Tab
 ) -> None:

@@ -396,6 +396,7 @@ def test_super_properties_hold_on_every_way(
 # -- once
 
 
+@pytest.mark.also_in_firefox
 def test_two_tabs_that_race_for_delayed_calls_make_them_once(
     shop: Shop, page: Tab, context: BrowserContext
 ) -> None:

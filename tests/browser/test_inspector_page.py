@@ -263,10 +263,10 @@ def test_filters_narrow_the_list_down(board: Page, stand: Stand) -> None:
 
 
 def test_clear_empties_every_open_page(
-    board: Page, stand: Stand, chromium: Browser
+    board: Page, stand: Stand, browser: Browser
 ) -> None:
     stand.send("track", event())
-    other = chromium.new_page()
+    other = browser.new_page()
     other.goto(stand.page_url)
     expect(row(other, "Place Order")).to_have_count(1)
 
@@ -318,7 +318,7 @@ def test_a_person_has_the_same_colour_everywhere(board: Page, stand: Stand) -> N
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_can_be_read_at_any_width_and_in_both_schemes(
-    chromium: Browser, stand: Stand, width: int, scheme: t.Any
+    browser: Browser, stand: Stand, width: int, scheme: t.Any
 ) -> None:
     for name in ("Delayed", "ClientSide", "CapableClientSide", "AsyncServerSide"):
         calls = [track(event(name))]
@@ -326,7 +326,7 @@ def test_it_can_be_read_at_any_width_and_in_both_schemes(
 
     stand.send("track", event("Delayed"), event("ClientSide", Note="x" * 999))
     stand.send("track", event("Undefined" * 20, distinct_id="null"), event("Delayed"))
-    page = chromium.new_page(
+    page = browser.new_page(
         viewport={"width": width, "height": 800}, color_scheme=scheme
     )
     page.goto(stand.page_url)

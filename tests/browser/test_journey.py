@@ -51,6 +51,7 @@ def pay(shop: Shop, user: str) -> None:
     urllib.request.urlopen(call, timeout=10).close()
 
 
+@pytest.mark.also_in_firefox
 @pytest.mark.parametrize("policy", [None, STRICT], ids=["no policy", "strict policy"])
 def test_each_call_of_a_journey_arrives_once_and_in_order(
     open_shop: OpenShop, page: Tab, policy: str | None
@@ -103,13 +104,14 @@ def test_each_call_of_a_journey_arrives_once_and_in_order(
     assert [line for line in complaints if "violates" in line] == []
 
 
+@pytest.mark.also_in_firefox(way=["all ways"])
 @pytest.mark.parametrize("way", WAYS)
 def test_each_event_is_with_its_person_from_first_picture_to_sign_out(
-    open_shop: OpenShop, chromium: Browser, context: BrowserContext, way: str
+    open_shop: OpenShop, browser: Browser, context: BrowserContext, way: str
 ) -> None:
     shop = open_shop(**WAYS[way])
     laptop = context.new_page()
-    second = chromium.new_context(user_agent=PHONE)
+    second = browser.new_context(user_agent=PHONE)
     phone = second.new_page()
     has_library = way != "server-only"
 

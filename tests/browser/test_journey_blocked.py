@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from journey import OpenShop, opened_shops
 from playwright.sync_api import Page as Tab
 
@@ -11,6 +12,7 @@ open_shop = opened_shops
 NOBODY = "http://127.0.0.1:9"
 
 
+@pytest.mark.also_in_firefox
 def test_a_journey_without_the_library_arrives_by_way_of_the_app(
     open_shop: OpenShop, page: Tab
 ) -> None:

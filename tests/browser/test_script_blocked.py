@@ -21,6 +21,9 @@ CALLS = [
 EVENTS = ["First", "Second"]
 
 
+#: An address at which nobody listens.
+NOBODY = "http://127.0.0.1:9"
+
 Block = c.Callable[..., None]
 
 
@@ -47,7 +50,9 @@ def kept(page: Tab) -> list[t.Any]:
     """What waits in the browser for the next page."""
     return t.cast(
         "list[t.Any]",
-        page.evaluate(f"JSON.parse(localStorage.{TOKEN}_mengpaneel_left || '[]')"),
+        page.evaluate(
+            f"JSON.parse(localStorage.{TOKEN}_mengpaneel_undelivered || '[]')"
+        ),
     )
 
 
@@ -56,14 +61,17 @@ def announced_after(site: Site, page: Tab) -> bool:
     return site.capable("cart")
 
 
-@pytest.mark.parametrize("how", ["error", "empty", "policy"])
+@pytest.mark.also_in_firefox(how=["nobody"])
+@pytest.mark.parametrize("how", ["error", "nobody", "empty", "policy"])
 def test_calls_go_back_when_the_library_is_blocked(
-    site: Site, page: Tab, how: str, block: Block
+    site: Site, page: Tab, how: str, request: pytest.FixtureRequest
 ) -> None:
     prepare(site)
 
     if how == "error":
-        block("*" + LIBRARY)
+        request.getfixturevalue("block")("*" + LIBRARY)
+    elif how == "nobody":
+        site.pages["/home"].data["library"] = f"{NOBODY}/mixpanel.min.js"
     elif how == "empty":
         page.route("**" + LIBRARY, lambda route: route.fulfill(body=""))
     else:
@@ -78,11 +86,18 @@ def test_calls_go_back_when_the_library_is_blocked(
     assert not announced_after(site, page)
 
 
+@pytest.mark.also_in_firefox(how=["nobody"])
+@pytest.mark.parametrize("how", ["error", "nobody"])
 def test_calls_go_back_when_mixpanel_is_blocked(
-    site: Site, page: Tab, block: Block
+    site: Site, page: Tab, how: str, request: pytest.FixtureRequest
 ) -> None:
     prepare(site)
-    block(site.api.url + "/*")
+
+    if how == "error":
+        request.getfixturevalue("block")(site.api.url + "/*")
+    else:
+        site.pages["/home"].data["config"] = {"api_host": NOBODY}
+
     page.goto(site.url + "/home")
     assert wait_until(lambda: len(site.calls_handed_back()) >= len(CALLS))
     assert sorted(map(str, site.calls_handed_back())) == sorted(map(str, CALLS))

@@ -86,6 +86,7 @@ def in_order(found: list[str]) -> bool:
     )
 
 
+@pytest.mark.also_in_firefox(way=["link"], wait=[0, 50, 200])
 @pytest.mark.parametrize("way", LEAVE)
 @pytest.mark.parametrize("wait", [0, 50, 200, 600])
 def test_nothing_is_lost_between_pages(
@@ -108,6 +109,7 @@ def name(call: list[t.Any]) -> str:
     return argument["Step"] if call[0] == ["people", "append"] else argument
 
 
+@pytest.mark.also_in_firefox
 def test_calls_of_a_page_left_before_the_library_came_go_back_to_the_app(
     site: Site, page: Tab
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import json
+import time
 import typing as t
 from urllib.parse import quote, unquote
 
@@ -136,6 +137,7 @@ def cookies(page: Tab) -> dict[str, str]:
     }
 
 
+@pytest.mark.also_in_firefox
 @pytest.mark.parametrize("known", KNOWN)
 @pytest.mark.parametrize("where", HOSTS)
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -161,6 +163,7 @@ def test_another_sites_page_hands_nothing_back(
     assert own_site.transport.envelopes == []
 
 
+@pytest.mark.also_in_firefox
 @pytest.mark.parametrize("how", ["fetch", "beacon"])
 @pytest.mark.parametrize("policy", ["", "no-referrer", "same-origin", "origin"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -181,3 +184,30 @@ def test_the_sites_own_pages_hand_back_under_each_policy(
     assert wait_until(lambda: own_site.statuses) == [204]
     assert wait_until(lambda: "mengpaneel_blocked" in cookies(page))
     assert json.loads(cookies(page)[COOKIE])["$user_id"] == "eve"
+
+
+@pytest.mark.also_in_firefox
+@pytest.mark.parametrize("policy", ["", "no-referrer"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "plain.test"])
+def test_a_page_that_is_left_hands_back_under_each_policy(
+    own_site: Shop, page: Tab, policy: str, host: str
+) -> None:
+    def leave() -> Response:
+        own_site.mengpaneel.track("Leave")
+        # It isn't loaded yet when it is left: the library may still come.
+        more = "<script>setTimeout(() => location = '/next')</script><img src=/slow>"
+        body = PAGE.replace("</body>", f"{more}</body>")
+        return Response(body, headers={"Referrer-Policy": policy})
+
+    def slow() -> str:
+        time.sleep(2)
+        return ""
+
+    own_site.app.add_url_rule("/leave", view_func=leave)
+    own_site.app.add_url_rule("/slow", view_func=slow)
+    own_site.app.add_url_rule("/next", view_func=lambda: "next")
+    url = own_site.url.replace("127.0.0.1", host)
+    page.goto(url + "/leave", wait_until="commit")
+    page.wait_for_url("**/next")
+    assert wait_until(lambda: own_site.statuses) == [204]
+    assert [call.event for call in own_site.transport.calls] == ["Leave"]

@@ -202,8 +202,8 @@ def test_no_page_is_wider_than_the_screen(shop: Shop, page: Page, width: int) ->
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
-def test_the_shop_works_without_a_script(shop: Shop, chromium: Browser) -> None:
-    context = chromium.new_context(java_script_enabled=False)
+def test_the_shop_works_without_a_script(shop: Shop, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(shop.url)
     page.click("[aria-label='Add Cue to the cart']")

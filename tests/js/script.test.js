@@ -1,4 +1,6 @@
 const assert = require("node:assert");
+const fs = require("node:fs");
+const path = require("node:path");
 const { test } = require("node:test");
 const zlib = require("node:zlib");
 const { library, open, source } = require("./script.js");
@@ -53,6 +55,22 @@ test("the script is at most 3 KB, gzipped", () => {
   const size = zlib.gzipSync(source, { level: 9 }).length;
   console.log(`mengpaneel.js: ${size} bytes gzipped`);
   assert.ok(size <= 3072, `${size} bytes`);
+});
+
+test("modules import from those below them, as the documentation has them", () => {
+  const folder = path.join(__dirname, "..", "..", "static", "src");
+  const page = fs.readFileSync(path.join(folder, "..", "..", "docs", "front-ends.md"), "utf8");
+  const table = page.slice(page.indexOf("| module |"));
+  const cells = table.match(/^\| `.*?\|/gm).join();
+  const order = [...cells.matchAll(/`(.*?)`/g)].map(([, name]) => name);
+  const names = fs.readdirSync(folder).map((file) => path.parse(file).name);
+  assert.deepStrictEqual([...order, "module", "types"].sort(), names.sort());
+
+  for (const name of order) {
+    const text = fs.readFileSync(path.join(folder, `${name}.ts`), "utf8");
+    for (const [, other] of text.matchAll(/^import \{.* from "\.\/(.*)";$/gm))
+      assert.ok(order.indexOf(other) > order.indexOf(name), `${name} imports ${other}`);
+  }
 });
 
 test("a second copy of the script does nothing", () => {

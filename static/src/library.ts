@@ -1,0 +1,87 @@
+// How the library comes to the page, or doesn't.
+
+import { documentProperty, globalVariable, nonce } from "./browser";
+import { safely } from "./debug";
+import { handBackUnacknowledged } from "./handover";
+import { main, setInstance } from "./instance";
+import { page, setBlocked } from "./page";
+import { flush, hookFor } from "./queue";
+import type { Library, PageData } from "./types";
+
+/** Load the library, with something in its place until it is there. */
+export const boot = ({ token, config, library }: PageData) => {
+  const root: any = (window.mixpanel = stub((mixpanel) => mixpanel));
+  // What the library asks of it: src/mixpanel-core.js, `init_from_snippet`.
+  root.__SV = 1.2;
+  root.__loaded = root.config = 0;
+  root._i = [[token, config, "mixpanel"]];
+  root.init = (token: string, options: object, name?: string) => {
+    // The page initialises what we have: its options are added.
+    if (!name) return Object.assign(config, options);
+    root[name] = stub((mixpanel) => mixpanel);
+    root._i.push([token, options, name]);
+  };
+
+  const script = documentProperty("createElement").call(
+    document,
+    "script",
+  ) as HTMLScriptElement;
+  script.nonce = nonce;
+  script.onload = check;
+  // No `onerror`: Firefox gives up what a page loads half a second before it leaves it
+  // for the next, and tells in the same way as when something is blocked.
+  script.src =
+    safely(() =>
+      window
+        .trustedTypes!.createPolicy("mengpaneel", { createScriptURL: (url) => url })
+        .createScriptURL(library!),
+    ) || library!;
+  documentProperty("head").append(script);
+};
+
+/** Finds in the library what there is a stub of. */
+type Find = (mixpanel: any) => any;
+
+/**
+ * An array that the library takes for the queue of its snippet, with every method that
+ * it will have. Calls become functions in that queue: of an unknown name in it, or of a
+ * function that throws, the whole library would die, and names it would reorder.
+ *
+ * @param find finds in the library what this is a stub of.
+ * @param root the stub of the library, if this is of a part of it.
+ */
+const stub = (find: Find, root?: unknown[]): any =>
+  new Proxy([] as any[], {
+    get: (target, name: any) => {
+      if (name in target) return target[name];
+      if (name == "people") return stub((mixpanel) => mixpanel.people, target);
+      return (...args: unknown[]) => {
+        const method = (mixpanel: any) => find(mixpanel)[name](...args);
+        (root || target).push(function (this: unknown) {
+          safely(() => method(this));
+        });
+        return name == "get_group" && stub(method, target);
+      };
+    },
+  });
+
+/** Take an instance into use. */
+export const use = (mixpanel: Library) => {
+  setInstance(mixpanel, hookFor);
+  flush();
+};
+
+/** Use the library of the page, now or as soon as it runs its queue. */
+export const adopt = () =>
+  globalVariable("mixpanel")?.push?.(function (this: Library) {
+    if (!main) use(this);
+  });
+
+/** The page is loaded: a library that isn't there by now won't come. */
+export const check = () => {
+  adopt();
+  if (main || !page) return;
+  setBlocked(true);
+  handBackUnacknowledged();
+  flush();
+};

@@ -1,0 +1,40 @@
+// mengpaneel.js as it is served: see docs/front-ends.md.
+
+import { documentProperty, globalVariable } from "./browser";
+import { handBack, keepUnacknowledged } from "./handover";
+import { check, use } from "./library";
+import { send, underWay } from "./outbox";
+import { setLeaving } from "./page";
+import { queue } from "./queue";
+import { announceRequests } from "./requests";
+import { runNow, scan } from "./scan";
+
+const begin = () => {
+  scan();
+  addEventListener("DOMContentLoaded", scan);
+  addEventListener("turbo:load", scan);
+  addEventListener("load", check);
+};
+
+// A second copy of the script does nothing.
+if (!globalVariable("Mengpaneel")) {
+  window.Mengpaneel = { use } as typeof window.Mengpaneel;
+  announceRequests();
+
+  // A page from the back/forward cache goes on.
+  addEventListener("pageshow", () => setLeaving(false));
+  addEventListener("pagehide", () => {
+    setLeaving(true);
+    runNow();
+    send();
+    handBack(queue.splice(0));
+    // Mixpanel drops the second of two events with one id, so these may be sent again;
+    // profile updates may not.
+    handBack(underWay.events, keepUnacknowledged);
+  });
+
+  // A prerendered page may never be shown.
+  if (documentProperty("prerendering"))
+    addEventListener("prerenderingchange", begin, true as any);
+  else begin();
+}
