@@ -25,7 +25,7 @@ import pytest
 from flask import Flask, Response, request
 
 import flask_mengpaneel
-from flask_mengpaneel import config, values
+from flask_mengpaneel import config, setting_checks, values
 from flask_mengpaneel.choose import (
     caching,
     carrier,
@@ -37,9 +37,16 @@ from flask_mengpaneel.choose import (
 )
 from flask_mengpaneel.doctor import csp
 from flask_mengpaneel.identity import NOBODY, Identity
-from flask_mengpaneel.inspector import rules
-from flask_mengpaneel.record import profile_merging, recorder
-from flask_mengpaneel.visitor import attribution, devices, mixpanel_cookie, visitor
+from flask_mengpaneel.inspector import ingestion, rules
+from flask_mengpaneel.record import arguments, profile_merging, recorder
+from flask_mengpaneel.visitor import (
+    attribution,
+    client,
+    devices,
+    mixpanel_cookie,
+    persistence,
+    visitor,
+)
 
 MODULES = [
     importlib.import_module(found.name)
@@ -462,7 +469,7 @@ def read_urls(text: str) -> None:
     attribution.pageview_properties(text, text)
     attribution.search_properties(text)
     attribution.initial_referrer(text)
-    visitor.joined(["https", text, text, text, text])
+    client.join_url(["https", text, text, text, text])
 
 
 def follow(text: str) -> None:
@@ -485,7 +492,7 @@ def read_cookie(text: str) -> None:
     for value in (text, quote(text, errors="replace")):
         kept = mixpanel_cookie.read(value)
         Identity.from_cookie(kept)
-        mixpanel_cookie.Persistence(kept, NOBODY)
+        persistence.Persistence(kept, NOBODY)
 
     mixpanel_cookie._without_depths(text)
 
@@ -561,7 +568,7 @@ def check_source(text: str) -> None:
 def refuse_or_take(use: c.Callable[[t.Any], t.Any], value: t.Any) -> None:
     try:
         use(value)
-    except (TypeError, ValueError, config.InvalidSetting, rules.Refused):
+    except (TypeError, ValueError, setting_checks.InvalidSetting, rules.Refused):
         pass
 
 
@@ -584,16 +591,16 @@ def judge(value: t.Any) -> None:
     except (TypeError, ValueError, RecursionError):
         return
 
-    rules.ingest("track", {}, {}, text.encode(), time.time())
+    ingestion.ingest("track", {}, {}, text.encode(), time.time())
 
 
 def answer_to_a_callback(text: str) -> None:
-    rules.ingest("track", {"callback": text, "data": text}, {}, b"", time.time())
+    ingestion.ingest("track", {"callback": text, "data": text}, {}, b"", time.time())
 
 
 def insert_id(text: str) -> None:
     refuse_or_take(rules._check_insert_id, text)
-    refuse_or_take(recorder._event_properties, {"$insert_id": text})
+    refuse_or_take(arguments.event_properties, {"$insert_id": text})
 
 
 def is_deep(value: t.Any) -> None:
@@ -617,12 +624,12 @@ def setting(check: c.Callable[[t.Any], t.Any]) -> c.Callable[[t.Any], None]:
 
 
 EXPRESSIONS = {
-    "config._host": Case(setting(config._host), URLS),
-    "config._token": Case(setting(config._token), NAMES),
+    "setting_checks.host": Case(setting(setting_checks.host), URLS),
+    "setting_checks.token": Case(setting(setting_checks.token), NAMES),
     "devices.VERSIONS": Case(describe, AGENTS),
     "devices._guessed": Case(describe, AGENTS),
     "rules._check_insert_id": Case(insert_id, NAMES),
-    "rules._short_answer": Case(answer_to_a_callback, NAMES),
+    "ingestion._short_answer": Case(answer_to_a_callback, NAMES),
     "page_scanner._FRAMESET": Case(look_for_a_place, PAGES),
     "page_scanner._HTML_TAG": Case(look_for_amp, ELEMENTS),
     "injection._SNIPPET": Case(look_for_snippets, SNIPPETS),
@@ -639,7 +646,7 @@ EXPRESSIONS = {
     "mixpanel_cookie._BRACKETS": Case(read_cookie, COOKIES),
     "csp._HOST_SOURCE": Case(check_source, SOURCES),
     "csp._SCHEME_SOURCE": Case(check_source, SOURCES),
-    "recorder._INSERT_ID": Case(insert_id, NAMES),
+    "arguments._INSERT_ID": Case(insert_id, NAMES),
     "recorder._NAME": Case(recorder._NAME.fullmatch, NAMES),
     "response_policy._hasty": Case(decide, DIRECTIVES),
     "caching._DIRECTIVE": Case(decide, DIRECTIVES),
@@ -660,7 +667,9 @@ RECURSIONS = {
 
 #: What else reads headers.
 HEADERS = {
-    "address": Case(visitor.address, times("1", "1.", ":", "[|:", "%", ",", "1,", '"')),
+    "address": Case(
+        client.parse_address, times("1", "1.", ":", "[|:", "%", ",", "1,", '"')
+    ),
     "content type": Case(injection.is_html, times("a", ";", "/", " ", "text/html;")),
     "location": Case(follow, URLS),
     "policy": Case(check_policy, POLICIES),
@@ -758,13 +767,13 @@ FLOODED: dict[str, c.Callable[[str], t.Any]] = {
         f"<head><!--{text}--></head>".encode()
     ),
     "injection._is_html": injection.is_html,
-    "visitor._address": visitor.address,
+    "client._address": client.parse_address,
 }
 
 
 #: Caches of what an app is made of: nothing that somebody sends is in them.
 OF_THE_APP = {
-    "http._bounded",
+    "connections._bounded_pool",
     "script._hash",
     "carrier.carrier_class",
     "carrier._slots",
