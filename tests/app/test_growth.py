@@ -443,6 +443,10 @@ def names_with_numbers(size: int) -> t.Any:
     return {f"name{number}": number for number in range(size)}
 
 
+def names_to_be_read(size: int) -> t.Any:
+    return {f"é{number}\ud800": number for number in range(size)}
+
+
 VALUES: list[c.Callable[[int], t.Any]] = [
     nested,
     nested_objects,
@@ -451,6 +455,7 @@ VALUES: list[c.Callable[[int], t.Any]] = [
     itself,
     nodes,
     names_with_numbers,
+    names_to_be_read,
 ]
 
 
