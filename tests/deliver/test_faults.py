@@ -604,7 +604,7 @@ def test_waitress(tmp_path: Path, port: int) -> None:
         assert (len(sink.ids), sink.copies) == (20, 0), server.output
 
 
-SERVED = "from shop import create_app\napp = create_app, get_from_all()\n"
+SERVED = "from shop import create_app\napp = create_app()\n"
 SERVERS: dict[str, tuple[str, list[str]]] = {
     "waitress-serve": (SERVED, ["{bin}/waitress-serve", "--port={port}", "served:app"]),
     "waitress.serve": (
@@ -818,7 +818,7 @@ def test_processes_that_uwsgi_forks_share_no_ids(
     tmp_path: Path, port: int, options: list[str]
 ) -> None:
     (tmp_path / "warm.py").write_text(
-        "import time\nfrom shop import create_app, get_from_all, mengpaneel, visit\n"
+        "import time\nfrom shop import create_app, mengpaneel, visit\n"
         "app = create_app()\n"
         # So that no process answers all.
         "@app.before_request\ndef wait():\n    time.sleep(0.02)\n"
@@ -849,7 +849,7 @@ def test_processes_that_uwsgi_forks_share_no_ids(
 
 def test_the_reloader(tmp_path: Path, port: int) -> None:
     module = tmp_path / "reloaded.py"
-    module.write_text("from shop import create_app\napp = create_app, get_from_all()\n")
+    module.write_text("from shop import create_app\napp = create_app()\n")
 
     with Sink() as sink:
         server = Process(
@@ -883,7 +883,7 @@ def test_gevent(tmp_path: Path) -> None:
     script.write_text(
         "from gevent import monkey; monkey.patch_all()\n"
         "import gevent\n"
-        "from shop import create_app, get_from_all, visit\n"
+        "from shop import create_app, visit\n"
         "app = create_app()\n"
         "gevent.joinall([gevent.spawn(visit, app, 10) for _ in range(20)])\n"
     )
