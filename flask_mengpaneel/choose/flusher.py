@@ -209,8 +209,7 @@ class Flusher:
             self._drop_without_consent(records)
             logger.debug("Calls without consent were dropped: %s", reason)
         else:
-            self._ledger.record(records)
-            self._ledger.deliver(records)
+            # The ledger has them when there is consent, or when they are lost.
             exchange.handed_over = calls
 
     def _drop_without_consent(self, records: int) -> None:
@@ -252,9 +251,12 @@ class Flusher:
 
     def _restore(self, former: ResponseState, manager: Manager | None) -> None:
         calls = former.calls or CallLog()
-        records = count(calls)
-        self._ledger.record(-records)
-        self._ledger.deliver(-records)
+        is_held = manager is not None and manager.visitor.consent.given is None
+
+        if not is_held:
+            records = count(calls)
+            self._ledger.record(-records)
+            self._ledger.deliver(-records)
 
         if manager is not None:
             manager.restore(calls)

@@ -129,7 +129,7 @@ each_interface = pytest.mark.parametrize(
 
 @each_interface
 @pytest.mark.parametrize("answer", [PAGE, "redirect", "{}"])
-def test_what_is_held_for_consent_is_in_the_books(
+def test_what_is_held_for_consent_counts_when_it_is_lost(
     interface: c.Callable[[Flask], SessionInterface], answer: str
 ) -> None:
     site = Site(consent=lambda: None)
@@ -146,8 +146,8 @@ def test_what_is_held_for_consent_is_in_the_books(
     books = site.mengpaneel.ledger().snapshot()
 
     assert books.balanced
-    assert books.recorded == 1
-    # What waits for consent is handed over to the session.
+    # Without consent nothing is delivered, to the session neither.
+    assert books.delivered == 0
     assert books.dropped == (
         {} if client.get_cookie("session") else {"no consent yet": 1}
     )
