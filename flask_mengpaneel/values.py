@@ -46,7 +46,7 @@ _MAX_ITEMS = 500_000
 _TOO_MANY = f"a value has more than {_MAX_ITEMS} values in it"
 
 #: A list or dict, and where in it is a value that isn't plain yet, how deep in all.
-_Todo: t.TypeAlias = "list[tuple[t.Any, t.Any, int]]"
+_Pending: t.TypeAlias = "list[tuple[t.Any, t.Any, int]]"
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -59,16 +59,16 @@ def plain(value: t.Any) -> Json:
     :raises TypeError: the value is of a kind that can't be sent.
     :raises ValueError: the value is NaN, infinite or too large, or contains itself.
     """
-    todo: _Todo = []
-    result = _plain(value, todo, 0)
+    pending: _Pending = []
+    result = _plain(value, pending, 0)
 
-    if todo:
-        _plain_inside(todo)
+    if pending:
+        _plain_inside(pending)
 
     return result
 
 
-def _plain_inside(todo: _Todo) -> None:
+def _plain_inside(pending: _Pending) -> None:
     """Make plain what is inside of lists and dicts.
 
     Step by step and not by recursion: how deep a value may be must not depend on how
@@ -76,15 +76,15 @@ def _plain_inside(todo: _Todo) -> None:
     """
     left = _MAX_ITEMS
 
-    while todo:
-        place, key, depth = todo.pop()
+    while pending:
+        place, key, depth = pending.pop()
 
         if key is _SORT:
             # In an order of its own, so that the same set is the same list everywhere.
             place.sort(key=repr)
             continue
 
-        item = place[key] = _plain(place[key], todo, depth)
+        item = place[key] = _plain(place[key], pending, depth)
 
         if type(item) is dict or type(item) is list:
             left -= len(item)
@@ -100,10 +100,10 @@ def _plain_inside(todo: _Todo) -> None:
 _SORT = object()
 
 
-def _plain(value: t.Any, todo: _Todo, depth: int) -> Json:
+def _plain(value: t.Any, pending: _Pending, depth: int) -> Json:
     """Return a plain value; what is in it is plain where that takes no more steps.
 
-    :param todo: gets the rest.
+    :param pending: gets the rest.
     """
     # The exact types first: they are nearly all there is, and this is on the way
     # of every call.
@@ -128,12 +128,12 @@ def _plain(value: t.Any, todo: _Todo, depth: int) -> Json:
                 or item is None
                 or (kind is float and item and math.isfinite(item))
             ):
-                todo.append((items, key, depth + 1))
+                pending.append((items, key, depth + 1))
 
         return items
 
     if kind is list or kind is tuple:
-        return _list(value, todo, depth)
+        return _list(value, pending, depth)
 
     if kind is str:
         return value if value.isascii() else _text(value)
@@ -147,10 +147,10 @@ def _plain(value: t.Any, todo: _Todo, depth: int) -> Json:
     if kind is float:
         return _finite(value)
 
-    return _converted(value, todo, depth)
+    return _converted(value, pending, depth)
 
 
-def _list(values: c.Iterable[t.Any], todo: _Todo, depth: int) -> list[t.Any]:
+def _list(values: c.Iterable[t.Any], pending: _Pending, depth: int) -> list[t.Any]:
     items = _few(values)
 
     for place, item in enumerate(items):
@@ -160,7 +160,7 @@ def _list(values: c.Iterable[t.Any], todo: _Todo, depth: int) -> list[t.Any]:
             (kind is str and item.isascii())
             or (kind is int and -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER)
         ):
-            todo.append((items, place, depth + 1))
+            pending.append((items, place, depth + 1))
 
     return items
 
@@ -175,9 +175,9 @@ def _few(values: c.Iterable[t.Any]) -> list[t.Any]:
     return items
 
 
-def _converted(value: t.Any, todo: _Todo, depth: int) -> Json:
+def _converted(value: t.Any, pending: _Pending, depth: int) -> Json:
     if isinstance(value, enum.Enum):
-        return _plain(value.value, todo, depth)
+        return _plain(value.value, pending, depth)
 
     if isinstance(value, str):
         # Also a proxy of a text is an instance of one.
@@ -208,22 +208,22 @@ def _converted(value: t.Any, todo: _Todo, depth: int) -> Json:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
         return _plain(
-            {field.name: getattr(value, field.name) for field in fields}, todo, depth
+            {field.name: getattr(value, field.name) for field in fields}, pending, depth
         )
 
     if isinstance(value, c.Mapping):
-        return _plain(dict(_few(value.items())), todo, depth)
+        return _plain(dict(_few(value.items())), pending, depth)
 
     if isinstance(value, c.Set):
         items = _few(value)
-        todo.append((items, _SORT, depth))
-        todo += [(items, place, depth + 1) for place in range(len(items))]
+        pending.append((items, _SORT, depth))
+        pending += [(items, place, depth + 1) for place in range(len(items))]
         return items
 
     if isinstance(value, c.Sequence | c.ValuesView) and not isinstance(
         value, bytes | bytearray | memoryview
     ):
-        return _list(value, todo, depth)
+        return _list(value, pending, depth)
 
     # Markup, and the proxies that stand for a text not yet translated.
     if hasattr(value, "__html__") or hasattr(value, "casefold"):
