@@ -157,7 +157,13 @@ class Process:
 
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, cwd=folder
+                command,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                # The tests themselves may have been started so that it is ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
 
     def wait(self, timeout: float = 30) -> int:

@@ -34,12 +34,14 @@ STOPPED = """
 
     usual = sorted(usual)[10]
 
-    for _ in range(400):
+    for number in range(440):
         manager.track("Visit")
 
         try:
             try:
-                signal.setitimer(signal.ITIMER_REAL, usual * chance.uniform(0.1, 1.3))
+                # Some are left alone: on a busy machine all others may be stopped.
+                delay = 0 if number % 11 == 0 else usual * chance.uniform(0.1, 1.3)
+                signal.setitimer(signal.ITIMER_REAL, delay)
                 manager.flush()
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
@@ -76,7 +78,7 @@ def test_exceptions_from_outside_at_random_moments(
     assert (ended.waiting, ended.dropped) == (0, {})
     assert len(sink.ids) == ended.delivered
     # What was stopped before it was handed over isn't recorded.
-    assert 20 < ended.recorded <= 420
+    assert 20 + 40 <= ended.recorded <= 20 + 440
 
 
 #: Hand-overs, in the middle of which the handler of a signal makes others.
