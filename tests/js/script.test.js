@@ -63,7 +63,9 @@ test("modules import from those below them, as the documentation has them", () =
   const table = page.slice(page.indexOf("| module |"));
   const cells = table.match(/^\| `.*?\|/gm).join();
   const order = [...cells.matchAll(/`(.*?)`/g)].map(([, name]) => name);
-  const names = fs.readdirSync(folder).map((file) => path.parse(file).name);
+  const entries = fs.readdirSync(folder, { withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile());
+  const names = files.map((file) => path.parse(file.name).name);
   assert.deepStrictEqual([...order, "module", "types"].sort(), names.sort());
 
   for (const name of order) {
