@@ -146,12 +146,12 @@ def recursions() -> c.Iterator[str]:
 
         for name in functions:
             reached: set[str] = set()
-            todo = [name]
+            pending = [name]
 
-            while todo:
-                for other in calls[todo.pop()] - reached:
+            while pending:
+                for other in calls[pending.pop()] - reached:
                     reached.add(other)
-                    todo.append(other)
+                    pending.append(other)
 
             if name in reached:
                 yield f"{short_name(module)}.{name}"
