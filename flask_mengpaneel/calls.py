@@ -13,8 +13,18 @@ Json: t.TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Js
 #: The calls whose event is one record at Mixpanel, and has a time and an id.
 TRACKING = frozenset({"track", "track_pageview", "track_with_groups"})
 
+#: The calls that add groups to every event, and to the profile of the person.
+GROUP_CALLS = frozenset({"set_group", "add_group", "remove_group"})
+
+#: The methods of ``people`` that change a profile, and of a group.
+PEOPLE_METHODS = frozenset(
+    "set set_once unset increment append union remove track_charge clear_charges"
+    " delete_user".split()
+)
+GROUP_METHODS = frozenset("set set_once unset union remove delete".split())
+
 #: Further calls that change one profile or event at Mixpanel.
-_RECORDS = frozenset({"alias", "set_group", "add_group", "remove_group"})
+_RECORDS = frozenset({"alias"}) | GROUP_CALLS
 
 
 #: The calls that change a profile once more if they are made once more.
@@ -185,6 +195,16 @@ class CallLog:
         """Return the calls of one stage."""
         calls: list[Call] = getattr(self, stage)
         return calls
+
+    def filtered(self, is_wanted: c.Callable[[Call], bool]) -> CallLog:
+        """Return a log with some of the calls."""
+        return CallLog(
+            list(filter(is_wanted, self.before_setup)),
+            list(filter(is_wanted, self.setup)),
+            list(filter(is_wanted, self.tracking)),
+            self.set_up,
+            self.size,
+        )
 
     def to_json(self) -> dict[str, t.Any]:
         """Return the calls as plain JSON values, by stage, without empty stages."""

@@ -127,6 +127,7 @@ class Config:
     bots: str = "send"
     csp_nonce: c.Callable[[], str | None] | None = None
     inspector: bool = False
+    ack_timeout: float = 30.0
 
     @functools.cached_property
     def active(self) -> bool:

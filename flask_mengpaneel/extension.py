@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc as c
 import typing as t
 import warnings
 import weakref
@@ -10,6 +11,7 @@ from pathlib import Path
 from flask import (
     Blueprint,
     Flask,
+    Request,
     Response,
     current_app,
     request,
@@ -18,10 +20,13 @@ from flask import (
 
 from . import process
 from .choose import hooks
+from .choose.acknowledging import AcknowledgingEndpoint
 from .choose.app_state import AppState
 from .choose.chain import Chain
 from .choose.flusher import Flusher
-from .choose.handover import HandBackEndpoint
+from .choose.hand_back import HandBackEndpoint
+from .choose.handing_over import HandingOver
+from .choose.late_calls import LateCalls
 from .choose.script import static_folder, version
 from .choose.signing import Signer
 from .choose.strategies import make_strategies
@@ -173,10 +178,20 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
     )
     background = make_transport(config, delivery, celery_of(app))
     inline = InlineTransport(delivery)
-    signer = Signer(app, config.token) if config.fallback else None
-    strategies = make_strategies(config, signer, background, inline, ledger)
+    signer = Signer(app, config.token)
+    hand_overs = None
+    handing_over = HandingOver(ledger, hand_overs, signer)
+    strategies = make_strategies(
+        config,
+        signer if config.fallback else None,
+        handing_over,
+        background,
+        inline,
+        ledger,
+    )
     chain = Chain(app, ledger, strategies, config.strategy_names)
-    flusher = Flusher(app, config, ledger, chain)
+    late_calls = LateCalls(config, chain, hand_overs, delivery.spool)
+    flusher = Flusher(app, config, ledger, chain, handing_over, late_calls)
     running_views = RunningViews(background is not None)
     return AppState(
         config,
@@ -185,6 +200,8 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
         background,
         inline,
         signer,
+        hand_overs,
+        handing_over,
         chain,
         flusher,
         running_views,
@@ -208,16 +225,30 @@ def _make_blueprint(app: Flask, state: AppState) -> Blueprint:
     for host in options:
         blueprint.add_url_rule("/static/<path:filename>", "static", _static, **host)
 
-    if state.config.active and state.signer is not None:
-        endpoint = HandBackEndpoint(state.config, state.flusher, state.signer)
+    if state.config.active and state.config.fallback:
+        hand_back = HandBackEndpoint(
+            state.config, state.flusher, state.signer, state.handing_over
+        )
+        _add_endpoint(blueprint, "calls", hand_back.answer, options)
 
-        def calls() -> Response:
-            return endpoint.answer(request)
-
-        for host in options:
-            blueprint.add_url_rule("/calls", "calls", calls, methods=["POST"], **host)
+    if state.hand_overs is not None:
+        acknowledging = AcknowledgingEndpoint(state.hand_overs, state.signer)
+        _add_endpoint(blueprint, "acks", acknowledging.answer, options)
 
     return blueprint
+
+
+def _add_endpoint(
+    blueprint: Blueprint,
+    name: str,
+    answer: c.Callable[[Request], Response],
+    options: list[dict[str, t.Any]],
+) -> None:
+    def view() -> Response:
+        return answer(request)
+
+    for host in options:
+        blueprint.add_url_rule(f"/{name}", name, view, methods=["POST"], **host)
 
 
 def _host_options(app: Flask, blueprint: Blueprint) -> list[dict[str, t.Any]]:

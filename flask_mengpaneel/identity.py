@@ -72,6 +72,11 @@ class Identity(t.NamedTuple):
         return bool(self.device_id or self.user_id or self.other_id)
 
     @property
+    def is_identified(self) -> bool:
+        """Whether it is a person that somebody has named, and not just a device."""
+        return bool(self.user_id or self.other_id)
+
+    @property
     def distinct_id(self) -> str:
         """The id that a message is sent under; ``""`` is nobody."""
         anonymous = _DEVICE + self.device_id if self.device_id else ""

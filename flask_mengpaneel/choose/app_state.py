@@ -12,6 +12,7 @@ if t.TYPE_CHECKING:
     from ..calls import Json
     from ..config import Config
     from ..deliver.delivery import Delivery
+    from ..deliver.hand_overs import HandOvers
     from ..deliver.ledger import Ledger
     from ..outcome import Outcome
     from ..record.manager import Manager
@@ -19,6 +20,7 @@ if t.TYPE_CHECKING:
     from ..transport import Transport
     from .chain import Chain
     from .flusher import Flusher
+    from .handing_over import HandingOver
     from .signing import Signer
 
 logger = logging.getLogger("flask_mengpaneel")
@@ -38,8 +40,12 @@ class AppState:
     background: Transport | None
     #: Delivers in the request.
     inline: Transport
-    #: ``None`` if pages may hand no calls back.
-    signer: Signer | None
+    #: Of what browsers are given.
+    signer: Signer
+    #: What clients have been given and haven't acknowledged yet; ``None``: they are
+    #: believed.
+    hand_overs: HandOvers | None
+    handing_over: HandingOver
     chain: Chain
     flusher: Flusher
     running_views: RunningViews

@@ -23,6 +23,9 @@ else:
 CALLS_HEADER = "X-Mengpaneel-Calls"
 PROJECT_HEADER = "X-Mengpaneel-Project"
 SIGNATURE_HEADER = "X-Mengpaneel-Signature"
+HAND_OVER_HEADER = "X-Mengpaneel-Hand-Over"
+
+_OWN_HEADERS = (CALLS_HEADER, PROJECT_HEADER, SIGNATURE_HEADER, HAND_OVER_HEADER)
 
 
 class _CacheRules(t.NamedTuple):
@@ -125,7 +128,7 @@ def without_carried(response: Response, cookie_name: str) -> Response:
     copied = copy_response(response)
     copied._mengpaneel_rules = copied._mengpaneel_cookie = None
 
-    for name in (CALLS_HEADER, PROJECT_HEADER, SIGNATURE_HEADER):
+    for name in _OWN_HEADERS:
         del copied.headers[name]
 
     cookies = copied.headers.getlist("Set-Cookie")

@@ -12,6 +12,7 @@ from .. import signals
 from ..calls import Call, CallLog, count
 from ..outcome import Declined, Outcome
 from .errors import handle_error
+from .operations import Shares, all_of
 from .strategies import REPLAYING, ClientSide, ServerStrategy
 
 if t.TYPE_CHECKING:
@@ -68,24 +69,33 @@ class Chain:
 
     def offer(
         self,
-        calls: CallLog,
+        shares: Shares,
         visitor: Visitor,
         exchange: Exchange | None,
         insisted: str | None = None,
     ) -> Outcome | None:
         """Offer calls to the strategies of the app.
 
+        If a client takes those that ride, the server makes the operations.
+
         :param exchange: ``None`` if there is no response that could carry the calls.
         :param insisted: the strategy that is asked first; if it declines, the server
             sends the calls.
         :return: ``None`` if nobody has taken them, or there was nothing to take.
         """
-        if insisted is None:
-            return self._ask(self._all, calls, visitor, exchange)
+        strategies = self._all
 
-        first = self._by_name[insisted]
-        others = (one for one in self._server_side if one is not first)
-        return self._ask((first, *others), calls, visitor, exchange)
+        if insisted is not None:
+            first = self._by_name[insisted]
+            others = (one for one in self._server_side if one is not first)
+            strategies = (first, *others)
+
+        outcome = self._ask(strategies, shares, visitor, exchange)
+
+        if outcome is not None and self.hands_over(outcome):
+            self.send_from_server(shares.operations, visitor)
+
+        return outcome
 
     def offer_delayed(
         self, calls: CallLog, visitor: Visitor, exchange: Exchange
@@ -94,24 +104,33 @@ class Chain:
 
         :param calls: those of the request itself: none, but it may have been set up.
         """
-        return self._ask(self._replaying, calls, visitor, exchange)
+        return self._ask(self._replaying, all_of(calls), visitor, exchange)
 
     def send_from_server(self, calls: CallLog, visitor: Visitor) -> Outcome | None:
         """Offer calls that no response can carry to the server-side strategies."""
-        return self._ask(self._server_side, calls, visitor, None)
+        return self._ask(self._server_side, all_of(calls), visitor, None)
 
     def _ask(
         self,
         strategies: tuple[Strategy, ...],
-        calls: CallLog,
+        shares: Shares,
         visitor: Visitor,
         exchange: Exchange | None,
     ) -> Outcome | None:
         declined: dict[str, str] = {} if exchange is None else exchange.declined
-        has_news = bool(calls.before_setup or calls.tracking)
+        no_news: str | None | t.Literal[False] = False
 
         for strategy in strategies:
-            if not has_news and not strategy.is_client_side:
+            calls = shares.riding if strategy.is_client_side else shares.whole
+
+            if strategy.is_client_side:
+                if no_news is False:
+                    no_news = _no_news(calls, visitor, exchange)
+
+                if no_news is not None:
+                    declined[strategy.name] = no_news
+                    continue
+            elif not calls.before_setup and not calls.tracking:
                 # Nothing but who it is, which is no news for Mixpanel.
                 return None
 
@@ -127,12 +146,12 @@ class Chain:
                 try:
                     self._fail(f"{strategy.name} failed", error)
                 except Exception:
-                    self._drop(calls, declined)
+                    self._drop(shares.whole, declined)
                     raise
             else:
                 return self._conclude(strategy, calls, declined, taken)
 
-        self._drop(calls, declined)
+        self._drop(shares.whole, declined)
         return None
 
     def _drop(self, calls: CallLog, declined: c.Mapping[str, str]) -> None:
@@ -194,3 +213,17 @@ class Chain:
             yield
         finally:
             self._arrange(usual)
+
+
+def _no_news(calls: CallLog, visitor: Visitor, exchange: Exchange | None) -> str | None:
+    """Why there is nothing to tell a client; ``None`` if there is something."""
+    if calls.before_setup or calls.tracking:
+        return None
+
+    if exchange is not None and exchange.due_entries:
+        return None
+
+    if not calls.setup:
+        return "the server makes operations on profiles and groups"
+
+    return None if visitor.would_learn(calls.setup) else "the browser knows it already"

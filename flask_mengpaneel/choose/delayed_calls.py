@@ -14,6 +14,7 @@ from flask import current_app, session
 
 from ..calls import CallLog, dumps
 from ..identity import Identity, hex_id
+from .operations import belongs_to_operations, operations_of, riding
 from .session_cookie import current_session, fits_session, read_session
 
 if t.TYPE_CHECKING:
@@ -74,6 +75,23 @@ class Entry:
     def is_repeatable(self) -> bool:
         """Whether it does no harm if these calls are made twice."""
         return all(call.is_repeatable for call in self.calls)
+
+    @property
+    def is_operations(self) -> bool:
+        """Whether it is for the server alone, which waits for somebody to be
+        identified: it has operations on a profile and nothing that rides."""
+        return bool(self.calls) and all(map(belongs_to_operations, self.calls))
+
+    def parts(self) -> list[Entry]:
+        """Return what rides and what doesn't as entries of their own."""
+        if self.is_operations or not operations_of(self.calls):
+            return [self]
+
+        operations = self.calls.filtered(belongs_to_operations)
+        return [
+            dataclasses.replace(self, calls=riding(self.calls)),
+            dataclasses.replace(self, calls=operations, id=f"{self.id}o"),
+        ]
 
     def to_json(self) -> list[t.Any]:
         """Return the entry as plain JSON values, in few bytes, for a cookie."""
@@ -176,9 +194,10 @@ class DelayedCalls:
         session.modified = True
         self.changed = True
 
-    def remove(self, entries: c.Sequence[Entry]) -> None:
+    def remove(self, entries: c.Iterable[Entry]) -> None:
         """Let these entries wait no longer."""
-        self.store([entry for entry in self.entries if entry not in entries])
+        removed = {entry.id for entry in entries}
+        self.store([entry for entry in self.entries if entry.id not in removed])
 
     @property
     def own_cookie(self) -> str | None:

@@ -6,8 +6,9 @@ import collections.abc as c
 import typing as t
 import weakref
 
-from ..calls import Call, CallLog
+from ..calls import Call
 from ..outcome import REDIRECTS, Declined
+from ..record.context import request_state
 from . import redirects
 from .carrier import Carrier, copy_response, mark_private
 from .response_policy import ResponsePolicy
@@ -16,8 +17,10 @@ if t.TYPE_CHECKING:
     from flask import Request, Response
 
     from ..config import Config
+    from ..identity import Identity
     from ..visitor.visitor import Visitor
     from .delayed_calls import DelayedCalls, Entry
+    from .handing_over import HandOver
 
 
 class Exchange:
@@ -29,14 +32,17 @@ class Exchange:
     """
 
     __slots__ = (
+        "ack_timeout",
         "declined",
         "delayed",
         "due_entries",
+        "found",
         "handed_over",
         "has_calls",
         "headers",
         "is_copy",
         "is_in_session",
+        "is_page",
         "is_redirect",
         "policy",
         "request",
@@ -56,6 +62,10 @@ class Exchange:
         *,
         is_copy: bool = False,
     ) -> None:
+        asked = request_state(request).ack_timeout
+        #: Seconds for which the client may take to acknowledge what it is given; 0: it
+        #: is believed.
+        self.ack_timeout = config.ack_timeout if asked is None else asked
         self.request = request
         self.response = response
         self.headers = headers
@@ -69,14 +79,18 @@ class Exchange:
         self.due_entries: list[Entry] = []
         #: Why strategies declined until now, by their names.
         self.declined: dict[str, str] = {}
+        #: What waits in the session if this response isn't sent after all.
+        self.found: list[Entry] = []
+        #: Whether the response is a page that has got the script.
+        self.is_page = False
         #: Whether the response has calls in it.
         self.has_calls = False
         #: The calls that the server sends for the browser library.
         self.sent_by_server: c.Sequence[Call] = ()
         #: Whether the calls of the request wait in the session.
         self.is_in_session = False
-        #: The calls of the request itself, if the client or the session has them.
-        self.handed_over: CallLog | None = None
+        #: What the client or the session was given, if it was given anything.
+        self.handed_over: HandOver | None = None
 
     @property
     def redirects_offsite(self) -> bool:
@@ -84,6 +98,20 @@ class Exchange:
         return self.is_redirect and not redirects.is_internal(
             self.headers["location"], self.request
         )
+
+    @property
+    def known_identity(self) -> Identity:
+        """The ids that the browser will have on the next page, as far as one knows: a
+        new visitor gets them with this response."""
+        if self.introduces:
+            return self.visitor.identity
+
+        return self.visitor.browser_identity
+
+    @property
+    def introduces(self) -> bool:
+        """Whether the response may tell the browser who the visitor is."""
+        return self.visitor.may_write_cookie and self.policy.cookie is None
 
     def writable_response(self) -> Carrier:
         """Return the response as one that is given to nobody else, and so may be
@@ -109,7 +137,7 @@ class Exchange:
         mark_private(response, header=True)
         return response
 
-    def mark_carried(self, calls: c.Iterable[Call]) -> list[Call]:
+    def mark_carried(self) -> None:
         """Note that the response has the calls now, and that those of them that waited
         need not any more."""
         self.has_calls = True
@@ -117,27 +145,32 @@ class Exchange:
         if self.due_entries:
             self.delayed.remove(self.due_entries)
 
-        return list(calls)
-
 
 class ResponseState:
     """What a request has to know of its response until it ends: which calls went with
     it, to the client or into the session."""
 
-    __slots__ = ("_response", "calls", "delayed", "found", "is_in_session", "request")
+    __slots__ = (
+        "_response",
+        "delayed",
+        "found",
+        "handed_over",
+        "is_in_session",
+        "request",
+    )
 
-    def __init__(self, exchange: Exchange, found: list[Entry]) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         self.request = exchange.request
         # A weak reference, since what has the request may live until Python's garbage
         # collector comes by.
         self._response = weakref.ref(exchange.response)
-        #: The calls of the request itself, if the client or the session has them.
-        self.calls = exchange.handed_over
-        #: Whether these wait in the session.
+        #: What the client or the session was given.
+        self.handed_over = exchange.handed_over
+        #: Whether the calls of the request itself wait in the session.
         self.is_in_session = exchange.is_in_session
         self.delayed = exchange.delayed
-        #: What waited in the session before.
-        self.found = found
+        #: What waits in the session if the response isn't sent after all.
+        self.found = exchange.found
 
     @property
     def response(self) -> Response | None:
@@ -146,4 +179,4 @@ class ResponseState:
 
     def is_replaced_by(self, response: Response) -> bool:
         """Whether another response has come in the place of the one with the calls."""
-        return self.calls is not None and self.response is not response
+        return self.handed_over is not None and self.response is not response

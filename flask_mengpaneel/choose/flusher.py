@@ -16,9 +16,12 @@ from .carrier import CALLS_HEADER, mark_private, without_carried
 from .delayed_calls import DelayedCalls, Entry
 from .errors import handle_error
 from .exchange import Exchange, ResponseState
-from .late_calls import LateCalls
+from .handing_over import HandOver
+from .late_calls import MAX_OPERATION_AGE, Sorted
+from .operations import identifies, share
 from .session_cookie import session_comes_back
 from .session_storage import store_in_session
+from .set_up import SetUpOperations, without_set_up_operations
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
@@ -29,6 +32,9 @@ if t.TYPE_CHECKING:
     from ..record.manager import Manager
     from ..transport import Transport
     from .chain import Chain
+    from .handing_over import HandingOver
+    from .late_calls import LateCalls
+    from .operations import Shares
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -44,6 +50,8 @@ class Flusher:
         config: Config,
         ledger: Ledger,
         chain: Chain,
+        handing_over: HandingOver,
+        late_calls: LateCalls,
     ) -> None:
         # Else an app would be freed by Python's garbage collector only.
         self._reference = weakref.ref(app)
@@ -52,7 +60,9 @@ class Flusher:
         self._chain = chain
         #: Loads the browser library on pages without calls.
         self._client_side = chain.client_side
-        self._late_calls = LateCalls(config, chain)
+        self._handing_over = handing_over
+        self._late_calls = late_calls
+        self._set_up = SetUpOperations()
 
     @property
     def boots(self) -> bool:
@@ -117,7 +127,7 @@ class Flusher:
             delayed,
             is_copy=is_used,
         )
-        found = delayed.entries
+        exchange.found = delayed.entries
 
         if undone is not None and undone.delayed.changed:
             if exchange.policy.session is None:
@@ -125,20 +135,29 @@ class Flusher:
             else:
                 undone.delayed.restore_marks()
 
-        if not is_idle:
-            self._flush_into(exchange, manager)
+        set_up = None if is_idle else self._flush_into(exchange, manager)
 
         if may_boot and not exchange.has_calls:
             self._boot(exchange)
 
-        if exchange.handed_over is None and not delayed.entries:
+        if set_up and exchange.is_page:
+            self._send_set_up(set_up, exchange)
+
+        if exchange.handed_over is None and not exchange.found and not delayed.entries:
             return exchange.response, None
 
-        return exchange.response, ResponseState(exchange, found)
+        return exchange.response, ResponseState(exchange)
 
-    def _flush_into(self, exchange: Exchange, manager: Manager | None) -> None:
+    def _flush_into(
+        self, exchange: Exchange, manager: Manager | None
+    ) -> CallLog | None:
+        """Flush the calls of a request, and what waits in the session.
+
+        :return: a set-up with nothing that it goes with, but perhaps a page.
+        """
         visitor, delayed = exchange.visitor, exchange.delayed
         calls = manager.drain() if manager else CallLog()
+        set_up = None
 
         if delayed.entries and not visitor.browser_identity:
             # Requests that are under way at once find the same new visitor.
@@ -150,6 +169,9 @@ class Flusher:
         if visitor.consent.given is None:
             self._hold_for_consent(calls, exchange)
         else:
+            if not calls.before_setup and not calls.tracking:
+                set_up, calls = calls, without_set_up_operations(calls)
+
             self._offer(calls, exchange, manager.strategy if manager else None)
 
         self._write_cookie(exchange)
@@ -159,26 +181,75 @@ class Flusher:
             mark_private(response)
             response._mengpaneel_cookie = delayed.own_cookie
 
+        return set_up
+
     def _offer(self, calls: CallLog, exchange: Exchange, insisted: str | None) -> None:
-        late: list[Entry] = []
-        foreign: list[Entry] = []
-        outcome = None
+        visitor, waiting, outcome = exchange.visitor, Sorted([], [], []), None
 
         if exchange.delayed.entries:
-            late, foreign = self._late_calls.sort(calls, exchange)
+            waiting = self._late_calls.sort(calls, exchange)
 
-        if calls:
-            outcome = self._chain.offer(calls, exchange.visitor, exchange, insisted)
+        if calls.before_setup or calls.tracking:
+            calls = self._set_up.news(calls, visitor.browser_identity)
+
+        shares = self._share(calls, exchange, waiting.operations)
+        exchange.found = exchange.delayed.entries
+
+        if shares.whole:
+            outcome = self._chain.offer(shares, visitor, exchange, insisted)
         elif exchange.due_entries:
-            outcome = self._chain.offer_delayed(calls, exchange.visitor, exchange)
+            outcome = self._chain.offer_delayed(calls, visitor, exchange)
 
-        if outcome and self._chain.hands_over(outcome):
-            exchange.handed_over = calls
-        elif outcome:
+        if outcome and not self._chain.hands_over(outcome):
             exchange.sent_by_server = outcome.calls
 
-        if late or foreign:
-            self._late_calls.send(late, foreign, exchange)
+        if waiting.late or waiting.foreign:
+            self._late_calls.send(waiting, exchange)
+
+    def _share(
+        self, calls: CallLog, exchange: Exchange, waiting: list[Entry]
+    ) -> Shares:
+        """Divide the calls of a request among a client and the server.
+
+        :param waiting: operations that have waited for somebody to be identified.
+        """
+        visitor = exchange.visitor
+        says = visitor.browser_identity.is_identified or any(map(identifies, calls))
+        earlier: list[Entry] = []
+
+        if waiting and says:
+            earlier = list(self._late_calls.unsent(waiting))
+            exchange.delayed.remove(waiting)
+
+        operations = [call for entry in earlier for call in entry.calls]
+        shares = share(calls, visitor, operations)
+
+        if shares.waiting:
+            self._let_wait(shares, exchange)
+
+        return shares
+
+    def _let_wait(self, shares: Shares, exchange: Exchange) -> None:
+        """Keep operations in the session until somebody is identified."""
+        calls = CallLog(tracking=shares.waiting)
+
+        try:
+            entry = store_in_session(calls, exchange, self._config)
+        except Declined as reason:
+            logger.debug("Operations don't wait for an identify: %s", reason)
+            shares.stop_waiting()
+        else:
+            self._handing_over.to_session(
+                entry, exchange, "operations", MAX_OPERATION_AGE
+            )
+
+    def _send_set_up(self, calls: CallLog, exchange: Exchange) -> None:
+        """Send what the set-up says of a person who looks at a page."""
+        news = self._set_up.news(calls, exchange.visitor.browser_identity)
+        operations = share(news, exchange.visitor).operations
+
+        if operations.tracking:
+            self._chain.send_from_server(operations, exchange.visitor)
 
     def _write_cookie(self, exchange: Exchange) -> None:
         """Tell the browser library what the server has learnt in its place."""
@@ -204,13 +275,14 @@ class Flusher:
         records = count(calls)
 
         try:
-            store_in_session(calls, exchange, self._config)
+            entry = store_in_session(calls, exchange, self._config)
         except Declined as reason:
             self._drop_without_consent(records)
             logger.debug("Calls without consent were dropped: %s", reason)
         else:
             # The ledger has them when there is consent, or when they are lost.
-            exchange.handed_over = calls
+            exchange.is_in_session = True
+            exchange.handed_over = HandOver(entry.id, calls, [])
 
     def _drop_without_consent(self, records: int) -> None:
         self._ledger.record(records)
@@ -250,22 +322,20 @@ class Flusher:
         self._restore(former, manager)
 
     def _restore(self, former: ResponseState, manager: Manager | None) -> None:
-        calls = former.calls or CallLog()
         is_held = manager is not None and manager.visitor.consent.given is None
+        hand_over = former.handed_over
 
-        if not is_held:
-            records = count(calls)
-            self._ledger.record(-records)
-            self._ledger.deliver(-records)
+        if hand_over is not None and not is_held:
+            self._handing_over.withdraw(hand_over)
 
         if manager is not None:
-            manager.restore(calls)
+            manager.restore(hand_over.own if hand_over else CallLog())
 
-    def send_if_session_lost(
-        self, former: ResponseState, manager: Manager | None
-    ) -> None:
-        """Send what waits in a session that isn't there any more after the response."""
+    def conclude(self, former: ResponseState, manager: Manager | None) -> None:
+        """End with a response that has left: what it carries waits nowhere else, and
+        what waits in a session that isn't there any more is sent."""
         delayed, request, response = former.delayed, former.request, former.response
+        self._handing_over.take_up(former)
 
         if not delayed.entries or response is None:
             return
@@ -328,7 +398,10 @@ class Flusher:
             self._drop_without_consent(count(calls))
             return None
 
-        return self._chain.offer(calls, manager.visitor, None, manager.strategy)
+        shares = share(calls, manager.visitor)
+        # There is no session in which they could.
+        shares.stop_waiting()
+        return self._chain.offer(shares, manager.visitor, None, manager.strategy)
 
     def flush_late(self, manager: Manager) -> None:
         """Send the calls of a manager where nobody waits for the outcome."""

@@ -105,7 +105,7 @@ def _make_teardowns(flusher: Flusher) -> tuple[Teardown, Teardown]:
             response_state, state.response_state = state.response_state, None
 
             if response_state is not None:
-                flusher.send_if_session_lost(response_state, state.manager)
+                flusher.conclude(response_state, state.manager)
 
         manager: Manager | None = current_g().__dict__.get("_mengpaneel")
 

@@ -12,6 +12,8 @@ from .recently_seen import RecentlySeen
 
 if t.TYPE_CHECKING:
     from ..config import Config
+    from ..deliver.hand_overs import HandOvers
+    from ..deliver.spool import Spool
     from ..visitor.visitor import Visitor
     from .chain import Chain
     from .delayed_calls import Entry
@@ -20,47 +22,67 @@ if t.TYPE_CHECKING:
 # Entries that a process remembers to have sent.
 _MAX_SENT = 10_000
 
+#: Seconds that an operation waits for somebody to be identified.
+MAX_OPERATION_AGE = 86_400.0
+
+
+class Sorted(t.NamedTuple):
+    """What waits in the session, but what is due with the response."""
+
+    #: What the server sends, as it has waited too long.
+    late: list[Entry]
+    #: What the server sends, as it is other visitors'.
+    foreign: list[Entry]
+    #: What goes on waiting until somebody is identified.
+    operations: list[Entry]
+
 
 class LateCalls:
     """Tells the delayed calls that the server sends from those that are due."""
 
-    def __init__(self, config: Config, chain: Chain) -> None:
+    def __init__(
+        self,
+        config: Config,
+        chain: Chain,
+        hand_overs: HandOvers | None,
+        spool: Spool | None,
+    ) -> None:
         self._config = config
         self._chain = chain
+        self._hand_overs = hand_overs
+        self._spool = spool
         self._sent = RecentlySeen(_MAX_SENT)
 
-    def sort(
-        self, calls: CallLog, exchange: Exchange
-    ) -> tuple[list[Entry], list[Entry]]:
+    def sort(self, calls: CallLog, exchange: Exchange) -> Sorted:
         """Find out what of that which waits is due with this response.
 
         :param calls: those of the request itself, which may say who it is.
-        :return: what the server sends instead: what has waited too long, and what is
-            other visitors'.
         """
         visitor, delayed, policy = exchange.visitor, exchange.delayed, exchange.policy
         may_change = policy.session is None
         # It won't be there for another request.
         ends = policy.session_ends is not None or (delayed.cleared and not may_change)
+        late: list[Entry] = []
+        foreign: list[Entry] = []
+        operations: list[Entry] = []
+        due: list[Entry] = []
+        result = Sorted(late, foreign, operations)
 
         if visitor.consent.given is False:
             # What this request recorded it recorded before it opted out.
             if may_change:
                 delayed.store([])
 
-            return [], []
+            return result
 
         if not may_change and not ends:
-            return [], []
+            return result
 
-        due: list[Entry] = []
-        late: list[Entry] = []
-        foreign: list[Entry] = []
-        oldest = time.time() - self._config.delayed_max_age
+        delayed.entries = [one for entry in delayed.entries for one in entry.parts()]
+        now = time.time()
         # Who is sent to another site may not come back.
         is_last = (
-            ends
-            or not self._chain.replays
+            not self._chain.replays
             or visitor.client.is_blocked
             or exchange.redirects_offsite
         )
@@ -68,7 +90,15 @@ class LateCalls:
         for entry in delayed.entries:
             if not entry.is_of(visitor.browser_identity, calls):
                 foreign.append(entry)
-            elif is_last or entry.at < oldest:
+            elif entry.is_operations:
+                # Those that say whose they are have waited for consent.
+                is_late = (
+                    ends
+                    or entry.identity_after.is_identified
+                    or now - entry.at > MAX_OPERATION_AGE
+                )
+                (late if is_late else operations).append(entry)
+            elif ends or is_last or now - entry.at > self._config.delayed_max_age:
                 late.append(entry)
             else:
                 due.append(entry)
@@ -78,13 +108,13 @@ class LateCalls:
         elif not visitor.client.is_prefetch:
             exchange.due_entries = due
 
-        return late, foreign
+        return result
 
-    def send(self, late: list[Entry], foreign: list[Entry], exchange: Exchange) -> None:
+    def send(self, entries: Sorted, exchange: Exchange) -> None:
         """Send calls from the server, and take them out of the session."""
         visitor = exchange.visitor
 
-        for entry in self._unsent(late):
+        for entry in self.unsent(entries.late):
             earlier = visitor.as_browser_identity(entry.browser_identity)
             outcome = self._chain.send_from_server(entry.calls, earlier)
             exchange.sent_by_server = [
@@ -92,15 +122,15 @@ class LateCalls:
                 *exchange.sent_by_server,
             ]
 
-        for entry in self._unsent(foreign):
+        for entry in self.unsent(entries.foreign):
             self._send_foreign(entry, visitor)
 
         if exchange.policy.session is None:
-            exchange.delayed.remove([*late, *foreign])
+            exchange.delayed.remove([*entries.late, *entries.foreign])
 
     def send_lost(self, entries: list[Entry], visitor: Visitor) -> None:
         """Send calls from the server whose session is gone."""
-        for entry in self._unsent(entries):
+        for entry in self.unsent(entries):
             if entry.is_of(visitor.browser_identity, CallLog()):
                 earlier = visitor.as_browser_identity(entry.browser_identity)
                 self._chain.send_from_server(entry.calls, earlier)
@@ -112,7 +142,25 @@ class LateCalls:
         person = visitor.as_person(entry.browser_identity or entry.new_identity)
         self._chain.send_from_server(entry.calls, person)
 
-    def _unsent(self, entries: c.Iterable[Entry]) -> c.Iterator[Entry]:
-        """Give the entries that this process hasn't sent yet: requests that are under
-        way at once have the same session."""
-        return (entry for entry in entries if not self._sent.count(entry.id))
+    def unsent(self, entries: c.Iterable[Entry]) -> c.Iterator[Entry]:
+        """Give the entries that are still to be sent, each once.
+
+        Requests that are under way at once have the same session, and an old cookie
+        may come back. What adds up is remembered by all processes.
+        """
+        for entry in entries:
+            if self._sent.count(entry.id):
+                continue
+
+            if (
+                self._spool is not None
+                and not entry.is_repeatable
+                and not self._spool.claim(entry.id)
+            ):
+                continue
+
+            if self._hand_overs is not None:
+                # Whoever sends them counts them.
+                self._hand_overs.settle(entry.id)
+
+            yield entry

@@ -31,26 +31,34 @@ _Boot: t.TypeAlias = "tuple[str, dict[str, t.Any], bytes]"
 
 
 class Script:
-    """The part of a page that loads the browser library."""
+    """The part of a page that loads the browser library.
 
-    def __init__(self, config: Config, signer: Signer | None) -> None:
+    :param signer: of what browsers may hand back; ``None``: they may not.
+    :param acknowledges: whether browsers are to say what has arrived.
+    """
+
+    def __init__(
+        self, config: Config, signer: Signer | None, *, acknowledges: bool
+    ) -> None:
         self._config = config
         self._signer = signer
+        self._acknowledges = acknowledges
+        #: Whether one visitor gets it where another doesn't.
+        self.varies = config.consent_varies
         self._boots: dict[str, _Boot] = {}
 
     def snippet(
         self,
         request: Request,
         calls: list[t.Any] | None = None,
-        may_race: bool = False,
+        token: str | None = None,
         declined: c.Mapping[str, str] | None = None,
         browser_identity: Identity = NOBODY,
     ) -> bytes:
         """Return what is inserted into a page.
 
         :param calls: hand-overs, for a page that has calls.
-        :param may_race: whether another page may have the same calls, and making them
-            twice would do harm.
+        :param token: with what the page acknowledges them.
         :param browser_identity: whom the browser takes the visitor for.
         """
         nonce = self._nonce() if self._config.csp_nonce else None
@@ -62,8 +70,8 @@ class Script:
 
         data = {**data, "calls": calls}
 
-        if may_race:
-            data["races"] = True
+        if token is not None:
+            data["handover"] = token
 
         if current_app.debug:
             data["debug"] = {"strategy": "ClientSide", "declined": dict(declined or {})}
@@ -86,11 +94,11 @@ class Script:
         # and a page asks the one that it is from.
         base = quote(root.encode("latin-1", "replace")).rstrip("/") + PREFIX
         url = f"{base}/static/mengpaneel.js?v={version('mengpaneel.js')}"
-        data = self._data(f"{base}/calls")
+        data = self._data(base)
         fixed = self._boots[root] = url, data, snippet(url, data)
         return fixed
 
-    def _data(self, hand_back_url: str) -> dict[str, t.Any]:
+    def _data(self, base: str) -> dict[str, t.Any]:
         config = self._config
         data = {
             "token": config.token,
@@ -99,7 +107,10 @@ class Script:
         }
 
         if self._signer:
-            data["fallback"] = hand_back_url
+            data["fallback"] = f"{base}/calls"
+
+        if self._acknowledges:
+            data["acks"] = f"{base}/acks"
 
         return data
 

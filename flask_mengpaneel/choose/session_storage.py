@@ -10,18 +10,19 @@ from ..visitor.attribution import page_properties
 from ..visitor.client import join_url
 from ..visitor.visitor import Visitor
 from .delayed_calls import Entry
+from .handing_over import Naming
 from .header_room import room_for_session
 from .session_cookie import has_session
 
 if t.TYPE_CHECKING:
     from ..config import Config
-    from ..identity import Identity
     from .exchange import Exchange
 
 
-def store_in_session(calls: CallLog, exchange: Exchange, config: Config) -> None:
+def store_in_session(calls: CallLog, exchange: Exchange, config: Config) -> Entry:
     """Keep calls in the session, after those that wait there already.
 
+    :return: the entry with them.
     :raises Declined: they can't wait there.
     """
     policy, visitor, delayed = exchange.policy, exchange.visitor, exchange.delayed
@@ -30,15 +31,11 @@ def store_in_session(calls: CallLog, exchange: Exchange, config: Config) -> None
     if reason:
         raise Declined(reason)
 
-    identity = visitor.browser_identity
-
     # A new visitor gets ids with this very response, so that the calls are theirs
     # whoever sits in front of the browser when they are made.
-    if visitor.may_write_cookie and policy.cookie is None:
-        identity = visitor.identity
-
-    stamped = _stamp_calls(calls, visitor, identity)
-    entry = Entry.of(stamped, identity.after(calls), identity)
+    identity = exchange.known_identity
+    (named,) = Naming(identity, _page_properties(visitor)).name([calls])
+    entry = Entry.of(named, identity.after(calls), identity)
     entries = [*delayed.entries, entry]
 
     try:
@@ -51,31 +48,13 @@ def store_in_session(calls: CallLog, exchange: Exchange, config: Config) -> None
             raise Declined("the session can't hold so much")
 
         delayed.store(entries)
-        exchange.is_in_session = True
         visitor.identity_sent = identity is visitor.identity
     except Declined:
         raise
     except Exception as error:
         raise Declined(f"the session fails: {error!r}") from error
 
-
-def _stamp_calls(calls: CallLog, visitor: Visitor, identity: Identity) -> CallLog:
-    """Name in each event the person whom it happened to, and where.
-
-    What the caller says of an event wins in the browser library, so the event stays
-    with this person, whoever uses the browser when it is sent.
-    """
-    identity = identity.after([*calls.before_setup, *calls.setup])
-    page = _page_properties(visitor)
-    tracking = []
-
-    for call in calls.tracking:
-        identity = identity.after([call])
-        tracking.append(
-            call.with_defaults({**page, **identity.properties}) if call.tracks else call
-        )
-
-    return CallLog(calls.before_setup, calls.setup, tracking, calls.set_up)
+    return entry
 
 
 def _page_properties(visitor: Visitor) -> dict[str, Json]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import functools
+import hashlib
+import hmac
 import json
 import os
 import typing as t
@@ -18,6 +21,9 @@ if t.TYPE_CHECKING:
 
 # Seconds for which a signature counts: a tab may sleep for long.
 _MAX_AGE = 7 * 86400
+
+# For the tokens of an app that has no secret key.
+_PROCESS_KEY = os.urandom(32)
 
 
 class Signed(t.NamedTuple):
@@ -41,17 +47,20 @@ class Signer:
         self._salt = f"mengpaneel {token}"
 
     @property
-    def _signer(self) -> TimestampSigner | None:
+    def _keys(self) -> list[t.Any]:
+        """The app's secret keys; the last one signs, as in Flask's own session."""
         app = self._app()
-        key = app and app.secret_key
 
-        if app is None or not key:
-            return None
+        if app is None or not app.secret_key:
+            return []
 
-        # The last one signs, as in Flask's own session.
         former = app.config.get("SECRET_KEY_FALLBACKS") or []
-        keys: list[t.Any] = [*former, key]
-        return TimestampSigner(keys, salt=self._salt)
+        return [*former, app.secret_key]
+
+    @property
+    def _signer(self) -> TimestampSigner | None:
+        keys = self._keys
+        return TimestampSigner(keys, salt=self._salt) if keys else None
 
     def sign(self, text: str, browser_identity: Identity = NOBODY) -> str | None:
         """Return the signature of a text; ``None`` if the app has no secret key.
@@ -89,3 +98,33 @@ class Signer:
         visitor, unique, at, _ = signature.split(".")
         browser_identity = json.loads(base64.urlsafe_b64decode(visitor))
         return Signed(f"{unique}.{at}", Identity.from_json(browser_identity))
+
+    # -- the ids of hand-overs
+
+    def token(self, id: str) -> str:
+        """Return with what a client acknowledges the hand-over of an id.
+
+        Of an app without a secret key only this process will know it again.
+        """
+        return f"{id}.{self._code(id, (self._keys or [_PROCESS_KEY])[-1])}"
+
+    def id_of(self, token: str) -> str | None:
+        """Return the id in a token; ``None`` if it isn't this app's."""
+        id, _, code = token.partition(".")
+
+        for key in self._keys or [_PROCESS_KEY]:
+            if hmac.compare_digest(self._code(id, key).encode(), code.encode()):
+                return id
+
+        return None
+
+    def _code(self, id: str, key: str | bytes) -> str:
+        # A tenth of the time that a signature takes which says when it was made.
+        code = hashlib.blake2b(id.encode(), key=_derive(key, self._salt), digest_size=9)
+        return base64.urlsafe_b64encode(code.digest()).decode()
+
+
+@functools.lru_cache(maxsize=16)
+def _derive(key: str | bytes, salt: str) -> bytes:
+    secret = key.encode() if isinstance(key, str) else key
+    return hmac.digest(secret, f"{salt} hand-over".encode(), "sha256")

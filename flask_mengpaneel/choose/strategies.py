@@ -7,20 +7,19 @@ import typing as t
 
 from .. import strategy
 from ..calls import Call, CallLog, dumps
-from ..identity import Identity, hex_id
+from ..identity import Identity
 from ..outcome import Declined
-from ..record import profile_merging
 from ..strategy import Strategy
 from ..visitor.visitor import Visitor
 from . import injection
 from .carrier import (
     CALLS_HEADER,
+    HAND_OVER_HEADER,
     PROJECT_HEADER,
     SIGNATURE_HEADER,
     give_own_validators,
     mark_private,
 )
-from .delayed_calls import Entry
 from .exchange import Exchange
 from .header_room import room_for_calls
 from .script import Script
@@ -31,6 +30,7 @@ if t.TYPE_CHECKING:
     from ..config import Config
     from ..deliver.ledger import Ledger
     from ..transport import Transport
+    from .handing_over import HandingOver, HandOver
     from .signing import Signer
 
 #: The strategies that take calls out of the session.
@@ -44,9 +44,11 @@ class Delayed(Strategy):
     """Keep the calls in the session until the redirect is followed."""
 
     is_client_side = True
+    keeps_ledger = True
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, handing_over: HandingOver) -> None:
         self._config = config
+        self._handing_over = handing_over
 
     def flush(
         self,
@@ -54,8 +56,7 @@ class Delayed(Strategy):
         visitor: strategy.Visitor,
         exchange: strategy.Exchange | None,
     ) -> list[Call]:
-        if not isinstance(exchange, Exchange):
-            raise Declined(_NO_RESPONSE)
+        exchange = _checked(exchange)
 
         if not exchange.is_redirect:
             raise Declined("not a redirect")
@@ -73,7 +74,12 @@ class Delayed(Strategy):
         if REPLAYING.isdisjoint(self._config.strategies):
             raise Declined("no other strategy would take the calls up again")
 
-        store_in_session(calls, exchange, self._config)
+        entry = store_in_session(calls, exchange, self._config)
+        exchange.is_in_session = True
+        age = self._config.delayed_max_age
+        exchange.handed_over = self._handing_over.to_session(
+            entry, exchange, "session", age
+        )
         return list(calls)
 
 
@@ -81,10 +87,11 @@ class ClientSide(Strategy):
     """Put the calls into the page; the browser library makes them."""
 
     is_client_side = True
+    keeps_ledger = True
 
-    def __init__(self, config: Config, signer: Signer | None) -> None:
-        self._config = config
-        self._script = Script(config, signer)
+    def __init__(self, script: Script, handing_over: HandingOver) -> None:
+        self._script = script
+        self._handing_over = handing_over
 
     def flush(
         self,
@@ -92,24 +99,28 @@ class ClientSide(Strategy):
         visitor: strategy.Visitor,
         exchange: strategy.Exchange | None,
     ) -> list[Call]:
-        if not isinstance(exchange, Exchange):
-            raise Declined(_NO_RESPONSE)
+        exchange = _checked(exchange)
 
         if not injection.is_html(exchange.headers.get("content-type", "")):
             raise Declined("not HTML")
 
         page, at = _locate(exchange, exchange.policy.page)
+        _decline_successors(calls, exchange)
+        hand_over = self._handing_over.prepare(calls, exchange)
         snippet = self._script.snippet(
             exchange.request,
-            calls=_hand_overs(calls, exchange.due_entries),
-            may_race=not all(entry.is_repeatable for entry in exchange.due_entries),
+            calls=_made_once(hand_over),
+            token=hand_over.token,
             browser_identity=exchange.visitor.browser_identity,
             declined=exchange.declined,
         )
         response = exchange.writable_response()
         injection.insert(response, page, at, snippet)
         mark_private(response, page=True)
-        return exchange.mark_carried(_merged_log(calls, exchange.due_entries))
+        exchange.mark_carried()
+        exchange.is_page = True
+        self._handing_over.complete(hand_over, exchange, "page")
+        return list(hand_over.calls)
 
     def boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own.
@@ -121,11 +132,23 @@ class ClientSide(Strategy):
         is_all = not exchange.is_copy
         response = exchange.writable_response()
         injection.insert(response, page, at, snippet)
+        exchange.is_page = True
 
-        if self._config.consent_varies:
+        if self._script.varies:
             give_own_validators(
                 response, exchange.request, exchange.headers, snippet, is_all=is_all
             )
+
+
+def _checked(exchange: strategy.Exchange | None) -> Exchange:
+    """Return what the extension knows of a request and its response.
+
+    :raises Declined: there is no response.
+    """
+    if not isinstance(exchange, Exchange):
+        raise Declined(_NO_RESPONSE)
+
+    return exchange
 
 
 def _locate(exchange: Exchange, reason: str | None) -> tuple[bytes, int]:
@@ -140,49 +163,51 @@ def _locate(exchange: Exchange, reason: str | None) -> tuple[bytes, int]:
     return injection.locate(exchange.response, exchange.headers)
 
 
-def _merged_log(calls: CallLog, entries: c.Sequence[Entry]) -> CallLog:
-    """Put the calls that waited and those of this request together, by stage."""
-    log = CallLog()
+def _decline_successors(calls: CallLog, exchange: Exchange) -> None:
+    """Leave to the server what happened to somebody whom the browser library would
+    give other ids: it alone says who comes after a reset.
 
-    for one in [*(entry.calls for entry in entries), calls]:
-        log.before_setup += one.before_setup
-        log.tracking += one.tracking
+    :raises Declined: there is an event after a reset.
+    """
+    is_reset = False
 
-        if one.set_up:
-            log.setup = one.setup
-            log.set_up = True
+    for call in calls if exchange.visitor.successors else ():
+        is_reset = is_reset or call.name == "reset"
 
-    return log
+        if is_reset and call.tracks and exchange.introduces:
+            raise Declined("there are events of the next visitor")
 
 
-def _hand_overs(calls: CallLog, entries: c.Sequence[Entry]) -> list[t.Any]:
+def _made_once(hand_over: HandOver) -> list[t.Any]:
     """Put calls into the order in which they are to be made, by what is made once.
 
     A page that is shown again, perhaps after its visitor has signed out, makes none
     of its calls again, and doesn't identify anybody.
     """
-    own = hex_id()[:12]
-    parts = [*((entry.id, entry.calls) for entry in entries), (own, calls)]
-    hand_overs = [
+    parts = [
+        *((entry.id, entry.calls) for entry in hand_over.entries),
+        (hand_over.id, hand_over.own),
+    ]
+    made_once = [
         *((f"{id}b", part.before_setup) for id, part in parts),
-        (f"{own}s", _merged_log(calls, entries).setup),
+        (f"{hand_over.id}s", hand_over.calls.setup),
         *((id, part.tracking) for id, part in parts),
     ]
-    return [
-        [once, [call.wire for call, _ in profile_merging.merge(made)]]
-        for once, made in hand_overs
-        if made
-    ]
+    return [[id, [call.wire for call in made]] for id, made in made_once if made]
 
 
 class CapableClientSide(Strategy):
     """Hand the calls to a client that says it can make them."""
 
     is_client_side = True
+    keeps_ledger = True
 
-    def __init__(self, config: Config, signer: Signer | None) -> None:
+    def __init__(
+        self, config: Config, signer: Signer | None, handing_over: HandingOver
+    ) -> None:
         self._config = config
         self._signer = signer
+        self._handing_over = handing_over
 
     def flush(
         self,
@@ -190,41 +215,48 @@ class CapableClientSide(Strategy):
         visitor: strategy.Visitor,
         exchange: strategy.Exchange | None,
     ) -> list[Call]:
-        if not isinstance(exchange, Exchange):
-            raise Declined(_NO_RESPONSE)
-
-        reason = exchange.visitor.client.incapable or exchange.policy.header
+        exchange = _checked(exchange)
+        client = exchange.visitor.client
+        reason = client.incapable or exchange.policy.header
 
         if reason:
             raise Declined(reason)
 
-        # Two requests that are under way at once have the same session. A page knows
-        # which of its calls were made already; a header doesn't.
-        due = [entry for entry in exchange.due_entries if entry.is_repeatable]
-        needed = required_calls(_merged_log(calls, due), exchange.visitor)
+        _decline_successors(calls, exchange)
+        hand_over = self._handing_over.prepare(
+            calls, exchange, acknowledges=client.acknowledges
+        )
+        needed = required_calls(hand_over.calls, exchange.visitor)
 
         if not needed:
             raise Declined("nothing but set-up calls")
 
-        headers = self._headers(needed, exchange.visitor)
+        headers = self._headers(needed, hand_over, exchange.visitor)
 
-        if len(headers[CALLS_HEADER]) > self._room(exchange, due, headers):
+        if len(headers[CALLS_HEADER]) > self._room(exchange, headers):
             raise Declined("the other headers leave no room for it")
 
-        exchange.due_entries = due
         response = exchange.writable_response()
         response.headers.update(headers)
         mark_private(response, header=True)
-        return exchange.mark_carried(needed)
+        exchange.mark_carried()
+        self._handing_over.complete(hand_over, exchange, "header")
+        return needed
 
-    def _headers(self, calls: c.Iterable[Call], visitor: Visitor) -> dict[str, str]:
-        text = dumps([call.wire for call, _ in profile_merging.merge(calls)])
+    def _headers(
+        self, calls: c.Iterable[Call], hand_over: HandOver, visitor: Visitor
+    ) -> dict[str, str]:
+        text = dumps([call.wire for call in calls])
         most = self._config.max_header
 
         if len(text) > most:
             raise Declined(f"more than {most} bytes of header")
 
         headers = {CALLS_HEADER: text, PROJECT_HEADER: str(self._config.token)}
+
+        if hand_over.token is not None:
+            headers[HAND_OVER_HEADER] = hand_over.token
+
         signature = (
             self._signer.sign(text, visitor.browser_identity) if self._signer else None
         )
@@ -234,10 +266,8 @@ class CapableClientSide(Strategy):
 
         return headers
 
-    def _room(
-        self, exchange: Exchange, due: list[Entry], headers: dict[str, str]
-    ) -> int:
-        entries = exchange.delayed.entries
+    def _room(self, exchange: Exchange, headers: dict[str, str]) -> int:
+        entries, due = exchange.delayed.entries, exchange.due_entries
         beside = expected_size(is_changed=bool(entries)) - len(headers[CALLS_HEADER])
 
         for name, value in headers.items():
@@ -261,13 +291,7 @@ def required_calls(calls: CallLog, visitor: Visitor) -> list[Call]:
         visitor.browser_identity.user_id,
     )
 
-    # The library holds profile operations back until `identify` was called on the
-    # page; calling it again with the same id costs nothing.
-    updates = visitor.browser_identity and any(
-        call.wire[0][0] == "people" for call in calls.tracking
-    )
-
-    if calls.before_setup or signs_in or updates:
+    if calls.before_setup or signs_in:
         return list(calls)
 
     return calls.tracking
@@ -320,15 +344,20 @@ class ServerSide(ServerStrategy):
 def make_strategies(
     config: Config,
     signer: Signer | None,
+    handing_over: HandingOver,
     background: Transport | None,
     inline: Transport,
     ledger: Ledger,
 ) -> list[Strategy]:
-    """Make the extension's strategies, and those of an app's own."""
+    """Make the extension's strategies, and those of an app's own.
+
+    :param signer: of what browsers may hand back.
+    """
+    script = Script(config, signer, acknowledges=handing_over.is_on)
     return [
-        Delayed(config),
-        ClientSide(config, signer),
-        CapableClientSide(config, signer),
+        Delayed(config, handing_over),
+        ClientSide(script, handing_over),
+        CapableClientSide(config, signer, handing_over),
         AsyncServerSide(background, ledger),
         ServerSide(inline, ledger),
         *(one() for one in config.strategies if isinstance(one, type)),

@@ -89,12 +89,11 @@ class Visit:
             remedy = 'let everybody get what is in the blueprint "mengpaneel"'
             yield Finding(Level.ERROR, text, remedy)
 
-        if self._state.signer is not None and self._app.secret_key:
+        if self._state.config.fallback and self._app.secret_key:
             yield from self._check_hand_back()
 
     def _check_hand_back(self) -> c.Iterator[Finding]:
         signer = self._state.signer
-        assert signer is not None
         url = urljoin(self._start, self._url_for("calls"))
         # It hands back no calls: nothing happens if the app accepts it.
         body: dict[str, t.Any] = {

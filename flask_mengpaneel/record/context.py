@@ -18,12 +18,15 @@ _STATE = "flask_mengpaneel"
 class RequestState:
     """The state of a request, from its first call to the end of its response."""
 
-    __slots__ = ("is_answered", "manager", "request", "response_state")
+    __slots__ = ("ack_timeout", "is_answered", "manager", "request", "response_state")
 
     def __init__(self, request: Request) -> None:
         self.request = request
         #: The manager of its calls, from the first one on.
         self.manager: Manager | None = None
+        #: Seconds that its client has to acknowledge what it is given, if the request
+        #: has its own rule.
+        self.ack_timeout: float | None = None
         #: Whether its response is ready: only the server can send what is tracked now.
         self.is_answered = False
         #: What has to be known of its response, for those who give it calls to carry.

@@ -103,10 +103,19 @@ class Client:
         return not accept or "text/html" in accept or "application/xhtml" in accept
 
     @property
+    def _capability(self) -> dict[str, str] | None:
+        header = self.environ.get(CAPABLE)
+        return None if header is None else capability(header)
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the client says that it acknowledges the calls that it has made."""
+        return "ack" in (self._capability or ())
+
+    @property
     def incapable(self) -> str | None:
         """Why the client can't make calls itself; ``None`` if it says that it can."""
-        header = self.environ.get(CAPABLE)
-        parameters = None if header is None else capability(header)
+        parameters = self._capability
 
         if parameters is None:
             return "the client doesn't say that it can"
@@ -185,7 +194,7 @@ class Client:
 
 
 def capability(header: str) -> dict[str, str] | None:
-    """Return what a client says of making calls: ``true; project=abc``.
+    """Return what a client says of making calls: ``true; ack; project=abc``.
 
     :return: the parameters, with names in lower case; ``None`` if it can't make any.
     """

@@ -143,6 +143,24 @@ class Visitor:
 
     # -- what the browser has to know
 
+    def would_learn(self, set_up: c.Iterable[Call]) -> bool:
+        """Whether the browser library would know more by these calls of the set-up."""
+        set_up = list(set_up)
+
+        if not self._config.cookie_persistence:
+            return bool(set_up)
+
+        if not CHANGING_CALLS.issuperset(call.name for call in set_up):
+            return True
+
+        persistence = Persistence(self.cookie, self.browser_identity)
+        before = persistence.to_cookie()
+
+        for call in set_up:
+            persistence.apply(call, 0.0)
+
+        return not _same(persistence.to_cookie(), before)
+
     @property
     def may_write_cookie(self) -> bool:
         """Whether the response may tell the browser library who the visitor is.

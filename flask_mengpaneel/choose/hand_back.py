@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import collections.abc as c
 import dataclasses
-import ipaddress
 import json
-import time
 import typing as t
-from urllib.parse import urlsplit
-
-from flask import Response
 
 from ..calls import Call, CallLog
 from ..identity import NOBODY, Identity
 from ..visitor.client import BLOCKED_COOKIE
 from ..visitor.visitor import Visitor
-from .carrier import carrier_class, mark_private
+from .carrier import mark_private
 from .recently_seen import RecentlySeen
+from .senders import Answer, Senders
 
 if t.TYPE_CHECKING:
-    from flask import Request
+    from flask import Request, Response
 
     from ..config import Config
     from .flusher import Flusher
+    from .handing_over import HandingOver
     from .signing import Signer
 
 # Seconds after which the library gets another chance there.
@@ -32,14 +29,8 @@ _BLOCKED_FOR = 3600
 # A page of calls that Mixpanel takes is smaller.
 _MAX_BYTES = 2_000_000
 
-_Answer: type[Response] = carrier_class(Response)
-
-# Hand-backs that one sender may send a minute; a page sends one or two.
-_MAX_A_MINUTE = 120
-
-# Calls that were handed back, and senders of them, that a process remembers.
+# Calls that were handed back that a process remembers.
 _MAX_RETURNED = 20_000
-_MAX_SENDERS = 10_000
 
 
 @dataclasses.dataclass(slots=True)
@@ -124,12 +115,19 @@ class HandOver:
 class HandBackEndpoint:
     """The endpoint that takes calls back, and delivers them from the server."""
 
-    def __init__(self, config: Config, flusher: Flusher, signer: Signer) -> None:
+    def __init__(
+        self,
+        config: Config,
+        flusher: Flusher,
+        signer: Signer,
+        handing_over: HandingOver,
+    ) -> None:
         self._config = config
         self._flusher = flusher
         self._signer = signer
+        self._handing_over = handing_over
         self._returned = RecentlySeen(_MAX_RETURNED)
-        self._senders = RecentlySeen(_MAX_SENDERS)
+        self._senders = Senders()
 
     def answer(self, request: Request) -> Response:
         """Answer a hand-back: ``{"text": ..., "signature": ..., "calls": [...]}``.
@@ -143,17 +141,10 @@ class HandBackEndpoint:
         return response
 
     def _answer(self, request: Request) -> Response:
-        # First, so that another site's pages can't use up what a visitor may send.
-        if not is_from_own_page(request):
-            return _Answer(status=403)
+        refusal = self._senders.refuse(request, _MAX_BYTES)
 
-        if (request.content_length or 0) > _MAX_BYTES or request.content_length is None:
-            return _Answer(status=413)
-
-        sender = network_of(request.remote_addr), int(time.time() // 60)
-
-        if self._senders.count(sender) >= _MAX_A_MINUTE:
-            return _Answer(status=429)
+        if refusal is not None:
+            return refusal
 
         try:
             value = json.loads(request.get_data(cache=False))
@@ -163,14 +154,14 @@ class HandBackEndpoint:
             signed = self._signer.verify(text, signature)
 
             if signed is None:
-                return _Answer(status=403)
+                return Answer(status=403)
 
             calls = _read_calls(text)
             _check(positions, len(calls))
         except (ValueError, TypeError, LookupError, RecursionError):
-            return _Answer(status=400)
+            return Answer(status=400)
 
-        response = _Answer(status=204)
+        response = Answer(status=204)
         visitor = Visitor(self._config, request)
 
         if visitor.consent.given is not True:
@@ -183,6 +174,7 @@ class HandBackEndpoint:
                 BLOCKED_COOKIE, "1", max_age=_BLOCKED_FOR, samesite="Lax"
             )
 
+        self._handing_over.take_back(value.get("handover"), calls, positions)
         new = {one for one in positions if not self._returned.count((signed.id, one))}
         self._deliver(hand_over, hand_over.parts(new), visitor, response)
         return response
@@ -214,56 +206,6 @@ class HandBackEndpoint:
             self._flusher.send_returned(
                 CallLog(tracking=part.calls), person, response if remembers else None
             )
-
-
-def is_from_own_page(request: Request) -> bool:
-    """Whether a page of this very origin has sent a request, or a program.
-
-    Browsers say where a request comes from; no page can keep them from it, or have
-    them say something else. Old ones, and all of them over plain HTTP, have no
-    ``Sec-Fetch-Site`` but an ``Origin``: https://www.w3.org/TR/fetch-metadata/
-    """
-    site = request.headers.get("Sec-Fetch-Site")
-
-    if site is not None:
-        return site == "same-origin"
-
-    origin = request.headers.get("Origin", request.headers.get("Referer"))
-
-    if origin is None:
-        return True
-
-    try:
-        theirs, ours = urlsplit(origin), urlsplit(f"//{request.host}")
-        # A proxy may have taken the encryption off.
-        return theirs.scheme in ("http", "https") and (
-            (theirs.hostname, _port(theirs.port)) == (ours.hostname, _port(ours.port))
-        )
-    except ValueError:
-        return False
-
-
-def _port(port: int | None) -> int | None:
-    return None if port in (80, 443) else port
-
-
-def network_of(address: str | None) -> int | None:
-    """Return the network that a single sender has: for IPv6, one of 64 bits.
-
-    What isn't an address, as a proxy may pass it on, has no limit of its own, and so
-    takes no memory.
-    """
-    try:
-        parsed = ipaddress.ip_address(address or "")
-    except ValueError:
-        return None
-
-    if parsed.version == 4:
-        return int(parsed)
-
-    # What an IPv6 socket says of an IPv4 client: ::ffff:192.0.2.7.
-    mapped = parsed.ipv4_mapped
-    return int(mapped) if mapped else -(int(parsed) >> 64) - 1
 
 
 def _read_calls(text: str) -> list[Call]:

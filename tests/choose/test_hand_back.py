@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
-from flask_mengpaneel.choose import handover
+from flask_mengpaneel.choose import senders
 from sites import CAPABLE, CHROME, COOKIE, PAGE, Site, scripts, set_library_cookie
 
 URL = "/_mengpaneel/calls"
@@ -688,7 +688,7 @@ def test_an_address_may_hand_back_so_often_a_minute(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("flask_mengpaneel.choose.handover.time", clock)
+    monkeypatch.setattr("flask_mengpaneel.choose.senders.time", clock)
     client = site.client()
     value = of_page(client.get("/"))
 
@@ -708,7 +708,7 @@ def test_an_address_may_hand_back_so_often_a_minute(
 def test_no_cache_keeps_an_answer(
     site: Site, is_late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_mengpaneel.choose.handover.time", Clock())
+    monkeypatch.setattr("flask_mengpaneel.choose.senders.time", Clock())
 
     def publish(response: Response) -> Response:
         if is_late and request.path == URL:
@@ -741,7 +741,7 @@ def test_a_sender_with_many_addresses_is_one(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("flask_mengpaneel.choose.handover.time", clock)
+    monkeypatch.setattr("flask_mengpaneel.choose.senders.time", clock)
     client = site.client()
 
     def status(address: str) -> int:
@@ -765,7 +765,7 @@ def test_a_sender_with_many_addresses_is_one(
 def test_what_is_no_address_takes_no_memory() -> None:
     """Behind a proxy, whoever sends the request may name it."""
     names = ["", "unix:", "x" * 100_000, "y" * 100_000, "1.2.3", "1.2.3.4:5", None]
-    assert {handover.network_of(name) for name in names} == {None}
+    assert {senders.network_of(name) for name in names} == {None}
 
 
 # -- consent

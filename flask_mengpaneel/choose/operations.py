@@ -1,0 +1,233 @@
+"""Which of the calls ride with the visitor, and which the server makes: operations on
+profiles and groups.
+
+Only the server knows whether an operation has arrived, and most of them must not be
+made twice. So a page, a header and the session get what is tracked, and what says who
+it is.
+"""
+
+from __future__ import annotations
+
+import collections.abc as c
+import dataclasses
+import typing as t
+
+from ..calls import GROUP_CALLS, GROUP_METHODS, PEOPLE_METHODS, Call, CallLog, Stage
+from ..visitor.persistence import Persistence
+
+if t.TYPE_CHECKING:
+    from ..visitor.visitor import Visitor
+
+
+# The calls that say whose profile it is.
+_IDENTIFYING = frozenset({"identify", "reset"})
+
+
+def operation_of(call: Call) -> Call | None:
+    """Return the operation that a call makes on a profile or group, if it makes one.
+
+    A method of ``people`` that this version doesn't know is the browser library's.
+    """
+    wire = call.wire
+    name = wire[0][0]
+
+    if name == "people":
+        return call if len(wire[0]) == 2 and wire[0][1] in PEOPLE_METHODS else None
+
+    if name == "get_group":
+        return call if len(wire) == 4 and wire[2][0] in GROUP_METHODS else None
+
+    if name not in GROUP_CALLS:
+        return None
+
+    key, value = wire[1]
+
+    if name == "set_group":
+        return Call([["people", "set"], [{key: value}]])
+
+    if name == "add_group":
+        return Call([["people", "union"], [{key: [value]}]])
+
+    return Call([["people", "remove"], [{key: value}]])
+
+
+def operations_of(calls: c.Iterable[Call]) -> list[Call]:
+    """Return the operations that these calls make."""
+    return [one for call in calls if (one := operation_of(call)) is not None]
+
+
+def riding_records(calls: c.Iterable[Call]) -> int:
+    """Return how many records calls make where a client makes them."""
+    return sum(call.is_record and operation_of(call) is None for call in calls)
+
+
+def identifies(call: Call) -> bool:
+    """Whether a call says whose profile those after it are for."""
+    return call.name in _IDENTIFYING
+
+
+def belongs_to_operations(call: Call) -> bool:
+    """Whether a call is an operation, or says whose profile those after it are for."""
+    return identifies(call) or operation_of(call) is call
+
+
+def riding(calls: CallLog) -> CallLog:
+    """Return the calls without those that are operations and nothing else."""
+    return calls.filtered(lambda call: operation_of(call) is not call)
+
+
+@dataclasses.dataclass(slots=True)
+class Shares:
+    """The calls of a flush, by who makes them."""
+
+    #: What a client makes.
+    riding: CallLog
+    #: What the server makes if a client makes the others: operations, and what says
+    #: whose profiles they are for.
+    operations: CallLog
+    #: What the server makes if no client makes anything.
+    whole: CallLog
+    #: Operations on the profile of somebody whom nobody has identified yet.
+    waiting: list[Call] = dataclasses.field(default_factory=list)
+
+    def stop_waiting(self) -> None:
+        """Let the operations that can't wait go to the profile of the device."""
+        self.operations.tracking += self.waiting
+        self.whole.tracking += self.waiting
+        self.waiting = []
+
+
+def all_of(calls: CallLog) -> Shares:
+    """Return calls that are made all by the same one."""
+    return Shares(calls, CallLog(), calls)
+
+
+def share(calls: CallLog, visitor: Visitor, earlier: c.Sequence[Call] = ()) -> Shares:
+    """Divide the calls of a flush among those who make them.
+
+    An operation on the profile of a visitor who isn't identified yet is made when
+    somebody is, for that person, as the browser library makes it; when the visitor is
+    reset, for the device.
+
+    :param earlier: operations that have waited until now.
+    """
+    if not earlier and not any(map(operation_of, calls)):
+        return all_of(calls)
+
+    return _Division(visitor).divide(calls, earlier)
+
+
+class _Division:
+    def __init__(self, visitor: Visitor) -> None:
+        identity = visitor.browser_identity
+        self._is_known = identity.is_identified
+        self._persistence = Persistence(visitor.cookie, identity)
+        self._shares = Shares(CallLog(), CallLog(), CallLog())
+        #: What a part of who it is does to the profile of nobody yet.
+        self._set_up: list[Call] = []
+
+    def divide(self, calls: CallLog, earlier: c.Sequence[Call]) -> Shares:
+        shares = self._shares
+        shares.waiting = list(earlier)
+        shares.riding.set_up = shares.whole.set_up = calls.set_up
+        shares.whole.size = calls.size
+
+        for call in calls.before_setup:
+            self._add(call, Stage.BEFORE_SETUP)
+
+        for call in calls.setup:
+            self._add(call, Stage.SETUP)
+
+        # Else it is said again when there is something that it goes with.
+        if calls.before_setup or calls.tracking:
+            shares.waiting += self._set_up
+
+        if self._is_known:
+            self._make_waiting(Stage.TRACKING)
+
+        for call in calls.tracking:
+            self._add(call, Stage.TRACKING)
+
+        return shares
+
+    def _add(self, call: Call, stage: Stage) -> None:
+        shares, operation, name = self._shares, operation_of(call), call.name
+        self._persistence.apply(call, 0.0)
+
+        if name == "reset":
+            self._make_waiting(stage)
+            self._is_known = False
+
+        if operation is not call:
+            shares.riding.of(stage).append(call)
+
+        if operation is None:
+            shares.whole.of(stage).append(call)
+
+            if name in _IDENTIFYING:
+                shares.operations.of(stage).append(call)
+        elif self._is_known or operation.wire[0][0] != "people":
+            shares.whole.of(stage).append(call)
+            self._operations(stage).append(operation)
+        else:
+            waiting = self._set_up if stage is Stage.SETUP else shares.waiting
+            waiting.append(operation)
+
+            if operation is not call:
+                call = registered(call, self._persistence)
+                shares.whole.of(stage).append(call)
+
+        if name == "identify":
+            self._is_known = True
+            self._make_waiting(stage)
+
+    def _make_waiting(self, stage: Stage) -> None:
+        """Make what has waited for somebody to be identified."""
+        shares = self._shares
+
+        if stage is Stage.SETUP:
+            # The rest goes with what is tracked.
+            waiting, self._set_up = self._set_up, []
+        else:
+            waiting, shares.waiting = shares.waiting, []
+
+        shares.whole.of(stage).extend(waiting)
+        self._operations(stage).extend(waiting)
+
+    def _operations(self, stage: Stage) -> list[Call]:
+        # Those of the set-up are made, if anything is: they are here only then.
+        after = Stage.TRACKING if stage is Stage.SETUP else stage
+        return self._shares.operations.of(after)
+
+
+def registered(call: Call, persistence: Persistence) -> Call:
+    """Return what a call that adds a group to every event leaves of it there, and no
+    operation.
+
+    :param persistence: the library's memory after the call.
+    """
+    key = call.arguments[0]
+    value = persistence.super_properties.get(key)
+
+    if value is None:
+        return Call([["unregister"], [key]])
+
+    return Call([["register"], [{key: value}]])
+
+
+def without_operations(calls: CallLog, visitor: Visitor) -> CallLog:
+    """Return calls that ride as the server makes them itself, should it have to."""
+    if GROUP_CALLS.isdisjoint(call.name for call in calls):
+        return calls
+
+    persistence = Persistence(visitor.cookie, visitor.browser_identity)
+    copies = CallLog(set_up=calls.set_up, size=calls.size)
+
+    for stage in Stage:
+        for call in calls.of(stage):
+            persistence.apply(call, 0.0)
+            is_group = call.name in GROUP_CALLS
+            copy = registered(call, persistence) if is_group else call
+            copies.of(stage).append(copy)
+
+    return copies

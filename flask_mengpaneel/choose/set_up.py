@@ -1,0 +1,68 @@
+"""The operations in the set-up of requests, which say the same again and again."""
+
+from __future__ import annotations
+
+import collections
+import threading
+import time
+
+from ..calls import Call, CallLog, dumps
+from ..identity import Identity
+from .operations import operations_of, riding
+
+#: Seconds after which what was set up for a person is made again.
+_MAX_AGE = 86_400.0
+# Persons whose last set-up a process remembers.
+_MAX_PERSONS = 10_000
+
+
+def without_set_up_operations(calls: CallLog) -> CallLog:
+    """Return calls without the operations of the set-up."""
+    setup = riding(CallLog(setup=calls.setup)).setup
+    return CallLog(calls.before_setup, setup, calls.tracking, calls.set_up, calls.size)
+
+
+class SetUpOperations:
+    """Tells the operations of a set-up that are news from those that were made.
+
+    A set-up runs with each request. What it says of a person is made again if it is
+    something else than what it said last, or if that was a day ago.
+    """
+
+    def __init__(self) -> None:
+        #: What was said last of each person, and when by the monotonic clock.
+        self._said: collections.OrderedDict[str, tuple[int, float]]
+        self._said = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def news(self, calls: CallLog, browser_identity: Identity) -> CallLog:
+        """Return calls that are about to be made, without the operations of the set-up
+        that were made lately.
+
+        :param browser_identity: whom the browser takes the visitor for.
+        """
+        operations = operations_of(calls.setup)
+
+        if not operations:
+            return calls
+
+        person = browser_identity.after([*calls.before_setup, *calls.setup])
+
+        if not person or self._is_news(person.distinct_id, operations):
+            return calls
+
+        return without_set_up_operations(calls)
+
+    def _is_news(self, person: str, operations: list[Call]) -> bool:
+        said = hash(dumps([call.wire for call in operations]))
+        now = time.monotonic()
+
+        with self._lock:
+            last, at = self._said.pop(person, (None, 0.0))
+            is_news = last != said or now - at > _MAX_AGE
+            self._said[person] = said, now if is_news else at
+
+            if len(self._said) > _MAX_PERSONS:
+                self._said.popitem(last=False)
+
+        return is_news
