@@ -99,11 +99,10 @@ class HandingOver:
         """Count what the client has got, and keep it if that is to be acknowledged."""
         exchange.handed_over = hand_over
         visitor = exchange.visitor
-        # Its calls have the ids that a new visitor gets with it.
-        visitor.identity_sent = (
-            hand_over.token is not None
-            and exchange.known_identity is not visitor.browser_identity
-        )
+
+        if hand_over.token is not None and exchange.introduces:
+            # Its events have the ids that a new visitor gets with it.
+            visitor.identity_sent = True
 
         if hand_over.token is None:
             self.believe(riding_records(hand_over.own))
