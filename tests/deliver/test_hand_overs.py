@@ -65,7 +65,7 @@ def test_what_is_acknowledged_is_delivered(sink: Sink) -> None:
         eventually(lambda: hand_overs.counts().acknowledged == {"page": 2})
         r.check(recorded=3, waiting=0, delivered=3)
 
-    assert sink.ids == []
+    assert sink.ids == set()
 
 
 def test_what_is_overdue_is_sent(sink: Sink) -> None:
@@ -98,7 +98,7 @@ def test_what_is_settled_is_somebody_else_s(sink: Sink) -> None:
         assert not hand_overs.settle(id)
         r.check(recorded=0, waiting=0)
 
-    assert sink.ids == []
+    assert sink.ids == set()
 
 
 def test_what_is_acknowledged_is_not_settled_as_well(sink: Sink) -> None:
