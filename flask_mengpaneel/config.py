@@ -93,6 +93,8 @@ class Settings(t.TypedDict, total=False):
     anonymize_ip: bool
     bots: t.Literal["send", "drop"]
     csp_nonce: c.Callable[[], str | None] | str | None
+    ack_timeout: float
+    acks: str | None
     inspector: bool
 
 
@@ -126,6 +128,8 @@ class Config:
     anonymize_ip: bool = False
     bots: str = "send"
     csp_nonce: c.Callable[[], str | None] | None = None
+    ack_timeout: float = 30.0
+    acks: str | None = None
     inspector: bool = False
     ack_timeout: float = 30.0
 
@@ -322,6 +326,8 @@ _CHECKS: dict[str, Check] = {
     "anonymize_ip": check.boolean,
     "bots": check.choice("send", "drop"),
     "csp_nonce": check.callable_or_path("a callable without arguments"),
+    "ack_timeout": check.number(0, "seconds"),
+    "acks": check.acks,
     "inspector": check.boolean,
 }
 

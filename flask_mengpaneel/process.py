@@ -34,8 +34,16 @@ class Closed(t.Protocol):
         """Finish."""
 
 
+class HandedOn(t.Protocol):
+    """Something that has to leave to others what it has before these finish."""
+
+    def hand_on(self) -> None:
+        """Leave it to them."""
+
+
 _forked: weakref.WeakSet[Forked] = weakref.WeakSet()
 _closed: weakref.WeakSet[Closed] = weakref.WeakSet()
+_handed_on: weakref.WeakSet[HandedOn] = weakref.WeakSet()
 #: The processes (this one, or none) in which the end is looked after.
 _watched: set[int] = set()
 
@@ -48,7 +56,16 @@ def on_fork(thing: Forked) -> None:
 def on_exit(thing: Closed) -> None:
     """Call ``close`` of it at the end of this process, unless it is gone by then."""
     _closed.add(thing)
+    _ensure_watched()
 
+
+def before_exit(thing: HandedOn) -> None:
+    """Call ``hand_on`` of it before anything is closed, unless it is gone by then."""
+    _handed_on.add(thing)
+    _ensure_watched()
+
+
+def _ensure_watched() -> None:
     if os.getpid() not in _watched:
         _watch_exit()
         _watched.add(os.getpid())
@@ -77,6 +94,9 @@ def _close_all() -> None:
         time.sleep(0.01)
 
     try:
+        for giver in list(_handed_on):
+            giver.hand_on()
+
         things = list(_closed)
 
         # The time that each has is the same time: there may be several apps.
@@ -157,6 +177,7 @@ def _end(number: int, pid: int) -> None:
 def after_fork() -> None:
     """Start anew in a child process. Python calls it, where it knows of the fork."""
     _closed.clear()
+    _handed_on.clear()
 
     for thing in list(_forked):
         thing.after_fork()

@@ -6,6 +6,7 @@ They raise :exc:`InvalidSetting`, whose message says what is allowed.
 from __future__ import annotations
 
 import collections.abc as c
+import importlib.util
 import os
 import re
 import typing as t
@@ -162,6 +163,39 @@ def spool(value: t.Any) -> Path | None:
         raise InvalidSetting("the path of a file, or None")
 
     return Path(value)
+
+
+def acks(value: t.Any) -> str | None:
+    """Take the URL of a Redis server."""
+    allowed = "the URL of a Redis server, such as 'redis://10.0.0.5:6379/0', or None"
+
+    if value is None:
+        return None
+
+    if not isinstance(value, str):
+        raise InvalidSetting(allowed)
+
+    try:
+        parts = urlsplit(value)
+        # Raises for a port that isn't a number.
+        has_place = {
+            "redis": bool(parts.hostname),
+            "rediss": bool(parts.hostname),
+            "unix": bool(parts.path) and parts.port is None,
+        }
+    except ValueError:
+        raise InvalidSetting(allowed) from None
+
+    if not has_place.get(parts.scheme):
+        raise InvalidSetting(allowed)
+
+    if importlib.util.find_spec("redis") is None:
+        raise InvalidSetting(
+            "None as long as the package 'redis' isn't installed:"
+            " pip install 'flask-mengpaneel[redis]'"
+        )
+
+    return value
 
 
 def default_properties(value: t.Any) -> t.Any:

@@ -22,6 +22,7 @@ if t.TYPE_CHECKING:
 
     from ..config import Config
     from .connections import Client
+    from .hand_overs import HandOvers
     from .ledger import Ledger
     from .spool import Spool
 
@@ -78,6 +79,28 @@ def make_transport(
         return CeleryTransport(delivery, celery)
 
     return None
+
+
+def make_hand_overs(
+    config: Config, delivery: Delivery, transport: Transport | None
+) -> HandOvers | None:
+    """Make what keeps the hand-overs of an app; ``None`` if they count as delivered.
+
+    :param transport: sends in the background.
+    """
+    from ..config import CLIENT_STRATEGIES
+
+    if (
+        transport is None
+        or not config.active
+        or not config.ack_timeout
+        or CLIENT_STRATEGIES.isdisjoint(config.strategy_names)
+    ):
+        return None
+
+    from .hand_overs import HandOvers
+
+    return HandOvers(delivery, transport)
 
 
 def celery_of(app: Flask) -> c.Callable[[], Celery]:

@@ -1,0 +1,231 @@
+"""Hand-overs: what clients were given, until it is known that Mixpanel has it.
+
+What a page, a header or the session has been given isn't delivered yet. It is *kept*
+here until one of these happens:
+
+=============== ==================================== ==================================
+acknowledged    the client says that Mixpanel has    delivered
+                taken it
+settled         a later response has taken it up,    whoever did that counts it anew
+                or the client has handed it back
+withdrawn       the response isn't sent after all    as if it had never been kept
+overdue         nobody said anything in time         the server sends it; or dropped: a
+                                                     robot's page, or never shown
+=============== ==================================== ==================================
+
+All copies of an event have one ``$insert_id``: what is sent although it arrived is the
+same event to Mixpanel.
+
+A request keeps a hand-over, and says that others are acknowledged, by one step each
+that nothing can interrupt: it puts something into a dict or a queue. The rest happens
+in a thread, where no exception arrives from outside. So the ledger is right at each
+step.
+"""
+
+from __future__ import annotations
+
+import collections.abc as c
+import dataclasses
+import logging
+import os
+import time
+import typing as t
+
+from .. import process
+from .hand_over_memory import BLOCK_SIZE, Carrier, HandOver
+from .hand_over_steps import HandOverSteps
+from .silence import Silence
+
+if t.TYPE_CHECKING:
+    from ..envelope import Envelope
+    from ..transport import Transport
+    from .acknowledgements import SharedAcknowledgements
+    from .delivery import Delivery
+    from .ledger import Balance
+
+logger = logging.getLogger("flask_mengpaneel")
+
+
+@dataclasses.dataclass(slots=True)
+class Counts:
+    """What became of the hand-overs of this process, by their carriers."""
+
+    waiting: dict[str, int]
+    acknowledged: dict[str, int]
+    #: Overdue, and sent by the server.
+    sent: dict[str, int]
+    #: By reason.
+    dropped: dict[str, int]
+
+
+class HandOvers:
+    """Keeps hand-overs of an app in this process, and sends what is overdue.
+
+    :param transport: sends in the background.
+    :param shared: where processes share acknowledgements.
+    """
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        transport: Transport,
+        shared: c.Sequence[SharedAcknowledgements] = (),
+    ) -> None:
+        self._delivery = delivery
+        self._ledger = delivery.ledger
+        self._transport = transport
+        self._shared = shared
+        self._reset()
+        delivery.ledger.add_source(self._count)
+        process.on_fork(self)
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._steps = HandOverSteps(self._delivery, self._transport, self._shared)
+        self._is_closed = False
+
+    def after_fork(self) -> None:
+        """Start anew in a child process: what waits is the parent's."""
+        self._reset()
+
+    def _notice_changes(self) -> None:
+        """Notice a fork that Python wasn't told of, and green threads that took the
+        place of others when the app was made already."""
+        if self._pid != os.getpid():
+            process.after_fork()
+
+        if not self._steps.stepper.is_current:
+            self._steps.stepper.notice_green_threads()
+
+    def _wake(self) -> None:
+        if not self._steps.stepper.is_running:
+            process.before_exit(self)
+
+        self._steps.stepper.wake()
+
+    def _count(self, balance: Balance) -> None:
+        self._steps.count(balance)
+
+    # In the request.
+
+    def keep(
+        self,
+        id: str,
+        envelope: Envelope,
+        carrier: Carrier,
+        timeout: float,
+        *,
+        if_shown: bool = False,
+    ) -> None:
+        """Keep a hand-over until it is acknowledged, settled, withdrawn or overdue.
+
+        If this raises, it isn't kept, unless what it raises is no :exc:`Exception`.
+
+        :param id: a new one.
+        :param carrier: what it goes with.
+        :param timeout: seconds after which it is overdue.
+        :param if_shown: the page was fetched in advance: when it is overdue, it has
+            never been shown, and is dropped.
+        """
+        self._notice_changes()
+        due = time.monotonic() + timeout
+        recent = self._steps.memory.recent
+        hand_over = HandOver(envelope, (carrier, envelope.records), due, if_shown)
+        is_kept = False
+
+        try:
+            # Nothing can come between these two.
+            is_kept = True
+            recent[id] = hand_over
+
+            if due < self._steps.stepper.wakes_at or len(recent) >= BLOCK_SIZE:
+                self._wake()
+        except BaseException as error:
+            if is_kept:
+                self._wake()
+
+            if not is_kept or not isinstance(error, Exception):
+                raise
+
+            # From outside, such as a time limit. Nobody else may send it now.
+            logger.warning("Something came in the way of a hand-over.", exc_info=True)
+
+        if self._is_closed:
+            self.hand_on()
+
+    def withdraw(self, id: str) -> bool:
+        """Forget a hand-over, as if it had never been kept; ``False`` if it isn't
+        here."""
+        return self._release(id, "withdrawn")
+
+    def settle(self, id: str) -> bool:
+        """Give up a hand-over to whoever has taken it up, or was handed it back, and
+        counts its records again.
+
+        :return: whether it was here. If not, that is an acknowledgement for whoever has
+            it.
+        """
+        if self._release(id, "settled"):
+            return True
+
+        self.acknowledge([id])
+        return False
+
+    def _release(self, id: str, why: str) -> bool:
+        self._notice_changes()
+
+        with self._steps.stepper.lock:
+            if id in self._steps.acknowledged:
+                return False
+
+            kind = self._steps.memory.remove(id)
+
+            if kind is None:
+                return False
+
+            self._steps.became[why, kind[0]] += 1
+            return True
+
+    def acknowledge(self, ids: c.Sequence[str]) -> None:
+        """Count hand-overs as delivered: Mixpanel has what is in them.
+
+        Those that aren't here are passed on to the other processes, by the thread.
+        """
+        self._notice_changes()
+        self._steps.silence.was_broken = True
+
+        if self._steps.memory or self._shared:
+            self._steps.acknowledged.extend(ids)
+
+            if self._steps.stepper.wakes_at:
+                self._wake()
+
+    # For those who look, and at the end.
+
+    @property
+    def silence(self) -> Silence:
+        """Whether anything was ever acknowledged."""
+        return self._steps.silence
+
+    def counts(self) -> Counts:
+        """Return what became of the hand-overs of this process."""
+        counts = Counts({}, {}, {}, {})
+
+        with self._steps.stepper.lock:
+            for (carrier, _), _ in self._steps.memory.kinds():
+                counts.waiting[carrier] = counts.waiting.get(carrier, 0) + 1
+
+            became = dict(self._steps.became)
+
+        for (what, of), number in became.items():
+            by_what = getattr(counts, what, None)
+
+            if by_what is not None:
+                by_what[of] = number
+
+        return counts
+
+    def hand_on(self) -> None:
+        """Leave what waits to others, since the process ends."""
+        self._is_closed = True
+        self._steps.hand_on()
