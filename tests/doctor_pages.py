@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections.abc as c
 import typing as t
 
 from flask import Flask
@@ -13,8 +12,6 @@ PAGE = "<!doctype html><html><head><title>Shop</title></head><body></body></html
 SCRIPT = "/_mengpaneel/static/mengpaneel.js"
 HOST = "https://api-js.mixpanel.com"
 CDN = "https://cdn.mxpnl.com"
-
-CreateApp = c.Callable[..., Flask]
 
 
 def under(*policies: str) -> dict[str, t.Any]:

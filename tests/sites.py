@@ -1,4 +1,7 @@
-"""Small apps, and what the calls in their responses are: for tests of choosing."""
+"""An app under test, its visitors, and what the calls in its responses are.
+
+The fixtures of ``conftest.py`` are parts of such an app.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_mengpaneel import Envelope, Mengpaneel, Outcome, flushed
-from flask_mengpaneel.config import Config
 from flask_mengpaneel.deliver.translation import Translator
 from flask_mengpaneel.testing import RecordingTransport
+
+CreateApp = c.Callable[..., Flask]
 
 TOKEN = "token"
 COOKIE = f"mp_{TOKEN}_mixpanel"
@@ -52,25 +56,53 @@ class Kept(RecordingTransport):
         return self.has_room
 
 
-class Site:
-    """An app with the extension in it, and what became of its calls."""
+def sent(app: Flask, transport: RecordingTransport) -> list[dict[str, t.Any]]:
+    """What Mixpanel would get of what was sent from the server, in order."""
+    translator = Translator(app.extensions["mengpaneel"].config)
+    return [
+        json.loads(message.json)
+        for envelope in transport.envelopes
+        for message in translator.messages(envelope)[0]
+    ]
 
-    def __init__(self, *, testing: bool = True, **settings: t.Any) -> None:
-        self.app = Flask(__name__)
+
+class Site:
+    """An app with the extension in it, and what became of its calls.
+
+    :param prepare: called with the app before the extension is initialised.
+    :param mengpaneel: the extension, where several apps have the same one.
+    :param settings: without their prefix if they are the extension's.
+    """
+
+    def __init__(
+        self,
+        *,
+        testing: bool = True,
+        debug: bool = False,
+        prepare: c.Callable[[Flask], object] = lambda app: None,
+        mengpaneel: Mengpaneel | None = None,
+        **settings: t.Any,
+    ) -> None:
+        self.app = Flask("shop")
         self.app.testing = testing
+        self.app.debug = debug
         self.app.secret_key = "secret"
         self.kept = Kept()
         self.outcomes: list[Outcome] = []
-        self.mengpaneel = Mengpaneel(
-            **{
-                "token": TOKEN,
-                "transport": self.kept,
-                "spool": None,
-                # Nobody listens: what goes here by mistake fails at once.
-                "api_host": "http://127.0.0.1:9",
-                **settings,
-            }
+        self.mengpaneel = mengpaneel or Mengpaneel()
+        values = {
+            "token": TOKEN,
+            "transport": self.kept,
+            "spool": None,
+            # Nobody listens: what goes here by mistake fails at once.
+            "api_host": "http://127.0.0.1:9",
+            **settings,
+        }
+        self.app.config.update(
+            (name if name.isupper() else f"MENGPANEEL_{name.upper()}", value)
+            for name, value in values.items()
         )
+        prepare(self.app)
         self.mengpaneel.init_app(self.app)
         flushed.connect(self._flushed, self.app)
 
@@ -98,19 +130,14 @@ class Site:
         set_library_cookie(client, **ids)
         return client
 
-    def view(self, path: str, view: c.Callable[[], t.Any], **options: t.Any) -> None:
+    def view(self, path: str, view: c.Callable[..., t.Any], **options: t.Any) -> None:
         """Add a view."""
         self.app.add_url_rule(path, path, view, **options)
 
     @property
     def messages(self) -> list[dict[str, t.Any]]:
         """What the background transport would send to Mixpanel."""
-        tracker = Translator(Config(token=TOKEN))
-        return [
-            json.loads(message.json)
-            for envelope in self.kept.envelopes
-            for message in tracker.messages(envelope)[0]
-        ]
+        return sent(self.app, self.kept)
 
 
 def set_library_cookie(client: FlaskClient, **cookie: t.Any) -> None:

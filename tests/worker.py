@@ -1,7 +1,7 @@
-"""The Celery app of the shop, for ``celery -A worker``."""
+"""The Celery app of `processes`, for ``celery -A worker``."""
 
 from __future__ import annotations
 
-from shop import create_app
+from processes import create_app
 
 celery = create_app().extensions["celery"]

@@ -30,47 +30,16 @@ from flask.testing import FlaskClient
 from werkzeug.test import create_environ, run_wsgi_app
 
 import flask_mengpaneel
-from conftest import CreateApp, sent
 from flask_mengpaneel import Ledger, Manager, Mengpaneel, Outcome, failed, flushed
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
 from flask_mengpaneel.transport import Transport
 from sink import Sink
-from sites import Site
-
-PAGE = "<!doctype html><html><head><title>Shop</title></head><body>Hi</body></html>"
+from sites import PAGE, CreateApp, Site, page_calls, sent
 
 
 def names(transport: RecordingTransport) -> list[str]:
     """The names of the events that were sent from the server."""
     return [call.event for call in transport.calls if call.tracks]
-
-
-def page_data(response: t.Any) -> dict[str, t.Any] | None:
-    """What the extension has put into a page."""
-    found = re.search(
-        r'<script type="application/json" id="mengpaneel"[^>]*>(.*?)</script>',
-        response.get_data(as_text=True),
-        re.DOTALL,
-    )
-    return t.cast(dict[str, t.Any], json.loads(found[1])) if found else None
-
-
-def page_calls(response: t.Any) -> list[t.Any]:
-    """The calls that a page makes, in order."""
-    data = page_data(response) or {}
-    return [call for _, calls in data.get("calls", []) for call in calls]
-
-
-@pytest.fixture
-def api(app: Flask, mengpaneel: Mengpaneel) -> Flask:
-    """An app whose view tracks, and whose answer can carry nothing."""
-
-    @app.post("/<name>")
-    def view(name: str) -> dict[str, t.Any]:
-        mengpaneel.track(name)
-        return {"ok": True}
-
-    return app
 
 
 # -- apps

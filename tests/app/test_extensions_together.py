@@ -15,7 +15,6 @@ import typing as t
 import pytest
 from cachelib import FileSystemCache
 from flask import Flask, make_response, redirect, request, session, url_for
-from flask.testing import FlaskClient
 from flask_caching import Cache
 from flask_compress import Compress
 from flask_debugtoolbar import DebugToolbarExtension
@@ -26,10 +25,8 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from werkzeug.test import TestResponse
 
-from flask_mengpaneel import Mengpaneel
-from flask_mengpaneel.testing import RecordingTransport
 from needs import need
-from sites import CAPABLE, CHROME, PAGE, header_calls, names, scripts
+from sites import CAPABLE, PAGE, Site, header_calls, names, scripts
 
 #: Puts an extension into an app.
 Extend = c.Callable[[Flask], t.Any]
@@ -39,8 +36,8 @@ def nothing(app: Flask) -> None:
     """No other extension."""
 
 
-class Shop:
-    """An app in which each request of an endpoint of its own is tracked.
+class TrackingSite(Site):
+    """A site in which each request of an endpoint of its own is tracked.
 
     :param before: other extensions that are initialised before this one.
     :param after: other extensions that are initialised after it.
@@ -49,15 +46,7 @@ class Shop:
     def __init__(
         self, before: Extend = nothing, after: Extend = nothing, **settings: t.Any
     ) -> None:
-        self.app = Flask("shop")
-        self.app.testing = True
-        self.app.secret_key = "secret"
-        self.transport = RecordingTransport()
-        self.mengpaneel = Mengpaneel(
-            token="token", spool=None, transport=self.transport, **settings
-        )
-        before(self.app)
-        self.mengpaneel.init_app(self.app)
+        super().__init__(prepare=before, **settings)
         after(self.app)
         self.app.before_request(self.track)
 
@@ -72,18 +61,10 @@ class Shop:
 
         self.mengpaneel.track(f"{request.path} by {user}")
 
-    def view(self, path: str, view: t.Callable[..., t.Any], **options: t.Any) -> None:
-        self.app.add_url_rule(path, path, view, **options)
-
-    def client(self) -> FlaskClient:
-        client = self.app.test_client()
-        client.environ_base["HTTP_USER_AGENT"] = CHROME
-        return client
-
     @property
     def sent(self) -> list[str]:
         """The events that the server sends."""
-        return [call.event for call in self.transport.calls if call.tracks]
+        return [call.event for call in self.kept.calls if call.tracks]
 
 
 def text_of(response: TestResponse) -> str:
@@ -120,36 +101,36 @@ def compress(app: Flask) -> None:
 
 
 def test_a_page_is_compressed_with_its_calls() -> None:
-    shop = Shop(before=compress)
-    shop.view("/", lambda: PAGE)
-    response = shop.client().get("/", headers={"Accept-Encoding": "gzip"})
+    site = TrackingSite(before=compress)
+    site.view("/", lambda: PAGE)
+    response = site.client().get("/", headers={"Accept-Encoding": "gzip"})
 
     assert response.headers["Content-Encoding"] == "gzip"
     assert int(response.headers["Content-Length"]) == len(response.data)
     assert response.cache_control.private
     assert calls_of(response) == ["identify ann", "track / by ann"]
-    assert shop.sent == []
+    assert site.sent == []
 
 
 def test_the_calls_of_a_page_that_is_compressed_already_are_sent() -> None:
-    shop = Shop(after=compress)
-    shop.view("/", lambda: PAGE)
-    response = shop.client().get("/", headers={"Accept-Encoding": "gzip"})
+    site = TrackingSite(after=compress)
+    site.view("/", lambda: PAGE)
+    response = site.client().get("/", headers={"Accept-Encoding": "gzip"})
 
     assert text_of(response) == PAGE
-    assert shop.sent == ["/ by ann"]
+    assert site.sent == ["/ by ann"]
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_calls_in_a_header_are_next_to_a_compressed_body(order: str) -> None:
-    shop = Shop(**{order: compress})
-    shop.view("/api", lambda: {"items": ["x"] * 100})
+    site = TrackingSite(**{order: compress})
+    site.view("/api", lambda: {"items": ["x"] * 100})
     headers = {"Accept-Encoding": "gzip", **CAPABLE}
-    response = shop.client().get("/api", headers=headers)
+    response = site.client().get("/api", headers=headers)
 
     assert json.loads(text_of(response)) == {"items": ["x"] * 100}
     assert names(header_calls(response))[-1] == "track /api by ann"
-    assert shop.sent == []
+    assert site.sent == []
 
 
 def test_compressed_pages_that_are_kept_have_nobody_s_calls() -> None:
@@ -160,15 +141,15 @@ def test_compressed_pages_that_are_kept_have_nobody_s_calls() -> None:
         app.config["COMPRESS_CACHE_KEY"] = lambda request: request.path
         compress(app)
 
-    shop = Shop(after=keep)
-    shop.view("/", lambda: PAGE)
+    site = TrackingSite(after=keep)
+    site.view("/", lambda: PAGE)
 
     for user in ("ann", "bob"):
         headers = {"Accept-Encoding": "gzip", "User": user}
-        assert text_of(shop.client().get("/", headers=headers)) == PAGE
+        assert text_of(site.client().get("/", headers=headers)) == PAGE
 
     assert [gzip.decompress(value).decode() for value in kept.values()] == [PAGE]
-    assert shop.sent == ["/ by ann", "/ by bob"]
+    assert site.sent == ["/ by ann", "/ by bob"]
 
 
 class Kept(dict[str, t.Any]):
@@ -202,14 +183,14 @@ def test_a_cached_view_gives_each_visitor_their_own_calls(
     view: t.Callable[[], t.Any], kind: str, order: str, tmp_path: pathlib.Path
 ) -> None:
     cache = Cache(config={"CACHE_TYPE": kind, "CACHE_DIR": str(tmp_path)})
-    shop = Shop(**{order: cache.init_app})
-    shop.view("/", cache.cached(key_prefix="page")(view))
+    site = TrackingSite(**{order: cache.init_app})
+    site.view("/", cache.cached(key_prefix="page")(view))
 
     for user in ("ann", "bob", "cleo"):
-        response = shop.client().get("/", headers={"User": user})
+        response = site.client().get("/", headers={"User": user})
         assert calls_of(response) == [f"identify {user}", f"track / by {user}"]
 
-    with shop.app.test_request_context():
+    with site.app.test_request_context():
         found = make_response(cache.get("page"))
 
     assert found.get_data(as_text=True) == PAGE
@@ -218,23 +199,23 @@ def test_a_cached_view_gives_each_visitor_their_own_calls(
 
 def test_a_cached_answer_gives_each_client_its_own_header() -> None:
     cache = Cache(config={"CACHE_TYPE": "SimpleCache"})
-    shop = Shop(before=cache.init_app)
-    shop.view("/api", cache.cached()(lambda: make_response({"items": []})))
+    site = TrackingSite(before=cache.init_app)
+    site.view("/api", cache.cached()(lambda: make_response({"items": []})))
 
     for user in ("ann", "bob", "cleo"):
-        response = shop.client().get("/api", headers={"User": user, **CAPABLE})
+        response = site.client().get("/api", headers={"User": user, **CAPABLE})
         assert names(header_calls(response))[-1] == f"track /api by {user}"
         assert len(response.headers.getlist("X-Mengpaneel-Calls")) == 1
 
 
 def test_a_cached_redirect_delays_each_visitor_s_own_calls() -> None:
     cache = Cache(config={"CACHE_TYPE": "SimpleCache"})
-    shop = Shop(before=cache.init_app)
-    shop.view("/", lambda: PAGE)
-    shop.view("/go", cache.cached()(lambda: redirect("/")))
+    site = TrackingSite(before=cache.init_app)
+    site.view("/", lambda: PAGE)
+    site.view("/go", cache.cached()(lambda: redirect("/")))
 
     for user in ("ann", "bob", "cleo"):
-        client = shop.client()
+        client = site.client()
         headers = {"User": user}
         response = client.get("/go", headers=headers, follow_redirects=True)
         tracked = [f"track /go by {user}", f"track / by {user}"]
@@ -243,12 +224,12 @@ def test_a_cached_redirect_delays_each_visitor_s_own_calls() -> None:
 
 def test_a_cached_stream_is_a_page_like_any_other() -> None:
     cache = Cache(config={"CACHE_TYPE": "SimpleCache"})
-    shop = Shop(before=cache.init_app)
-    shop.view("/", cache.cached()(lambda: (part for part in (PAGE[:30], PAGE[30:]))))
+    site = TrackingSite(before=cache.init_app)
+    site.view("/", cache.cached()(lambda: (part for part in (PAGE[:30], PAGE[30:]))))
 
     # Flask-Caching puts the parts together the first time already.
     for user in ("ann", "bob", "cleo"):
-        response = shop.client().get("/", headers={"User": user})
+        response = site.client().get("/", headers={"User": user})
         assert calls_of(response) == [f"identify {user}", f"track / by {user}"]
 
 
@@ -318,17 +299,17 @@ def sessions(
 
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_calls_wait_in_a_session_on_the_server(sessions: Extend, order: str) -> None:
-    shop = Shop(**{order: sessions})
+    site = TrackingSite(**{order: sessions})
 
     def go() -> t.Any:
         session["cart"] = ["tea"]
         # Much more than a cookie holds.
-        shop.mengpaneel.track("Much", {"text": "x" * 20_000, "n": 2**63 - 1})
+        site.mengpaneel.track("Much", {"text": "x" * 20_000, "n": 2**63 - 1})
         return redirect("/")
 
-    shop.view("/", lambda: PAGE.replace("Hi", ",".join(session["cart"])))
-    shop.view("/go", go)
-    client = shop.client()
+    site.view("/", lambda: PAGE.replace("Hi", ",".join(session["cart"])))
+    site.view("/go", go)
+    client = site.client()
     response = client.get("/go", follow_redirects=True)
 
     assert "<p>tea</p>" in text_of(response)
@@ -339,7 +320,7 @@ def test_calls_wait_in_a_session_on_the_server(sessions: Extend, order: str) -> 
         "track / by ann",
     ]
     assert calls_of(client.get("/")) == ["identify ann", "track / by ann"]
-    assert shop.sent == []
+    assert site.sent == []
 
 
 @pytest.mark.parametrize(
@@ -357,20 +338,20 @@ def test_calls_wait_in_a_session_on_the_server(sessions: Extend, order: str) -> 
 def test_calls_outlive_a_session_on_the_server_that_is_begun_anew(
     sessions: Extend, leave: t.Callable[[Flask], t.Any]
 ) -> None:
-    shop = Shop(before=sessions)
+    site = TrackingSite(before=sessions)
 
     def again() -> t.Any:
-        leave(shop.app)
+        leave(site.app)
         return redirect("/")
 
     def go() -> t.Any:
         session["user"] = "ann"
         return redirect("/again")
 
-    shop.view("/", lambda: PAGE)
-    shop.view("/go", go)
-    shop.view("/again", again)
-    client = shop.client()
+    site.view("/", lambda: PAGE)
+    site.view("/go", go)
+    site.view("/again", again)
+    client = site.client()
     response = client.get("/go", follow_redirects=True)
     carried = [
         call.removeprefix("track ")
@@ -378,18 +359,18 @@ def test_calls_outlive_a_session_on_the_server_that_is_begun_anew(
         if call.startswith("track")
     ]
 
-    assert [*carried, *shop.sent] == ["/go by ann", "/again by ann", "/ by ann"]
+    assert [*carried, *site.sent] == ["/go by ann", "/again by ann", "/ by ann"]
 
 
 def test_a_session_on_the_server_is_left_alone_by_what_nothing_waits_for(
     sessions: Extend,
 ) -> None:
-    shop = Shop(before=sessions)
-    shop.view("/", lambda: PAGE)
-    shop.view("/api", lambda: {})
+    site = TrackingSite(before=sessions)
+    site.view("/", lambda: PAGE)
+    site.view("/api", lambda: {})
 
     for path, headers in (("/", {}), ("/api", CAPABLE), ("/api", {})):
-        client = shop.client()
+        client = site.client()
         response = client.get(path, headers=headers)
         assert client.get_cookie("session") is None
         assert "Cookie" not in response.headers.get("Vary", "")
@@ -411,12 +392,12 @@ def secure(app: Flask) -> None:
 
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_the_script_has_the_nonce_of_its_page_s_policy(order: str) -> None:
-    shop = Shop(
+    site = TrackingSite(
         csp_nonce=lambda: request.csp_nonce,  # type: ignore[attr-defined]
         **{order: secure},
     )
-    shop.view("/", lambda: PAGE)
-    client = shop.client()
+    site.view("/", lambda: PAGE)
+    client = site.client()
     nonces = set()
 
     for _ in range(2):
@@ -435,17 +416,17 @@ def test_the_script_has_the_nonce_of_its_page_s_policy(order: str) -> None:
 
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_nothing_is_lost_where_http_is_sent_to_https(order: str) -> None:
-    shop = Shop(**{order: secure})
+    site = TrackingSite(**{order: secure})
     # Before the function that redirects.
-    shop.app.before_request_funcs[None].insert(
-        0, shop.app.before_request_funcs[None].pop()
+    site.app.before_request_funcs[None].insert(
+        0, site.app.before_request_funcs[None].pop()
     )
-    shop.view("/", lambda: PAGE)
-    response = shop.client().get("/", base_url="http://shop.example")
+    site.view("/", lambda: PAGE)
+    response = site.client().get("/", base_url="http://site.example")
 
-    assert response.location == "https://shop.example/"
+    assert response.location == "https://site.example/"
     # No browser keeps the session's cookie, which is a secure one.
-    assert shop.sent == ["/ by ann"]
+    assert site.sent == ["/ by ann"]
 
 
 # -- Flask-WTF
@@ -459,10 +440,10 @@ def protect(app: Flask) -> None:
 
 
 def test_hand_backs_pass_csrf_protection() -> None:
-    shop = Shop(after=protect)
-    shop.app.config["WTF_CSRF_SSL_STRICT"] = True
-    shop.view("/", lambda: PAGE)
-    client = shop.client()
+    site = TrackingSite(after=protect)
+    site.app.config["WTF_CSRF_SSL_STRICT"] = True
+    site.view("/", lambda: PAGE)
+    client = site.client()
     page = client.get("/")
     attributes = next(a for a, _ in scripts(text_of(page)) if a.get("id"))
     sent = {
@@ -472,14 +453,14 @@ def test_hand_backs_pass_csrf_protection() -> None:
     }
 
     assert client.post("/_mengpaneel/calls", json=sent).status_code == 204
-    assert shop.sent == ["/ by ann"]
+    assert site.sent == ["/ by ann"]
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_a_form_is_still_protected(order: str) -> None:
-    shop = Shop(**{order: protect})
-    shop.view("/", lambda: PAGE, methods=["GET", "POST"])
-    response = shop.client().post("/")
+    site = TrackingSite(**{order: protect})
+    site.view("/", lambda: PAGE, methods=["GET", "POST"])
+    response = site.client().post("/")
 
     assert response.status_code == 400
     assert "CSRF" in text_of(response)
@@ -496,10 +477,10 @@ def intercept(app: Flask) -> None:
 
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_an_intercepted_redirect_loses_nothing(order: str) -> None:
-    shop = Shop(**{order: intercept})
-    shop.view("/", lambda: PAGE)
-    shop.view("/go", lambda: redirect(url_for("/")))
-    client = shop.client()
+    site = TrackingSite(**{order: intercept})
+    site.view("/", lambda: PAGE)
+    site.view("/go", lambda: redirect(url_for("/")))
+    client = site.client()
     carried = []
 
     for path in ("/go", "/"):
@@ -512,4 +493,4 @@ def test_an_intercepted_redirect_loses_nothing(order: str) -> None:
 
     tracked = [call for call in carried if call.startswith("track")]
     assert tracked == ["track /go by ann", "track / by ann"]
-    assert shop.sent == []
+    assert site.sent == []

@@ -13,7 +13,7 @@ from playwright.sync_api import (
     Playwright,
     sync_playwright,
 )
-from script_pages import Api, Site, wait_until
+from script_pages import Api, ScriptSite, wait_until
 
 from needs import need
 
@@ -159,13 +159,11 @@ def page(context: BrowserContext, browser: Browser) -> c.Iterator[Page]:
 
 @pytest.fixture
 def api() -> c.Iterator[Api]:
-    api = Api()
-    yield api
-    api.close()
+    with Api() as api:
+        yield api
 
 
 @pytest.fixture
-def site(api: Api) -> c.Iterator[Site]:
-    site = Site(api)
-    yield site
-    site.close()
+def site(api: Api) -> c.Iterator[ScriptSite]:
+    with ScriptSite(api) as site:
+        yield site

@@ -33,11 +33,11 @@ from flask import (
 from playwright.sync_api import BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import wait_until
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from flask_mengpaneel import Mengpaneel, Outcome, flushed
 from flask_mengpaneel.inspector import Inspector
 from needs import need_npm
+from servers import Server
 
 TOKEN = "TOKEN"
 STRICT = "default-src 'none'; script-src 'self'; connect-src 'self'"
@@ -75,12 +75,6 @@ class Entry:
     latest: float
 
 
-class _Quiet(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: t.Any) -> None:
-        if type == "error":
-            super().log(type, message, *args)
-
-
 class _Errors(logging.Handler):
     """What the extension logged as gone wrong."""
 
@@ -92,7 +86,7 @@ class _Errors(logging.Handler):
         self.lines.append(self.format(record))
 
 
-class Shop:
+class Shop(Server):
     """The app, served on loopback by threads.
 
     :param force: the strategy on which each request insists.
@@ -130,20 +124,10 @@ class Shop:
         self.app = self._app(folder, settings, prepare, finish)
         self.inspector: Inspector = self.app.extensions["mengpaneel_inspector"]
         logging.getLogger("flask_mengpaneel").addHandler(self.errors)
-        self._server = make_server(
-            "127.0.0.1", 0, self.app, threaded=True, request_handler=_Quiet
-        )
-        self.port = self._server.server_port
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), daemon=True
-        )
-        self._thread.start()
+        super().__init__(self.app)
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().close()
         logging.getLogger("flask_mengpaneel").removeHandler(self.errors)
 
     def _app(

@@ -13,13 +13,13 @@ import dataclasses
 import json
 import os
 import pathlib
-import threading
 import time
 import typing as t
 from urllib.parse import parse_qs
 
 from flask import Flask, Response, redirect, request, send_file
-from werkzeug.serving import make_server
+
+from servers import Server
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PACKAGES = pathlib.Path(
@@ -45,24 +45,6 @@ def wait_until(condition: c.Callable[[], t.Any], seconds: float = 20) -> t.Any:
         time.sleep(0.01)
 
     return value
-
-
-class Server:
-    """A WSGI app, served by threads."""
-
-    def __init__(self) -> None:
-        self.app = Flask(__name__, static_folder=None)
-        self._server = make_server("127.0.0.1", 0, self.app, threaded=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), daemon=True
-        )
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @dataclasses.dataclass
@@ -95,7 +77,8 @@ class Api(Server):
     """What the browser library takes for Mixpanel."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.app = Flask(__name__)
+        super().__init__(self.app)
         self.records: list[Record] = []
         self.delay = 0.0
         self.status = 200
@@ -179,11 +162,12 @@ class Page:
         )
 
 
-class Site(Server):
+class ScriptSite(Server):
     """The app whose pages have the script."""
 
     def __init__(self, api: Api) -> None:
-        super().__init__()
+        self.app = Flask(__name__, static_folder=None)
+        super().__init__(self.app)
         self.api = api
         self.pages: dict[str, Page] = {}
         self.calls: dict[str, list[Json]] = {}

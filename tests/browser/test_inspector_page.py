@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import collections.abc as c
 import json
-import threading
 import typing as t
 from pathlib import Path
 
 import pytest
 from flask import Response, send_file
 from playwright.sync_api import Browser, Page, expect
-from werkzeug.serving import make_server
 
 from flask_mengpaneel.inspector import Inspector, create_inspector_app
 from flask_mengpaneel.inspector.app import URL_PREFIX
 from mixpanel_records import event, track
 from needs import need_npm
+from servers import Server
 
 STUB = """
 window.mixpanel = [];
@@ -57,7 +56,7 @@ LOW_CONTRAST = """
 """
 
 
-class Stand:
+class Stand(Server):
     """An inspector, served, with a page beside it that tracks."""
 
     def __init__(self, path: Path) -> None:
@@ -81,10 +80,7 @@ class Stand:
         def library() -> Response:
             return send_file(need_npm("mixpanel-browser") / "dist/mixpanel.min.js")
 
-        self._server = make_server("127.0.0.1", 0, app, threaded=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
+        super().__init__(app)
 
     @property
     def page_url(self) -> str:
@@ -93,17 +89,11 @@ class Stand:
     def send(self, endpoint: str, *records: t.Any) -> None:
         self.inspector.post(f"/{endpoint}", json.dumps(records).encode(), {})
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
 
 @pytest.fixture
 def stand(tmp_path: Path) -> c.Iterator[Stand]:
-    stand = Stand(tmp_path / "inspector.sqlite3")
-    yield stand
-    stand.close()
+    with Stand(tmp_path / "inspector.sqlite3") as stand:
+        yield stand
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 from playwright.sync_api import Page as Tab
-from script_pages import LIBRARY, TOKEN, Page, Site, track, wait_until
+from script_pages import LIBRARY, TOKEN, Page, ScriptSite, track, wait_until
 
 CALLS = [
     [["identify"], ["7"]],
@@ -40,7 +40,7 @@ def block(page: Tab) -> Block:
     return block
 
 
-def prepare(site: Site) -> None:
+def prepare(site: ScriptSite) -> None:
     data = site.data([None, CALLS[:1]], ["once", CALLS[1:]], fallback="/calls")
     site.pages["/home"] = Page(data=data, signature="signed")
     site.calls["cart"] = [track("Add To Cart", 3)]
@@ -56,7 +56,7 @@ def kept(page: Tab) -> list[t.Any]:
     )
 
 
-def announced_after(site: Site, page: Tab) -> bool:
+def announced_after(site: ScriptSite, page: Tab) -> bool:
     page.evaluate("fetch('/api/cart').then(r => r.text())")
     return site.capable("cart")
 
@@ -64,7 +64,7 @@ def announced_after(site: Site, page: Tab) -> bool:
 @pytest.mark.also_in_firefox(how=["nobody"])
 @pytest.mark.parametrize("how", ["error", "nobody", "empty", "policy"])
 def test_calls_go_back_when_the_library_is_blocked(
-    site: Site, page: Tab, how: str, request: pytest.FixtureRequest
+    site: ScriptSite, page: Tab, how: str, request: pytest.FixtureRequest
 ) -> None:
     prepare(site)
 
@@ -89,7 +89,7 @@ def test_calls_go_back_when_the_library_is_blocked(
 @pytest.mark.also_in_firefox(how=["nobody"])
 @pytest.mark.parametrize("how", ["error", "nobody"])
 def test_calls_go_back_when_mixpanel_is_blocked(
-    site: Site, page: Tab, how: str, request: pytest.FixtureRequest
+    site: ScriptSite, page: Tab, how: str, request: pytest.FixtureRequest
 ) -> None:
     prepare(site)
 
@@ -106,7 +106,7 @@ def test_calls_go_back_when_mixpanel_is_blocked(
 
 
 def test_calls_of_a_response_go_back_with_its_signature(
-    site: Site, page: Tab, block: Block
+    site: ScriptSite, page: Tab, block: Block
 ) -> None:
     prepare(site)
     page.goto(site.url + "/home")
@@ -120,7 +120,7 @@ def test_calls_of_a_response_go_back_with_its_signature(
 
 @pytest.mark.parametrize("status", [400, 429, 503])
 def test_what_mixpanel_does_not_take_goes_back_without_a_word_of_blocking(
-    site: Site, page: Tab, status: int
+    site: ScriptSite, page: Tab, status: int
 ) -> None:
     prepare(site)
     site.api.status = status
@@ -132,7 +132,7 @@ def test_what_mixpanel_does_not_take_goes_back_without_a_word_of_blocking(
 
 
 def test_an_answer_that_is_not_mixpanels_counts_as_not_taken(
-    site: Site, page: Tab
+    site: ScriptSite, page: Tab
 ) -> None:
     prepare(site)
     site.api.answer = "<html>Please log in to the WiFi</html>"
@@ -141,7 +141,7 @@ def test_an_answer_that_is_not_mixpanels_counts_as_not_taken(
 
 
 def test_calls_wait_for_the_next_page_when_the_app_is_out_of_reach_too(
-    site: Site, page: Tab, block: Block
+    site: ScriptSite, page: Tab, block: Block
 ) -> None:
     prepare(site)
     site.fallback_status = 503
@@ -159,7 +159,7 @@ def test_calls_wait_for_the_next_page_when_the_app_is_out_of_reach_too(
 
 
 def test_calls_that_wait_are_left_alone_by_pages_of_another_project(
-    site: Site, page: Tab, block: Block
+    site: ScriptSite, page: Tab, block: Block
 ) -> None:
     prepare(site)
     site.pages["/two"] = Page(data=site.data(["two", [track("Two")]], token="TWO"))
@@ -178,7 +178,7 @@ def test_calls_that_wait_are_left_alone_by_pages_of_another_project(
 
 
 def test_nothing_is_handed_back_without_the_fallback(
-    site: Site, page: Tab, block: Block
+    site: ScriptSite, page: Tab, block: Block
 ) -> None:
     prepare(site)
     del site.pages["/home"].data["fallback"]
@@ -189,7 +189,7 @@ def test_nothing_is_handed_back_without_the_fallback(
 
 
 def test_no_journey_loses_or_doubles_a_call_when_a_blocker_comes_and_goes(
-    site: Site, page: Tab, block: Block
+    site: ScriptSite, page: Tab, block: Block
 ) -> None:
     numbers = itertools.count()
     chance = random.Random(7)

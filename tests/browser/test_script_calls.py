@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from playwright.sync_api import Page as Tab
-from script_pages import Page, Site, track, wait_until
+from script_pages import Page, ScriptSite, track, wait_until
 
 
-def test_the_pages_calls_are_made_in_order(site: Site, page: Tab) -> None:
+def test_the_pages_calls_are_made_in_order(site: ScriptSite, page: Tab) -> None:
     calls = [
         [["identify"], ["7"]],
         [["people", "set"], [{"Plan": "pro"}]],
@@ -29,7 +29,7 @@ def test_the_pages_calls_are_made_in_order(site: Site, page: Tab) -> None:
     assert second["$insert_id"] == "Second-2"
 
 
-def test_calls_of_a_fetch_are_made(site: Site, page: Tab) -> None:
+def test_calls_of_a_fetch_are_made(site: ScriptSite, page: Tab) -> None:
     site.pages["/home"] = Page(data=site.data())
     site.calls["cart"] = [track("Add To Cart", 1)]
     page.goto(site.url + "/home")
@@ -38,7 +38,7 @@ def test_calls_of_a_fetch_are_made(site: Site, page: Tab) -> None:
     assert wait_until(lambda: site.api.events) == ["Add To Cart"]
 
 
-def test_calls_of_an_xmlhttprequest_are_made(site: Site, page: Tab) -> None:
+def test_calls_of_an_xmlhttprequest_are_made(site: ScriptSite, page: Tab) -> None:
     site.pages["/home"] = Page(data=site.data())
     site.calls["cart"] = [track("Add To Cart", 1)]
     page.goto(site.url + "/home")

@@ -8,7 +8,7 @@ import typing as t
 import pytest
 from playwright.sync_api import ConsoleMessage
 from playwright.sync_api import Page as Tab
-from script_pages import LIBRARY, TOKEN, Page, Site, track, wait_until
+from script_pages import LIBRARY, TOKEN, Page, ScriptSite, track, wait_until
 
 CALLS = [track("First", 1), [["people", "set"], [{"Plan": "pro"}]], track("Second", 2)]
 SNIPPET = """
@@ -23,7 +23,7 @@ mixpanel.init("{token}", {{api_host: "{api}"}});
 """
 
 
-def snippet(site: Site) -> str:
+def snippet(site: ScriptSite) -> str:
     """What pages have that boot the library themselves."""
     return SNIPPET.format(library=LIBRARY, token=TOKEN, api=site.api.url)
 
@@ -57,7 +57,7 @@ LIBRARIES = {
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_libraries_that_make_requests_need_no_adapter(
-    site: Site, page: Tab, name: str, first: bool
+    site: ScriptSite, page: Tab, name: str, first: bool
 ) -> None:
     head, code = LIBRARIES[name]
     site.pages["/home"] = Page(data=site.data(), body="<main></main>")
@@ -69,7 +69,9 @@ def test_libraries_that_make_requests_need_no_adapter(
     assert wait_until(lambda: site.api.events) == ["Add To Cart"]
 
 
-def test_each_turbo_visit_makes_its_pages_calls_once(site: Site, page: Tab) -> None:
+def test_each_turbo_visit_makes_its_pages_calls_once(
+    site: ScriptSite, page: Tab
+) -> None:
     turbo = package("@hotwired/turbo/dist/turbo.es2017-umd.js")
 
     for name in ["one", "two"]:
@@ -98,7 +100,7 @@ def test_each_turbo_visit_makes_its_pages_calls_once(site: Site, page: Tab) -> N
     "attributes", ["", "defer", "async", 'type="module"', "twice", "body"]
 )
 def test_the_script_works_wherever_it_stands(
-    site: Site, page: Tab, attributes: str
+    site: ScriptSite, page: Tab, attributes: str
 ) -> None:
     data = site.data(["once", CALLS])
     script = f'<script src="/mengpaneel.js" {attributes}></script>'
@@ -123,7 +125,7 @@ def test_the_script_works_wherever_it_stands(
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("library", [None, LIBRARY])
 def test_the_pages_own_snippet_is_used(
-    site: Site, page: Tab, before: bool, library: str | None
+    site: ScriptSite, page: Tab, before: bool, library: str | None
 ) -> None:
     data = site.data(["once", CALLS], library=library)
     own = snippet(site)
@@ -138,7 +140,7 @@ def test_the_pages_own_snippet_is_used(
     assert len([url for url in requests if LIBRARY in url]) == 1
 
 
-def test_a_bundled_instance_is_used(site: Site, page: Tab) -> None:
+def test_a_bundled_instance_is_used(site: ScriptSite, page: Tab) -> None:
     bundle = f"""<script type="module">
         import mixpanel from "/npm/mixpanel-browser/dist/mixpanel.module.js";
         mixpanel.init("{TOKEN}", {{api_host: "{site.api.url}"}});
@@ -195,7 +197,7 @@ NAMED = {
 @pytest.mark.parametrize("name", NAMED)
 @pytest.mark.parametrize("head", [True, False])
 def test_what_elements_are_called_is_of_no_matter(
-    site: Site, page: Tab, name: str, head: bool
+    site: ScriptSite, page: Tab, name: str, head: bool
 ) -> None:
     block = Page(data=site.data(["once", CALLS])).render()
     block = block[block.index("<script type") : block.index("</head>")]
@@ -217,7 +219,7 @@ def test_what_elements_are_called_is_of_no_matter(
 @pytest.mark.also_in_firefox
 @pytest.mark.parametrize("name", ["currentScript", "head"])
 def test_a_nonce_is_passed_on_whatever_elements_are_called(
-    site: Site, page: Tab, name: str
+    site: ScriptSite, page: Tab, name: str
 ) -> None:
     policy = f"default-src 'none'; connect-src 'self' {site.api.url}; {{}}"
     site.pages["/home"] = Page(
@@ -231,7 +233,7 @@ def test_a_nonce_is_passed_on_whatever_elements_are_called(
 
 
 def test_inline_calls_before_the_library_are_made_in_order(
-    site: Site, page: Tab
+    site: ScriptSite, page: Tab
 ) -> None:
     inline = """<script>
         mixpanel.track("Inline 1");
@@ -259,7 +261,7 @@ def test_inline_calls_before_the_library_are_made_in_order(
     ],
 )
 def test_a_known_visitors_updates_do_not_wait_for_an_identify(
-    site: Site, page: Tab, call: list[t.Any]
+    site: ScriptSite, page: Tab, call: list[t.Any]
 ) -> None:
     site.pages["/in"] = Page(data=site.data([None, [[["identify"], ["7"]]]]))
     site.pages["/home"] = Page(data=site.data(["once", [call]]))
@@ -272,7 +274,7 @@ def test_a_known_visitors_updates_do_not_wait_for_an_identify(
     assert site.api.records[-1].message.get("$distinct_id", "7") == "7"
 
 
-def test_order_of_identity_is_kept(site: Site, page: Tab) -> None:
+def test_order_of_identity_is_kept(site: ScriptSite, page: Tab) -> None:
     calls = [
         [["identify"], ["7"]],
         track("Logged out", 1),
@@ -288,7 +290,7 @@ def test_order_of_identity_is_kept(site: Site, page: Tab) -> None:
 
 @pytest.mark.also_in_firefox(how=["reload", "tab"])
 @pytest.mark.parametrize("how", ["reload", "back", "tab"])
-def test_a_pages_calls_are_made_once(site: Site, page: Tab, how: str) -> None:
+def test_a_pages_calls_are_made_once(site: ScriptSite, page: Tab, how: str) -> None:
     site.pages["/home"] = Page(data=site.data(["once", CALLS]))
     site.pages["/next"] = Page(data=site.data())
     page.goto(site.url + "/home")
@@ -321,7 +323,7 @@ POLICIES = {
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_strict_policies_let_everything_through(
-    site: Site, page: Tab, name: str
+    site: ScriptSite, page: Tab, name: str
 ) -> None:
     violations: list[str] = []
 
@@ -355,7 +357,7 @@ def refuse(page: Tab, signal: str) -> None:
 
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_a_page_from_a_cache_loads_no_library_for_those_who_refuse(
-    site: Site, page: Tab, signal: str
+    site: ScriptSite, page: Tab, signal: str
 ) -> None:
     site.pages["/home"] = Page(data=site.data(fallback="/calls"))
     requests: list[str] = []
@@ -379,7 +381,7 @@ def test_a_page_from_a_cache_loads_no_library_for_those_who_refuse(
 @pytest.mark.parametrize("why", ["calls", "the app has decided", "DNT: 0"])
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_a_page_that_was_made_for_its_visitor_loads_the_library(
-    site: Site, page: Tab, signal: str, why: str
+    site: ScriptSite, page: Tab, signal: str, why: str
 ) -> None:
     data = site.data(*[["once", CALLS]] if why == "calls" else [])
 
@@ -393,7 +395,7 @@ def test_a_page_that_was_made_for_its_visitor_loads_the_library(
     page.wait_for_function("window.mixpanel.__loaded")
 
 
-def test_it_works_in_a_frame(site: Site, page: Tab) -> None:
+def test_it_works_in_a_frame(site: ScriptSite, page: Tab) -> None:
     site.pages["/home"] = Page(data=site.data(["once", CALLS]))
     site.pages["/outer"] = Page(script="", body='<iframe src="/home"></iframe>')
     page.goto(site.url + "/outer")
@@ -401,7 +403,7 @@ def test_it_works_in_a_frame(site: Site, page: Tab) -> None:
 
 
 @pytest.mark.also_in_firefox
-def test_it_is_quiet_unless_asked(site: Site, page: Tab) -> None:
+def test_it_is_quiet_unless_asked(site: ScriptSite, page: Tab) -> None:
     lines: list[str] = []
     page.on("console", lambda message: lines.append(message.text))
     site.pages["/home"] = Page(data=site.data(["once", CALLS]))
@@ -417,7 +419,9 @@ def test_it_is_quiet_unless_asked(site: Site, page: Tab) -> None:
 
 
 @pytest.mark.parametrize("how", ["attribute", "data"])
-def test_each_call_is_reported_when_asked(site: Site, page: Tab, how: str) -> None:
+def test_each_call_is_reported_when_asked(
+    site: ScriptSite, page: Tab, how: str
+) -> None:
     lines: list[str] = []
     page.on("console", lambda message: lines.append(message.text))
     site.pages["/home"] = Page(data=site.data(["once", CALLS]))

@@ -8,7 +8,7 @@ import typing as t
 import pytest
 from playwright.sync_api import BrowserContext
 from playwright.sync_api import Page as Tab
-from script_pages import Page, Site, track, wait_until
+from script_pages import Page, ScriptSite, track, wait_until
 
 RUNS = 20
 SIZES = [1, 4, 8, 20]
@@ -29,7 +29,7 @@ def calls(run: int, size: int) -> list[t.Any]:
     ]
 
 
-def prepare(site: Site, wait: int, way: str, **more: t.Any) -> list[str]:
+def prepare(site: ScriptSite, wait: int, way: str, **more: t.Any) -> list[str]:
     """Make a page for each run; return what is to arrive."""
     due = []
 
@@ -49,7 +49,7 @@ def prepare(site: Site, wait: int, way: str, **more: t.Any) -> list[str]:
     return due
 
 
-def visit(site: Site, context: BrowserContext, wait: int, way: str) -> None:
+def visit(site: ScriptSite, context: BrowserContext, wait: int, way: str) -> None:
     tab = context.new_page()
 
     for run in range(RUNS):
@@ -67,7 +67,7 @@ def visit(site: Site, context: BrowserContext, wait: int, way: str) -> None:
     tab.wait_for_function("window.mixpanel.__loaded")
 
 
-def arrived(site: Site) -> list[str]:
+def arrived(site: ScriptSite) -> list[str]:
     """Events and updates in the order in which they arrived, each kind by itself."""
     steps = [
         update["$append"]["Step"] for update in site.api.updates if "$append" in update
@@ -90,7 +90,7 @@ def in_order(found: list[str]) -> bool:
 @pytest.mark.parametrize("way", LEAVE)
 @pytest.mark.parametrize("wait", [0, 50, 200, 600])
 def test_nothing_is_lost_between_pages(
-    site: Site, context: BrowserContext, way: str, wait: int
+    site: ScriptSite, context: BrowserContext, way: str, wait: int
 ) -> None:
     due = prepare(site, wait, way)
     visit(site, context, wait, way)
@@ -99,7 +99,7 @@ def test_nothing_is_lost_between_pages(
     assert in_order(arrived(site))
 
 
-def handed_back(site: Site) -> list[str]:
+def handed_back(site: ScriptSite) -> list[str]:
     """The names of the calls that the app was given back."""
     return [name(call) for call in site.calls_handed_back()]
 
@@ -111,7 +111,7 @@ def name(call: list[t.Any]) -> str:
 
 @pytest.mark.also_in_firefox
 def test_calls_of_a_page_left_before_the_library_came_go_back_to_the_app(
-    site: Site, page: Tab
+    site: ScriptSite, page: Tab
 ) -> None:
     due = prepare(site, 0, "link", fallback="/calls")
     site.library_delay = 3
@@ -126,7 +126,9 @@ def test_calls_of_a_page_left_before_the_library_came_go_back_to_the_app(
     assert arrived(site) == []
 
 
-def test_without_the_fallback_the_next_page_makes_them(site: Site, page: Tab) -> None:
+def test_without_the_fallback_the_next_page_makes_them(
+    site: ScriptSite, page: Tab
+) -> None:
     due = prepare(site, 0, "link")
     site.library_delay = 2
     page.goto(site.url + "/2", wait_until="commit")
@@ -143,7 +145,7 @@ def test_without_the_fallback_the_next_page_makes_them(site: Site, page: Tab) ->
 
 @pytest.mark.parametrize("wait", [0, 300])
 def test_more_than_may_outlive_a_page_is_not_lost(
-    site: Site, context: BrowserContext, wait: int
+    site: ScriptSite, context: BrowserContext, wait: int
 ) -> None:
     site.api.delay = 1
     large = [

@@ -9,17 +9,15 @@ import typing as t
 from urllib.parse import quote, unquote
 
 import pytest
-from flask import Response, request
+from flask import Flask, Response, request
 from playwright.sync_api import Page as Tab
-from script_pages import Server, wait_until
+from script_pages import wait_until
 from werkzeug.test import Client
 
-from flask_mengpaneel import Mengpaneel
-from flask_mengpaneel.testing import RecordingTransport
-from sites import CHROME, PAGE, TOKEN, scripts
+from servers import Server
+from sites import CHROME, COOKIE, PAGE, Site, scripts
 
 ENDPOINT = "/_mengpaneel/calls"
-COOKIE = f"mp_{TOKEN}_mixpanel"
 ANN = quote('{"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}')
 #: What the library has written. Without the attribute, browsers send a cookie of less
 #: than two minutes along with a form of another site, and an older one like the last.
@@ -30,23 +28,15 @@ KNOWN: dict[str, list[dict[str, t.Any]]] = {
 }
 
 
-class Shop(Server):
-    """An app with the extension, and what it was asked by browsers."""
+class OwnSite(Site):
+    """A site, served, and what it was asked by browsers."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.transport = RecordingTransport()
+        super().__init__(testing=False, library_url="/none.js")
         self.statuses: list[int] = []
-        self.app.secret_key = "secret"
-        self.mengpaneel = Mengpaneel(
-            self.app,
-            token=TOKEN,
-            transport=self.transport,
-            spool=None,
-            library_url="/none.js",
-        )
-        self.app.add_url_rule("/", view_func=self._home)
+        self.view("/", self._home)
         self.app.after_request(self._note)
+        self.server = Server(self.app)
 
     def _home(self) -> str:
         with self.mengpaneel.setup():
@@ -74,19 +64,21 @@ class Shop(Server):
 
 
 @pytest.fixture
-def own_site() -> c.Iterator[Shop]:
-    shop = Shop()
-    yield shop
-    shop.close()
+def own_site() -> c.Iterator[OwnSite]:
+    site = OwnSite()
+
+    with site.server:
+        yield site
 
 
 @pytest.fixture
 def evil() -> c.Iterator[Server]:
     """A site of somebody else."""
-    server = Server()
-    server.app.add_url_rule("/", view_func=lambda: "<!doctype html><body></body>")
-    yield server
-    server.close()
+    app = Flask(__name__)
+    app.add_url_rule("/", view_func=lambda: "<!doctype html><body></body>")
+
+    with Server(app) as server:
+        yield server
 
 
 # A JSON text in a form of plain text: what comes after the name is in a string.
@@ -142,7 +134,7 @@ def cookies(page: Tab) -> dict[str, str]:
 @pytest.mark.parametrize("where", HOSTS)
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_another_sites_page_hands_nothing_back(
-    own_site: Shop,
+    own_site: OwnSite,
     evil: Server,
     page: Tab,
     attack: str,
@@ -150,7 +142,7 @@ def test_another_sites_page_hands_nothing_back(
     known: str,
 ) -> None:
     own, other = HOSTS[where]
-    url = own_site.url.replace("127.0.0.1", own)
+    url = own_site.server.url.replace("127.0.0.1", own)
 
     page.context.add_cookies(
         [{"name": COOKIE, "value": ANN, "url": url, **more} for more in KNOWN[known]]
@@ -160,7 +152,7 @@ def test_another_sites_page_hands_nothing_back(
     page.evaluate(ATTACKS[attack], [url + ENDPOINT, own_site.copied()])
     assert wait_until(lambda: own_site.statuses) == [403]
     assert cookies(page) == before
-    assert own_site.transport.envelopes == []
+    assert own_site.kept.envelopes == []
 
 
 @pytest.mark.also_in_firefox
@@ -168,13 +160,13 @@ def test_another_sites_page_hands_nothing_back(
 @pytest.mark.parametrize("policy", ["", "no-referrer", "same-origin", "origin"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_the_sites_own_pages_hand_back_under_each_policy(
-    own_site: Shop, page: Tab, how: str, policy: str, host: str
+    own_site: OwnSite, page: Tab, how: str, policy: str, host: str
 ) -> None:
     own_site.app.add_url_rule(
         "/own",
         view_func=lambda: Response("<body>", headers={"Referrer-Policy": policy}),
     )
-    url = own_site.url.replace("127.0.0.1", host)
+    url = own_site.server.url.replace("127.0.0.1", host)
     page.goto(url + "/own")
     code = {
         "fetch": "fetch(url, {method: 'POST', body, keepalive: true})",
@@ -190,7 +182,7 @@ def test_the_sites_own_pages_hand_back_under_each_policy(
 @pytest.mark.parametrize("policy", ["", "no-referrer"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "plain.test"])
 def test_a_page_that_is_left_hands_back_under_each_policy(
-    own_site: Shop, page: Tab, policy: str, host: str
+    own_site: OwnSite, page: Tab, policy: str, host: str
 ) -> None:
     def leave() -> Response:
         own_site.mengpaneel.track("Leave")
@@ -206,8 +198,8 @@ def test_a_page_that_is_left_hands_back_under_each_policy(
     own_site.app.add_url_rule("/leave", view_func=leave)
     own_site.app.add_url_rule("/slow", view_func=slow)
     own_site.app.add_url_rule("/next", view_func=lambda: "next")
-    url = own_site.url.replace("127.0.0.1", host)
+    url = own_site.server.url.replace("127.0.0.1", host)
     page.goto(url + "/leave", wait_until="commit")
     page.wait_for_url("**/next")
     assert wait_until(lambda: own_site.statuses) == [204]
-    assert [call.event for call in own_site.transport.calls] == ["Leave"]
+    assert [call.event for call in own_site.kept.calls] == ["Leave"]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import collections.abc as c
-import threading
 
 import pytest
 from flask import Flask, redirect, request
 from playwright.sync_api import Page as Tab
 from script_pages import LIBRARY, PACKAGES, Api, Json, wait_until
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.serving import make_server
 
 from flask_mengpaneel import Mengpaneel, Outcome, flushed
 from flask_mengpaneel.testing import RecordingTransport
+from servers import Server
 from sites import PAGE
 
 
-class Twins:
+class Twins(Server):
     """``/`` is of the project ONE, ``/two`` of another."""
 
     def __init__(self, api: Api, other: str) -> None:
@@ -27,10 +26,7 @@ class Twins:
             self._make(api, token, transport)
             for token, transport in zip(("ONE", other), self.transports, strict=True)
         )
-        self._server = make_server(
-            "127.0.0.1", 0, DispatcherMiddleware(one, {"/two": two}), threaded=True
-        )
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(DispatcherMiddleware(one, {"/two": two}))
 
     def _make(self, api: Api, token: str, transport: RecordingTransport) -> Flask:
         app = Flask(__name__, static_folder=str(PACKAGES), static_url_path="/npm")
@@ -64,13 +60,6 @@ class Twins:
         flushed.connect(note, app, weak=False)
         return app
 
-    def serve(self) -> None:
-        self._server.serve_forever(0.05)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
 
 @pytest.fixture
 def open_twins(api: Api) -> c.Iterator[c.Callable[[str], Twins]]:
@@ -78,7 +67,6 @@ def open_twins(api: Api) -> c.Iterator[c.Callable[[str], Twins]]:
 
     def open_twins(other: str) -> Twins:
         twins = Twins(api, other)
-        threading.Thread(target=twins.serve, daemon=True).start()
         opened.append(twins)
         return twins
 

@@ -6,7 +6,7 @@ import typing as t
 
 import pytest
 from playwright.sync_api import Page as Tab
-from script_pages import TOKEN, Page, Site, track, wait_until
+from script_pages import TOKEN, Page, ScriptSite, track, wait_until
 
 # Each gives what the page's code can see of a request.
 REQUESTS = {
@@ -79,7 +79,7 @@ async ([code, other]) => {
 
 
 @pytest.mark.also_in_firefox
-def test_requests_are_the_same_with_the_script(site: Site, page: Tab) -> None:
+def test_requests_are_the_same_with_the_script(site: ScriptSite, page: Tab) -> None:
     site.pages["/with"] = Page(data=site.data())
     site.pages["/without"] = Page(script="")
     other = site.api.url.replace("127.0.0.1", "localhost")
@@ -103,7 +103,7 @@ def test_requests_are_the_same_with_the_script(site: Site, page: Tab) -> None:
     assert answers[0] == answers[1]
 
 
-def ready(site: Site, page: Tab, **attributes: t.Any) -> None:
+def ready(site: ScriptSite, page: Tab, **attributes: t.Any) -> None:
     site.pages["/home"] = Page(data=site.data(), **attributes)
     page.goto(site.url + "/home")
     page.wait_for_function("window.mixpanel.__loaded")
@@ -122,7 +122,7 @@ ANNOUNCED = {
 
 @pytest.mark.parametrize("code", ANNOUNCED)
 def test_requests_to_the_own_site_are_announced(
-    site: Site, page: Tab, code: str
+    site: ScriptSite, page: Tab, code: str
 ) -> None:
     script = '<script src="/mengpaneel.js" data-exclude="/none /api/private"></script>'
     ready(site, page, script=script)
@@ -132,7 +132,7 @@ def test_requests_to_the_own_site_are_announced(
 
 
 def test_nothing_is_announced_before_the_library_is_there(
-    site: Site, page: Tab
+    site: ScriptSite, page: Tab
 ) -> None:
     site.library_delay = 2
     site.pages["/home"] = Page(data=site.data())
@@ -143,7 +143,7 @@ def test_nothing_is_announced_before_the_library_is_there(
 
 
 def test_calls_are_made_before_the_pages_own_code_goes_on(
-    site: Site, page: Tab
+    site: ScriptSite, page: Tab
 ) -> None:
     ready(site, page)
     site.calls["a"] = [[["register"], [{"Step": 1}]]]
@@ -151,7 +151,7 @@ def test_calls_are_made_before_the_pages_own_code_goes_on(
     assert page.evaluate(step) == 1
 
 
-def test_another_sites_header_is_not_believed(site: Site, page: Tab) -> None:
+def test_another_sites_header_is_not_believed(site: ScriptSite, page: Tab) -> None:
     ready(site, page)
     other = site.api.url.replace("127.0.0.1", "localhost").rsplit(":", 1)[0]
     target = f"{other}:{site.url.rsplit(':', 1)[1]}/elsewhere"
@@ -168,7 +168,7 @@ def test_another_sites_header_is_not_believed(site: Site, page: Tab) -> None:
 
 
 def test_an_object_that_is_used_again_makes_each_answers_calls_once(
-    site: Site, page: Tab
+    site: ScriptSite, page: Tab
 ) -> None:
     ready(site, page)
     site.calls = {"a": [track("A")], "b": [track("B")]}
@@ -184,7 +184,7 @@ def test_an_object_that_is_used_again_makes_each_answers_calls_once(
 
 
 def test_a_rejected_fetch_that_nobody_handles_is_still_reported(
-    site: Site, page: Tab
+    site: ScriptSite, page: Tab
 ) -> None:
     ready(site, page)
     count = page.evaluate(

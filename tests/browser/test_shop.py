@@ -6,26 +6,26 @@ import typing as t
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from script_pages import PACKAGES, Server, wait_until
+from script_pages import PACKAGES, wait_until
 
 from example.app import create_app
 from flask_mengpaneel.inspector.arrivals import Arrival
 from flask_mengpaneel.inspector.store import Store
 from needs import need_npm
+from servers import Server
 
 LIBRARY = "mixpanel-browser/dist/mixpanel.min.js"
 SHARED = ["View Parts"]
 JOB = ["Renew Subscription"]
 
 
-class Shop(Server):
+class Example(Server):
     """The example, served, and what its inspector knows."""
 
     def __init__(
         self, folder: pathlib.Path, library: pathlib.Path = PACKAGES / LIBRARY
     ) -> None:
-        super().__init__()
-        self._server.app = create_app(str(folder), BENCH_PAUSE=0.02, LIBRARY=library)
+        super().__init__(create_app(str(folder), BENCH_PAUSE=0.02, LIBRARY=library))
         self.store = Store(folder / "mengpaneel-inspector.sqlite3")
 
     @property
@@ -46,13 +46,12 @@ def event(arrival: Arrival) -> str:
 
 
 @pytest.fixture
-def shop(tmp_path: pathlib.Path) -> c.Iterator[Shop]:
+def shop(tmp_path: pathlib.Path) -> c.Iterator[Example]:
     if not (PACKAGES / LIBRARY).is_file():
         need_npm("mixpanel-browser")
 
-    shop = Shop(tmp_path)
-    yield shop
-    shop.close()
+    with Example(tmp_path) as shop:
+        yield shop
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def violations(page: Page) -> list[str]:
 
 
 def test_a_walk_through_the_shop_arrives_once_by_every_way(
-    shop: Shop, page: Page, violations: list[str]
+    shop: Example, page: Page, violations: list[str]
 ) -> None:
     page.set_viewport_size({"width": 1280, "height": 860})
     page.goto(shop.url)
@@ -141,7 +140,7 @@ def test_a_walk_through_the_shop_arrives_once_by_every_way(
 
 
 def test_what_was_delayed_is_shown_with_each_way_it_went(
-    shop: Shop, page: Page
+    shop: Example, page: Page
 ) -> None:
     page.goto(f"{shop.url}/sign-up")
     page.fill("[name=name]", "Nina")
@@ -157,7 +156,7 @@ def test_what_was_delayed_is_shown_with_each_way_it_went(
 
 
 def test_the_inspector_beside_the_shop_shows_what_happens(
-    shop: Shop, page: Page
+    shop: Example, page: Page
 ) -> None:
     page.set_viewport_size({"width": 1280, "height": 860})
     page.goto(shop.url)
@@ -168,7 +167,9 @@ def test_the_inspector_beside_the_shop_shows_what_happens(
     expect(inspector.locator("#list")).to_contain_text("Place Order")
 
 
-def test_the_inspector_stays_closed_when_it_was_closed(shop: Shop, page: Page) -> None:
+def test_the_inspector_stays_closed_when_it_was_closed(
+    shop: Example, page: Page
+) -> None:
     page.set_viewport_size({"width": 1280, "height": 860})
     page.goto(shop.url)
     page.click("#close-dock")
@@ -179,7 +180,7 @@ def test_the_inspector_stays_closed_when_it_was_closed(shop: Shop, page: Page) -
     expect(page.locator("#dock")).to_be_visible()
 
 
-def test_a_phone_shows_the_inspector_when_asked(shop: Shop, page: Page) -> None:
+def test_a_phone_shows_the_inspector_when_asked(shop: Example, page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(shop.url)
     expect(page.locator("#dock")).to_be_hidden()
@@ -190,7 +191,9 @@ def test_a_phone_shows_the_inspector_when_asked(shop: Shop, page: Page) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 390, 1000, 1280])
-def test_no_page_is_wider_than_the_screen(shop: Shop, page: Page, width: int) -> None:
+def test_no_page_is_wider_than_the_screen(
+    shop: Example, page: Page, width: int
+) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(f"{shop.url}/sign-in")
     page.click("text=Ada")
@@ -202,7 +205,7 @@ def test_no_page_is_wider_than_the_screen(shop: Shop, page: Page, width: int) ->
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
-def test_the_shop_works_without_a_script(shop: Shop, browser: Browser) -> None:
+def test_the_shop_works_without_a_script(shop: Example, browser: Browser) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(shop.url)
@@ -216,7 +219,7 @@ def test_the_shop_works_without_a_script(shop: Shop, browser: Browser) -> None:
 def test_without_the_library_the_page_says_so_and_hands_its_calls_back(
     page: Page, tmp_path: pathlib.Path
 ) -> None:
-    shop = Shop(tmp_path, tmp_path / "none.js")
+    shop = Example(tmp_path, tmp_path / "none.js")
     page.route("https://cdn.mxpnl.com/**", lambda route: route.abort())
     page.goto(shop.url)
     expect(page.locator("#no-library")).to_be_visible()

@@ -27,12 +27,10 @@ from flask import Response, abort, current_app, redirect, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from werkzeug.middleware.proxy_fix import ProxyFix
-from werkzeug.serving import WSGIRequestHandler, make_server
 
-from flask_mengpaneel import Outcome
-from flask_mengpaneel.testing import record_flushes
 from needs import need
 from nginx import GREEDY, WAYS, Nginx
+from servers import Server
 from sites import CAPABLE, CHROME, COOKIE, PAGE, Site, scripts
 
 SESSION = "session"
@@ -291,23 +289,18 @@ ROUTES: dict[str, Route] = {
 HELPERS = ("rest", "waiting", "tagged-for-a-second", *HEAVY)
 
 
-class _Quiet(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: t.Any) -> None:
-        pass
-
-
-class Shop:
-    """An app, served by threads, and nginx in front of it."""
+class ProxiedSite(Site):
+    """A site, served by threads, and nginx in front of it."""
 
     def __init__(self, folder: Path, **settings: t.Any) -> None:
         need("nginx")
-        self.site = Site(testing=False, library_url=LIBRARY, **settings)
-        app = self.site.app
+        super().__init__(testing=False, library_url=LIBRARY, **settings)
+        app = self.app
         app.wsgi_app = self._counted(  # type: ignore[method-assign]
             ProxyFix(app.wsgi_app)
         )
-        # Views are in tables that know of no shop.
-        app.config["EXTENSION"] = self.site.mengpaneel
+        # Views are in tables that know of no site.
+        app.config["EXTENSION"] = self.mengpaneel
         app.before_request(self._identify)
         # As if it had been there before the extension: what comes first runs last.
         app.after_request_funcs[None].insert(0, self._share)
@@ -322,29 +315,19 @@ class Shop:
         self._cases = itertools.count()
         self._busy = 0
         self._idle = threading.Condition()
-        self._server = make_server(
-            "127.0.0.1", 0, app, threaded=True, request_handler=_Quiet
-        )
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), daemon=True
-        )
-        self._thread.start()
-        self.nginx = Nginx(folder, self._server.server_port)
+        self._server = Server(app)
+        self.nginx = Nginx(folder, self._server.port)
 
     def close(self) -> None:
         self.nginx.close()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.close()
 
-    @contextlib.contextmanager
-    def case(self, way: str) -> c.Iterator[Case]:
+    def case(self, way: str) -> Case:
         """URLs that nobody has asked for yet, behind one way of nginx."""
         self.recorded.clear()
-        self.site.kept.envelopes.clear()
-
-        with record_flushes(self.site.app) as outcomes:
-            yield Case(self, way, next(self._cases), outcomes)
+        self.kept.envelopes.clear()
+        self.outcomes.clear()
+        return Case(self, way, next(self._cases))
 
     def wait(self) -> None:
         """Wait until no request is under way."""
@@ -381,9 +364,9 @@ class Shop:
         if route is None or not route.identifies or "user" not in session:
             return
 
-        with self.site.mengpaneel.setup():
-            self.site.mengpaneel.identify(session["user"])
-            self.site.mengpaneel.people.set({"$email": f"{session['user']}@a.example"})
+        with self.mengpaneel.setup():
+            self.mengpaneel.identify(session["user"])
+            self.mengpaneel.people.set({"$email": f"{session['user']}@a.example"})
 
     def _share(self, response: Response) -> Response:
         for name, value in SHARING.get(request.args.get("last", ""), {}).items():
@@ -401,7 +384,7 @@ class Shop:
             who = request.headers["X-Test-Visitor"]
             mark = f"{who} {next(self._numbers)}"
             self.recorded[mark] = who
-            self.site.mengpaneel.track("Visit", {"Mark": mark, "Page": "/products"})
+            self.mengpaneel.track("Visit", {"Mark": mark, "Page": "/products"})
 
         return ROUTES[name].respond()
 
@@ -515,7 +498,7 @@ class Visitor:
             headers["If-None-Match"] = self._tags[path]
 
         connection = http.client.HTTPConnection(
-            "127.0.0.1", self._case.shop.nginx.port, timeout=20
+            "127.0.0.1", self._case.site.nginx.port, timeout=20
         )
 
         with contextlib.closing(connection):
@@ -621,22 +604,21 @@ class Visitor:
 class Case:
     """What a test asks for, and who asks."""
 
-    shop: Shop
+    site: ProxiedSite
     way: str
     number: int
-    outcomes: list[Outcome]
 
     def __post_init__(self) -> None:
         self.visitors: list[Visitor] = []
 
     @property
     def host(self) -> str:
-        return self.shop.nginx.host(self.way)
+        return self.site.nginx.host(self.way)
 
     @property
     def serializer(self) -> t.Any:
         """What makes cookies of sessions."""
-        app = self.shop.site.app
+        app = self.site.app
         assert isinstance(app.session_interface, SecureCookieSessionInterface)
         return app.session_interface.get_signing_serializer(app)
 
@@ -690,10 +672,10 @@ class Case:
 
     def arrived(self) -> list[tuple[str, str]]:
         """Each event at Mixpanel: its mark, and who it was as far as one can tell."""
-        self.shop.wait()
+        self.site.wait()
         found = [(mark, one.name) for one in self.visitors for mark in one.made]
 
-        for message in self.shop.site.messages:
+        for message in self.site.messages:
             mark = message.get("properties", {}).get("Mark")
 
             if mark is not None:
@@ -716,7 +698,7 @@ class Case:
         assert len(whose) < 2, (whose, message)
         # A new visitor may have no ids that anybody knows.
         return (
-            whose.pop() if whose else self.shop.recorded[message["properties"]["Mark"]]
+            whose.pop() if whose else self.site.recorded[message["properties"]["Mark"]]
         )
 
     def check(self, arrives: bool = True) -> None:
@@ -735,13 +717,13 @@ class Case:
                 assert user == (visitor.name if visitor.is_signed_in else "")
 
         if arrives:
-            outcomes = [(one.strategy, one.declined) for one in self.outcomes]
-            assert self.arrived() == sorted(self.shop.recorded.items()), outcomes
+            outcomes = [(one.strategy, one.declined) for one in self.site.outcomes]
+            assert self.arrived() == sorted(self.site.recorded.items()), outcomes
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> c.Iterator[Shop]:
-    opened = Shop(tmp_path_factory.mktemp("nginx"))
+def site(tmp_path_factory: pytest.TempPathFactory) -> c.Iterator[ProxiedSite]:
+    opened = ProxiedSite(tmp_path_factory.mktemp("nginx"))
     yield opened
     opened.close()
 
@@ -751,9 +733,9 @@ def _consent() -> bool | None:
 
 
 @pytest.fixture(scope="module")
-def asking_shop(tmp_path_factory: pytest.TempPathFactory) -> c.Iterator[Shop]:
+def asking_site(tmp_path_factory: pytest.TempPathFactory) -> c.Iterator[ProxiedSite]:
     """One whose visitors are asked whether they may be tracked."""
-    opened = Shop(tmp_path_factory.mktemp("nginx"), consent=_consent)
+    opened = ProxiedSite(tmp_path_factory.mktemp("nginx"), consent=_consent)
     yield opened
     opened.close()
 
@@ -791,9 +773,9 @@ def _case_id(value: str | tuple[str, str]) -> str:
 @pytest.mark.parametrize("route", ROUTES_TO_TRY)
 @pytest.mark.parametrize("way", ["plain", "keeping", GREEDY])
 def test_each_visitor_gets_their_own(
-    shop: Shop, way: str, route: str, kinds: Kinds
+    site: ProxiedSite, way: str, route: str, kinds: Kinds
 ) -> None:
-    try_route(shop, way, route, kinds)
+    try_route(site, way, route, kinds)
 
 
 @cases(
@@ -802,117 +784,117 @@ def test_each_visitor_gets_their_own(
     ROUTES_TO_TRY,
 )
 def test_each_visitor_gets_their_own_however_nginx_is_set_up(
-    shop: Shop, way: str, route: str, kinds: Kinds
+    site: ProxiedSite, way: str, route: str, kinds: Kinds
 ) -> None:
-    try_route(shop, way, route, kinds)
+    try_route(site, way, route, kinds)
 
 
-def try_route(shop: Shop, way: str, route: str, kinds: Kinds) -> None:
-    with shop.case(way) as case:
-        one, other = map(case.visitor, kinds)
+def try_route(site: ProxiedSite, way: str, route: str, kinds: Kinds) -> None:
+    case = site.case(way)
+    one, other = map(case.visitor, kinds)
 
-        for visitor in (one, other, one):
-            answer = visitor.open(route)
-            assert answer.status not in (502, 504), shop.nginx.output
+    for visitor in (one, other, one):
+        answer = visitor.open(route)
+        assert answer.status not in (502, 504), site.nginx.output
 
-        case.check(arrives=way not in ROUTES[route.partition("?")[0]].astray)
+    case.check(arrives=way not in ROUTES[route.partition("?")[0]].astray)
 
 
 @pytest.mark.parametrize(
     "route", [name for name, route in ROUTES.items() if route.signs_out]
 )
 @pytest.mark.parametrize("way", ["plain", "keeping", GREEDY, "keeping-posts"])
-def test_signing_out_while_calls_wait(shop: Shop, way: str, route: str) -> None:
-    with shop.case(way) as case:
-        visitor = case.visitor("signed in")
-        visitor.ask("waiting", method="POST")
-        visitor.open(route)
-        case.check()
+def test_signing_out_while_calls_wait(site: ProxiedSite, way: str, route: str) -> None:
+    case = site.case(way)
+    visitor = case.visitor("signed in")
+    visitor.ask("waiting", method="POST")
+    visitor.open(route)
+    case.check()
 
 
 @cases("way, route", [GREEDY, "asking-head"], ROUTES_TO_TRY)
 def test_asking_for_headers_alone(
-    shop: Shop, way: str, route: str, kinds: Kinds
+    site: ProxiedSite, way: str, route: str, kinds: Kinds
 ) -> None:
-    with shop.case(way) as case:
-        one, other = map(case.visitor, kinds)
+    case = site.case(way)
+    one, other = map(case.visitor, kinds)
 
-        for visitor in (one, other, one):
-            visitor.open(route, "HEAD" if visitor is one else None)
+    for visitor in (one, other, one):
+        visitor.open(route, "HEAD" if visitor is one else None)
 
-        # Else nginx asks for the whole page, and throws it away.
-        case.check(arrives=way == "asking-head")
+    # Else nginx asks for the whole page, and throws it away.
+    case.check(arrives=way == "asking-head")
 
 
 @cases("headers, how", HEADERS, ["waiting", "blocked", "another's by now"])
 def test_a_file_for_everybody_while_calls_wait(
-    shop: Shop, headers: str, how: str, kinds: Kinds
+    site: ProxiedSite, headers: str, how: str, kinds: Kinds
 ) -> None:
-    with shop.case(GREEDY) as case:
-        one, other = map(case.visitor, kinds)
-        one.ask("waiting", method="POST")
+    case = site.case(GREEDY)
+    one, other = map(case.visitor, kinds)
+    one.ask("waiting", method="POST")
 
-        if how == "blocked":
-            # The server sends what waits with the next request.
-            one.set_cookie("mengpaneel_blocked", "1")
-        elif how == "another's by now":
-            one.introduce("new-device")
+    if how == "blocked":
+        # The server sends what waits with the next request.
+        one.set_cookie("mengpaneel_blocked", "1")
+    elif how == "another's by now":
+        one.introduce("new-device")
 
-        for visitor in (one, other, one):
-            visitor.ask(f"logo.svg?headers={headers}", destination="image")
+    for visitor in (one, other, one):
+        visitor.ask(f"logo.svg?headers={headers}", destination="image")
 
-        case.check()
+    case.check()
 
 
 @cases("route, headers", ["page", "fetch-of-user", "redirect-302", "poll"], SHARING)
 def test_headers_that_come_after_the_extension(
-    shop: Shop, route: str, headers: str, kinds: Kinds
+    site: ProxiedSite, route: str, headers: str, kinds: Kinds
 ) -> None:
-    try_route(shop, GREEDY, f"{route}?last={headers}", kinds)
+    try_route(site, GREEDY, f"{route}?last={headers}", kinds)
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in _COOKIELESS])
-def test_each_visitor_can_hand_back_their_own(shop: Shop, way: str) -> None:
-    with shop.case(way) as case:
-        visitors = [case.visitor("known"), case.visitor("known")]
+def test_each_visitor_can_hand_back_their_own(site: ProxiedSite, way: str) -> None:
+    case = site.case(way)
+    visitors = [case.visitor("known"), case.visitor("known")]
 
-        for visitor in visitors:
-            visitor.open("page")
-            visitor.hand_back()
+    for visitor in visitors:
+        visitor.open("page")
+        visitor.hand_back()
 
-        case.check()
+    case.check()
 
 
 @each_header
 @pytest.mark.parametrize("signal", ["DNT", "Sec-GPC"])
 def test_who_objects_gets_no_library_out_of_a_cache(
-    shop: Shop, signal: str, headers: str
+    site: ProxiedSite, signal: str, headers: str
 ) -> None:
-    with shop.case(GREEDY) as case:
-        one, other = case.visitor(), case.visitor(**{signal: "1"})
+    case = site.case(GREEDY)
+    one, other = case.visitor(), case.visitor(**{signal: "1"})
 
-        for visitor in (one, other, one):
-            visitor.open(f"{headers}-quiet")
+    for visitor in (one, other, one):
+        visitor.open(f"{headers}-quiet")
 
-        assert LIBRARY not in other.answers[0].text
-        case.check()
+    assert LIBRARY not in other.answers[0].text
+    case.check()
 
 
 @each_header
 @pytest.mark.parametrize("consent", ["no", ""])
 def test_who_has_not_consented_gets_no_library_out_of_a_cache(
-    asking_shop: Shop, headers: str, consent: str
+    asking_site: ProxiedSite, headers: str, consent: str
 ) -> None:
-    with asking_shop.case(GREEDY) as case:
-        one, other = case.visitor(), case.visitor()
-        one.consent("yes")
-        other.consent(consent)
+    case = asking_site.case(GREEDY)
+    one, other = case.visitor(), case.visitor()
+    one.consent("yes")
+    other.consent(consent)
 
-        for visitor in (one, other, one):
-            visitor.open(f"{headers}-quiet")
+    for visitor in (one, other, one):
+        visitor.open(f"{headers}-quiet")
 
-        assert LIBRARY not in other.answers[0].text
-        case.check()
+    assert LIBRARY not in other.answers[0].text
+    case.check()
 
 
 CONSENTS = [("yes", "no"), ("yes", ""), ("", "yes"), ("", "")]
@@ -920,23 +902,23 @@ CONSENTS = [("yes", "no"), ("yes", ""), ("", "yes"), ("", "")]
 
 @cases("route, consents", ROUTES_TO_TRY, CONSENTS)
 def test_whoever_has_consented(
-    asking_shop: Shop, route: str, consents: tuple[str, str], kinds: Kinds
+    asking_site: ProxiedSite, route: str, consents: tuple[str, str], kinds: Kinds
 ) -> None:
-    with asking_shop.case(GREEDY) as case:
-        one, other = map(case.visitor, kinds)
-        one.consent(consents[0])
-        other.consent(consents[1])
+    case = asking_site.case(GREEDY)
+    one, other = map(case.visitor, kinds)
+    one.consent(consents[0])
+    other.consent(consents[1])
 
-        for visitor in (one, other, one):
-            visitor.open(route)
+    for visitor in (one, other, one):
+        visitor.open(route)
 
-        case.check(arrives=False)
-        arrived = case.arrived()
-        marks = [mark for mark, _ in arrived]
-        assert len(set(marks)) == len(marks)
-        agreed = {one.name} if consents[0] == "yes" else set()
-        agreed |= {other.name} if consents[1] == "yes" else set()
-        assert {name for _, name in arrived} <= agreed
+    case.check(arrives=False)
+    arrived = case.arrived()
+    marks = [mark for mark, _ in arrived]
+    assert len(set(marks)) == len(marks)
+    agreed = {one.name} if consents[0] == "yes" else set()
+    agreed |= {other.name} if consents[1] == "yes" else set()
+    assert {name for _, name in arrived} <= agreed
 
 
 @pytest.mark.parametrize("kind", ["signed in", "new"])
@@ -944,27 +926,27 @@ def test_whoever_has_consented(
 @pytest.mark.parametrize("events", [1, 8, 22, 28, 34, 60])
 @pytest.mark.parametrize("route", HEAVY)
 def test_what_a_response_carries_fits_into_the_buffer(
-    shop: Shop, route: str, events: int, basket: int, kind: str
+    site: ProxiedSite, route: str, events: int, basket: int, kind: str
 ) -> None:
-    with shop.case("plain") as case:
-        visitor = case.visitor(kind)
-        visitor.is_signed_in = None
-        answer = visitor.open(f"{route}?events={events}&basket={basket}")
-        assert answer.status == 200, shop.nginx.output.splitlines()[-1]
-        case.check()
+    case = site.case("plain")
+    visitor = case.visitor(kind)
+    visitor.is_signed_in = None
+    answer = visitor.open(f"{route}?events={events}&basket={basket}")
+    assert answer.status == 200, site.nginx.output.splitlines()[-1]
+    case.check()
 
 
 @each_pair
-def test_a_page_that_nginx_asks_for_again(shop: Shop, kinds: Kinds) -> None:
-    with shop.case("serving-stale") as case:
-        visitors = [case.visitor(kind) for kind in kinds]
-        seen: set[str] = set()
-        deadline = time.monotonic() + 20
+def test_a_page_that_nginx_asks_for_again(site: ProxiedSite, kinds: Kinds) -> None:
+    case = site.case("serving-stale")
+    visitors = [case.visitor(kind) for kind in kinds]
+    seen: set[str] = set()
+    deadline = time.monotonic() + 20
 
-        while not seen & {"UPDATING", "STALE", "REVALIDATED"}:
-            assert time.monotonic() < deadline, seen
+    while not seen & {"UPDATING", "STALE", "REVALIDATED"}:
+        assert time.monotonic() < deadline, seen
 
-            for visitor in visitors:
-                seen.add(visitor.open("tagged-for-a-second").header("x-cache"))
+        for visitor in visitors:
+            seen.add(visitor.open("tagged-for-a-second").header("x-cache"))
 
-        case.check()
+    case.check()

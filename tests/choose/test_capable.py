@@ -1,20 +1,18 @@
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import pathlib
-import threading
 import typing as t
 
 import pytest
 from flask import Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from werkzeug.serving import make_server
 
 from flask_mengpaneel.calls import Call, dumps
 from flask_mengpaneel.values import plain
+from servers import Server
 from sites import CAPABLE, TOKEN, Site, header_calls, names
 
 ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
@@ -338,27 +336,13 @@ def test_text_of_any_kind_comes_back_from_the_header(text: str) -> None:
     assert header_calls(response)[0][1][1]["p"] == plain(text)
 
 
-@contextlib.contextmanager
-def served(site: Site) -> t.Iterator[int]:
-    server = make_server("127.0.0.1", 0, site.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_any_text_comes_over_a_real_socket(text: str) -> None:
     site = Site()
     site.view("/", lambda: (site.mengpaneel.track(text), {})[1])
 
-    with served(site) as port:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with Server(site.app) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         connection.request("GET", "/", headers=CAPABLE)
         response = connection.getresponse()
         header = response.getheader("X-Mengpaneel-Calls")

@@ -14,7 +14,7 @@ import pytest
 
 from flask_mengpaneel.deliver.spool import Spool
 from needs import need
-from shop import Process, free_port, ledgers, run, settings_for, started
+from processes import Process, free_port, ledgers, run, settings_for, started
 from sink import Late, Silent, Sink, Status
 
 
@@ -228,12 +228,12 @@ def test_the_spool_takes_over_from_a_broker_that_is_down(
     tmp_path: Path, redis: Redis, how: str
 ) -> None:
     script = """
-import shop
+import processes
 visit(app, 1)
 for _ in range(20):
     visit(app, 1)
     app.extensions["mengpaneel"].background._not_before = 0
-print("slowest", max(shop.durations[1:]))
+print("slowest", max(processes.durations[1:]))
 """
 
     with Sink() as sink, contextlib.ExitStack() as stack:

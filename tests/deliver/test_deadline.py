@@ -19,8 +19,8 @@ import pytest
 import trustme
 
 from flask_mengpaneel.deliver import connections, delivery, resolver
+from processes import Process, ledgers, settings_for
 from rig import PlainEnvelope, events, rig, update
-from shop import Process, ledgers, settings_for
 from sink import Sink
 
 #: Seconds that a request may take, and those that tell keeping to it from not doing so.
@@ -522,7 +522,7 @@ PATCHED = {
 }
 SCRIPT = """
 import time
-from shop import create_app, visit
+from processes import create_app, visit
 app = create_app()
 started = time.monotonic()
 visit(app, 1)

@@ -16,8 +16,7 @@ import pytest
 
 from flask_mengpaneel.deliver import pipeline
 from flask_mengpaneel.deliver.spool import Spool
-from rig import event, events, rig
-from shop import (
+from processes import (
     Process,
     free_port,
     get,
@@ -27,6 +26,7 @@ from shop import (
     settings_for,
     started,
 )
+from rig import event, events, rig
 from sink import Late, Silent, Sink, Status
 
 #: Seconds that tracking may add to a request, at the 99th percentiles. The benchmarks
@@ -564,7 +564,9 @@ def test_gunicorn(tmp_path: Path, port: int, options: list[str]) -> None:
 
     with Sink() as sink:
         server = Process(
-            tmp_path, [*command, *options, "shop:create_app()"], settings_for(sink.url)
+            tmp_path,
+            [*command, *options, "processes:create_app()"],
+            settings_for(sink.url),
         )
 
         try:
@@ -588,9 +590,10 @@ def test_waitress(tmp_path: Path, port: int) -> None:
             [
                 sys.executable,
                 "-c",
-                "import signal, sys, waitress, shop\n"
+                "import signal, sys, waitress\n"
                 "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
-                f"waitress.serve(shop.create_app(), port={port}, host='127.0.0.1')",
+                "from processes import create_app\n"
+                f"waitress.serve(create_app(), port={port}, host='127.0.0.1')",
             ],
             settings_for(sink.url),
         )
@@ -604,7 +607,7 @@ def test_waitress(tmp_path: Path, port: int) -> None:
         assert (len(sink.ids), sink.copies) == (20, 0), server.output
 
 
-SERVED = "from shop import create_app\napp = create_app()\n"
+SERVED = "from processes import create_app\napp = create_app()\n"
 SERVERS: dict[str, tuple[str, list[str]]] = {
     "waitress-serve": (SERVED, ["{bin}/waitress-serve", "--port={port}", "served:app"]),
     "waitress.serve": (
@@ -787,7 +790,7 @@ def test_what_the_reloader_kills_is_sent_by_the_next_process(
 def test_uwsgi(tmp_path: Path, port: int, threads: bool) -> None:
     uwsgi = Path(sys.executable).with_name("uwsgi")
     command = [str(uwsgi), f"--http-socket=127.0.0.1:{port}", "--master"]
-    command += ["--workers=2", "--die-on-term", "--module=shop:create_app()"]
+    command += ["--workers=2", "--die-on-term", "--module=processes:create_app()"]
     command += [f"--pythonpath={path}" for path in sys.path[::-1] if path]
 
     with Sink() as sink:
@@ -849,7 +852,7 @@ def test_processes_that_uwsgi_forks_share_no_ids(
 
 def test_the_reloader(tmp_path: Path, port: int) -> None:
     module = tmp_path / "reloaded.py"
-    module.write_text("from shop import create_app\napp = create_app()\n")
+    module.write_text("from processes import create_app\napp = create_app()\n")
 
     with Sink() as sink:
         server = Process(
@@ -883,7 +886,7 @@ def test_gevent(tmp_path: Path) -> None:
     script.write_text(
         "from gevent import monkey; monkey.patch_all()\n"
         "import gevent\n"
-        "from shop import create_app, visit\n"
+        "from processes import create_app, visit\n"
         "app = create_app()\n"
         "gevent.joinall([gevent.spawn(visit, app, 10) for _ in range(20)])\n"
     )

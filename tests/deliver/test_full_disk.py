@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flask_mengpaneel.deliver.spool import Spool
-from shop import ledgers, run, started
+from processes import ledgers, run, started
 from sink import Sink, Status
 
 LATER = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shop import Process, free_port, get_from_all, ledgers, settings_for
+from processes import Process, free_port, get_from_all, ledgers, settings_for
 from sink import Late, Sink
 
 PATCHED = {
@@ -24,7 +24,7 @@ def joinall(threads):
 }
 
 SCRIPT = """
-from shop import create_app, mengpaneel, visit
+from processes import create_app, mengpaneel, visit
 app = create_app()
 joinall([spawn(visit, app, 10) for _ in range(20)])
 turns = 0
@@ -59,7 +59,7 @@ def test_others_go_on_while_an_answer_is_awaited(tmp_path: Path, library: str) -
     assert (ended.recorded, ended.delivered) == (200, 200)
 
 
-HEAD = "from shop import create_app, mengpaneel, visit\n"
+HEAD = "from processes import create_app, mengpaneel, visit\n"
 APP = "app = create_app()\n"
 USE = "visit(app, 5)\n"
 #: Where the patches come: first as they want, or later.

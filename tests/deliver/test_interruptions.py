@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shop import ledgers, run, started
+from processes import ledgers, run, started
 from sink import Silent, Sink, Status
 
 #: Hand-overs, each stopped at a random moment, or a little too late.

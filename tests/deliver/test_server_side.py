@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import base64
-import collections.abc as c
 import time
 import typing as t
 
 import pytest
 from flask import Flask, redirect
-from flask.testing import FlaskClient
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flask_mengpaneel import Manager, Mengpaneel, failed
+from flask_mengpaneel import Manager, failed
 from flask_mengpaneel.testing import record_flushes
 from sink import Reset, Sink, Status
-from sites import CHROME, COOKIE, PAGE, TOKEN, set_library_cookie
+from sites import COOKIE, PAGE, TOKEN, Site
 
 SERVER_ONLY = ["AsyncServerSide", "ServerSide"]
 ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann", "Plan": "pro"}
@@ -31,39 +29,15 @@ def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-class Shop:
-    """An app that sends to the sink, by one of the transports."""
+class SendingSite(Site):
+    """A site that sends to the sink, by one of the transports."""
 
     def __init__(self, sink: Sink, way: str, **settings: t.Any) -> None:
+        super().__init__(api_host=sink.url, transport=way, **settings)
         self.sink = sink
-        self.app = Flask(__name__)
-        self.app.testing = True
-        self.app.secret_key = "secret"
-        self.mengpaneel = Mengpaneel(
-            **{
-                "token": TOKEN,
-                "api_host": sink.url,
-                "transport": way,
-                "spool": None,
-                **settings,
-            }
-        )
-        self.mengpaneel.init_app(self.app)
-
-    def view(self, path: str, view: c.Callable[[], t.Any], **options: t.Any) -> None:
-        self.app.add_url_rule(path, path, view, **options)
 
     def tracks(self, path: str = "/", event: str = "Order") -> None:
         self.view(path, lambda: (self.mengpaneel.track(event, {"Items": 3}), {})[1])
-
-    def client(self, user_agent: str = CHROME, **cookie: t.Any) -> FlaskClient:
-        client = self.app.test_client()
-        client.environ_base["HTTP_USER_AGENT"] = user_agent
-
-        if cookie:
-            set_library_cookie(client, **cookie)
-
-        return client
 
     def events(self) -> list[dict[str, t.Any]]:
         """What arrived."""
@@ -72,20 +46,20 @@ class Shop:
 
 
 @pytest.fixture
-def shop(sink: Sink, way: str) -> Shop:
-    return Shop(sink, way)
+def site(sink: Sink, way: str) -> SendingSite:
+    return SendingSite(sink, way)
 
 
-def test_an_event_arrives_whole(shop: Shop, way: str) -> None:
-    shop.tracks()
+def test_an_event_arrives_whole(site: SendingSite, way: str) -> None:
+    site.tracks()
     before = time.time()
 
-    with record_flushes(shop.app) as outcomes:
-        shop.client(**ANN).get(
+    with record_flushes(site.app) as outcomes:
+        site.visitor(**ANN).get(
             "/", headers={**JSON, "Referer": "http://localhost/shop?utm_source=mail"}
         )
 
-    (event,) = shop.events()
+    (event,) = site.events()
     properties = event["properties"]
 
     assert outcomes[0].strategy == (
@@ -107,11 +81,11 @@ def test_an_event_arrives_whole(shop: Shop, way: str) -> None:
     assert properties["utm_source"] == "mail"
 
 
-def test_events_go_to_the_endpoint_for_servers(shop: Shop) -> None:
-    shop.tracks()
-    shop.client().get("/", headers=JSON)
-    assert len(shop.events()) == 1
-    (request,) = shop.sink.requests
+def test_events_go_to_the_endpoint_for_servers(site: SendingSite) -> None:
+    site.tracks()
+    site.client().get("/", headers=JSON)
+    assert len(site.events()) == 1
+    (request,) = site.sink.requests
     user = base64.b64decode(request.headers["authorization"].split()[1]).decode()
 
     assert request.path == "/import"
@@ -119,21 +93,21 @@ def test_events_go_to_the_endpoint_for_servers(shop: Shop) -> None:
     assert user == f"{TOKEN}:"
 
 
-def test_a_phone_is_a_phone(shop: Shop) -> None:
-    shop.tracks()
-    shop.client(IPHONE).get("/", headers=JSON)
-    (event,) = shop.events()
+def test_a_phone_is_a_phone(site: SendingSite) -> None:
+    site.tracks()
+    site.client(IPHONE).get("/", headers=JSON)
+    (event,) = site.events()
 
     assert event["properties"]["$os"] == "iOS"
     assert event["properties"]["$device"] == "iPhone"
     assert event["properties"]["$browser"] == "Mobile Safari"
 
 
-def test_the_address_is_the_visitors_behind_a_proxy(shop: Shop) -> None:
-    shop.app.wsgi_app = ProxyFix(shop.app.wsgi_app)  # type: ignore[method-assign]
-    shop.tracks()
-    shop.client().get("/", headers={**JSON, "X-Forwarded-For": "203.0.113.9"})
-    (event,) = shop.events()
+def test_the_address_is_the_visitors_behind_a_proxy(site: SendingSite) -> None:
+    site.app.wsgi_app = ProxyFix(site.app.wsgi_app)  # type: ignore[method-assign]
+    site.tracks()
+    site.client().get("/", headers={**JSON, "X-Forwarded-For": "203.0.113.9"})
+    (event,) = site.events()
 
     assert event["properties"]["ip"] == "203.0.113.9"
 
@@ -145,38 +119,38 @@ def test_the_address_is_the_visitors_behind_a_proxy(shop: Shop) -> None:
 def test_addresses_are_shortened_on_demand(
     sink: Sink, address: str, shortened: str
 ) -> None:
-    shop = Shop(sink, "thread", anonymize_ip=True)
-    shop.tracks()
-    shop.client().get("/", headers=JSON, environ_overrides={"REMOTE_ADDR": address})
-    (event,) = shop.events()
+    site = SendingSite(sink, "thread", anonymize_ip=True)
+    site.tracks()
+    site.client().get("/", headers=JSON, environ_overrides={"REMOTE_ADDR": address})
+    (event,) = site.events()
 
     assert event["properties"]["ip"] == shortened
     assert address not in str(sink.requests)
 
 
 def test_one_visitor_stays_one_from_anonymous_to_known(sink: Sink) -> None:
-    shop = Shop(sink, "inline", strategies=SERVER_ONLY)
-    shop.tracks("/browse", "Browse")
+    site = SendingSite(sink, "inline", strategies=SERVER_ONLY)
+    site.tracks("/browse", "Browse")
 
     def sign_up() -> dict[str, str]:
-        with shop.mengpaneel.before_setup():
-            shop.mengpaneel.alias("ann")
+        with site.mengpaneel.before_setup():
+            site.mengpaneel.alias("ann")
 
-        with shop.mengpaneel.setup():
-            shop.mengpaneel.identify("ann")
+        with site.mengpaneel.setup():
+            site.mengpaneel.identify("ann")
 
-        shop.mengpaneel.track("Sign Up")
-        shop.mengpaneel.people.set({"$email": "ann@example.com"})
+        site.mengpaneel.track("Sign Up")
+        site.mengpaneel.people.set({"$email": "ann@example.com"})
         return {}
 
     def sign_out() -> dict[str, str]:
-        shop.mengpaneel.track("Sign Out")
-        shop.mengpaneel.reset()
+        site.mengpaneel.track("Sign Out")
+        site.mengpaneel.reset()
         return {}
 
-    shop.view("/sign-up", sign_up)
-    shop.view("/sign-out", sign_out)
-    client = shop.client()
+    site.view("/sign-up", sign_up)
+    site.view("/sign-out", sign_out)
+    client = site.client()
 
     for path in ("/browse", "/browse", "/sign-up", "/browse", "/sign-out", "/browse"):
         client.get(path, headers=JSON)
@@ -187,7 +161,7 @@ def test_one_visitor_stays_one_from_anonymous_to_known(sink: Sink) -> None:
             event["properties"].get("$device_id"),
             event["properties"].get("$user_id"),
         )
-        for event in shop.events()
+        for event in site.events()
         if event["event"] != "$create_alias"
     ]
     first, last = found[0][1], found[-1][1]
@@ -210,9 +184,9 @@ def test_one_visitor_stays_one_from_anonymous_to_known(sink: Sink) -> None:
     assert client.get_cookie(COOKIE) is not None
 
 
-def test_profiles_and_groups_go_to_their_endpoints(shop: Shop) -> None:
+def test_profiles_and_groups_go_to_their_endpoints(site: SendingSite) -> None:
     def view() -> dict[str, str]:
-        mengpaneel = shop.mengpaneel
+        mengpaneel = site.mengpaneel
 
         with mengpaneel.setup():
             mengpaneel.identify("ann")
@@ -222,10 +196,10 @@ def test_profiles_and_groups_go_to_their_endpoints(shop: Shop) -> None:
         mengpaneel.get_group("company", "acme").set({"Seats": 12})
         return {}
 
-    shop.view("/", view)
-    shop.client().get("/", headers=JSON)
-    shop.events()
-    people, groups = shop.sink.taken["/engage"], shop.sink.taken["/groups"]
+    site.view("/", view)
+    site.client().get("/", headers=JSON)
+    site.events()
+    people, groups = site.sink.taken["/engage"], site.sink.taken["/groups"]
 
     assert {update["$distinct_id"] for update in people} == {"ann"}
     assert any(update.get("$set", {}).get("Plan") == "pro" for update in people)
@@ -235,30 +209,30 @@ def test_profiles_and_groups_go_to_their_endpoints(shop: Shop) -> None:
     assert groups[0]["$set"]["Seats"] == 12
 
 
-def test_text_of_any_kind_arrives(shop: Shop) -> None:
+def test_text_of_any_kind_arrives(site: SendingSite) -> None:
     text = "Größe </script> <!-- \u2028 \x00 \" ' 😀 雪 \ud83d"
     expected = text.replace("\ud83d", "\ufffd")
-    shop.view("/", lambda: (shop.mengpaneel.track(text, {text: [text]}), {})[1])
-    shop.client().get("/", headers=JSON)
-    (event,) = shop.events()
+    site.view("/", lambda: (site.mengpaneel.track(text, {text: [text]}), {})[1])
+    site.client().get("/", headers=JSON)
+    (event,) = site.events()
 
     assert event["event"] == expected
     assert event["properties"][expected] == [expected]
 
 
 def test_an_outage_reaches_no_visitor_and_is_told(sink: Sink) -> None:
-    shop = Shop(sink, "inline", timeout=0.3)
-    shop.tracks()
+    site = SendingSite(sink, "inline", timeout=0.3)
+    site.tracks()
     sink.always = Status(503)
     told: list[str] = []
 
     def receive(_app: Flask, *, records: list[t.Any], reason: str) -> None:
         told.extend([reason] * len(records))
 
-    with failed.connected_to(receive, shop.app):
-        response = shop.client().get("/", headers=JSON)
+    with failed.connected_to(receive, site.app):
+        response = site.client().get("/", headers=JSON)
 
-    books = shop.mengpaneel.ledger().snapshot()
+    books = site.mengpaneel.ledger().snapshot()
 
     assert response.status_code == 200
     assert len(told) == 1
@@ -267,37 +241,37 @@ def test_an_outage_reaches_no_visitor_and_is_told(sink: Sink) -> None:
 
 
 def test_a_passing_outage_loses_and_doubles_nothing(sink: Sink) -> None:
-    shop = Shop(sink, "thread")
-    shop.tracks()
+    site = SendingSite(sink, "thread")
+    site.tracks()
     sink.script(Status(503), Reset(), Status(500))
-    client = shop.client()
+    client = site.client()
 
     for _ in range(5):
         client.get("/", headers=JSON)
 
-    assert shop.mengpaneel.flush(20)
+    assert site.mengpaneel.flush(20)
     assert len(sink.ids) == 5
     assert sink.copies == 0
-    assert shop.mengpaneel.ledger().delivered == 5
+    assert site.mengpaneel.ledger().delivered == 5
 
 
-def test_a_webhook_over_a_redirect_is_not_delayed(shop: Shop) -> None:
-    shop.view("/", lambda: (shop.mengpaneel.track("Paid"), redirect("/x"))[1])
-    response = shop.client("Stripe/1.0").get("/")
+def test_a_webhook_over_a_redirect_is_not_delayed(site: SendingSite) -> None:
+    site.view("/", lambda: (site.mengpaneel.track("Paid"), redirect("/x"))[1])
+    response = site.client("Stripe/1.0").get("/")
 
-    assert [event["event"] for event in shop.events()] == ["Paid"]
+    assert [event["event"] for event in site.events()] == ["Paid"]
     assert "session" not in str(response.headers)
 
 
-def test_a_job_sends_for_whom_it_names(shop: Shop) -> None:
-    with shop.app.app_context(), Manager() as manager:
+def test_a_job_sends_for_whom_it_names(site: SendingSite) -> None:
+    with site.app.app_context(), Manager() as manager:
         with manager.setup():
             manager.identify(42)
 
         manager.track("Renew")
-        shop.mengpaneel.track("Bill")
+        site.mengpaneel.track("Bill")
 
-    renewed, billed = shop.events()
+    renewed, billed = site.events()
 
     for event in (renewed, billed):
         assert event["properties"]["distinct_id"] == "42"
@@ -307,29 +281,29 @@ def test_a_job_sends_for_whom_it_names(shop: Shop) -> None:
     assert renewed["properties"]["time"] < billed["properties"]["time"]
 
 
-def test_a_job_for_nobody_is_nobodys(shop: Shop) -> None:
-    with shop.app.app_context(), Manager() as manager:
+def test_a_job_for_nobody_is_nobodys(site: SendingSite) -> None:
+    with site.app.app_context(), Manager() as manager:
         manager.track("Clean Up")
 
-    (event,) = shop.events()
+    (event,) = site.events()
 
     assert event["properties"]["distinct_id"] == ""
 
 
-def test_pages_send_nothing_from_the_server(shop: Shop) -> None:
-    shop.view("/", lambda: (shop.mengpaneel.track("View"), PAGE)[1])
-    shop.client().get("/")
+def test_pages_send_nothing_from_the_server(site: SendingSite) -> None:
+    site.view("/", lambda: (site.mengpaneel.track("View"), PAGE)[1])
+    site.client().get("/")
 
-    assert shop.events() == []
-    assert shop.sink.requests == []
+    assert site.events() == []
+    assert site.sink.requests == []
 
 
 def test_a_background_delivery_does_not_hold_up_the_response(sink: Sink) -> None:
-    shop = Shop(sink, "thread")
-    shop.tracks()
+    site = SendingSite(sink, "thread")
+    site.tracks()
     sink.latency = 0.5
-    shop.client().get("/", headers=JSON)
+    site.client().get("/", headers=JSON)
 
     # The answer to the delivery isn't there yet when the response is.
     assert sink.events == []
-    assert len(shop.events()) == 1
+    assert len(site.events()) == 1

@@ -11,8 +11,8 @@ import pytest
 from flask_mengpaneel.config import SERVERLESS, Config
 from flask_mengpaneel.deliver.setup import make_transport
 from flask_mengpaneel.deliver.thread import ThreadTransport
+from processes import started
 from rig import events, rig
-from shop import started
 from sink import Silent, Sink
 
 #: Answers one request over a socket, and is gone when the last byte has left.

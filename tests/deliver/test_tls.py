@@ -13,8 +13,8 @@ import pytest
 import trustme
 
 from flask_mengpaneel.deliver.spool import Spool
+from processes import run
 from rig import PlainEnvelope, rig, update
-from shop import run
 from sink import Fault, Request, Sink
 
 YESTERDAY = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)

@@ -10,7 +10,6 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import CreateApp, sent
 from flask_mengpaneel import Envelope, Manager, Mengpaneel
 from flask_mengpaneel.calls import Call, dumps
 from flask_mengpaneel.config import Config
@@ -19,6 +18,7 @@ from flask_mengpaneel.envelope import Message
 from flask_mengpaneel.identity import Identity
 from flask_mengpaneel.testing import RecordingTransport
 from sink import Sink
+from sites import CreateApp, sent
 
 CHROME = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"

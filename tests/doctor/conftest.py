@@ -7,7 +7,8 @@ import typing as t
 import pytest
 from flask import Flask, Response, g
 
-from doctor_pages import PAGE, CreateApp
+from doctor_pages import PAGE
+from sites import CreateApp
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from doctor_pages import CDN, SCRIPT, CreateApp, lines, under
+from doctor_pages import CDN, SCRIPT, lines, under
 from flask_mengpaneel.cli import mengpaneel as commands
+from sites import CreateApp
 
 
 def test_nothing_is_wrong_with_an_ordinary_app(serve: CreateApp) -> None:

@@ -9,9 +9,10 @@ import pytest
 from flask import Flask, Response, g
 from flask_talisman import Talisman
 
-from doctor_pages import CDN, HOST, PAGE, CreateApp, lines, under
+from doctor_pages import CDN, HOST, PAGE, lines, under
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.doctor.command import examine
+from sites import CreateApp
 
 
 @pytest.mark.parametrize(

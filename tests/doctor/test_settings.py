@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import socket
-import threading
 import typing as t
 from pathlib import Path
 
 import pytest
 from flask import Flask
-from werkzeug.serving import make_server
 
-from doctor_pages import HOST, CreateApp, lines
+from doctor_pages import HOST, lines
 from flask_mengpaneel.doctor.command import examine
+from servers import Server
+from sites import CreateApp
 
 
 def test_no_secret_key_is_a_warning(serve: CreateApp) -> None:
@@ -144,14 +144,5 @@ def test_mixpanel_is_asked_only_if_wanted(serve: CreateApp) -> None:
 
 
 def test_any_answer_of_mixpanel_will_do(serve: CreateApp) -> None:
-    server = make_server("127.0.0.1", 0, Flask("mixpanel"))
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-
-    try:
-        app = serve(api_host=f"http://127.0.0.1:{server.server_port}")
-        assert examine(app, online=True) == []
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with Server(Flask("mixpanel")) as server:
+        assert examine(serve(api_host=server.url), online=True) == []

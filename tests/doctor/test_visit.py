@@ -9,10 +9,11 @@ import pytest
 from flask import Flask, Response, redirect, request
 from flask_wtf import CSRFProtect
 
-from doctor_pages import PAGE, SCRIPT, CreateApp, lines, under
+from doctor_pages import PAGE, SCRIPT, lines, under
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.doctor.command import examine
 from flask_mengpaneel.testing import RecordingTransport
+from sites import CreateApp
 
 
 def compressed() -> Response:

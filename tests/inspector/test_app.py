@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.serving import make_server
 
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.calls import Call
@@ -26,6 +25,7 @@ from flask_mengpaneel.inspector.rules import Record
 from flask_mengpaneel.signals import failed
 from inspector_calls import flush, send
 from mixpanel_records import BASIC, event, people, track, update
+from servers import Server
 
 
 def test_the_browser_library_is_answered(client: FlaskClient) -> None:
@@ -320,13 +320,8 @@ def test_records_of_any_shape_are_kept_and_shown(
 
 @pytest.fixture
 def server(app: Flask) -> c.Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Server(app) as server:
+        yield server.url
 
 
 def test_it_serves_other_processes_over_http(server: str, inspector: Inspector) -> None:

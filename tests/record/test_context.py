@@ -17,18 +17,6 @@ from flask_mengpaneel.testing import RecordingTransport
 from sites import CHROME, PAGE, Site, names, page_calls
 
 
-@pytest.fixture
-def api(app: Flask, mengpaneel: Mengpaneel) -> Flask:
-    """An app whose view tracks, and whose answer can carry nothing."""
-
-    @app.post("/<name>")
-    def view(name: str) -> dict[str, t.Any]:
-        mengpaneel.track(name)
-        return {"ok": True}
-
-    return app
-
-
 def events(transport: RecordingTransport) -> list[list[str]]:
     """The names of the events that were sent from the server, by flush."""
     return [[call.event for call in one.calls] for one in transport.envelopes]

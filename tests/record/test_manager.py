@@ -9,9 +9,9 @@ import click
 import pytest
 from flask import Flask
 
-from conftest import CreateApp, sent
 from flask_mengpaneel import Manager, Mengpaneel
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
+from sites import CreateApp, sent
 
 
 def names(transport: RecordingTransport) -> list[str]:

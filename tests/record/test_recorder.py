@@ -12,7 +12,6 @@ from urllib.parse import quote
 import pytest
 from flask import Flask
 
-from conftest import CreateApp
 from flask_mengpaneel import Manager, Mengpaneel
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.identity import Identity
@@ -21,6 +20,7 @@ from flask_mengpaneel.testing import RecordingTransport
 from flask_mengpaneel.values import FORBIDDEN_IDS
 from flask_mengpaneel.visitor import mixpanel_cookie
 from flask_mengpaneel.visitor.persistence import Persistence
+from sites import CreateApp
 
 Make = c.Callable[[t.Any], t.Any]
 ID = uuid.UUID("12345678-1234-5678-1234-567812345678")

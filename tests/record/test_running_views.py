@@ -15,7 +15,7 @@ import pytest
 import simple_websocket
 
 from flask_mengpaneel.record import running_views
-from shop import Process, free_port, get, settings_for
+from processes import Process, free_port, get, settings_for
 from sink import Sink
 from sites import Site
 
@@ -23,7 +23,7 @@ SERVED = """
 import time
 from flask import copy_current_request_context, g
 from flask_sock import Sock
-from shop import create_app, mengpaneel
+from processes import create_app, mengpaneel
 
 app = create_app()
 sock = Sock(app)

@@ -6,12 +6,11 @@ import pytest
 from flask import Flask, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from conftest import CreateApp, sent
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.config import Config
 from flask_mengpaneel.testing import RecordingTransport
 from flask_mengpaneel.visitor.client import Client, parse_address
-from sites import CHROME, PAGE
+from sites import CHROME, PAGE, CreateApp, sent
 
 
 def client_of(config: dict[str, t.Any] | None = None, **request_: t.Any) -> Client:

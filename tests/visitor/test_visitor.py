@@ -8,9 +8,9 @@ import pytest
 from flask import Flask, Response, redirect
 from flask.testing import FlaskClient
 
-from conftest import CreateApp, sent
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.testing import RecordingTransport
+from sites import CreateApp, sent
 
 PAGE = "<!doctype html><html><head><title>Shop</title></head><body>Hi</body></html>"
 NAME = "mp_token_mixpanel"

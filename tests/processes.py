@@ -208,7 +208,7 @@ def started(
     """A script that runs while the block does."""
     path = folder / f"script_{time.time_ns()}.py"
     path.write_text(
-        "from shop import create_app, visit, mengpaneel\n"
+        "from processes import create_app, visit, mengpaneel\n"
         "if __name__ == '__main__':\n    app = create_app()\n" + script
     )
     process = Process(

@@ -1,0 +1,43 @@
+"""WSGI apps that are served while a test runs."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: t.Any) -> None:
+        if type == "error":
+            super().log(type, message, *args)
+
+
+class Server:
+    """A WSGI app, served on loopback by threads until it is closed."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._server = make_server(
+            "127.0.0.1", 0, app, threaded=True, request_handler=_Quiet
+        )
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> t.Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
