@@ -2,7 +2,6 @@
 
 import { documentProperty, globalVariable, nonce } from "./browser";
 import { safely } from "./debug";
-import { handBackUnacknowledged } from "./handover";
 import { main, setInstance } from "./instance";
 import { page, setBlocked } from "./page";
 import { flush, hook } from "./queue";
@@ -82,6 +81,5 @@ export const check = () => {
   adopt();
   if (main || !page) return;
   setBlocked(true);
-  handBackUnacknowledged();
   flush();
 };

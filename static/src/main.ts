@@ -2,9 +2,9 @@
 
 import { postTokens } from "./acknowledging";
 import { documentProperty, globalVariable } from "./browser";
-import { handBack, keepUnacknowledged } from "./handover";
+import { handBack } from "./handover";
 import { check, use } from "./library";
-import { send, underWay } from "./outbox";
+import { send } from "./outbox";
 import { setLeaving } from "./page";
 import { queue } from "./queue";
 import { announceRequests } from "./requests";
@@ -28,7 +28,6 @@ if (!globalVariable("Mengpaneel")) {
     setLeaving(true);
     send();
     handBack(queue.splice(0));
-    keepUnacknowledged(underWay);
     postTokens();
   });
 

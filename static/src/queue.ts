@@ -30,7 +30,7 @@ export const flush = () =>
     for (current of queue.splice(0))
       safely(() => {
         perform(current!.call);
-        settle(current!);
+        settle(current!.handOver);
       });
     current = null;
     send();

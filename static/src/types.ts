@@ -32,7 +32,6 @@ export interface SignedCalls {
 /** What the app is given back: docs/protocol.md, "Handing calls back". */
 export interface HandBack extends SignedCalls {
   calls: number[];
-  blocked?: boolean;
 }
 
 /** All calls of one response, and what has become of them. */
@@ -41,8 +40,8 @@ export interface HandOver {
   items: Item[];
   /**
    * How many of its calls are still to be made, and how many messages of them Mixpanel
-   * has still to take. At 0 it is acknowledged. `NaN` stays what it is: nobody here will
-   * ever know.
+   * has still to take. At 0 it is acknowledged. `NaN`, which counts no further, is that
+   * of a hand-over that isn't to be.
    */
   open: number;
 }
@@ -52,9 +51,9 @@ export interface Item {
   call: Call;
   handOver: HandOver;
   /**
-   * Whether the app is not to be given it back: Mixpanel has a message of it, or it was
-   * made earlier, or handed back. A call without a message, such as `identify`, never
-   * is: it goes back with the others of its hand-over, which mean little without it.
+   * Whether it needs no more: a message of it is on its way, or it was made earlier, or
+   * handed back. A call without a message, such as `identify`, never is: it goes back
+   * with the others of its hand-over, which mean little without it.
    */
   done: boolean;
 }
