@@ -47,7 +47,7 @@ const wasMade = (id?: string | null) => {
 /** Note that a call was made, or that Mixpanel has taken a message of it. */
 export const settle = (handOver: HandOver) => {
   const token = handOver.signed.handover;
-  if (!--handOver.open && token) acknowledge(token);
+  if (--handOver.open == 0 && token) acknowledge(token);
 };
 
 /** Give the app what is left of hand-overs of which something wasn't made or taken. */
