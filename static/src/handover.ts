@@ -1,96 +1,91 @@
 // Calls as they come from the app, and how they go back to it.
 
 import type { Call } from "../mengpaneel";
-import { originalFetch } from "./browser";
+import { acknowledge } from "./acknowledging";
+import { postToApp } from "./app";
 import { main } from "./instance";
-import { blocked, leaving, page } from "./page";
+import { blocked, page } from "./page";
 import { add, load, remove } from "./storage";
-import type { HandBack, Handover, Item, PageData, SignedCalls } from "./types";
+import type { HandBack, HandOver, Item, PageData, SignedCalls } from "./types";
 
 /**
  * Return those calls of a response that are still to be made.
  *
- * Back, forward, reload and a duplicated tab show a page once more: its hand-overs have
- * an id, by which this browser knows that it has made their calls.
+ * Back, forward, reload and a duplicated tab show a page once more; a cache or a service
+ * worker gives a response again.
  */
 export const itemsToMake = (signed: SignedCalls): Item[] => {
   const data: PageData | Call[] = JSON.parse(signed.text);
-  const only = signed.calls;
+  const parts = (data as PageData).calls;
+  const isRepeated = wasMade(signed.handover?.split(".")[0]);
   const items: Item[] = [];
-  const handover = { signed, items };
+  // What was made before, whoever made it acknowledges: it may be on its way yet.
+  const handOver: HandOver = { signed, items, open: isRepeated ? NaN : 1 };
 
-  for (const [once, calls] of (data as PageData).calls || [[null, data as Call[]]]) {
-    const wasMade = load("made").includes(once!);
-    if (once && !wasMade) add("made", once);
+  for (const [once, calls] of parts || [[null, data as Call[]] as const]) {
+    const isMade = parts ? wasMade(once) : isRepeated;
 
     for (const call of calls) {
       // Of what was handed back before, only the calls that were.
-      const done = only ? !only.includes(items.length) : wasMade;
-      items.push({ call, handover, done });
+      const done = signed.calls ? !signed.calls.includes(items.length) : isMade;
+      items.push({ call, handOver, done });
+      if (!done) handOver.open++;
     }
   }
 
+  settle(handOver);
   return items.filter((item) => !item.done);
 };
 
-/**
- * Give the app what couldn't be made or sent.
- *
- * @param accept does something else with it.
- */
-export const handBack = (items: Item[], accept = deliver) => {
-  for (const item of items) item.done = false;
+/** Whether this browser has made what has the id, if it has one; from now on it has. */
+const wasMade = (id?: string | null) => {
+  const isMade = load("made").includes(id!);
+  if (id && !isMade) add("made", id);
+  return isMade;
+};
 
-  for (const { signed, items: all } of new Set(items.map((item) => item.handover))) {
+/** Note that a call was made, or that Mixpanel has taken a message of it. */
+export const settle = (handOver: HandOver) => {
+  const token = handOver.signed.handover;
+  if (--handOver.open == 0 && token) acknowledge(token);
+};
+
+/** Give the app what is left of hand-overs of which something wasn't made or taken. */
+export const handBack = (items: Item[]) => {
+  for (const handOver of new Set(items.map((item) => item.handOver))) {
     const calls: number[] = [];
-    all.forEach((item, position) => {
+    handOver.items.forEach((item, position) => {
       if (!item.done) calls.push(position);
       item.done = true;
     });
-    accept({ ...signed, calls, blocked });
+    handOver.open = NaN;
+    if (calls.length) deliver({ ...handOver.signed, calls });
   }
 };
 
-/** Post calls to the app, or keep them for the next page. */
-const deliver = (calls: HandBack) => {
-  const url = calls.signature && page?.fallback;
-  const body = JSON.stringify(calls);
-
-  if (url && (!leaving || fitsInFetch(body)))
-    originalFetch(url, { method: "POST", body, keepalive: true }).then(
-      // Later, where the app says so: 429 and 5xx. Other answers settle it.
-      ({ status }) => status > 428 && keepUndelivered(calls),
-      // Of a page that was left meanwhile, the request goes on by itself.
-      () => leaving || keepUndelivered(calls),
-    );
-  // A beacon says at once whether there is room for it: browsers let 64 KiB outlive a
-  // page.
-  else if (!url || !navigator.sendBeacon(url, body)) keepUndelivered(calls);
-};
+/** Post calls to the app; keep those that only this browser has for the next page. */
+const deliver = (calls: HandBack) =>
+  postToApp(
+    calls.signature && page!.fallback,
+    JSON.stringify({ ...calls, blocked }),
+    () => calls.handover || add("undelivered", calls),
+    // Messages of ours take room too.
+    !!calls.handover || !main,
+  );
 
 /**
- * Whether to use `fetch` though the page is being left.
+ * Give the app what it couldn't take on earlier pages. If it takes nothing, return what
+ * can be made here.
  *
- * Under `Referrer-Policy: no-referrer`, Firefox says that a beacon's origin is null,
- * which the app refuses where nothing else tells whose page it is: without encryption.
- * A `fetch` doesn't say at once whether there is room for it. So it has to be small,
- * and there mustn't be messages of ours that take room too.
+ * Somebody else may use the browser by now: so that is what says itself whose it is.
  */
-const fitsInFetch = (body: string) =>
-  !isSecureContext && !main && (room -= body.length) > 0;
+export const resume = (): Item[] =>
+  remove("undelivered").flatMap((calls) => {
+    if (!calls.signature || !page!.fallback)
+      return itemsToMake(calls).filter(isStamped);
+    deliver(calls);
+    return [];
+  });
 
-/** What such requests may have in all; a character takes up to three bytes. */
-let room = 20_000;
-
-const keepUndelivered = (calls: HandBack) => add("undelivered", calls);
-
-/**
- * Keep what may have arrived or not. The next page forgets it when Mixpanel answers
- * there, and else hands it back.
- */
-export const keepUnacknowledged = (calls: HandBack) => add("unacknowledged", calls);
-
-/** Mixpanel can't be reached: so it never got what earlier pages were sending. */
-export const handBackUnacknowledged = () => {
-  for (const calls of remove("unacknowledged")) deliver({ ...calls, blocked });
-};
+const isStamped = ({ call: [names, args] }: Item) =>
+  /^track/.test("" + names) && args.some((value: any) => value?.distinct_id);

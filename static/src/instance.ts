@@ -2,14 +2,7 @@
 
 import { safely } from "./debug";
 import { setBlocked } from "./page";
-import type { Kind, Library } from "./types";
-
-/** The library's names of the endpoints, by kind. */
-export const ENDPOINTS: Record<Kind, string> = {
-  people: "engage",
-  groups: "groups",
-  events: "track",
-};
+import type { Library } from "./types";
 
 /** The library, once it is there. */
 export let main: Library | undefined;
@@ -24,30 +17,31 @@ export let main: Library | undefined;
  */
 export let immediate: Library;
 
-/** With which words requests tell the app that calls can be made here. */
-export let announcement: string;
+/** The library without profiles: `set_group` and its kin do their other half. */
+export let grouping: Library;
 
 /**
- * @param hookFor gives the function to which the library hands its messages of a kind,
- *   and which returns null for those that it is not to send.
+ * @param hook is given the library's events, and returns null for those that it is not
+ *   to send.
  */
-export const setInstance = (
-  mixpanel: Library,
-  hookFor: (kind: Kind) => (message: unknown) => unknown,
-) => {
+export const setInstance = (mixpanel: Library, hook: (message: unknown) => unknown) => {
   main = mixpanel;
-  setBlocked(false);
-  // A future library may need it differently: then calls are batched as it does.
-  safely(() => {
-    announcement = "true; project=" + mixpanel.config.token;
-    immediate = Object.create(mixpanel);
-    const people = (immediate.people = Object.create(mixpanel.people));
-    immediate.config = Object.create(mixpanel.config);
-    immediate.config.api_transport = "sendBeacon";
-    // Its private names differ from build to build: so they are found by value.
-    for (const key in mixpanel) if (mixpanel[key] === true) immediate[key] = false;
-    for (const key in people) if (people[key] == mixpanel) people[key] = immediate;
-    for (const kind in ENDPOINTS)
-      mixpanel.add_hook("before_send_" + kind, hookFor(kind));
-  });
+  // A library that isn't made so makes no calls of ours.
+  setBlocked(
+    !safely(() => {
+      mixpanel.add_hook("before_send_events", hook);
+      immediate = Object.create(mixpanel);
+      immediate.config = Object.create(mixpanel.config);
+      immediate.config.api_transport = "sendBeacon";
+      // Its private names differ from build to build: so they are found by value.
+      for (const key in mixpanel) if (mixpanel[key] === true) immediate[key] = false;
+      // It sends its own `$identify` and `$create_alias` by other options, past the hook.
+      immediate.track = (event: string, properties?: object, _?: unknown, done?: any) => {
+        mixpanel.track.call(immediate, event, properties);
+        done?.();
+      };
+      grouping = Object.create(immediate);
+      return (grouping.people = new Proxy({}, { get: () => () => 0 }));
+    }),
+  );
 };

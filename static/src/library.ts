@@ -2,10 +2,9 @@
 
 import { documentProperty, globalVariable, nonce } from "./browser";
 import { safely } from "./debug";
-import { handBackUnacknowledged } from "./handover";
 import { main, setInstance } from "./instance";
 import { page, setBlocked } from "./page";
-import { flush, hookFor } from "./queue";
+import { flush, hook } from "./queue";
 import type { Library, PageData } from "./types";
 
 /** Load the library, with something in its place until it is there. */
@@ -67,7 +66,7 @@ const stub = (find: Find, root?: unknown[]): any =>
 
 /** Take an instance into use. */
 export const use = (mixpanel: Library) => {
-  setInstance(mixpanel, hookFor);
+  setInstance(mixpanel, hook);
   flush();
 };
 
@@ -82,6 +81,5 @@ export const check = () => {
   adopt();
   if (main || !page) return;
   setBlocked(true);
-  handBackUnacknowledged();
   flush();
 };

@@ -1,13 +1,14 @@
 // mengpaneel.js as it is served: see docs/front-ends.md.
 
+import { postTokens } from "./acknowledging";
 import { documentProperty, globalVariable } from "./browser";
-import { handBack, keepUnacknowledged } from "./handover";
+import { handBack } from "./handover";
 import { check, use } from "./library";
-import { send, underWay } from "./outbox";
+import { send } from "./outbox";
 import { setLeaving } from "./page";
 import { queue } from "./queue";
 import { announceRequests } from "./requests";
-import { runNow, scan } from "./scan";
+import { scan } from "./scan";
 
 const begin = () => {
   scan();
@@ -25,12 +26,9 @@ if (!globalVariable("Mengpaneel")) {
   addEventListener("pageshow", () => setLeaving(false));
   addEventListener("pagehide", () => {
     setLeaving(true);
-    runNow();
     send();
     handBack(queue.splice(0));
-    // Mixpanel drops the second of two events with one id, so these may be sent again;
-    // profile updates may not.
-    handBack(underWay.events, keepUnacknowledged);
+    postTokens();
   });
 
   // A prerendered page may never be shown.

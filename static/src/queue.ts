@@ -2,11 +2,11 @@
 
 import type { Call } from "../mengpaneel";
 import { report, safely } from "./debug";
-import { handBack, itemsToMake } from "./handover";
-import { immediate, main } from "./instance";
+import { handBack, itemsToMake, settle } from "./handover";
+import { grouping, immediate, main } from "./instance";
 import { send, waiting } from "./outbox";
 import { blocked, debug } from "./page";
-import type { Item, Kind, SignedCalls } from "./types";
+import type { Item, SignedCalls } from "./types";
 
 /** What waits for the library. */
 export const queue: Item[] = [];
@@ -14,10 +14,12 @@ export const queue: Item[] = [];
 /** The call that is being made: the library's messages meanwhile are of it. */
 let current: Item | null;
 
-export const enqueue = (signed: SignedCalls) => {
-  queue.push(...itemsToMake(signed));
+export const enqueue = (items: Item[]) => {
+  queue.push(...items);
   flush();
 };
+
+export const enqueueCalls = (signed: SignedCalls) => enqueue(itemsToMake(signed));
 
 /** Make what is queued, once the library is there; hand it back if it won't be. */
 export const flush = () =>
@@ -25,31 +27,32 @@ export const flush = () =>
     if (blocked) return handBack(queue.splice(0));
     if (!main) return;
 
-    for (current of queue.splice(0)) safely(() => perform(current!.call));
+    for (current of queue.splice(0))
+      safely(() => {
+        perform(current!.call);
+        settle(current!.handOver);
+      });
     current = null;
     send();
   });
 
 /** Take the messages of our calls from the library, and leave it those of the page. */
-export const hookFor = (kind: Kind) => (message: unknown) => {
+export const hook = (message: unknown) => {
   if (!current) return message;
-  current.done = true;
-  waiting[kind].push([message, current]);
+  current.handOver.open++;
+  waiting.push([message, current]);
   return null;
 };
 
 const perform = (call: Call) => {
   if (debug) report(JSON.stringify(call));
-  const method = "" + call[0];
+  const [method] = call[0] as string[];
 
-  // The library holds profile updates back until `identify` was called on this page,
-  // even for a visitor it knows. With the id it has, it sends nothing. It reads its
-  // cookie several times, which is slow: other calls do without.
-  if (/people|_group/.test(method) && main!.get_property("$user_id"))
-    immediate.identify(main!.get_distinct_id());
+  // Profiles and groups are the server's.
+  if (/^people$|^get_group$/.test(method)) return;
 
-  const sends = /people|alias|identify|_group|^track/.test(method);
-  makeCall(sends ? immediate : main, call);
+  const sends = /^track|^alias$|^identify$/.test(method);
+  makeCall(/_group$/.test(method) ? grouping : sends ? immediate : main, call);
 
   // As long as the library remembers an alias, it takes an `identify` with it for a
   // repetition, and goes on with the old id.

@@ -3,13 +3,17 @@
 
 import { dataset, documentProperty, origin, originalFetch } from "./browser";
 import { safely } from "./debug";
-import { announcement, main } from "./instance";
-import { blocked } from "./page";
-import { enqueue } from "./queue";
+import { main } from "./instance";
+import { blocked, page } from "./page";
+import { enqueueCalls } from "./queue";
 
 const CAPABLE = "X-Mengpaneel-Flush-Capable";
 
 const SITE = origin + "/";
+
+/** What tells the app that calls can be made here, of which project, and acknowledged. */
+const announcement = () =>
+  `true; ${page?.acks ? "ack; " : ""}project=${main!.config.token}`;
 
 /** Whether a request is for the app, and calls of its response can be made. */
 const isAnnounced = (address: string | URL) =>
@@ -32,8 +36,13 @@ const isAnnounced = (address: string | URL) =>
 const receive = (url: string, header: (name: string) => string | null) =>
   safely(() => {
     const text = url.startsWith(SITE) && header("X-Mengpaneel-Calls");
-    if (text && announcement.includes(header("X-Mengpaneel-Project") || ""))
-      enqueue({ text, signature: header("X-Mengpaneel-Signature") });
+    const { token } = main!.config;
+    if (text && (header("X-Mengpaneel-Project") || token) == token)
+      enqueueCalls({
+        text,
+        signature: header("X-Mengpaneel-Signature"),
+        handover: header("X-Mengpaneel-Hand-Over") || void 0,
+      });
   });
 
 export const announceRequests = () => {
@@ -57,7 +66,7 @@ export const announceRequests = () => {
             get: (target, name) => (name == "headers" ? headers : target[name]),
           })
         : { headers };
-    headers.set(CAPABLE, announcement);
+    headers.set(CAPABLE, announcement());
     const answer = originalFetch.call(this, input, options);
     headers.delete(CAPABLE);
     const response = await answer;
@@ -69,7 +78,7 @@ export const announceRequests = () => {
   XMLHttpRequest.prototype.open = function (_: string, url: string | URL) {
     open.apply(this, arguments as any);
     if (isAnnounced(url)) {
-      this.setRequestHeader(CAPABLE, announcement);
+      this.setRequestHeader(CAPABLE, announcement());
       // One for all requests of an object, so that none is added twice. Headers are
       // there with the first change of state after `send`.
       this.addEventListener("readystatechange", listen, { once: true });

@@ -2,14 +2,11 @@
 
 import { documentProperty, globalVariable } from "./browser";
 import { safely } from "./debug";
+import { resume } from "./handover";
 import { adopt, boot } from "./library";
 import { page, setPage } from "./page";
-import { enqueue } from "./queue";
-import { remove } from "./storage";
-import type { PageData, SignedCalls } from "./types";
-
-/** Pages whose calls wait for their turn. */
-const waiting: SignedCalls[] = [];
+import { enqueue, enqueueCalls } from "./queue";
+import type { PageData } from "./types";
 
 export const scan = () => {
   for (
@@ -30,16 +27,9 @@ const read = (text: string, signature?: string) => {
   if (isFirst) {
     if (data.library && !globalVariable("mixpanel")) safely(() => boot(data));
     adopt();
-    remove("undelivered").map(enqueue);
+    enqueue(resume());
   }
-  if (data.calls) waiting.push({ text, signature });
-
-  // Two tabs that load the next page of one redirect at the same time would both make
-  // its calls. Of two events with one id Mixpanel drops the second, but an update that
-  // adds up would count twice. Browsers have locks on `https:` and on localhost.
-  const turn = data.races && navigator.locks?.request("mengpaneel", runExclusively);
-  if (turn) turn.catch(runExclusively);
-  else runExclusively();
+  if (data.calls) enqueueCalls({ text, signature, handover: data.handover });
 };
 
 /**
@@ -52,13 +42,3 @@ const isDeclined = ({ calls, config }: PageData) =>
   (navigator.globalPrivacyControl || navigator.doNotTrack == "1") &&
   !calls?.[0] &&
   !config.ignore_dnt;
-
-/** Make the calls of a page, and keep its lock until other tabs know of it. */
-const runExclusively = () => {
-  waiting.splice(0, 1).map(enqueue);
-  // Browsers tell their tabs of what is stored some milliseconds later.
-  return new Promise((done) => setTimeout(done, 200));
-};
-
-/** Make the calls of pages that are left before their turn. */
-export const runNow = () => waiting.splice(0).map(enqueue);

@@ -8,10 +8,8 @@ import type { HandBack } from "./types";
 interface Lists {
   /** The ids of hand-overs whose calls were made. */
   made: string[];
-  /** Calls that nobody would take: the next page makes them. */
+  /** Calls that nobody would take, and that no server has: the next page sees to them. */
   undelivered: HandBack[];
-  /** Events that were under way when their page was left. */
-  unacknowledged: HandBack[];
 }
 
 const keyOf = (name: keyof Lists) => `${page!.token}_mengpaneel_${name}`;

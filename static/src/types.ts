@@ -2,16 +2,16 @@
 
 import type { Call, MixpanelInstance } from "../mengpaneel";
 
-/** `people`, `groups` or `events`: so the library calls its kinds of messages. */
-export type Kind = string;
-
 /** The data element of a page: docs/protocol.md, "On a page". */
 export interface PageData {
   token: string;
   config: Record<string, unknown>;
   library: string | null;
   calls?: [once: string | null, calls: Call[]][];
-  races?: boolean;
+  /** The token by which the calls are acknowledged: see `SignedCalls`. */
+  handover?: string;
+  /** Where that is done. */
+  acks?: string;
   fallback?: string;
   debug?: unknown;
 }
@@ -20,6 +20,11 @@ export interface PageData {
 export interface SignedCalls {
   text: string;
   signature?: string | null;
+  /**
+   * The token of this hand-over, if the server keeps it until it is acknowledged, and
+   * sends it itself if it isn't. Then nothing of it needs to be kept here.
+   */
+  handover?: string;
   /** The positions of the calls that are still to be made; all, where it is missing. */
   calls?: number[];
 }
@@ -27,19 +32,24 @@ export interface SignedCalls {
 /** What the app is given back: docs/protocol.md, "Handing calls back". */
 export interface HandBack extends SignedCalls {
   calls: number[];
-  blocked?: boolean;
 }
 
-/** All calls of one response, which share its signature. */
-export interface Handover {
+/** All calls of one response, and what has become of them. */
+export interface HandOver {
   signed: SignedCalls;
   items: Item[];
+  /**
+   * How many of its calls are still to be made, and how many messages of them Mixpanel
+   * has still to take. At 0 it is acknowledged. `NaN`, which counts no further, is that
+   * of a hand-over that isn't to be.
+   */
+  open: number;
 }
 
-/** One call, and what has become of it. */
+/** One call of a hand-over. */
 export interface Item {
   call: Call;
-  handover: Handover;
+  handOver: HandOver;
   /**
    * Whether it needs no more: a message of it is on its way, or it was made earlier, or
    * handed back. A call without a message, such as `identify`, never is: it goes back
@@ -58,10 +68,10 @@ export interface Library extends MixpanelInstance {
     ip: boolean | 0 | 1;
     token: string;
   };
-  get_api_host(kind: Kind): string;
-  get_distinct_id(): string;
+  get_api_host(kind: string): string;
   unregister(name: string): void;
   add_hook(name: string, hook: (message: unknown) => unknown): void;
+  track(event: string, properties?: object): unknown;
   [name: string]: unknown;
 }
 

@@ -364,10 +364,8 @@ VECTORS = {
 }
 WRITTEN = [
     "one event",
-    "a profile update",
     "no argument",
     "in order",
-    "a group",
     "every type of value",
     "not ASCII",
     "an emoji is a pair of surrogates",

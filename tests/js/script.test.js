@@ -4,6 +4,7 @@ const path = require("node:path");
 const { test } = require("node:test");
 const zlib = require("node:zlib");
 const { library, open, source } = require("./script.js");
+const acknowledge = require("../../docs/protocol/acknowledge.json");
 const announce = require("../../docs/protocol/announce.json");
 const protocol = require("../../docs/protocol/calls.json");
 
@@ -18,9 +19,9 @@ for (const { name, header, calls } of protocol.vectors)
     assert.deepStrictEqual(plain(made), calls);
   });
 
-for (const { name, page, request, exclude, headers, api_host, ...vector } of announce.vectors)
+for (const { name, page, request, exclude, headers, api_host, acks, ...vector } of announce.vectors)
   test(`announce: ${name}`, async () => {
-    const { window, requests, listeners } = open({ page, exclude });
+    const { window, requests, listeners } = open({ page, exclude, data: acks && { acks } });
 
     if (vector.library != "loading" && vector.library != "blocked")
       window.Mengpaneel.use(library([], api_host));
@@ -29,7 +30,58 @@ for (const { name, page, request, exclude, headers, api_host, ...vector } of ann
 
     await window.fetch(request, { headers }).catch(() => 0);
     const value = requests[0].headers.get("X-Mengpaneel-Flush-Capable");
-    assert.strictEqual(value, vector.announce ? "true; project=TOKEN" : null);
+    const announcement = acks ? "true; ack; project=TOKEN" : "true; project=TOKEN";
+    assert.strictEqual(value, vector.announce ? announcement : null);
+  });
+
+const ACKS = "/_mengpaneel/acks";
+const CALLS = "/_mengpaneel/calls";
+
+/** What Mixpanel does with events, by the words of the vectors. */
+const ANSWERS = {
+  takes: { status: 1 },
+  refuses: { status: 0, error: "no" },
+  fails: 503,
+  unreachable: new Error("Failed to fetch"),
+  "somebody else": ["Log in"],
+};
+
+const eventsOf = (body) => JSON.parse(new URLSearchParams(body).get("data")).map(({ event }) => event);
+
+const isMixpanel = ({ url }) => url.startsWith("https://api.example/track/");
+
+/** The events that were sent. A request that fails is made again without `keepalive`. */
+const sent = (requests) =>
+  requests.filter((request) => isMixpanel(request) && request.keepalive).flatMap(({ body }) => eventsOf(body));
+
+const acknowledged = (requests) =>
+  requests.filter(({ url }) => url == ACKS).flatMap(({ body }) => body.split(" "));
+
+const handedBack = (requests) =>
+  requests.filter(({ url }) => url == CALLS).map(({ body }) => JSON.parse(body));
+
+for (const { name, responses, ...vector } of acknowledge.vectors)
+  test(`acknowledge: ${name}`, async () => {
+    const answer = (url) => {
+      const { calls, handover } = responses[url.split("/")[2]] || {};
+      return {
+        ...calls && { "X-Mengpaneel-Calls": calls, "X-Mengpaneel-Signature": "signed" },
+        ...handover && { "X-Mengpaneel-Hand-Over": handover },
+      };
+    };
+    const answers = (url, body) => {
+      if (!isMixpanel({ url })) return 204;
+      const isTaken = vector.refuses && !eventsOf(body).some((event) => vector.refuses.includes(event));
+      return ANSWERS[isTaken ? "takes" : vector.mixpanel];
+    };
+    const { window, requests, settle } = open({ data: { acks: ACKS, fallback: CALLS }, answer, answers });
+    window.Mengpaneel.use(library([], undefined, vector.library == "refuses" ? ["A"] : []));
+    for (const number in responses) await window.fetch(`/view/${number}`);
+    await settle();
+    assert.deepStrictEqual(sent(requests).join(), vector.events.join());
+    assert.deepStrictEqual(acknowledged(requests), vector.acknowledged);
+    const back = handedBack(requests).map(({ handover, calls }) => ({ handover, calls }));
+    assert.deepStrictEqual(back, vector.handed_back);
   });
 
 for (const request of ["/cart", "cart", "//app.example/cart", "https://app.example/cart"])
