@@ -131,7 +131,6 @@ class Config:
     ack_timeout: float = 30.0
     acks: str | None = None
     inspector: bool = False
-    ack_timeout: float = 30.0
 
     @functools.cached_property
     def active(self) -> bool:

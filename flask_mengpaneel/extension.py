@@ -33,7 +33,12 @@ from .choose.strategies import make_strategies
 from .config import PREFIX, Config, Settings, StrategyName
 from .deliver.inline import InlineTransport
 from .deliver.ledger import Ledger
-from .deliver.setup import celery_of, make_delivery, make_transport
+from .deliver.setup import (
+    celery_of,
+    make_delivery,
+    make_hand_overs,
+    make_transport,
+)
 from .record.context import current_manager
 from .record.manager import current_app_state
 from .record.recorder import Recorder
@@ -179,7 +184,7 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
     background = make_transport(config, delivery, celery_of(app))
     inline = InlineTransport(delivery)
     signer = Signer(app, config.token)
-    hand_overs = None
+    hand_overs = make_hand_overs(config, delivery, background)
     handing_over = HandingOver(ledger, hand_overs, signer)
     strategies = make_strategies(
         config,
