@@ -16,13 +16,6 @@ TRACKING = frozenset({"track", "track_pageview", "track_with_groups"})
 #: The calls that add groups to every event, and to the profile of the person.
 GROUP_CALLS = frozenset({"set_group", "add_group", "remove_group"})
 
-#: The methods of ``people`` that change a profile, and of a group.
-PEOPLE_METHODS = frozenset(
-    "set set_once unset increment append union remove track_charge clear_charges"
-    " delete_user".split()
-)
-GROUP_METHODS = frozenset("set set_once unset union remove delete".split())
-
 #: Further calls that change one profile or event at Mixpanel.
 _RECORDS = frozenset({"alias"}) | GROUP_CALLS
 

@@ -12,7 +12,7 @@ import collections.abc as c
 import dataclasses
 import typing as t
 
-from ..calls import GROUP_CALLS, GROUP_METHODS, PEOPLE_METHODS, Call, CallLog, Stage
+from ..calls import GROUP_CALLS, Call, CallLog, Stage
 from ..visitor.persistence import Persistence
 
 if t.TYPE_CHECKING:
@@ -24,18 +24,12 @@ _IDENTIFYING = frozenset({"identify", "reset"})
 
 
 def operation_of(call: Call) -> Call | None:
-    """Return the operation that a call makes on a profile or group, if it makes one.
-
-    A method of ``people`` that this version doesn't know is the browser library's.
-    """
+    """Return the operation that a call makes on a profile or group, if it makes one."""
     wire = call.wire
     name = wire[0][0]
 
-    if name == "people":
-        return call if len(wire[0]) == 2 and wire[0][1] in PEOPLE_METHODS else None
-
-    if name == "get_group":
-        return call if len(wire) == 4 and wire[2][0] in GROUP_METHODS else None
+    if name in ("people", "get_group"):
+        return call
 
     if name not in GROUP_CALLS:
         return None
