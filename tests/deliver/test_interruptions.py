@@ -67,6 +67,7 @@ def test_exceptions_from_outside_at_random_moments(
             tmp_path,
             STOPPED.format(base=base),
             sink.url,
+            covered=False,
             durable=durable,
         ) as process,
     ):
@@ -265,6 +266,7 @@ def test_the_handler_of_a_signal_may_track(
             tmp_path,
             HANDLED.format(strategy=strategy, times=times),
             sink.url,
+            covered=False,
             durable=durable,
         )
         assert sink.copies == 0
