@@ -160,6 +160,8 @@ STOPPED_EVERYWHERE = """
         steps, points, until = 0, 0, until + 1
 
         try:
+            # Python 3.12 looks here for whether anybody wants to see each point.
+            sys._getframe().f_trace_opcodes = True
             sys.settrace(trace)
             {call}
         except Stop:
