@@ -30,6 +30,8 @@ from flask_mengpaneel import Mengpaneel
 TESTS = Path(__file__).parent
 FOLDER = "MENGPANEEL_TEST_FOLDER"
 SETTINGS = "MENGPANEEL_TEST_SETTINGS"
+#: What starts to measure coverage in a process.
+COVERAGE = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
 mengpaneel = Mengpaneel()
 #: Alive until the ledger is written.
@@ -144,7 +146,12 @@ class Process:
     """A script or server in a process of its own."""
 
     def __init__(
-        self, folder: Path, command: list[str], settings: dict[str, t.Any]
+        self,
+        folder: Path,
+        command: list[str],
+        settings: dict[str, t.Any],
+        *,
+        covered: bool = True,
     ) -> None:
         self.folder = folder
         self.log = folder / f"log-{time.time_ns()}"
@@ -154,6 +161,10 @@ class Process:
             "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
             "PYTHONUNBUFFERED": "1",
         }
+
+        if not covered:
+            for name in COVERAGE:
+                environment.pop(name, None)
 
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -203,16 +214,24 @@ def ledgers(folder: Path) -> list[Ended]:
 
 @contextlib.contextmanager
 def started(
-    folder: Path, script: str, url: str, **settings: t.Any
+    folder: Path, script: str, url: str, *, covered: bool = True, **settings: t.Any
 ) -> c.Iterator[Process]:
-    """A script that runs while the block does."""
+    """A script that runs while the block does.
+
+    :param covered: ``False`` for one that is sent many signals. In Python 3.11 a thread
+        that is traced doesn't get into a function while a signal waits for the main
+        thread, which may wait for a lock that this thread has.
+    """
     path = folder / f"script_{time.time_ns()}.py"
     path.write_text(
         "from processes import create_app, visit, mengpaneel\n"
         "if __name__ == '__main__':\n    app = create_app()\n" + script
     )
     process = Process(
-        folder, [sys.executable, str(path)], settings_for(url, **settings)
+        folder,
+        [sys.executable, str(path)],
+        settings_for(url, **settings),
+        covered=covered,
     )
 
     try:

@@ -45,7 +45,7 @@ class Monitor:
         #: What was in force as a lock when this one was made.
         self.lock_type = threading.Lock
         # One that its thread may take again: the handler of a signal may track.
-        self.lock = threading.RLock()
+        self.lock: t.Any = threading.RLock()
         #: For workers.
         self.work_available = threading.Condition(self.lock)
         #: For those who wait until something is done.
@@ -55,6 +55,18 @@ class Monitor:
     def is_current(self) -> bool:
         """Whether no green threads have taken the place of others since."""
         return self.lock_type is threading.Lock
+
+    def await_progress(self, condition: c.Callable[[], bool], timeout: float) -> bool:
+        """Wait until something that is done makes a condition true. With the lock."""
+        try:
+            return self.progress.wait_for(condition, timeout)
+        except BaseException:
+            # One from outside may come when the lock is given away already, but not
+            # where it would be taken back.
+            if not self.lock._is_owned():
+                self.lock.acquire()
+
+            raise
 
     def notify(self) -> None:
         """Wake all: something is done, and there may be something else to do."""
@@ -71,8 +83,8 @@ class Pipeline:
         #: When this process ends, if it does.
         self.deadline: float | None = None
         self.is_closed = False
-        #: How many want that everything is sent without waiting for company.
-        self.expediting = 0
+        #: Who wants that everything is sent without waiting for company.
+        self.expediting: set[object] = set()
         self._drained_last = False
         self._delivery = delivery
         self._ledger = delivery.ledger
@@ -82,9 +94,9 @@ class Pipeline:
         """Replace the locks by those that are in force now."""
         self.monitor = Monitor()
 
-    def expedite(self) -> None:
-        """Send what waits at once; undone by ``expediting -= 1``."""
-        self.expediting += 1
+    def expedite(self, who: object) -> None:
+        """Send what waits at once; undone by ``expediting.discard(who)``."""
+        self.expediting.add(who)
         self.places.endpoints.expedite()
         self.monitor.work_available.notify_all()
 
@@ -143,7 +155,7 @@ class Pipeline:
 
     def is_due(self, now: float) -> bool:
         """Whether the queue has waited for company long enough."""
-        return self.expediting > 0 or self.places.queue.is_due(now)
+        return bool(self.expediting) or self.places.queue.is_due(now)
 
     def wait(self, now: float) -> bool:
         """Wait for something to do; ``False`` if nothing has come for long."""
@@ -203,12 +215,18 @@ class Pipeline:
 
     def append(self, envelope: QueuedEnvelope) -> None:
         """Append an envelope to the queue. With the lock."""
-        queue = self.places.queue
-        queue.before_append()
-        queue.envelopes.append(envelope)
+        self.before_append(envelope[2])
+        self.places.queue.envelopes.append(envelope)
 
-        if queue.after_append(envelope[2]):
-            self.monitor.work_available.notify()
+    def before_append(self, weight: int) -> None:
+        """Get ready for an envelope. With the lock, and until it is in the queue."""
+        queue = self.places.queue
+
+        if queue.before_append(weight):
+            # All: if an exception from outside stopped this halfway the last time, the
+            # first who is told isn't there any more.
+            self.monitor.work_available.notify_all()
+            queue.wake_at = float("inf")
 
     # BUILDING -> BUILT, or STORING.
 

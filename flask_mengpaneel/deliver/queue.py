@@ -56,8 +56,10 @@ def contents(envelopes: c.Iterable[QueuedEnvelope]) -> list[tuple[Envelope, int]
 class Queue:
     """Envelopes in the order in which requests appended them.
 
-    A request appends to :attr:`envelopes` itself, between :meth:`before_append` and
-    :meth:`after_append`, since only a call of a built-in method can't be interrupted.
+    A request appends to :attr:`envelopes` itself, since only a call of a built-in
+    method can't be interrupted. What that needs is done before: if it isn't appended
+    after all, a worker has been woken in vain, or some weight is counted until the
+    queue is empty.
 
     :param capacity: the weight that may wait.
     """
@@ -84,21 +86,15 @@ class Queue:
 
         return total <= self.capacity and not prefers_spool
 
-    def before_append(self) -> None:
-        """Begin to measure how long the first envelope waits."""
+    def before_append(self, weight: int) -> bool:
+        """Count the weight of an envelope, and begin to measure how long the first one
+        waits; return whether a worker has to be woken."""
         if not self.envelopes:
             self._first_at = time.monotonic()
             self.weight = 0
 
-    def after_append(self, weight: int) -> bool:
-        """Count the weight of an envelope; return whether a worker has to be woken."""
         self.weight += weight
-
-        if self.weight < self.wake_at:
-            return False
-
-        self.wake_at = float("inf")
-        return True
+        return self.weight >= self.wake_at
 
     @property
     def lingers_until(self) -> float:

@@ -1,11 +1,11 @@
 """Delivery in the background, by threads of this process: the theory of operation.
 
 A request hands its envelope over by one step that nothing can interrupt: it appends it
-to a queue, where it counts as recorded and as waiting. All the rest may happen later or
-not at all, so that the ledger is right whatever exception arrives from outside, a time
-limit for example, and so that the handler of a signal may track while its thread is in
-the middle of a hand-over. A worker, where no such exception arrives, enters into the
-ledger what it takes.
+to a queue, where it counts as recorded and as waiting. A worker is woken before that.
+All the rest may happen later or not at all, so that the ledger is right whatever
+exception arrives from outside, a time limit for example, and so that the handler of a
+signal may track while its thread is in the middle of a hand-over. A worker, where no
+such exception arrives, enters into the ledger what it takes.
 
 A record is in one state at a time (:class:`~.places.State`):
 
@@ -165,14 +165,11 @@ class ThreadTransport(Transport):
                     write = SpoolWrite(envelope)
 
                 if fits:
-                    queue.before_append()
+                    self._pipeline.before_append(weight)
                     queued = (content, envelope.records, weight, write)
                     # Nothing can come between these two.
                     taken = True
                     waiting.append(queued)
-
-                    if queue.after_append(weight):
-                        self._pipeline.monitor.work_available.notify()
                 elif write is not None:
                     writes = self._places.overflow.writes
                     self._places.overflow.is_active = True
@@ -190,6 +187,9 @@ class ThreadTransport(Transport):
         except BaseException as error:
             if write is not None:
                 write.done = True
+
+                with self._pipeline.monitor.lock:
+                    self._pipeline.monitor.work_available.notify_all()
 
             if not taken or not isinstance(error, Exception):
                 raise
@@ -238,7 +238,7 @@ class ThreadTransport(Transport):
 
         with self._pipeline.monitor.lock:
             if not fits or self._pipeline.is_due(time.monotonic()):
-                self._pipeline.monitor.work_available.notify()
+                self._pipeline.monitor.work_available.notify_all()
 
     def _overflow(
         self, write: SpoolWrite | None, content: Envelope | bytes, weight: int
@@ -294,14 +294,14 @@ class ThreadTransport(Transport):
         """Send what waits at once; ``True`` if in the end nothing does."""
         self._notice_changes()
         pipeline = self._pipeline
+        who = object()
 
-        with pipeline.monitor.lock:
-            pipeline.expedite()
-
-            try:
-                return pipeline.monitor.progress.wait_for(self._is_flushed, timeout)
-            finally:
-                pipeline.expediting -= 1
+        try:
+            with pipeline.monitor.lock:
+                pipeline.expedite(who)
+                return pipeline.monitor.await_progress(self._is_flushed, timeout)
+        finally:
+            pipeline.expediting.discard(who)
 
     def _is_flushed(self) -> bool:
         return self._pipeline.is_empty and not self._is_draining
@@ -325,8 +325,8 @@ class ThreadTransport(Transport):
 
         if pipeline.deadline is None:
             timeout = self._delivery.config.shutdown_timeout
+            pipeline.expedite(self)
             pipeline.deadline = time.monotonic() + timeout
-            pipeline.expedite()
 
         return pipeline.deadline
 
@@ -338,7 +338,7 @@ class ThreadTransport(Transport):
 
             self._is_closing = True
             left = self._set_deadline() - time.monotonic()
-            self._pipeline.monitor.progress.wait_for(self._is_over, max(left, 0.0))
+            self._pipeline.monitor.await_progress(self._is_over, max(left, 0.0))
 
         self._spool_rest()
         self._delivery.close()
@@ -383,7 +383,7 @@ class ThreadTransport(Transport):
 
         with monitor.lock:
             # What an answer sends back comes with the rest.
-            monitor.progress.wait_for(lambda: not places.answered, ANSWERED_TIMEOUT)
+            monitor.await_progress(lambda: not places.answered, ANSWERED_TIMEOUT)
             records = self._pipeline.take_overflow() + places.unrecorded
             in_flight, built, envelopes = places.abandon()
             self._pipeline.is_closed = True

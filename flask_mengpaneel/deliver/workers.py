@@ -41,9 +41,9 @@ class Workers:
             name="mengpaneel",
             daemon=True,
         )
-        self.threads.add(worker)
 
         try:
+            self.threads.add(worker)
             worker.start()
         except BaseException as error:
             # If it runs all the same, it comes back by itself.

@@ -67,6 +67,7 @@ def test_exceptions_from_outside_at_random_moments(
             tmp_path,
             STOPPED.format(base=base),
             sink.url,
+            covered=False,
             durable=durable,
         ) as process,
     ):
@@ -79,6 +80,134 @@ def test_exceptions_from_outside_at_random_moments(
     assert len(sink.ids) == ended.delivered
     # What was stopped before it was handed over isn't recorded.
     assert 20 + 40 <= ended.recorded <= 20 + 440
+
+
+#: Hand-overs, each stopped at another point: at all of those at which Python looks for
+#: signals, one after the other.
+STOPPED_EVERYWHERE = """
+    import dis, functools, sys, threading, time
+    from flask_mengpaneel import Manager
+    from flask_mengpaneel.deliver import pipeline, queue
+
+    class Stop({base}):
+        pass
+
+    # Else it takes a minute.
+    queue.LINGER = 0.01
+    app.app_context().push()
+    transport = app.extensions["mengpaneel"].background
+    steps = points = until = 0
+    before = {{}}
+
+    def next_step(self, now, original=pipeline.Pipeline.next_step):
+        global steps
+        steps += 1
+        return original(self, now)
+
+    pipeline.Pipeline.next_step = next_step
+
+    @functools.cache
+    def instructions(code):
+        return {{one.offset: one for one in dis.get_instructions(code)}}
+
+    def is_point(frame):
+        now = instructions(frame.f_code)[frame.f_lasti]
+        last, before[frame] = before.get(frame, ""), now.opname
+        # What comes out of the last call of a `with` is still inside of it.
+        leaves = now.opname == "SWAP" or (
+            now.opname == "LOAD_CONST" and now.argval is None
+        )
+        return last.startswith(("CALL", "RESUME", "JUMP_BACKWARD")) and not leaves
+
+    def trace(frame, event, _):
+        global points
+        name = frame.f_code.co_filename
+
+        if "deliver" not in name and name != threading.__file__:
+            return None
+
+        frame.f_trace_opcodes = True
+
+        if event == "opcode" and is_point(frame):
+            points += 1
+
+            if points == until:
+                sys.settrace(None)
+                raise Stop
+
+        return trace
+
+    def wait_for(condition):
+        deadline = time.monotonic() + 10
+
+        while not condition():
+            assert time.monotonic() < deadline, (until, transport._places.occupied())
+            time.sleep(0.001)
+
+    def is_empty():
+        return not transport._places.occupied()
+
+    def is_idle():
+        return is_empty() and transport._places.queue.wake_at == 1
+
+    def hand_over():
+        with Manager() as manager:
+            manager.track("Visit")
+
+    while points >= until:
+        {before}
+        before.clear()
+        steps, points, until = 0, 0, until + 1
+
+        try:
+            # Python 3.12 looks here for whether anybody wants to see each point.
+            sys._getframe().f_trace_opcodes = True
+            sys.settrace(trace)
+            {call}
+        except Stop:
+            pass
+        finally:
+            sys.settrace(None)
+
+        # By itself, and so does the next one.
+        wait_for(is_empty)
+        hand_over()
+        wait_for(is_idle)
+        assert not transport._pipeline.expediting
+        assert steps < 50, (steps, until)
+
+    assert until > 20
+    ledger = mengpaneel.ledger().snapshot()
+    assert until <= ledger.recorded == ledger.delivered, ledger
+"""
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
+@pytest.mark.parametrize("base", ["Exception", "BaseException"])
+@pytest.mark.parametrize(
+    ("before", "call"),
+    [
+        ("hand_over(); wait_for(is_idle)", "hand_over()"),
+        # This one starts a worker.
+        ("transport._reset()", "hand_over()"),
+        ("hand_over()", "mengpaneel.flush(10)"),
+    ],
+    ids=["hand-over", "first", "flush"],
+)
+def test_an_exception_from_outside_at_any_point_holds_nothing_up(
+    tmp_path: Path, before: str, call: str, base: str, durable: bool
+) -> None:
+    script = STOPPED_EVERYWHERE.format(base=base, before=before, call=call)
+
+    with (
+        Sink() as sink,
+        started(tmp_path, script, sink.url, durable=durable) as process,
+    ):
+        assert process.wait(60) == 0, process.output[-3000:]
+        assert sink.copies == 0
+
+    (ended,) = ledgers(tmp_path)
+    assert ended.delivered == ended.recorded == len(sink.ids)
 
 
 #: Hand-overs, in the middle of which the handler of a signal makes others.
@@ -139,6 +268,7 @@ def test_the_handler_of_a_signal_may_track(
             tmp_path,
             HANDLED.format(strategy=strategy, times=times),
             sink.url,
+            covered=False,
             durable=durable,
         )
         assert sink.copies == 0
