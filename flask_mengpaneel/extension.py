@@ -28,6 +28,7 @@ from .choose.hand_back import HandBackEndpoint
 from .choose.handing_over import HandingOver
 from .choose.late_calls import LateCalls
 from .choose.script import static_folder, version
+from .choose.sharing import Sharing
 from .choose.signing import Signer
 from .choose.strategies import make_strategies
 from .config import PREFIX, Config, Settings, StrategyName
@@ -39,8 +40,9 @@ from .deliver.setup import (
     make_hand_overs,
     make_transport,
 )
-from .record.context import current_manager
+from .record.context import current_manager, request_state
 from .record.manager import current_app_state
+from .record.proxies import current_request
 from .record.recorder import Recorder
 from .record.running_views import RunningViews
 from .strategy import Strategy
@@ -136,6 +138,26 @@ class Mengpaneel(Recorder):
     def strategy(self, strategy: StrategyName | type[Strategy] | None) -> None:
         current_manager().strategy = strategy
 
+    @property
+    def ack_timeout(self) -> float:
+        """Seconds in which the client of this request is to acknowledge what it is given;
+        then the server sends it. With 0 the client is believed.
+
+        ``MENGPANEEL_ACK_TIMEOUT``, unless the view sets something else.
+
+        :raises RuntimeError: this is no request.
+        :raises ValueError: it is set to a negative number.
+        """
+        asked = request_state(current_request()).ack_timeout
+        return self._state().config.ack_timeout if asked is None else asked
+
+    @ack_timeout.setter
+    def ack_timeout(self, seconds: float) -> None:
+        if not seconds >= 0:
+            raise ValueError(f"ack_timeout is {seconds!r}; it must be 0 or more seconds")
+
+        request_state(current_request()).ack_timeout = float(seconds)
+
     def drain(self, timeout: float = 5.0) -> bool:
         """Wait until the background transport of this process has nothing left to send.
 
@@ -196,7 +218,8 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
     )
     chain = Chain(app, ledger, strategies, config.strategy_names)
     late_calls = LateCalls(config, chain, hand_overs, delivery.spool)
-    flusher = Flusher(app, config, ledger, chain, handing_over, late_calls)
+    sharing = Sharing(config, handing_over, late_calls)
+    flusher = Flusher(app, config, ledger, chain, handing_over, late_calls, sharing)
     running_views = RunningViews(background is not None)
     return AppState(
         config,

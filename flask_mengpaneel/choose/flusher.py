@@ -17,11 +17,11 @@ from .delayed_calls import DelayedCalls, Entry
 from .errors import handle_error
 from .exchange import Exchange, ResponseState
 from .handing_over import HandOver
-from .late_calls import MAX_OPERATION_AGE, Sorted
-from .operations import identifies, share
+from .late_calls import Sorted
+from .operations import share
 from .session_cookie import session_comes_back
 from .session_storage import store_in_session
-from .set_up import SetUpOperations, without_set_up_operations
+from .set_up import without_set_up_operations
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
@@ -34,7 +34,7 @@ if t.TYPE_CHECKING:
     from .chain import Chain
     from .handing_over import HandingOver
     from .late_calls import LateCalls
-    from .operations import Shares
+    from .sharing import Sharing
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -52,6 +52,7 @@ class Flusher:
         chain: Chain,
         handing_over: HandingOver,
         late_calls: LateCalls,
+        sharing: Sharing,
     ) -> None:
         # Else an app would be freed by Python's garbage collector only.
         self._reference = weakref.ref(app)
@@ -62,7 +63,7 @@ class Flusher:
         self._client_side = chain.client_side
         self._handing_over = handing_over
         self._late_calls = late_calls
-        self._set_up = SetUpOperations()
+        self._sharing = sharing
 
     @property
     def boots(self) -> bool:
@@ -189,10 +190,7 @@ class Flusher:
         if exchange.delayed.entries:
             waiting = self._late_calls.sort(calls, exchange)
 
-        if calls.before_setup or calls.tracking:
-            calls = self._set_up.news(calls, visitor.browser_identity)
-
-        shares = self._share(calls, exchange, waiting.operations)
+        shares = self._sharing.share(calls, exchange, waiting.operations)
         exchange.found = exchange.delayed.entries
 
         if shares.whole:
@@ -206,47 +204,9 @@ class Flusher:
         if waiting.late or waiting.foreign:
             self._late_calls.send(waiting, exchange)
 
-    def _share(
-        self, calls: CallLog, exchange: Exchange, waiting: list[Entry]
-    ) -> Shares:
-        """Divide the calls of a request among a client and the server.
-
-        :param waiting: operations that have waited for somebody to be identified.
-        """
-        visitor = exchange.visitor
-        says = visitor.browser_identity.is_identified or any(map(identifies, calls))
-        earlier: list[Entry] = []
-
-        if waiting and says:
-            earlier = list(self._late_calls.unsent(waiting))
-            exchange.delayed.remove(waiting)
-
-        operations = [call for entry in earlier for call in entry.calls]
-        shares = share(calls, visitor, operations)
-
-        if shares.waiting:
-            self._let_wait(shares, exchange)
-
-        return shares
-
-    def _let_wait(self, shares: Shares, exchange: Exchange) -> None:
-        """Keep operations in the session until somebody is identified."""
-        calls = CallLog(tracking=shares.waiting)
-
-        try:
-            entry = store_in_session(calls, exchange, self._config)
-        except Declined as reason:
-            logger.debug("Operations don't wait for an identify: %s", reason)
-            shares.stop_waiting()
-        else:
-            self._handing_over.to_session(
-                entry, exchange, "operations", MAX_OPERATION_AGE
-            )
-
     def _send_set_up(self, calls: CallLog, exchange: Exchange) -> None:
         """Send what the set-up says of a person who looks at a page."""
-        news = self._set_up.news(calls, exchange.visitor.browser_identity)
-        operations = share(news, exchange.visitor).operations
+        operations = self._sharing.share_set_up(calls, exchange).operations
 
         if operations.tracking:
             self._chain.send_from_server(operations, exchange.visitor)

@@ -12,7 +12,8 @@ from .operations import riding_records, without_operations
 
 if t.TYPE_CHECKING:
     from ..calls import Json
-    from ..deliver.hand_overs import Carrier, HandOvers
+    from ..deliver.hand_over_memory import Carrier
+    from ..deliver.hand_overs import HandOvers
     from ..deliver.ledger import Ledger
     from ..identity import Identity
     from ..visitor.visitor import Visitor
