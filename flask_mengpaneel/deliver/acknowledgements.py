@@ -5,6 +5,9 @@ from __future__ import annotations
 import collections.abc as c
 import typing as t
 
+if t.TYPE_CHECKING:
+    from .spool import Row, Spool
+
 
 class SharedAcknowledgements(t.Protocol):
     """Where processes leave them for each other.
@@ -18,3 +21,33 @@ class SharedAcknowledgements(t.Protocol):
 
     def found(self, ids: c.Collection[str]) -> set[str]:
         """Return those of some hand-overs that others have left one of."""
+
+
+def found_by(
+    shared: c.Iterable[SharedAcknowledgements], ids: c.Collection[str]
+) -> set[str]:
+    """Return those of some hand-overs that are acknowledged in any of these places."""
+    return set[str]().union(*(one.found(ids) for one in shared)) if ids else set()
+
+
+def without_settled(
+    rows: list[Row], spool: Spool, shared: c.Iterable[SharedAcknowledgements]
+) -> list[Row]:
+    """Count overdue hand-overs, leased from the spool, that were acknowledged to
+    another process or aren't sent; return the other rows."""
+    acknowledged = found_by(shared, [row.hand_over for row in rows if row.hand_over])
+    settled: dict[str, list[int]] = {}
+    others = []
+
+    for row in rows:
+        if row.hand_over in acknowledged:
+            settled.setdefault("", []).append(row.id)
+        elif row.dropped_for:
+            settled.setdefault(row.dropped_for, []).append(row.id)
+        else:
+            others.append(row)
+
+    for reason, ids in settled.items():
+        spool.acknowledge(ids, reason)
+
+    return others

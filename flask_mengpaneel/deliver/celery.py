@@ -162,6 +162,10 @@ class CeleryTransport(Transport):
         """Send what other processes left in the spool, if they did."""
         self._direct.resume_spooled()
 
+    def poll_spool(self) -> None:
+        """Send what has become due in the spool."""
+        self._direct.poll_spool()
+
     def flush(self, timeout: float) -> bool:
         """Send what waits in this process, as the broker was down."""
         return self._direct.flush(timeout)

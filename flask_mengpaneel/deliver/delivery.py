@@ -16,6 +16,7 @@ import typing as t
 
 from .. import process
 from ..envelope import Envelope, Message
+from .acknowledgements import SharedAcknowledgements, without_settled
 from .answers import Answer, Meaning, printable, read
 from .batches import ENVELOPE, Batch, pack, pack_rows, wrap
 from .failures import Dropped, Report, report_drops
@@ -81,6 +82,8 @@ class Delivery:
         self.spool = spool
         #: Whether a background transport delivers with it, and closes it.
         self.in_background = False
+        #: Who is asked before an overdue hand-over is sent out of the spool.
+        self.acknowledgements: c.Sequence[SharedAcknowledgements] = ()
         self._translator = translator
         self._report = report
         self._post = post
@@ -249,11 +252,13 @@ class Delivery:
         if self.spool is None:
             return []
 
-        rows = self.spool.lease(
-            limit,
-            [ENVELOPE, *(name for name in PATHS if name in endpoints)],
-            in_flight,
-        )
+        names = [ENVELOPE, *(name for name in PATHS if name in endpoints)]
+        rows: list[Row] = []
+
+        # What is all acknowledged isn't all there is.
+        while not rows and (leased := self.spool.lease(limit, names, in_flight)):
+            rows = without_settled(leased, self.spool, self.acknowledgements)
+
         unclear = [row for row in rows if row.sent and not row.message.repeatable]
         unpacked = self.spool.unpack(
             [

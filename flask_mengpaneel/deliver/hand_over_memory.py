@@ -8,6 +8,7 @@ import typing as t
 import zlib
 
 from ..envelope import Envelope
+from ..visitor.devices import is_bot
 from .queue import SpoolWrite, row_of, unserialized
 
 Carrier: t.TypeAlias = t.Literal["page", "header", "session", "operations"]
@@ -24,6 +25,9 @@ MAX_WAITING = 100_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 #: Half the bytes of level 1. The thread does it, not a request.
 _LEVEL = 6
+
+NEVER_SHOWN = "fetched in advance and never shown"
+ROBOT = "a robot's page"
 
 
 class HandOver(t.NamedTuple):
@@ -52,6 +56,19 @@ class HandOver(t.NamedTuple):
     def envelope(self) -> Envelope:
         """The calls, as the transport takes them."""
         return unserialized(self.content)
+
+    def dropped_for(self, envelope: Envelope) -> str | None:
+        """Why it isn't sent when it is overdue, if it isn't.
+
+        :param envelope: its own.
+        """
+        if self.if_shown:
+            return NEVER_SHOWN
+
+        if self.carrier == "page" and is_bot(envelope.user_agent):
+            return ROBOT
+
+        return None
 
 
 class Block:
@@ -141,6 +158,12 @@ class HandOverMemory:
         for block in self._blocks:
             for kind in block.left.values():
                 yield kind, False
+
+    def write_of(self, id: str) -> SpoolWrite | None:
+        """Return how a request writes it into the spool, if it isn't known yet what
+        came of that."""
+        hand_over = self.recent.get(id)
+        return hand_over.write if hand_over is not None else None
 
     def written(self) -> list[tuple[str, HandOver]]:
         """Those that a request has written into the spool, or has tried to."""

@@ -8,9 +8,10 @@ import logging
 import time
 import typing as t
 
-from ..visitor.devices import is_bot
+from .acknowledgements import found_by
 from .hand_over_memory import BLOCK_SIZE, Block, HandOver, HandOverMemory
 from .pipeline import AT_EXIT
+from .queue import row_of
 from .silence import Silence
 from .stepper import Stepper
 
@@ -20,14 +21,12 @@ if t.TYPE_CHECKING:
     from .acknowledgements import SharedAcknowledgements
     from .delivery import Delivery
     from .ledger import Balance
+    from .spooled_hand_overs import SpooledHandOvers, Withdrawal
 
 logger = logging.getLogger("flask_mengpaneel")
 
 #: Seconds after which what the transport had no room for is offered again.
 RETRY_INTERVAL = 1.0
-
-NEVER_SHOWN = "fetched in advance and never shown"
-ROBOT = "a robot's page"
 
 
 class HandOverSteps:
@@ -38,8 +37,10 @@ class HandOverSteps:
         delivery: Delivery,
         transport: Transport,
         shared: c.Sequence[SharedAcknowledgements],
+        spooled: SpooledHandOvers | None,
     ) -> None:
         self._delivery = delivery
+        self._spooled = spooled
         self._ledger = delivery.ledger
         self._transport = transport
         self.shared = shared
@@ -47,6 +48,10 @@ class HandOverSteps:
         #: Ids that are acknowledged, until the thread has seen to it.
         self.acknowledged: collections.deque[str] = collections.deque()
         self.stepper = Stepper(self._step, self._next_moment)
+        #: Hand-overs that requests take out of the spool.
+        self.withdrawals: collections.deque[Withdrawal] = collections.deque()
+        #: Seconds, by the clock that nobody sets, at which the spool has overdue ones.
+        self._spooled_dues: set[int] = set()
         #: (what became of it, its carrier or the reason) -> hand-overs.
         self.became: collections.Counter[tuple[str, str]] = collections.Counter()
         self.silence = Silence()
@@ -66,21 +71,58 @@ class HandOverSteps:
                 balance.recorded += records
                 balance.waiting += 0 if is_spooled else records
 
+            balance.recorded -= sum(one.records for one in list(self.withdrawals))
+
     def _next_moment(self) -> float:
         if self.acknowledged or len(self.memory.recent) >= BLOCK_SIZE:
             return time.monotonic()
 
         with self.stepper.lock:
-            return max(self.memory.next_due, self._pause_until)
+            return min(
+                max(self.memory.next_due, self._pause_until),
+                min(self._spooled_dues, default=float("inf")),
+            )
 
     def _step(self) -> None:
+        self._apply_written()
         self._apply_acknowledged()
+        self._poll_spool()
 
         if time.monotonic() >= self._pause_until:
             self._send_overdue()
             self.silence.check(self.became["sent", "page"])
 
         self._pack()
+
+    def _apply_written(self) -> None:
+        """Leave to the spool what requests have written into it; the ledger has what
+        they took out."""
+        with self._ledger.transfer():
+            records = 0
+
+            with self.stepper.lock:
+                for id, hand_over in self.memory.written():
+                    if row_of(hand_over.write):
+                        self.memory.remove(id)
+                        records += hand_over.records
+                        self._spooled_dues.add(int(hand_over.due) + 1)
+                        self.became["spooled", hand_over.carrier] += 1
+                    else:
+                        # The spool took nothing.
+                        self.memory.add(id, hand_over._replace(write=None))
+
+                while self.withdrawals and self.withdrawals[0].done:
+                    records -= self.withdrawals.popleft().records
+
+            self._ledger.record(records)
+
+    def _poll_spool(self) -> None:
+        now = time.monotonic()
+        overdue = {moment for moment in self._spooled_dues if moment <= now}
+
+        if overdue:
+            self._spooled_dues -= overdue
+            self._transport.poll_spool()
 
     def _apply_acknowledged(self) -> None:
         with self._ledger.transfer():
@@ -102,7 +144,9 @@ class HandOverSteps:
 
         with self.stepper.lock:
             for id in ids:
-                if kind := self.memory.remove(id):
+                if self.memory.write_of(id) is not None:
+                    self.acknowledged.append(id)
+                elif kind := self.memory.remove(id):
                     delivered += kind[1]
                     self.became["acknowledged", kind[0]] += 1
                 else:
@@ -111,11 +155,6 @@ class HandOverSteps:
         self._ledger.record(delivered)
         self._ledger.deliver(delivered)
         return others
-
-    def _acknowledged_elsewhere(self, ids: c.Collection[str]) -> set[str]:
-        found = set[str]().union(*(shared.found(ids) for shared in self.shared))
-        self.silence.was_broken |= bool(found)
-        return found
 
     def _send_overdue(self) -> None:
         with self.stepper.lock:
@@ -135,10 +174,12 @@ class HandOverSteps:
             with self.stepper.lock:
                 due = self.memory.unpack_due(moment)
 
-            found = self._acknowledged_elsewhere([id for id, _ in due]) if due else ()
+            found = found_by(self.shared, [id for id, _ in due])
 
             if not found:
                 return due
+
+            self.silence.was_broken = True
 
             with self._ledger.transfer():
                 self._deliver(found)
@@ -146,7 +187,7 @@ class HandOverSteps:
     def _send(self, id: str, hand_over: HandOver) -> bool:
         """Send a hand-over, or drop it; ``False`` if the transport has no room."""
         envelope = hand_over.envelope
-        reason = _reason_to_drop(hand_over, envelope)
+        reason = hand_over.dropped_for(envelope)
 
         with self._ledger.transfer():
             with self.stepper.lock:
@@ -189,14 +230,45 @@ class HandOverSteps:
                 self.memory.replace([id for id, _ in chunk], block)
 
     def hand_on(self) -> None:
-        """Send what waits, since the process ends."""
-        deadline = time.monotonic() + self._delivery.config.shutdown_timeout
-        self.stepper.await_step(self._delivery.config.shutdown_timeout)
+        """Leave what waits to the spool, or to the transport."""
+        timeout = self._delivery.config.shutdown_timeout
+        deadline = time.monotonic() + timeout
+        self.stepper.await_step(timeout)
+        self._apply_written()
+        may_spool = self._spooled is not None
 
         while left := self._due(float("inf")):
+            if may_spool and (may_spool := self._spool(left)):
+                continue
+
             for id, hand_over in left:
                 if time.monotonic() > deadline or not self._send(id, hand_over):
                     self._drop(id, hand_over)
+
+    def _spool(self, hand_overs: list[tuple[str, HandOver]]) -> bool:
+        """Put hand-overs into the spool; ``False`` if it doesn't take them."""
+        assert self._spooled is not None
+
+        with self._ledger.transfer():
+            with self.stepper.lock:
+                here = [
+                    (id, hand_over)
+                    for id, hand_over in hand_overs
+                    if id not in self.acknowledged and self.memory.remove(id)
+                ]
+
+            if here and not self._spooled.put(
+                [(id, one, one.dropped_for(one.envelope)) for id, one in here]
+            ):
+                self.memory.recent.update(here)
+                return False
+
+            self._ledger.record(sum(hand_over.records for _, hand_over in here))
+
+        for _, hand_over in here:
+            self.became["spooled", hand_over.carrier] += 1
+
+        return True
 
     def _drop(self, id: str, hand_over: HandOver) -> None:
         with self._ledger.transfer():
@@ -209,13 +281,3 @@ class HandOverSteps:
             self.became["dropped", AT_EXIT] += 1
 
         self._delivery.report_drops(dropped)
-
-
-def _reason_to_drop(hand_over: HandOver, envelope: Envelope) -> str | None:
-    if hand_over.if_shown:
-        return NEVER_SHOWN
-
-    if hand_over.carrier == "page" and is_bot(envelope.user_agent):
-        return ROBOT
-
-    return None

@@ -34,7 +34,10 @@ import typing as t
 from .. import process
 from .hand_over_memory import BLOCK_SIZE, Carrier, HandOver
 from .hand_over_steps import HandOverSteps
+from .queue import SpoolWrite
 from .silence import Silence
+from .spooled_hand_overs import SpooledHandOvers, Withdrawal
+from .thread import SPOOL_TIMEOUT
 
 if t.TYPE_CHECKING:
     from ..envelope import Envelope
@@ -54,6 +57,8 @@ class Counts:
     acknowledged: dict[str, int]
     #: Overdue, and sent by the server.
     sent: dict[str, int]
+    #: Left to the spool; what becomes of them is counted there.
+    spooled: dict[str, int]
     #: By reason.
     dropped: dict[str, int]
 
@@ -63,6 +68,7 @@ class HandOvers:
 
     :param transport: sends in the background.
     :param shared: where processes share acknowledgements.
+    :param spooled: those in the spool, if the transport sends what is in there.
     """
 
     def __init__(
@@ -70,18 +76,27 @@ class HandOvers:
         delivery: Delivery,
         transport: Transport,
         shared: c.Sequence[SharedAcknowledgements] = (),
+        spooled: SpooledHandOvers | None = None,
     ) -> None:
         self._delivery = delivery
         self._ledger = delivery.ledger
         self._transport = transport
         self._shared = shared
+        self._spooled = spooled
+        #: Those in the spool, if requests write them into it.
+        self._durable = (
+            spooled if delivery.config.durable or process.may_be_killed() else None
+        )
+        delivery.acknowledgements = shared
         self._reset()
         delivery.ledger.add_source(self._count)
         process.on_fork(self)
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._steps = HandOverSteps(self._delivery, self._transport, self._shared)
+        self._steps = HandOverSteps(
+            self._delivery, self._transport, self._shared, self._spooled
+        )
         self._is_closed = False
 
     def after_fork(self) -> None:
@@ -130,7 +145,9 @@ class HandOvers:
         self._notice_changes()
         due = time.monotonic() + timeout
         recent = self._steps.memory.recent
-        hand_over = HandOver(envelope, (carrier, envelope.records), due, if_shown)
+        write = None if self._durable is None else SpoolWrite(envelope)
+        kind = (carrier, envelope.records)
+        hand_over = HandOver(envelope, kind, due, if_shown, write)
         is_kept = False
 
         try:
@@ -138,9 +155,15 @@ class HandOvers:
             is_kept = True
             recent[id] = hand_over
 
+            if write is not None:
+                self._write(id, hand_over, write)
+
             if due < self._steps.stepper.wakes_at or len(recent) >= BLOCK_SIZE:
                 self._wake()
         except BaseException as error:
+            if write is not None:
+                write.done = True
+
             if is_kept:
                 self._wake()
 
@@ -152,6 +175,18 @@ class HandOvers:
 
         if self._is_closed:
             self.hand_on()
+
+    def _write(self, id: str, hand_over: HandOver, write: SpoolWrite) -> None:
+        assert self._durable is not None
+        reason = hand_over.dropped_for(write.envelope)
+
+        try:
+            with self._ledger.transfer():
+                self._durable.put(
+                    [(id, hand_over, reason)], rows=write.rows, timeout=SPOOL_TIMEOUT
+                )
+        finally:
+            write.done = True
 
     def withdraw(self, id: str) -> bool:
         """Forget a hand-over, as if it had never been kept; ``False`` if it isn't
@@ -173,18 +208,45 @@ class HandOvers:
 
     def _release(self, id: str, why: str) -> bool:
         self._notice_changes()
+        steps = self._steps
 
-        with self._steps.stepper.lock:
-            if id in self._steps.acknowledged:
+        with steps.stepper.lock:
+            if id in steps.acknowledged:
                 return False
 
-            kind = self._steps.memory.remove(id)
+            write = steps.memory.write_of(id)
 
-            if kind is None:
-                return False
+            if write is not None:
+                # The thread isn't to leave it to the spool now.
+                write.done = False
+            elif kind := steps.memory.remove(id):
+                steps.became[why, kind[0]] += 1
+                return True
 
-            self._steps.became[why, kind[0]] += 1
-            return True
+        return self._durable is not None and self._release_spooled(id, write)
+
+    def _release_spooled(self, id: str, write: SpoolWrite | None) -> bool:
+        assert self._durable is not None
+        steps = self._steps
+        withdrawal = Withdrawal(write.rows if write is not None else [])
+
+        try:
+            with self._ledger.transfer():
+                if write is None:
+                    steps.withdrawals.append(withdrawal)
+
+                self._durable.withdraw(id, withdrawal)
+
+                if write is not None and not write.rows:
+                    steps.memory.remove(id)
+                    return True
+        finally:
+            withdrawal.done = True
+
+            if write is not None:
+                write.done = True
+
+        return withdrawal.records > 0
 
     def acknowledge(self, ids: c.Sequence[str]) -> None:
         """Count hand-overs as delivered: Mixpanel has what is in them.
@@ -209,7 +271,7 @@ class HandOvers:
 
     def counts(self) -> Counts:
         """Return what became of the hand-overs of this process."""
-        counts = Counts({}, {}, {}, {})
+        counts = Counts({}, {}, {}, {}, {})
 
         with self._steps.stepper.lock:
             for (carrier, _), _ in self._steps.memory.kinds():

@@ -100,6 +100,12 @@ class Pipeline:
         self.places.endpoints.expedite()
         self.monitor.work_available.notify_all()
 
+    def poll_spool(self) -> None:
+        """Ask the spool at once for what is due in it."""
+        with self.monitor.lock:
+            self.places.endpoints.poll_at(0.0)
+            self.monitor.work_available.notify()
+
     # The choice.
 
     def next_step(self, now: float) -> Step | None:

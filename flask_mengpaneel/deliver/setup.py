@@ -21,10 +21,14 @@ if t.TYPE_CHECKING:
     from flask import Flask
 
     from ..config import Config
+    from .acknowledgements import SharedAcknowledgements
     from .connections import Client
     from .hand_overs import HandOvers
     from .ledger import Ledger
     from .spool import Spool
+
+#: Seconds for which an acknowledgement is remembered after nobody waits for it.
+ACKNOWLEDGED_FOR = 600.0
 
 
 def make_delivery(
@@ -99,8 +103,26 @@ def make_hand_overs(
         return None
 
     from .hand_overs import HandOvers
+    from .spooled_hand_overs import SpooledHandOvers
 
-    return HandOvers(delivery, transport)
+    # As long as a process may ask for it, and a clock may be wrong.
+    max_age = max(config.ack_timeout, config.delayed_max_age) + ACKNOWLEDGED_FOR
+    shared: list[SharedAcknowledgements] = []
+    spooled = None
+
+    if delivery.spool is not None:
+        spooled = SpooledHandOvers(delivery.spool, max_age)
+        shared.append(spooled)
+
+    if config.acks is not None:
+        from .redis_acknowledgements import RedisAcknowledgements
+
+        shared.append(RedisAcknowledgements(config.acks, config.token or "", max_age))
+
+    # A transport of the app's own sends nothing out of the spool.
+    return HandOvers(
+        delivery, transport, shared, spooled if delivery.in_background else None
+    )
 
 
 def celery_of(app: Flask) -> c.Callable[[], Celery]:

@@ -22,6 +22,7 @@ import uuid
 from pathlib import Path
 
 from ..envelope import Message
+from . import spool_tables as tables
 
 if t.TYPE_CHECKING:
     from .ledger import Balance
@@ -37,49 +38,20 @@ MAX_LEASED_BYTES = 4_000_000
 #: Seconds to wait for another process that writes.
 WRITE_TIMEOUT = 5.0
 
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS messages (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    -- Whose project it is for: only its own app may send it.
-    project TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
-    records INTEGER NOT NULL,
-    repeatable INTEGER NOT NULL,
-    -- Whether it has been on its way, so that it may have been taken.
-    sent INTEGER NOT NULL DEFAULT 0,
-    -- The process in whose ledger it is.
-    origin TEXT NOT NULL,
-    leased_by TEXT NOT NULL,
-    leased_until REAL NOT NULL,
-    -- Not read any more: nobody's Retry-After holds a row up.
-    not_before REAL NOT NULL,
-    kept_at REAL NOT NULL,
-    reason TEXT NOT NULL,
-    -- Last, so that a search by the others doesn't read it.
-    json TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS by_origin ON messages (origin, records);
-CREATE INDEX IF NOT EXISTS updates ON messages (id) WHERE endpoint != 'events';
-CREATE TABLE IF NOT EXISTS tallies (
-    origin TEXT NOT NULL,
-    -- Why they were dropped; empty if they were delivered.
-    reason TEXT NOT NULL,
-    records INTEGER NOT NULL,
-    PRIMARY KEY (origin, reason)
-) WITHOUT ROWID;
-"""
 _FREE = (
     "project = :project AND NOT (leased_until BETWEEN :now AND :now + :lease)"
+    # By the clock of all machines and restarts. If it was set back to before it was
+    # put in, a row waits no longer.
+    " AND (hand_over IS NULL OR NOT (:wall BETWEEN put_at AND not_before))"
     " AND (:endpoints IS NULL"
     " OR endpoint IN (SELECT value FROM json_each(:endpoints)))"
     " AND id NOT IN (SELECT value FROM json_each(:in_flight))"
 )
 
 _INSERT = (
-    "INSERT INTO messages (endpoint, records, repeatable, json, project, origin,"
-    " leased_by, leased_until, not_before, kept_at, reason)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO messages (endpoint, records, repeatable, json, hand_over, not_before,"
+    " dropped_for, project, origin, leased_by, leased_until, put_at, reason)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 # One statement for all of some rows: SQLite lets other threads run meanwhile.
 # https://www.sqlite.org/json1.html#jeach
@@ -87,6 +59,10 @@ _ROWS = "id IN (SELECT value FROM json_each(?))"
 _OWN_ROWS = f"{_ROWS} AND leased_by = ?"
 #: Rows that are written in one transaction: durable requests wait for the end of it.
 _MAX_ROWS_AT_ONCE = 100
+
+#: Seconds for which it is remembered that something was made: as long as a browser
+#: keeps a session, by Flask's default.
+_MADE_FOR = 31 * 86_400.0
 
 #: Rows that may be acknowledged before the log is emptied, and pages of 4 KB in it
 #: after which whoever writes has to do it.
@@ -104,6 +80,16 @@ class SpoolError(Exception):
     """The spool can't be used; the message says why."""
 
 
+class Waiting(t.NamedTuple):
+    """What a row waits for before it is sent: the acknowledgement of a hand-over."""
+
+    hand_over: str
+    #: Seconds.
+    timeout: float
+    #: Why it is dropped after that; ``None``: it is sent.
+    dropped_for: str | None
+
+
 class Row(t.NamedTuple):
     """A message in the spool, leased by this process."""
 
@@ -111,6 +97,9 @@ class Row(t.NamedTuple):
     message: Message
     #: Whether a process had sent it when it died.
     sent: bool
+    #: The hand-over that was not acknowledged, and why it is dropped, if it is.
+    hand_over: str | None = None
+    dropped_for: str | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -119,6 +108,8 @@ class Summary:
 
     #: (endpoint, reason) -> records, and when the oldest was put in.
     waiting: dict[tuple[str, str], tuple[int, float]]
+    #: Those of the records that wait to be acknowledged.
+    unacknowledged: int
     delivered: int
     dropped: dict[str, int]
     #: Bytes in use.
@@ -153,7 +144,7 @@ class Spool:
         #: Seconds for which the connection waits for other processes.
         self._timeout = WRITE_TIMEOUT
         #: This process in the file.
-        self._process_id = uuid.uuid4().hex
+        self.process_id = uuid.uuid4().hex
         #: Rows that are delivered or dropped (with a reason), while that isn't written
         #: yet: a disk may be full.
         self._unwritten_acks: list[tuple[list[int], str]] = []
@@ -219,6 +210,7 @@ class Spool:
         leased: bool = False,
         timeout: float = WRITE_TIMEOUT,
         rows: list[int] | None = None,
+        waiting: c.Sequence[Waiting | None] = (),
     ) -> list[int]:
         """Put messages in; return their rows, none if that isn't possible.
 
@@ -226,20 +218,26 @@ class Spool:
         :param timeout: seconds to wait for others that write.
         :param rows: an empty list to use for the rows. It is right even if an
             exception from outside, such as a time limit, ends this call.
+        :param waiting: what each waits for before it is sent, if they do.
         """
         stored = [] if rows is None else rows
 
         def insert(connection: sqlite3.Connection) -> None:
-            if self._size(connection) > self._max_bytes:
+            if self.is_full(connection):
                 self._log_once("it is full")
                 return
 
             self._used = True
             stored[:] = self._insert(
-                connection, messages, self._process_id, reason, leased=leased
+                connection,
+                messages,
+                self.process_id,
+                reason,
+                leased=leased,
+                waiting=waiting,
             )
 
-        self._write(insert, None, timeout, undo=stored.clear)
+        self.write(insert, None, timeout, undo=stored.clear)
         return stored
 
     def _insert(
@@ -250,21 +248,23 @@ class Spool:
         reason: str,
         *,
         leased: bool,
+        waiting: c.Sequence[Waiting | None] = (),
     ) -> list[int]:
         if not messages:
             return []
 
+        now = time.time()
         shared = (
             self._project,
             origin,
-            self._process_id if leased else "",
+            self.process_id if leased else "",
             time.monotonic() + LEASE if leased else 0.0,
-            0.0,
-            time.time(),
+            now,
             reason,
         )
         *others, final = [
-            (m.endpoint, m.records, m.repeatable, m.json, *shared) for m in messages
+            (m.endpoint, m.records, m.repeatable, m.json, *_columns(w, now), *shared)
+            for m, w in zip(messages, waiting or [None] * len(messages), strict=True)
         ]
 
         if others:
@@ -285,7 +285,7 @@ class Spool:
         unpacked: dict[int, list[Row]] = {}
 
         for chunk in _chunks(opened, lambda one: len(one[1])):
-            replaced = self._write(functools.partial(self._replace, chunk), None)
+            replaced = self.write(functools.partial(self._replace, chunk), None)
             unpacked |= replaced or {}
 
         return unpacked
@@ -301,7 +301,7 @@ class Spool:
             found = connection.execute(
                 "DELETE FROM messages WHERE id = ? AND leased_by = ?"
                 " RETURNING origin, reason",
-                (row, self._process_id),
+                (row, self.process_id),
             ).fetchall()
 
             for origin, reason in found:
@@ -312,7 +312,7 @@ class Spool:
                 ]
 
                 for why, records in dropped.items():
-                    self._tally(connection, origin, why, records)
+                    tables.tally(connection, origin, why, records)
 
         return replaced
 
@@ -339,7 +339,7 @@ class Spool:
         def now() -> dict[str, t.Any]:
             # Leases are measured by the clock that nobody sets, and which is the same
             # for all processes of a machine.
-            return {**free, "now": time.monotonic()}
+            return {**free, "now": time.monotonic(), "wall": time.time()}
 
         def take(connection: sqlite3.Connection) -> list[Row]:
             # Not before the others are locked out: they may be taking rows.
@@ -353,7 +353,7 @@ class Spool:
             connection.execute(
                 f"UPDATE messages SET leased_by = ?, leased_until = ? WHERE {_ROWS}",
                 (
-                    self._process_id,
+                    self.process_id,
                     time.monotonic() + LEASE,
                     json.dumps([r.id for r in rows]),
                 ),
@@ -366,10 +366,10 @@ class Spool:
             )
             return found.fetchone() is not None
 
-        if not self.exists() or not self._read(any_free, False):
+        if not self.exists() or not self.read(any_free, False):
             return []
 
-        return self._write(take, [])
+        return self.write(take, [])
 
     def _free(
         self,
@@ -379,21 +379,22 @@ class Spool:
         free: c.Mapping[str, t.Any],
     ) -> list[Row]:
         found = connection.execute(
-            "SELECT id, endpoint, json, records, repeatable, sent FROM messages"
+            "SELECT id, endpoint, json, records, repeatable, sent, hand_over,"
+            " dropped_for FROM messages"
             f" WHERE {which} AND {_FREE} ORDER BY id LIMIT :limit",
             {**free, "limit": limit},
         )
         rows: list[Row] = []
         size = 0
 
-        for row, endpoint, text, records, repeatable, sent in found:
+        for row, endpoint, text, records, repeatable, sent, *waited in found:
             size += len(text)
 
             if rows and size > MAX_LEASED_BYTES:
                 break
 
             message = Message(endpoint, text, records, bool(repeatable))
-            rows.append(Row(row, message, bool(sent)))
+            rows.append(Row(row, message, bool(sent), *waited))
 
         found.close()
         return rows
@@ -407,13 +408,11 @@ class Spool:
         """
 
         for chunk in _chunks(rows):
-            if not (
-                renewed := self._write(functools.partial(self._renew, chunk), None)
-            ):
+            if not (renewed := self.write(functools.partial(self._renew, chunk), None)):
                 return renewed
 
         for chunk in _chunks(once):
-            if not self._write(functools.partial(self._mark, chunk), False):
+            if not self.write(functools.partial(self._mark, chunk), False):
                 return None
 
         return True
@@ -421,7 +420,7 @@ class Spool:
     def _renew(self, rows: list[int], connection: sqlite3.Connection) -> bool | None:
         renewed = connection.execute(
             f"UPDATE messages SET leased_until = ? WHERE {_OWN_ROWS}",
-            (time.monotonic() + LEASE, json.dumps(rows), self._process_id),
+            (time.monotonic() + LEASE, json.dumps(rows), self.process_id),
         )
         return renewed.rowcount == len(rows)
 
@@ -436,7 +435,7 @@ class Spool:
         """Remove rows: they were delivered, or dropped for that reason."""
         for some in _chunks(rows):
             self._unwritten_acks.append((some, reason))
-            self._write(lambda connection: None, None)
+            self.write(lambda connection: None, None)
 
         self._unchecked += len(rows)
 
@@ -453,37 +452,37 @@ class Spool:
 
             for origin, records in connection.execute(
                 f"DELETE FROM messages WHERE {_OWN_ROWS} RETURNING origin, records",
-                (json.dumps(rows), self._process_id),
+                (json.dumps(rows), self.process_id),
             ).fetchall():
                 by_origin[origin] = by_origin.get(origin, 0) + records
 
             for origin, records in by_origin.items():
-                self._tally(connection, origin, reason, records)
+                tables.tally(connection, origin, reason, records)
 
-                if origin != self._process_id and not reason:
+                if origin != self.process_id and not reason:
                     forwarded += records
 
         return forwarded
 
     def release(self, rows: c.Sequence[int], reason: str) -> None:
         """Leave rows to whoever comes next; they were not taken."""
-        self._write(
+        self.write(
             lambda connection: connection.execute(
                 "UPDATE messages SET leased_by = '', leased_until = 0, sent = 0,"
                 f" reason = ? WHERE {_OWN_ROWS}",
-                (reason, json.dumps(rows), self._process_id),
+                (reason, json.dumps(rows), self.process_id),
             ),
             None,
         )
 
-    @staticmethod
-    def _tally(
-        connection: sqlite3.Connection, origin: str, reason: str, records: int
-    ) -> None:
-        connection.execute(
-            "INSERT INTO tallies VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET records = records + excluded.records",
-            (origin, reason, records),
+    def claim(self, id: str) -> bool:
+        """Whether something that must not be made twice is to be made now by whoever
+        asks: nobody has asked before, in this process or another.
+
+        If that can't be found out, it is: a disk in trouble stops nothing.
+        """
+        return self.write(
+            lambda connection: tables.claim(connection, id, _MADE_FOR), True
         )
 
     # Reading.
@@ -494,13 +493,13 @@ class Spool:
         def query(connection: sqlite3.Connection) -> None:
             (waiting,) = connection.execute(
                 "SELECT total(records) FROM messages WHERE origin = ?",
-                (self._process_id,),
+                (self.process_id,),
             ).fetchone()
             balance.waiting += int(waiting)
 
             for reason, records in connection.execute(
                 "SELECT reason, records FROM tallies WHERE origin = ?",
-                (self._process_id,),
+                (self.process_id,),
             ):
                 if reason:
                     balance.dropped[reason] = balance.dropped.get(reason, 0) + records
@@ -510,7 +509,7 @@ class Spool:
         balance.forwarded += self._forwarded
 
         if self._used:
-            self._read(query, None)
+            self.read(query, None)
 
     def summary(self) -> Summary:
         """What waits in the spool for this project, of all processes."""
@@ -519,9 +518,9 @@ class Spool:
             waiting = {
                 (endpoint, reason): (records, since)
                 for endpoint, reason, records, since in connection.execute(
-                    "SELECT endpoint, reason, sum(records), min(kept_at)"
+                    "SELECT endpoint, reason, sum(records), min(put_at)"
                     " FROM messages WHERE project = ?"
-                    " GROUP BY endpoint, reason ORDER BY min(kept_at)",
+                    " GROUP BY endpoint, reason ORDER BY min(put_at)",
                     (self._project,),
                 )
             }
@@ -531,10 +530,25 @@ class Spool:
                 ).fetchall()
             )
             delivered = tallies.pop("", 0)
-            return Summary(waiting, delivered, tallies, self._size(connection))
+            (unacknowledged,) = connection.execute(
+                "SELECT total(records) FROM messages"
+                " WHERE project = ? AND hand_over IS NOT NULL",
+                (self._project,),
+            ).fetchone()
+            return Summary(
+                waiting,
+                int(unacknowledged),
+                delivered,
+                tallies,
+                self._size(connection),
+            )
 
-        nothing = Summary({}, 0, {}, 0)
-        return self._read(query, nothing) if self.exists() else nothing
+        nothing = Summary({}, 0, 0, {}, 0)
+        return self.read(query, nothing) if self.exists() else nothing
+
+    def is_full(self, connection: sqlite3.Connection) -> bool:
+        """Whether there is no room for more."""
+        return self._size(connection) > self._max_bytes
 
     @staticmethod
     def _size(connection: sqlite3.Connection) -> int:
@@ -564,10 +578,10 @@ class Spool:
             self._connection.close()
             self._connection = None
 
-    def _read(self, query: c.Callable[[sqlite3.Connection], T], failed: T) -> T:
+    def read(self, query: c.Callable[[sqlite3.Connection], T], failed: T) -> T:
         return self._guarded(query, failed, WRITE_TIMEOUT)
 
-    def _write(
+    def write(
         self,
         work: c.Callable[[sqlite3.Connection], T],
         failed: T,
@@ -698,17 +712,7 @@ class Spool:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_MAX_LOGGED}")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-
-        if version == _VERSION:
-            return
-
-        if version > _VERSION:
-            raise sqlite3.OperationalError("a newer Flask-Mengpaneel wrote it")
-
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT"
-        )
+        tables.prepare(connection)
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         # Another process may have done it already; then the file is a good one.
@@ -779,3 +783,12 @@ def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
     # Extended codes have the kind of error in their lowest byte.
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def _columns(
+    waiting: Waiting | None, now: float
+) -> tuple[str | None, float, str | None]:
+    if waiting is None:
+        return None, 0.0, None
+
+    return waiting.hand_over, now + waiting.timeout, waiting.dropped_for

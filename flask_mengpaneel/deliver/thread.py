@@ -282,6 +282,11 @@ class ThreadTransport(Transport):
                 if self._pipeline.deadline is None and not self._workers.threads:
                     self._start_worker()
 
+    def poll_spool(self) -> None:
+        """Send what has become due in the spool."""
+        self._pipeline.poll_spool()
+        self.resume_spooled()
+
     def _start_worker(self) -> bool:
         if not self._workers.threads:
             process.on_exit(self)
