@@ -140,7 +140,7 @@ class Mengpaneel(Recorder):
 
     @property
     def ack_timeout(self) -> float:
-        """Seconds in which the client of this request is to acknowledge what it is given;
+        """Seconds that the client of this request has to acknowledge what it is given:
         then the server sends it. With 0 the client is believed.
 
         ``MENGPANEEL_ACK_TIMEOUT``, unless the view sets something else.
@@ -154,7 +154,9 @@ class Mengpaneel(Recorder):
     @ack_timeout.setter
     def ack_timeout(self, seconds: float) -> None:
         if not seconds >= 0:
-            raise ValueError(f"ack_timeout is {seconds!r}; it must be 0 or more seconds")
+            raise ValueError(
+                f"ack_timeout is {seconds!r}; it must be 0 or more seconds"
+            )
 
         request_state(current_request()).ack_timeout = float(seconds)
 

@@ -13,7 +13,7 @@ from ..outcome import Declined
 from ..visitor.visitor import Visitor
 from . import injection
 from .carrier import CALLS_HEADER, mark_private, without_carried
-from .delayed_calls import DelayedCalls, Entry
+from .delayed_calls import DelayedCalls
 from .errors import handle_error
 from .exchange import Exchange, ResponseState
 from .handing_over import HandOver
