@@ -21,9 +21,7 @@ LEAVE = {
 
 def calls(run: int, size: int) -> list[t.Any]:
     """As many events, which say whose they are."""
-    return [
-        track(f"{run}-{number}", number, distinct_id="7") for number in range(size)
-    ]
+    return [track(f"{run}-{number}", number, distinct_id="7") for number in range(size)]
 
 
 def prepare(site: Site, wait: int, way: str, **more: t.Any) -> list[str]:
@@ -160,6 +158,7 @@ def test_a_page_that_is_left_acknowledges_at_once(
     url = site.url.replace("127.0.0.1", host)
     page.goto(url + "/home")
     page.wait_for_function("window.isDue")
+    assert site.api.events == ["First"]
     assert site.acknowledged == []
 
     if way == "close":
