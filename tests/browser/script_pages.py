@@ -211,9 +211,11 @@ class Site(Server):
         self.caching: dict[str, str] = {}
         self.handed_back: list[dict[str, t.Any]] = []
         self.fallback_status = 204
-        #: Each post's tokens, with the `Origin` that it had.
-        self.acks: list[tuple[list[str], str | None]] = []
+        #: Each post's tokens, and whether it said that it comes from an own page.
+        self.acks: list[tuple[list[str], bool]] = []
         self.acks_status = 204
+        #: The statuses with which both were answered.
+        self.statuses: list[int] = []
         self.seen: list[tuple[str, str, str | None]] = []
         self.library_delay = 0.0
         add = self.app.add_url_rule
@@ -272,15 +274,21 @@ class Site(Server):
         return redirect(request.args["to"])
 
     def _fallback(self) -> Response:
+        self.statuses.append(self.fallback_status)
+
         if self.fallback_status < 300:
             self.handed_back.append(request.get_json(force=True))
 
         return Response(status=self.fallback_status)
 
     def _take_acks(self) -> Response:
+        self.statuses.append(self.acks_status)
+
         if self.acks_status < 300:
             tokens = request.get_data(as_text=True).split()
-            self.acks.append((tokens, request.origin))
+            is_own = request.headers.get("Sec-Fetch-Site") == "same-origin"
+            is_own |= f"{request.origin}/" == request.host_url
+            self.acks.append((tokens, is_own))
 
         return Response(status=self.acks_status)
 

@@ -64,17 +64,12 @@ def test_calls_of_responses_are_acknowledged(site: Site, page: Tab) -> None:
 
 def test_what_the_app_could_not_hear_it_is_told_later(site: Site, page: Tab) -> None:
     open_page(site, page)
-    statuses: list[int] = []
-    page.on(
-        "response",
-        lambda answer: answer.url.endswith("/acks") and statuses.append(answer.status),
-    )
     site.acks_status = 503
 
     for name in ["a", "b"]:
         site.calls[name], site.tokens[name] = [track(name)], f"{name}.x"
         ask(page, name)
-        assert wait_until(lambda: statuses)
+        assert wait_until(lambda: site.statuses)
         site.acks_status = 204
 
     assert wait_until(lambda: sorted(site.acknowledged) == ["a.x", "b.x"])

@@ -142,7 +142,8 @@ window.setTimeout = (action, delay, ...rest) =>
 """
 
 
-@pytest.mark.also_in_firefox
+# Of a tab that is closed, Firefox sends a beacon as a rule only.
+@pytest.mark.also_in_firefox(way=["link"])
 @pytest.mark.parametrize("way", ["link", "close"])
 @pytest.mark.parametrize("policy", ["", "no-referrer"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "plain.test"])
@@ -166,7 +167,7 @@ def test_a_page_that_is_left_acknowledges_at_once(
     else:
         page.goto(url + "/next")
 
-    assert wait_until(lambda: site.acks) == [(["1.x"], url)]
+    assert wait_until(lambda: site.acks) == [(["1.x"], True)]
 
 
 def handed_back(site: Site) -> list[str]:
