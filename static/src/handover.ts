@@ -17,7 +17,7 @@ import type { HandBack, HandOver, Item, PageData, SignedCalls } from "./types";
 export const itemsToMake = (signed: SignedCalls): Item[] => {
   const data: PageData | Call[] = JSON.parse(signed.text);
   const parts = (data as PageData).calls;
-  const isRepeated = wasMade(signed.handover?.split(".")[0]);
+  const isRepeated = wasMade(signed.handover);
   const items: Item[] = [];
   // What was made before, whoever made it acknowledges: it may be on its way yet.
   const handOver: HandOver = { signed, items, open: isRepeated ? NaN : 1 };

@@ -81,6 +81,9 @@ class Api(Server):
         super().__init__(self.app)
         self.records: list[Record] = []
         self.delay = 0.0
+        #: Nothing is answered while it isn't set.
+        self.answers = threading.Event()
+        self.answers.set()
         self.status = 200
         self.answer: str | None = None
         self.requests = 0
@@ -99,6 +102,7 @@ class Api(Server):
             ]
 
         time.sleep(self.delay)
+        self.answers.wait(30)
         body = self.answer or '{"status": 1, "error": null}'
         response = Response(body, self.status, content_type="application/json")
         response.headers["Access-Control-Allow-Origin"] = request.origin or "*"
@@ -131,6 +135,21 @@ class Api(Server):
             for record in self.records
             if record.message.get("event") == event
         )
+
+
+#: Gives each response of the app's API once more, whatever its headers say.
+SERVICE_WORKER = """
+const kept = new Map();
+const answer = async request => {
+  if (!kept.has(request.url)) kept.set(request.url, await fetch(request));
+  return kept.get(request.url).clone();
+};
+addEventListener("install", () => skipWaiting());
+addEventListener("activate", event => event.waitUntil(clients.claim()));
+addEventListener("fetch", event => {
+  if (event.request.url.includes("/api/")) event.respondWith(answer(event.request));
+});
+"""
 
 
 @dataclasses.dataclass
@@ -171,14 +190,24 @@ class ScriptSite(Server):
         self.api = api
         self.pages: dict[str, Page] = {}
         self.calls: dict[str, list[Json]] = {}
+        #: The tokens of these calls' hand-overs, and what caches may do with them.
+        self.tokens: dict[str, str] = {}
+        self.caching: dict[str, str] = {}
         self.handed_back: list[dict[str, t.Any]] = []
         self.fallback_status = 204
+        #: Each post's tokens, and whether it said that it comes from an own page.
+        self.acks: list[tuple[list[str], bool]] = []
+        self.acks_status = 204
+        #: The statuses with which both were answered.
+        self.statuses: list[int] = []
         self.seen: list[tuple[str, str, str | None]] = []
         self.library_delay = 0.0
         add = self.app.add_url_rule
         add("/<any('mengpaneel.js', 'mengpaneel.mjs'):name>", view_func=self._static)
         add("/npm/<path:name>", view_func=self._package)
         add("/calls", view_func=self._fallback, methods=["POST"])
+        add("/acks", view_func=self._take_acks, methods=["POST"])
+        add("/worker.js", view_func=self._worker)
         methods = ["GET", "POST", "PUT", "HEAD", "OPTIONS"]
         add("/api/<path:name>", view_func=self._api, methods=methods)
         add("/redirect", view_func=self._redirect)
@@ -207,6 +236,11 @@ class ScriptSite(Server):
 
         return found
 
+    @property
+    def acknowledged(self) -> list[str]:
+        """The tokens of hand-overs that browsers acknowledged, in order."""
+        return [token for tokens, _ in self.acks for token in tokens]
+
     def capable(self, name: str) -> bool:
         """Whether the latest request for ``/api/<name>`` announced the script."""
         return [seen for seen in self.seen if seen[0] == name][-1][2] is not None
@@ -224,10 +258,26 @@ class ScriptSite(Server):
         return redirect(request.args["to"])
 
     def _fallback(self) -> Response:
+        self.statuses.append(self.fallback_status)
+
         if self.fallback_status < 300:
             self.handed_back.append(request.get_json(force=True))
 
         return Response(status=self.fallback_status)
+
+    def _take_acks(self) -> Response:
+        self.statuses.append(self.acks_status)
+
+        if self.acks_status < 300:
+            tokens = request.get_data(as_text=True).split()
+            is_own = request.headers.get("Sec-Fetch-Site") == "same-origin"
+            is_own |= f"{request.origin}/" == request.host_url
+            self.acks.append((tokens, is_own))
+
+        return Response(status=self.acks_status)
+
+    def _worker(self) -> Response:
+        return Response(SERVICE_WORKER, content_type="text/javascript")
 
     def _api(self, name: str) -> Response:
         body = request.get_data(as_text=True)
@@ -235,11 +285,14 @@ class ScriptSite(Server):
             (name, body, request.headers.get("X-Mengpaneel-Flush-Capable"))
         )
         response = Response(body or f"answer {name}", content_type="text/plain")
-        response.headers["Cache-Control"] = "no-store"
+        response.headers["Cache-Control"] = self.caching.get(name, "no-store")
 
         if request.headers.get("X-Mengpaneel-Flush-Capable") and name in self.calls:
             response.headers["X-Mengpaneel-Calls"] = json.dumps(self.calls[name])
             response.headers["X-Mengpaneel-Signature"] = f"signed-{name}"
+
+            if name in self.tokens:
+                response.headers["X-Mengpaneel-Hand-Over"] = self.tokens[name]
 
         return response
 

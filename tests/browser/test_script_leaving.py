@@ -1,4 +1,4 @@
-"""Every call arrives once and in order, however soon its page is left."""
+"""Every call arrives, or is known not to have, however soon its page is left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typing as t
 import pytest
 from playwright.sync_api import BrowserContext
 from playwright.sync_api import Page as Tab
-from script_pages import Page, ScriptSite, track, wait_until
+from script_pages import TOKEN, Page, ScriptSite, track, wait_until
 
 RUNS = 20
 SIZES = [1, 4, 8, 20]
@@ -20,13 +20,8 @@ LEAVE = {
 
 
 def calls(run: int, size: int) -> list[t.Any]:
-    """As many calls, every other one a profile update."""
-    return [
-        [["people", "append"], [{"Step": f"{run}-{number}"}]]
-        if number % 2
-        else track(f"{run}-{number}", number)
-        for number in range(size)
-    ]
+    """As many events, which say whose they are."""
+    return [track(f"{run}-{number}", number, distinct_id="7") for number in range(size)]
 
 
 def prepare(site: ScriptSite, wait: int, way: str, **more: t.Any) -> list[str]:
@@ -67,80 +62,165 @@ def visit(site: ScriptSite, context: BrowserContext, wait: int, way: str) -> Non
     tab.wait_for_function("window.mixpanel.__loaded")
 
 
-def arrived(site: ScriptSite) -> list[str]:
-    """Events and updates in the order in which they arrived, each kind by itself."""
-    steps = [
-        update["$append"]["Step"] for update in site.api.updates if "$append" in update
-    ]
-    return site.api.events + steps
-
-
 def in_order(found: list[str]) -> bool:
-    """Whether the calls of each run are in order, events and updates apart."""
+    """Whether the events of each run are in order."""
     numbers = [tuple(map(int, name.split("-"))) for name in found]
     return all(
         kept == sorted(kept)
         for run in range(RUNS)
-        for odd in (0, 1)
-        if (kept := [n for r, n in numbers if r == run and n % 2 == odd])
+        if (kept := [n for r, n in numbers if r == run])
     )
 
 
 @pytest.mark.also_in_firefox(way=["link"], wait=[0, 50, 200])
-@pytest.mark.parametrize("way", LEAVE)
+@pytest.mark.parametrize("way", ["link", "redirect"])
 @pytest.mark.parametrize("wait", [0, 50, 200, 600])
 def test_nothing_is_lost_between_pages(
     site: ScriptSite, context: BrowserContext, way: str, wait: int
 ) -> None:
     due = prepare(site, wait, way)
     visit(site, context, wait, way)
-    wait_until(lambda: len(arrived(site)) >= len(due), 20)
-    assert sorted(arrived(site)) == sorted(due)
-    assert in_order(arrived(site))
+    wait_until(lambda: len(site.api.events) >= len(due), 20)
+    assert sorted(site.api.events) == sorted(due)
+    assert in_order(site.api.events)
+
+
+@pytest.mark.also_in_firefox(wait=[0, 200])
+@pytest.mark.parametrize("way", LEAVE)
+@pytest.mark.parametrize("wait", [0, 50, 200, 600])
+def test_what_is_acknowledged_has_arrived(
+    site: ScriptSite, context: BrowserContext, way: str, wait: int
+) -> None:
+    due = prepare(site, wait, way, fallback="/calls", acks="/acks")
+    site.pages["/stay"] = Page(
+        data=site.data(["stay", [track("Stay")]], acks="/acks", handover="stay.x")
+    )
+
+    for run in range(RUNS):
+        site.pages[f"/{run}"].data["handover"] = f"run{run}.x"
+
+    visit(site, context, wait, way)
+    context.new_page().goto(site.url + "/stay")
+    assert wait_until(lambda: "stay.x" in site.acknowledged)
+    acknowledged = set(site.acknowledged) - {"stay.x"}
+    given_back = {body["handover"] for body in site.handed_back}
+    assert len(site.acknowledged) == len(set(site.acknowledged))
+    assert acknowledged.isdisjoint(given_back)
+    # What is neither, the server sends.
+    assert all(
+        step in site.api.events
+        for step in due
+        if f"run{step.split('-')[0]}.x" in acknowledged
+    )
+    assert set(handed_back(site)) <= {*due, "7"}
+
+
+@pytest.mark.also_in_firefox
+def test_what_is_under_way_when_its_page_is_left_is_not_acknowledged(
+    site: ScriptSite, page: Tab
+) -> None:
+    site.pages["/first"] = Page(
+        data=site.data(["1", [track("First")]], acks="/acks", handover="1.x")
+    )
+    site.pages["/next"] = Page(
+        data=site.data(["2", [track("Next")]], acks="/acks", handover="2.x")
+    )
+    site.api.answers.clear()
+    page.goto(site.url + "/first")
+    assert wait_until(lambda: site.api.events) == ["First"]
+    page.goto(site.url + "/next")
+    site.api.answers.set()
+    assert wait_until(lambda: site.acknowledged) == ["2.x"]
+    assert page.evaluate(f"localStorage.{TOKEN}_mengpaneel_undelivered || '[]'") == "[]"
+
+
+# The second in which others may follow never ends, so that only leaving can end it.
+ENDLESS = """
+const later = setTimeout;
+window.setTimeout = (action, delay, ...rest) =>
+    delay === 1000 ? (window.isDue = true) : later(action, delay, ...rest);
+"""
+
+
+# Of a tab that is closed, Firefox sends a beacon as a rule only.
+@pytest.mark.also_in_firefox(way=["link"])
+@pytest.mark.parametrize("way", ["link", "close"])
+@pytest.mark.parametrize("policy", ["", "no-referrer"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "plain.test"])
+def test_a_page_that_is_left_acknowledges_at_once(
+    site: ScriptSite, page: Tab, way: str, policy: str, host: str
+) -> None:
+    site.pages["/home"] = Page(
+        data=site.data(["1", [track("First")]], acks="/acks", handover="1.x"),
+        headers={"Referrer-Policy": policy},
+    )
+    site.pages["/next"] = Page(script="")
+    page.add_init_script(ENDLESS)
+    url = site.url.replace("127.0.0.1", host)
+    page.goto(url + "/home")
+    page.wait_for_function("window.isDue")
+    assert site.api.events == ["First"]
+    assert site.acknowledged == []
+
+    if way == "close":
+        page.close(run_before_unload=True)
+    else:
+        page.goto(url + "/next")
+
+    assert wait_until(lambda: site.acks) == [(["1.x"], True)]
 
 
 def handed_back(site: ScriptSite) -> list[str]:
     """The names of the calls that the app was given back."""
-    return [name(call) for call in site.calls_handed_back()]
-
-
-def name(call: list[t.Any]) -> str:
-    argument = call[1][0]
-    return argument["Step"] if call[0] == ["people", "append"] else argument
+    return [call[1][0] for call in site.calls_handed_back()]
 
 
 @pytest.mark.also_in_firefox
+@pytest.mark.parametrize("token", [None, "3.x"])
 def test_calls_of_a_page_left_before_the_library_came_go_back_to_the_app(
-    site: ScriptSite, page: Tab
+    site: ScriptSite, page: Tab, token: str | None
 ) -> None:
-    due = prepare(site, 0, "link", fallback="/calls")
+    due = prepare(site, 0, "link", fallback="/calls", acks="/acks")
+    site.pages["/3"].data["handover"] = token
     site.library_delay = 3
     page.goto(site.url + "/3", wait_until="commit")
     page.wait_for_url("**/next")
     assert wait_until(lambda: site.handed_back)
     assert handed_back(site) == ["7", *(step for step in due if step[:2] == "3-")]
     assert site.handed_back[0]["signature"] == "signed-3"
+    assert site.handed_back[0].get("handover") == token
     assert not site.handed_back[0].get("blocked")
     site.library_delay = 0
     page.wait_for_function("window.mixpanel.__loaded")
-    assert arrived(site) == []
+    assert site.api.events == []
 
 
-def test_without_the_fallback_the_next_page_makes_them(
-    site: ScriptSite, page: Tab
+@pytest.mark.parametrize("token", [None, "2.x"])
+def test_without_the_fallback_the_next_page_makes_what_says_whose_it_is(
+    site: ScriptSite, page: Tab, token: str | None
 ) -> None:
-    due = prepare(site, 0, "link")
+    prepare(site, 0, "link")
+    site.pages["/2"].data["handover"] = token
+    calls = site.pages["/2"].data["calls"][1][1]
+    mine = ["2-1", "2-4"]
+
+    for _, (event, properties) in calls:
+        if event not in mine:
+            del properties["distinct_id"]
+
     site.library_delay = 2
     page.goto(site.url + "/2", wait_until="commit")
     page.wait_for_url("**/next")
     site.library_delay = 0
+    data = site.data([None, [[["identify"], ["bob"]]]], ["then", [track("Then")]])
+    site.pages["/next"].data = data
     page.goto(site.url + "/next")
-    mine = [step for step in due if step[:2] == "2-"]
-    wait_until(lambda: len(arrived(site)) >= len(mine))
-    page.goto(site.url + "/next")
-    page.wait_for_function("window.mixpanel.__loaded")
-    assert sorted(arrived(site)) == mine
-    assert in_order(arrived(site))
+    assert wait_until(lambda: "Then" in site.api.events)
+    # What has a token, the server has.
+    assert site.api.events == ([] if token else mine) + ["Then"]
+    assert site.api.named("Then")["distinct_id"] == "bob"
+    found = [r.message["properties"] for r in site.api.records if r.label in mine]
+    assert all(properties["distinct_id"] == "7" for properties in found)
 
 
 @pytest.mark.parametrize("wait", [0, 300])
@@ -149,7 +229,8 @@ def test_more_than_may_outlive_a_page_is_not_lost(
 ) -> None:
     site.api.delay = 1
     large = [
-        track(f"0-{number}", number, Text=["x" * 200] * 10) for number in range(80)
+        track(f"0-{number}", number, Text=["x" * 200] * 10, distinct_id="7")
+        for number in range(80)
     ]
     leave = f"""<script>
         const timer = setInterval(() => {{
@@ -164,8 +245,8 @@ def test_more_than_may_outlive_a_page_is_not_lost(
     tab.goto(site.url + "/0", wait_until="commit")
     tab.wait_for_url("**/next")
     due = [f"0-{number}" for number in range(80)]
-    wait_until(lambda: len(arrived(site)) >= len(due), 20)
-    assert sorted(arrived(site)) == sorted(due)
-    assert in_order(arrived(site))
+    wait_until(lambda: len(site.api.events) >= len(due), 20)
+    assert sorted(site.api.events) == sorted(due)
+    assert in_order(site.api.events)
     times = [site.api.named(event)["time"] for event in due]
     assert times == sorted(set(times))

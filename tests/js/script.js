@@ -45,10 +45,9 @@ function library(calls, api_host = "https://api.example", refused = []) {
  * A window on a page that has the data; `answer` gives the headers of each response of
  * the app, `answers` what a request for a URL gets: an object, a status, or an error.
  */
-function open({ page = "https://app.example/", base = page, exclude = [], data, answer = () => ({}), answers = () => 200 } = {}) {
+function open({ page = "https://app.example/", base = page, exclude = [], data, store = {}, prerendering = false, answer = () => ({}), answers = () => 200 } = {}) {
   const requests = [];
   const listeners = {};
-  const store = {};
   const timers = [];
   const elements = {};
 
@@ -70,6 +69,10 @@ function open({ page = "https://app.example/", base = page, exclude = [], data, 
 
     get currentScript() {
       return { dataset: { exclude: exclude.join(" ") } };
+    }
+
+    get prerendering() {
+      return prerendering;
     }
 
     get scripts() {
@@ -105,7 +108,7 @@ function open({ page = "https://app.example/", base = page, exclude = [], data, 
     async fetch(input, init) {
       note("fetch", input, init);
       const url = new URL(input, page).href;
-      const found = answers(url, requests.at(-1).body);
+      const found = await answers(url, requests.at(-1).body);
       if (found instanceof Error) throw found;
       const status = typeof found == "number" ? found : 200;
       const json = async () => JSON.parse(JSON.stringify(found));
