@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import threading
 import time
 import typing as t
 from urllib.parse import parse_qs
