@@ -100,18 +100,21 @@ class Exchange:
         )
 
     @property
+    def introduces(self) -> bool:
+        """Whether the response may tell the browser who the visitor is, who is new."""
+        visitor = self.visitor
+        return (
+            not visitor.browser_identity
+            and visitor.may_write_cookie
+            and self.policy.cookie is None
+        )
+
+    @property
     def known_identity(self) -> Identity:
         """The ids that the browser will have on the next page, as far as one knows: a
         new visitor gets them with this response."""
-        if self.introduces:
-            return self.visitor.identity
-
-        return self.visitor.browser_identity
-
-    @property
-    def introduces(self) -> bool:
-        """Whether the response may tell the browser who the visitor is."""
-        return self.visitor.may_write_cookie and self.policy.cookie is None
+        visitor = self.visitor
+        return visitor.identity if self.introduces else visitor.browser_identity
 
     def writable_response(self) -> Carrier:
         """Return the response as one that is given to nobody else, and so may be

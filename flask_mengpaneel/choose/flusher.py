@@ -242,7 +242,7 @@ class Flusher:
         else:
             # The ledger has them when there is consent, or when they are lost.
             exchange.is_in_session = True
-            exchange.handed_over = HandOver(entry.id, calls, [])
+            exchange.handed_over = HandOver.of(entry.id, calls, [])
 
     def _drop_without_consent(self, records: int) -> None:
         self._ledger.record(records)

@@ -36,13 +36,18 @@ class HandOver:
     own: CallLog
     #: The entries of the session that go with them.
     entries: list[Entry]
+    #: All of these calls.
+    calls: CallLog
+    #: How many records of the request itself there are.
+    records: int
     #: With what the client acknowledges it; ``None``: it is believed.
     token: str | None = None
 
-    @property
-    def calls(self) -> CallLog:
-        """All of the calls."""
-        return merged(*(entry.calls for entry in self.entries), self.own)
+    @classmethod
+    def of(cls, id: str, own: CallLog, entries: list[Entry]) -> HandOver:
+        """Make one of the calls of a request, and of what is due with them."""
+        calls = merged(*(entry.calls for entry in entries), own) if entries else own
+        return cls(id, own, entries, calls, riding_records(own))
 
 
 class HandingOver:
@@ -70,27 +75,25 @@ class HandingOver:
 
         :param acknowledges: whether the client says that it will.
         """
-        hand_over = HandOver(hex_id()[:16], calls, exchange.due_entries)
+        id, entries = hex_id()[:16], exchange.due_entries
 
         if self._hand_overs is None or not exchange.ack_timeout or not acknowledges:
-            return hand_over
-
-        logs = [*(entry.calls for entry in hand_over.entries), calls]
-
-        if not any(map(riding_records, logs)):
-            return hand_over
+            return HandOver.of(id, calls, entries)
 
         naming = Naming(exchange.known_identity)
-        *others, own = naming.name(logs)
+        *others, own = naming.name([*(entry.calls for entry in entries), calls])
+        named = [
+            dataclasses.replace(entry, calls=log)
+            for entry, log in zip(entries, others, strict=True)
+        ]
+        hand_over = HandOver.of(id, own, named)
 
         # Else the client's events and the server's would be different ones.
-        if naming.is_complete:
-            hand_over.own = own
-            hand_over.entries = [
-                dataclasses.replace(entry, calls=log)
-                for entry, log in zip(hand_over.entries, others, strict=True)
-            ]
-            hand_over.token = self._signer.token(hand_over.id)
+        if not naming.is_complete:
+            return HandOver.of(id, calls, entries)
+
+        if hand_over.records or riding_records(hand_over.calls):
+            hand_over.token = self._signer.token(id)
 
         return hand_over
 
@@ -106,7 +109,7 @@ class HandingOver:
             visitor.identity_sent = True
 
         if hand_over.token is None:
-            self.believe(riding_records(hand_over.own))
+            self.believe(hand_over.records)
         else:
             is_advance = visitor.client.is_prefetch
             timeout = exchange.ack_timeout
@@ -126,15 +129,17 @@ class HandingOver:
 
         :param timeout: seconds after which the server sends it itself.
         """
-        records = riding_records(entry.calls)
         names = all(
             "distinct_id" in call.properties for call in entry.calls if call.tracks
         )
-        hand_over = HandOver(entry.id, entry.calls, [])
+        hand_over = HandOver.of(entry.id, entry.calls, [])
+
+        if carrier == "operations":
+            hand_over.records = len(entry.calls)
 
         if self._hand_overs is None or not exchange.ack_timeout or not names:
-            self.believe(records)
-        elif records:
+            self.believe(hand_over.records)
+        elif hand_over.records:
             hand_over.token = self._signer.token(entry.id)
             self._keep(entry.id, entry.calls, exchange.visitor, carrier, timeout)
 
@@ -158,7 +163,7 @@ class HandingOver:
     def withdraw(self, hand_over: HandOver) -> None:
         """Take calls back that the client or the session doesn't get after all."""
         if hand_over.token is None:
-            self.believe(-riding_records(hand_over.own))
+            self.believe(-hand_over.records)
         elif self._hand_overs is not None:
             self._hand_overs.withdraw(hand_over.id)
 

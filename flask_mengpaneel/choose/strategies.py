@@ -169,12 +169,15 @@ def _decline_successors(calls: CallLog, exchange: Exchange) -> None:
 
     :raises Declined: there is an event after a reset.
     """
-    is_reset = False
+    visitor, is_reset = exchange.visitor, False
 
-    for call in calls if exchange.visitor.successors else ():
+    if not visitor.successors or not visitor.may_write_cookie or exchange.policy.cookie:
+        return
+
+    for call in calls:
         is_reset = is_reset or call.name == "reset"
 
-        if is_reset and call.tracks and exchange.introduces:
+        if is_reset and call.tracks:
             raise Declined("there are events of the next visitor")
 
 
@@ -184,16 +187,13 @@ def _made_once(hand_over: HandOver) -> list[t.Any]:
     A page that is shown again, perhaps after its visitor has signed out, makes none
     of its calls again, and doesn't identify anybody.
     """
-    parts = [
-        *((entry.id, entry.calls) for entry in hand_over.entries),
-        (hand_over.id, hand_over.own),
-    ]
-    made_once = [
-        *((f"{id}b", part.before_setup) for id, part in parts),
-        (f"{hand_over.id}s", hand_over.calls.setup),
-        *((id, part.tracking) for id, part in parts),
-    ]
-    return [[id, [call.wire for call in made]] for id, made in made_once if made]
+    id = hand_over.id
+    parts = [(entry.id, entry.calls) for entry in hand_over.entries]
+    parts.append((id, hand_over.own))
+    made_once = [(f"{one}b", part.before_setup) for one, part in parts]
+    made_once.append((f"{id}s", hand_over.calls.setup))
+    made_once += [(one, part.tracking) for one, part in parts]
+    return [[one, [call.wire for call in made]] for one, made in made_once if made]
 
 
 class CapableClientSide(Strategy):
