@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import marshal
+import time
 import typing as t
 import zlib
 
@@ -202,7 +203,11 @@ class HandOverMemory:
 
     @property
     def next_due(self) -> float:
-        """When the next is due; never, if there is none."""
+        """When the next is due, or has to go because there is no room; never, if there
+        is none."""
+        if self.horizon() > float("-inf"):
+            return time.monotonic()
+
         dues = [block.first_due for block in self._blocks]
         dues += [hand_over.due for hand_over in list(self.recent.values())]
         return min(dues, default=float("inf"))

@@ -88,11 +88,11 @@ class HandOverSteps:
         self._apply_acknowledged()
         self._poll_spool()
 
+        self._pack()
+
         if time.monotonic() >= self._pause_until:
             self._send_overdue()
-            self.silence.check(self.became["sent", "page"])
-
-        self._pack()
+            self.silence.check()
 
     def _apply_written(self) -> None:
         """Leave to the spool what requests have written into it; the ledger has what
@@ -200,6 +200,9 @@ class HandOverSteps:
                 self.became["dropped", reason] += 1
             elif self._offer(envelope):
                 self.became["sent", hand_over.carrier] += 1
+
+                if hand_over.carrier == "page" and hand_over.due <= time.monotonic():
+                    self.silence.sent_pages += 1
             else:
                 self.memory.add(id, hand_over)
                 return False

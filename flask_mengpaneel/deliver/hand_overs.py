@@ -151,15 +151,17 @@ class HandOvers:
         is_kept = False
 
         try:
-            # Nothing can come between these two.
-            is_kept = True
-            recent[id] = hand_over
+            # Nothing can come between the two.
+            is_kept, recent[id] = True, hand_over
 
             if write is not None:
                 self._write(id, hand_over, write)
 
             if due < self._steps.stepper.wakes_at or len(recent) >= BLOCK_SIZE:
                 self._wake()
+
+            if self._is_closed:
+                self.hand_on()
         except BaseException as error:
             if write is not None:
                 write.done = True
@@ -172,9 +174,6 @@ class HandOvers:
 
             # From outside, such as a time limit. Nobody else may send it now.
             logger.warning("Something came in the way of a hand-over.", exc_info=True)
-
-        if self._is_closed:
-            self.hand_on()
 
     def _write(self, id: str, hand_over: HandOver, write: SpoolWrite) -> None:
         assert self._durable is not None
