@@ -13,6 +13,7 @@ from .hand_over_memory import BLOCK_SIZE, Block, HandOver, HandOverMemory
 from .pipeline import AT_EXIT
 from .queue import row_of
 from .silence import Silence
+from .spooling import SpoolingTransport
 from .stepper import Stepper
 
 if t.TYPE_CHECKING:
@@ -122,6 +123,7 @@ class HandOverSteps:
 
         if overdue:
             self._spooled_dues -= overdue
+            assert isinstance(self._transport, SpoolingTransport)
             self._transport.poll_spool()
 
     def _apply_acknowledged(self) -> None:

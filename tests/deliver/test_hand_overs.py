@@ -315,11 +315,11 @@ class Stop(BaseException):
     pass
 
 
-def lines_in(
-    function: t.Callable[[], object], stop_at: int, error: BaseException
+def lines_of(
+    function: t.Callable[[], object], stop_at: int, act: t.Callable[[], object]
 ) -> int:
-    """How many lines of the package a call goes through; at one of them an exception
-    arrives."""
+    """How many lines of delivery a call goes through; at one of them something else
+    happens."""
     lines = 0
 
     def trace(frame: types.FrameType, what: str, _: object) -> t.Any:
@@ -333,7 +333,8 @@ def lines_in(
 
             if lines == stop_at:
                 sys.settrace(None)
-                raise error
+                act()
+                sys.settrace(trace)
 
         return trace
 
@@ -341,26 +342,43 @@ def lines_in(
 
     try:
         function()
-    except type(error):
-        pass
     finally:
         sys.settrace(None)
 
     return lines
 
 
+def interrupted(
+    function: t.Callable[[], object], stop_at: int, error: type[BaseException]
+) -> bool:
+    """Whether a call goes through that many lines, at the last of which an exception
+    arrives."""
+    is_stopped = False
+
+    def stop() -> None:
+        nonlocal is_stopped
+        is_stopped = True
+        raise error("from outside")
+
+    with contextlib.suppress(error):
+        lines_of(function, stop_at, stop)
+
+    return is_stopped
+
+
 @pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
-@pytest.mark.parametrize("error", [Stop(), OSError("from outside")], ids=repr)
+@pytest.mark.parametrize("error", [Stop, OSError])
 @pytest.mark.parametrize("what", ["keep", "withdraw", "settle", "acknowledge"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_ledger_is_right_wherever_an_exception_arrives(
-    sink: Sink, tmp_path: Path, durable: bool, error: BaseException, what: str
+    sink: Sink, tmp_path: Path, durable: bool, error: type[BaseException], what: str
 ) -> None:
     spool = Spool(tmp_path / "spool.sqlite3") if durable else None
-    stop_at = lines = recorded = 0
+    stop_at = recorded = 0
+    goes_on = True
 
     with kept_by(sink.url, spool=spool, durable=durable) as (r, hand_overs):
-        while lines >= stop_at:
+        while goes_on:
             stop_at += 1
             id = new_id()
 
@@ -375,7 +393,7 @@ def test_the_ledger_is_right_wherever_an_exception_arrives(
             if what != "keep":
                 hand_overs.keep(id, events(1), "page", 300.0)
 
-            lines = lines_in(act, stop_at, error)
+            goes_on = interrupted(act, stop_at, error)
             balance = r.ledger.snapshot()
             assert balance.balanced, (stop_at, balance)
             assert balance.recorded - recorded in (0, 1)
@@ -395,20 +413,20 @@ def test_an_exception_that_comes_too_late_stops_nothing(
 ) -> None:
     """Who gets it would send the same calls another way."""
     spool = Spool(tmp_path / "spool.sqlite3") if durable else None
-    stop_at = lines = kept = raised = 0
+    stop_at = kept = raised = 0
+    goes_on = True
 
     with kept_by(sink.url, spool=spool, durable=durable) as (r, hand_overs):
-        while lines >= stop_at:
+        while goes_on:
             stop_at += 1
             before = r.ledger.recorded
-            error = OSError("from outside")
             outcome: list[str] = []
 
             def act(outcome: list[str] = outcome) -> None:
                 hand_overs.keep(new_id(), events(1), "page", 300.0)
                 outcome.append("kept")
 
-            lines = lines_in(act, stop_at, error)
+            goes_on = interrupted(act, stop_at, OSError)
             kept += bool(outcome)
             raised += not outcome
 
@@ -418,6 +436,65 @@ def test_an_exception_that_comes_too_late_stops_nothing(
 
     assert kept > 2
     assert raised > 2
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
+def test_at_each_line_of_a_hand_over_another_may_be_kept(
+    sink: Sink, tmp_path: Path, durable: bool
+) -> None:
+    """By the handler of a signal, or a finalizer."""
+    spool = Spool(tmp_path / "spool.sqlite3") if durable else None
+    stop_at = lines = 0
+
+    with kept_by(sink.url, spool=spool, durable=durable) as (r, hand_overs):
+
+        def outer() -> None:
+            assert hand_overs.withdraw(keep(hand_overs))
+
+        def inner() -> None:
+            outer()
+            hand_overs.acknowledge([keep(hand_overs)])
+
+        while lines >= stop_at:
+            stop_at += 1
+            lines = lines_of(outer, stop_at, inner)
+
+        eventually(lambda: r.ledger.waiting == 0)
+        # The last time there was no such line.
+        r.check(recorded=stop_at - 1, delivered=stop_at - 1)
+        assert stop_at > 20
+
+    assert sink.ids == set()
+
+
+# The end.
+
+
+def test_what_comes_after_the_end_is_handed_on_at_once(sink: Sink) -> None:
+    with kept_by(sink.url) as (r, hand_overs):
+        hand_overs.hand_on()
+        keep(hand_overs, 300.0)
+        assert sink.wait_for(1)
+        assert r.thread.flush(10)
+        r.check(recorded=1, delivered=1)
+
+
+def test_what_became_of_them_is_logged_at_the_end(
+    sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    with kept_by(sink.url) as (_, hand_overs):
+        acknowledged = [keep(hand_overs, 300.0) for _ in range(2)]
+        keep(hand_overs, 300.0, carrier="header")
+        keep(hand_overs, 300.0, if_shown=True)
+        hand_overs.acknowledge(acknowledged)
+        hand_overs.hand_on()
+
+    assert (
+        "4 hand-overs = 0 waiting + 2 acknowledged (page: 2) + 1 sent by the server"
+        f" (header: 1) + 0 left to the spool + 1 dropped ({NEVER_SHOWN}: 1)"
+    ) in caplog.text
 
 
 # Processes.
