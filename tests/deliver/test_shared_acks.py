@@ -667,6 +667,8 @@ class Journeys(RuleBasedStateMachine):
         for module in MODULES:
             self.patch.setattr(module, "time", self.clock)
 
+        self.patch.setattr(hand_over_memory, "BLOCK_SIZE", 3)
+
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "spool.sqlite3"
         self.sent: collections.Counter[str] = collections.Counter()
