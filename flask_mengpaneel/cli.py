@@ -53,7 +53,8 @@ def spool(context: click.Context) -> None:
 def send(timeout: float) -> None:
     """Send what waits in the spool now.
 
-    Leaves to another process what that one is sending. Fails if anything still waits.
+    Leaves to another process what that one is sending, and to browsers what they may
+    still acknowledge. Fails if anything else still waits.
     """
     delivery = _delivery()
 
@@ -62,8 +63,12 @@ def send(timeout: float) -> None:
         return
 
     sent = _inline().sender.send_spooled(time.monotonic() + timeout)
-    waiting = delivery.spool.summary().records
+    summary = delivery.spool.summary()
+    waiting = summary.records - summary.unacknowledged
     click.echo(f"{sent} records sent, {waiting} wait.")
+
+    if summary.unacknowledged:
+        click.echo(f"{summary.unacknowledged} more wait for a browser's word.")
 
     if waiting:
         raise SystemExit(1)
@@ -89,6 +94,10 @@ def status() -> None:
     click.echo(f"spooled    {summary.delivered + summary.records + dropped}")
     click.echo(f"delivered  {summary.delivered}")
     click.echo(f"waiting    {summary.records}")
+
+    if summary.unacknowledged:
+        click.echo(f"{summary.unacknowledged:>12}  not acknowledged yet")
+
     click.echo(f"dropped    {dropped}")
 
     for reason, records in summary.dropped.items():

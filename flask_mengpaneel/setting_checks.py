@@ -178,15 +178,13 @@ def acks(value: t.Any) -> str | None:
     try:
         parts = urlsplit(value)
         # Raises for a port that isn't a number.
-        has_place = {
-            "redis": bool(parts.hostname),
-            "rediss": bool(parts.hostname),
-            "unix": bool(parts.path) and parts.port is None,
-        }
+        _ = parts.port
     except ValueError:
         raise InvalidSetting(allowed) from None
 
-    if not has_place.get(parts.scheme):
+    places = {"redis": parts.hostname, "rediss": parts.hostname, "unix": parts.path}
+
+    if not places.get(parts.scheme):
         raise InvalidSetting(allowed)
 
     if importlib.util.find_spec("redis") is None:

@@ -31,10 +31,6 @@ class Transport(ABC):
         """Send what other processes have left, as this one serves its first request."""
         return None
 
-    def poll_spool(self) -> None:
-        """Send what has become due in the spool."""
-        return None
-
     def begin_shutdown(self) -> None:
         """Begin to finish: :meth:`close` comes next."""
         return None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import pathlib
 import typing as t
 import warnings
@@ -61,6 +62,8 @@ def test_the_defaults_are_those_that_are_documented() -> None:
     assert config.anonymize_ip is False
     assert config.bots == "send"
     assert config.csp_nonce is None
+    assert config.ack_timeout == 30
+    assert config.acks is None
     assert config.inspector is False
 
 
@@ -214,6 +217,18 @@ WRONG = [
     ("anonymize_ip", "False", "True or False"),
     ("bots", True, "'drop'"),
     ("csp_nonce", "abc", "callable"),
+    ("ack_timeout", "30", "seconds"),
+    ("ack_timeout", -1, "seconds"),
+    ("ack_timeout", float("nan"), "seconds"),
+    ("ack_timeout", float("inf"), "seconds"),
+    ("ack_timeout", None, "seconds"),
+    ("acks", True, "redis://"),
+    ("acks", "", "redis://"),
+    ("acks", "10.0.0.5:6379", "redis://"),
+    ("acks", "http://10.0.0.5", "redis://"),
+    ("acks", "redis://", "redis://"),
+    ("acks", "redis://10.0.0.5:port", "redis://"),
+    ("acks", "unix://", "redis://"),
     ("inspector", "1", "True or False"),
 ]
 
@@ -234,6 +249,28 @@ def test_a_wrong_value_is_an_error_with_key_value_and_what_is_allowed(
     assert f"MENGPANEEL_{key.upper()}" in message
     assert repr(value) in message
     assert allowed in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://10.0.0.5",
+        "redis://:secret@10.0.0.5:6379/1",
+        "rediss://redis.example.com:6380?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=1",
+    ],
+)
+def test_acknowledgements_may_be_shared_by_any_redis(url: str) -> None:
+    assert read(acks=url).acks == url
+
+
+def test_acknowledgements_need_the_package_that_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    with pytest.raises(ValueError, match=r"pip install 'flask-mengpaneel\[redis\]'"):
+        read(acks="redis://10.0.0.5")
 
 
 def test_an_unknown_key_is_an_error_that_names_the_one_that_was_meant() -> None:

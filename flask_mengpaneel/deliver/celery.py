@@ -15,11 +15,11 @@ from flask import current_app
 
 from .. import process
 from ..envelope import Envelope, Message
-from ..transport import Transport
 from .answers import Answer, Meaning, backoff
 from .batches import Batch, pack, wrap
 from .delivery import REQUEST_TIMEOUT, Delivery
 from .inline import Sender
+from .spooling import SpoolingTransport
 from .thread import SPOOL_TIMEOUT, ThreadTransport
 
 if t.TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _drop_unclear(sender: Sender, pending: collections.deque[Batch]) -> None:
         delivery.report_drops(attempt.dropped)
 
 
-class CeleryTransport(Transport):
+class CeleryTransport(SpoolingTransport):
     """Gives each envelope to Celery's workers, by a task in its default queue.
 
     While the broker is down envelopes go to the spool, and from there to Mixpanel, by a
@@ -163,7 +163,7 @@ class CeleryTransport(Transport):
         self._direct.resume_spooled()
 
     def poll_spool(self) -> None:
-        """Send what has become due in the spool."""
+        """Send at once what has become due in the spool."""
         self._direct.poll_spool()
 
     def flush(self, timeout: float) -> bool:

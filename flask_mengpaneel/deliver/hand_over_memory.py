@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import marshal
+import time
 import typing as t
 import zlib
 
@@ -148,15 +149,21 @@ class HandOverMemory:
         return None
 
     def _block_of(self, id: str) -> Block | None:
-        return next((block for block in self._blocks if id in block.left), None)
+        # Most are soon acknowledged.
+        for block in reversed(self._blocks):
+            if id in block.left:
+                return block
+
+        return None
 
     def kinds(self) -> c.Iterator[tuple[Kind, bool]]:
         """The kinds of all, and whether the spool has it: then it is counted there."""
         for hand_over in list(self.recent.values()):
             yield hand_over.kind, bool(row_of(hand_over.write))
 
-        for block in self._blocks:
-            for kind in block.left.values():
+        # The handler of a signal may settle one meanwhile, with the same lock.
+        for block in list(self._blocks):
+            for kind in list(block.left.values()):
                 yield kind, False
 
     def write_of(self, id: str) -> SpoolWrite | None:
@@ -202,7 +209,11 @@ class HandOverMemory:
 
     @property
     def next_due(self) -> float:
-        """When the next is due; never, if there is none."""
+        """When the next is due, or has to go because there is no room; never, if there
+        is none."""
+        if self.horizon() > float("-inf"):
+            return time.monotonic()
+
         dues = [block.first_due for block in self._blocks]
         dues += [hand_over.due for hand_over in list(self.recent.values())]
         return min(dues, default=float("inf"))

@@ -13,6 +13,7 @@ from .hand_over_memory import BLOCK_SIZE, Block, HandOver, HandOverMemory
 from .pipeline import AT_EXIT
 from .queue import row_of
 from .silence import Silence
+from .spooling import SpoolingTransport
 from .stepper import Stepper
 
 if t.TYPE_CHECKING:
@@ -88,11 +89,11 @@ class HandOverSteps:
         self._apply_acknowledged()
         self._poll_spool()
 
+        self._pack()
+
         if time.monotonic() >= self._pause_until:
             self._send_overdue()
-            self.silence.check(self.became["sent", "page"])
-
-        self._pack()
+            self.silence.check()
 
     def _apply_written(self) -> None:
         """Leave to the spool what requests have written into it; the ledger has what
@@ -122,6 +123,7 @@ class HandOverSteps:
 
         if overdue:
             self._spooled_dues -= overdue
+            assert isinstance(self._transport, SpoolingTransport)
             self._transport.poll_spool()
 
     def _apply_acknowledged(self) -> None:
@@ -200,6 +202,9 @@ class HandOverSteps:
                 self.became["dropped", reason] += 1
             elif self._offer(envelope):
                 self.became["sent", hand_over.carrier] += 1
+
+                if hand_over.carrier == "page" and hand_over.due <= time.monotonic():
+                    self.silence.sent_pages += 1
             else:
                 self.memory.add(id, hand_over)
                 return False

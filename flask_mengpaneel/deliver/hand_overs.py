@@ -62,6 +62,35 @@ class Counts:
     #: By reason.
     dropped: dict[str, int]
 
+    @property
+    def kept(self) -> int:
+        """How many there were, but for those that others have taken over."""
+        return sum(
+            sum(numbers.values())
+            for numbers in (
+                self.waiting,
+                self.acknowledged,
+                self.sent,
+                self.spooled,
+                self.dropped,
+            )
+        )
+
+    def __str__(self) -> str:
+        parts = []
+
+        for name, numbers in (
+            ("waiting", self.waiting),
+            ("acknowledged", self.acknowledged),
+            ("sent by the server", self.sent),
+            ("left to the spool", self.spooled),
+            ("dropped", self.dropped),
+        ):
+            of = ", ".join(f"{one}: {number}" for one, number in numbers.items())
+            parts.append(f"{sum(numbers.values())} {name}" + (f" ({of})" if of else ""))
+
+        return f"{self.kept} hand-overs = {' + '.join(parts)}"
+
 
 class HandOvers:
     """Keeps hand-overs of an app in this process, and sends what is overdue.
@@ -151,15 +180,17 @@ class HandOvers:
         is_kept = False
 
         try:
-            # Nothing can come between these two.
-            is_kept = True
-            recent[id] = hand_over
+            # Nothing can come between the two.
+            is_kept, recent[id] = True, hand_over
 
             if write is not None:
                 self._write(id, hand_over, write)
 
             if due < self._steps.stepper.wakes_at or len(recent) >= BLOCK_SIZE:
                 self._wake()
+
+            if self._is_closed:
+                self.hand_on()
         except BaseException as error:
             if write is not None:
                 write.done = True
@@ -172,9 +203,6 @@ class HandOvers:
 
             # From outside, such as a time limit. Nobody else may send it now.
             logger.warning("Something came in the way of a hand-over.", exc_info=True)
-
-        if self._is_closed:
-            self.hand_on()
 
     def _write(self, id: str, hand_over: HandOver, write: SpoolWrite) -> None:
         assert self._durable is not None
@@ -259,7 +287,9 @@ class HandOvers:
         if self._steps.memory or self._shared:
             self._steps.acknowledged.extend(ids)
 
-            if self._steps.stepper.wakes_at:
+            if self._is_closed:
+                self.hand_on()
+            elif self._steps.stepper.wakes_at:
                 self._wake()
 
     # For those who look, and at the end.
@@ -289,5 +319,9 @@ class HandOvers:
 
     def hand_on(self) -> None:
         """Leave what waits to others, since the process ends."""
-        self._is_closed = True
+        was_closed, self._is_closed = self._is_closed, True
         self._steps.hand_on()
+        counts = self.counts()
+
+        if counts.kept and not was_closed:
+            logger.info("%s", counts)

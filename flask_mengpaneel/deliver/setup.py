@@ -13,6 +13,7 @@ from ..transport import Transport
 from .delivery import Delivery
 from .failures import FailureReporter
 from .http import HttpClient, Reply
+from .spooling import SpoolingTransport
 from .thread import ThreadTransport
 from .translation import Translator
 
@@ -120,9 +121,10 @@ def make_hand_overs(
         shared.append(RedisAcknowledgements(config.acks, config.token or "", max_age))
 
     # A transport of the app's own sends nothing out of the spool.
-    return HandOvers(
-        delivery, transport, shared, spooled if delivery.in_background else None
-    )
+    if not isinstance(transport, SpoolingTransport):
+        spooled = None
+
+    return HandOvers(delivery, transport, shared, spooled)
 
 
 def celery_of(app: Flask) -> c.Callable[[], Celery]:

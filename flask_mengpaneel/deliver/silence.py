@@ -18,11 +18,13 @@ class Silence:
         self.was_broken = False
         #: Whether a page has asked this process for the script.
         self.script_was_served = False
+        #: Pages that the server sent since they were overdue.
+        self.sent_pages = 0
         self._is_told = False
 
-    def check(self, sent_pages: int) -> None:
+    def check(self) -> None:
         """Say it, if so many pages were overdue that it is no coincidence."""
-        if sent_pages < MIN_SENT_PAGES or self.was_broken or self._is_told:
+        if self.sent_pages < MIN_SENT_PAGES or self.was_broken or self._is_told:
             return
 
         self._is_told = True
@@ -36,6 +38,6 @@ class Silence:
         logger.warning(
             "%d pages were sent by the server after MENGPANEEL_ACK_TIMEOUT, and no"
             " browser has acknowledged any. %s 'flask mengpaneel doctor' looks for it.",
-            sent_pages,
+            self.sent_pages,
             reason,
         )

@@ -53,10 +53,9 @@ class Stepper:
 
     def notice_green_threads(self) -> None:
         """Leave the thread and the lock of the other kind, if there is another now."""
-        if self.is_current:
-            return
-
-        self.await_step(REQUEST_TIMEOUT)
+        # The other thread ends when it notices. It isn't woken, as eventlet replaces a
+        # lock, but not what a condition knows of it.
+        self._await_end_of_step(REQUEST_TIMEOUT)
 
         if not self.is_current:
             self._renew()
@@ -70,11 +69,14 @@ class Stepper:
 
     def await_step(self, timeout: float) -> None:
         """Let no more steps begin, and wait for the one that is under way."""
-        deadline = time.monotonic() + timeout
-
         with self.lock:
             self._thread, self.wakes_at = None, 0.0
             self._woken.set()
+
+        self._await_end_of_step(timeout)
+
+    def _await_end_of_step(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
 
         while self._is_stepping and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -150,7 +152,7 @@ class Stepper:
         self.wakes_at = moment
         pause = max(moment - time.monotonic(), LINGER)
 
-        if woken.wait(min(pause, IDLE_TIMEOUT)):
+        if woken.wait(min(pause, IDLE_TIMEOUT)) and self._goes_on(woken):
             # One of many, often.
             time.sleep(LINGER)
             return True

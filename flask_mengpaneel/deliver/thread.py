@@ -49,13 +49,13 @@ import typing as t
 
 from .. import process
 from ..limits import MAX_RECORDS
-from ..transport import Transport
 from .answers import Answer, Meaning
 from .batches import Batch, wrap
 from .delivery import Delivery
 from .pipeline import AT_EXIT, FULL, Pipeline
 from .places import Places, State
 from .queue import MAX_AS_OBJECTS, QueuedEnvelope, SpoolWrite, contents, weight_of
+from .spooling import SpoolingTransport
 from .workers import Workers
 
 if t.TYPE_CHECKING:
@@ -78,7 +78,7 @@ ANSWERED_TIMEOUT = 2.0
 UNANSWERED = Answer(Meaning.AMBIGUOUS, "no answer before the process ended")
 
 
-class ThreadTransport(Transport):
+class ThreadTransport(SpoolingTransport):
     """Delivers envelopes in the background, by threads of this process."""
 
     reports_delivery = True
@@ -283,7 +283,7 @@ class ThreadTransport(Transport):
                     self._start_worker()
 
     def poll_spool(self) -> None:
-        """Send what has become due in the spool."""
+        """Send at once what has become due in the spool."""
         self._pipeline.poll_spool()
         self.resume_spooled()
 

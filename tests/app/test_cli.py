@@ -8,6 +8,7 @@ from flask import Flask
 
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.deliver.spool import Spool
+from kept import keep, kept_by
 from rig import event, events, rig, update
 from sink import Sink, Status
 
@@ -108,6 +109,23 @@ def test_status_is_of_all_processes(app: Flask, spool: Spool, sink: Sink) -> Non
         ["dropped", "3"],
     ]
     assert "properties: no" in output
+
+
+def test_what_a_browser_may_still_acknowledge_is_no_failure(
+    app: Flask, tmp_path: Path, sink: Sink
+) -> None:
+    with kept_by(sink.url, spool=Spool(spool_path(tmp_path), "t")) as (_, hand_overs):
+        keep(hand_overs, 300.0, records=3)
+
+    result = call(app, "spool", "send")
+    assert result.exit_code == 0, result.output
+    assert "0 records sent, 0 wait" in result.output
+    assert "3 more wait for a browser's word" in result.output
+
+    output = call(app, "status").output
+    assert ["waiting", "3"] in [line.split() for line in output.splitlines()]
+    assert "3  not acknowledged yet" in output
+    assert "not acknowledged yet" in call(app, "spool").output
 
 
 def test_without_a_spool(tmp_path: Path) -> None:

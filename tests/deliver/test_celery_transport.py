@@ -4,9 +4,7 @@ import collections.abc as c
 import contextlib
 import os
 import signal
-import subprocess
 import sys
-import time
 import typing as t
 from pathlib import Path
 
@@ -14,57 +12,9 @@ import pytest
 
 from flask_mengpaneel.deliver.spool import Spool
 from needs import need
-from processes import Process, free_port, ledgers, run, settings_for, started
+from processes import Process, ledgers, run, settings_for, started
+from redis_server import Redis
 from sink import Late, Silent, Sink, Status
-
-
-class Redis:
-    """A broker of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = folder
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [
-                "redis-server",
-                *("--port", str(self.port), "--bind", "127.0.0.1"),
-                *("--save", "", "--appendonly", "yes", "--dir", str(self._folder)),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        self._wait()
-
-    def _wait(self) -> None:
-        import redis
-
-        deadline = time.monotonic() + 20
-
-        with redis.Redis(port=self.port) as client:
-            while True:
-                try:
-                    client.ping()
-                    return
-                except redis.ConnectionError:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait()
-
-    @contextlib.contextmanager
-    def frozen(self) -> c.Iterator[None]:
-        """It accepts connections, and answers nothing."""
-        self.process.send_signal(signal.SIGSTOP)
-
-        try:
-            yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture

@@ -47,6 +47,8 @@ Mengpaneel(
     id_merge="original",
     bots="drop",
     csp_nonce=None,
+    ack_timeout=60,
+    acks="redis://10.0.0.5:6379/0",
 )
 read_elsewhere: dict[str, t.Any] = {"token": "abc"}
 Mengpaneel(app, **read_elsewhere)

@@ -1,0 +1,15 @@
+"""The base of the transports that send what is in the spool."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from ..transport import Transport
+
+
+class SpoolingTransport(Transport):
+    """A transport that sends what this process, or another, has put into the spool."""
+
+    @abstractmethod
+    def poll_spool(self) -> None:
+        """Send at once what has become due in the spool."""

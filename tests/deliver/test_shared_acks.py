@@ -1,0 +1,767 @@
+"""Acknowledgements that arrive in another process, and hand-overs that change it."""
+
+from __future__ import annotations
+
+import collections
+import collections.abc as c
+import contextlib
+import json
+import sqlite3
+import tempfile
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    rule,
+)
+
+from flask_mengpaneel.deliver import (
+    hand_over_memory,
+    hand_over_steps,
+    hand_overs,
+    spool_tables,
+    spooled_hand_overs,
+)
+from flask_mengpaneel.deliver import spool as spools
+from flask_mengpaneel.deliver.answers import Answer, Meaning
+from flask_mengpaneel.deliver.hand_over_memory import NEVER_SHOWN, ROBOT
+from flask_mengpaneel.deliver.hand_overs import HandOvers
+from flask_mengpaneel.deliver.redis_acknowledgements import RedisAcknowledgements
+from flask_mengpaneel.deliver.spool import Spool
+from flask_mengpaneel.deliver.spooled_hand_overs import SpooledHandOvers
+from flask_mengpaneel.envelope import Envelope
+from flask_mengpaneel.transport import Transport
+from kept import GOOGLEBOT, eventually, keep, kept_by, new_id
+from needs import need
+from redis_server import Redis
+from rig import PlainEnvelope, Rig, event, events
+from processes import ledgers, run, started
+from sink import Sink
+
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool.sqlite3"
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> c.Iterator[Redis]:
+    need("redis-server")
+    server = Redis(tmp_path)
+    yield server
+    server.stop()
+
+
+# Two processes, by two spools of one file.
+
+
+def test_an_acknowledgement_may_arrive_in_another_process(
+    path: Path, sink: Sink
+) -> None:
+    with (
+        kept_by(sink.url, spool=Spool(path)) as (ours, kept_here),
+        kept_by(sink.url, spool=Spool(path)) as (theirs, kept_there),
+    ):
+        acknowledged = keep(kept_here, 1.5, records=2)
+        keep(kept_here, 1.5)
+        kept_there.acknowledge([acknowledged])
+        eventually(lambda: ours.ledger.waiting == 0)
+        ours.check(recorded=3, delivered=3)
+        theirs.check(recorded=0, delivered=0)
+        assert kept_here.counts().acknowledged == {"page": 1}
+
+    assert len(sink.ids) == 1
+
+
+def test_what_is_taken_up_in_another_process_is_not_sent(
+    path: Path, sink: Sink
+) -> None:
+    with (
+        kept_by(sink.url, spool=Spool(path)) as (ours, kept_here),
+        kept_by(sink.url, spool=Spool(path)) as (_, kept_there),
+    ):
+        id = keep(kept_here, 1.0, carrier="session")
+        assert not kept_there.settle(id)
+        eventually(lambda: ours.ledger.waiting == 0)
+
+    assert sink.ids == set()
+
+
+def test_what_waits_at_the_end_waits_in_the_spool(path: Path, sink: Sink) -> None:
+    with kept_by(sink.url, spool=Spool(path)) as (ours, ended):
+        acknowledged = [keep(ended, 300.0) for _ in range(400)]
+        overdue = keep(ended, 2.0)
+        ended.hand_on()
+        ours.check(recorded=401, waiting=401)
+        assert ended.counts().spooled == {"page": 401}
+
+        with kept_by(sink.url, spool=Spool(path)) as (theirs, other):
+            theirs.thread.resume_spooled()
+            other.acknowledge(acknowledged)
+            eventually(lambda: ours.ledger.delivered == 400)
+            ours.check(recorded=401, waiting=1)
+            time.sleep(1)
+            assert sink.ids == set(), overdue
+            time.sleep(1)
+            theirs.thread.poll_spool()
+            eventually(lambda: ours.ledger.delivered == 401)
+
+    assert len(sink.ids) == 1
+    summary = Spool(path).summary()
+    assert (summary.records, summary.delivered) == (0, 401)
+
+
+def test_an_acknowledgement_may_come_before_the_hand_over_is_in_the_spool(
+    path: Path, sink: Sink
+) -> None:
+    id = new_id()
+
+    with kept_by(sink.url, spool=Spool(path)) as (_, other):
+        other.acknowledge([id])
+        eventually(lambda: Spool(path).exists())
+        spooled = SpooledHandOvers(Spool(path), 600.0)
+        eventually(lambda: spooled.found([id]))
+
+    with kept_by(sink.url, spool=Spool(path)) as (r, hand_overs):
+        hand_overs.keep(id, events(1), "page", 300.0)
+        hand_overs.hand_on()
+        r.check(recorded=1, delivered=1, waiting=0)
+
+    assert sink.ids == set()
+
+
+def test_what_is_not_to_be_sent_is_dropped_out_of_the_spool_too(
+    path: Path, sink: Sink
+) -> None:
+    with kept_by(sink.url, spool=Spool(path)) as (ours, ended):
+        shown = keep(ended, 1.0, if_shown=True)
+        keep(ended, 1.0, if_shown=True)
+        keep(ended, 1.0, user_agent=GOOGLEBOT)
+        ended.hand_on()
+        ours.check(recorded=3, waiting=3)
+
+        with kept_by(sink.url, spool=Spool(path)) as (theirs, other):
+            other.acknowledge([shown])
+            eventually(lambda: ours.ledger.delivered == 1)
+            time.sleep(1)
+            theirs.thread.poll_spool()
+            eventually(lambda: ours.ledger.waiting == 0)
+            ours.check(recorded=3, delivered=1, dropped={NEVER_SHOWN: 1, ROBOT: 1})
+
+    assert sink.ids == set()
+
+
+def test_what_the_spool_does_not_take_at_the_end_is_sent(
+    tmp_path: Path, sink: Sink
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    with kept_by(sink.url, spool=Spool(folder)) as (r, hand_overs):
+        keep(hand_overs, 300.0, records=3)
+        hand_overs.hand_on()
+        assert sink.wait_for(3)
+        assert r.thread.flush(10)
+        r.check(recorded=3, delivered=3)
+
+
+# The clock of all machines and restarts.
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> c.Callable[[float], None]:
+    real = time.time
+    offset = 0.0
+
+    def jump(seconds: float) -> None:
+        nonlocal offset
+        offset += seconds
+
+    monkeypatch.setattr(time, "time", lambda: real() + offset)
+    return jump
+
+
+def spooled(path: Path, timeout: float) -> str:
+    with kept_by(NOBODY, spool=Spool(path)) as (_, ended):
+        id = keep(ended, timeout)
+
+    return id
+
+
+def test_what_is_not_overdue_is_nobody_s(
+    path: Path, clock: c.Callable[[float], None]
+) -> None:
+    spooled(path, 30.0)
+    spool = Spool(path)
+    assert spool.lease(10) == []
+    clock(29)
+    assert spool.lease(10) == []
+    clock(2)
+    assert len(spool.lease(10)) == 1
+
+
+@pytest.mark.parametrize("jump", [-60, -86_400, -1e9, 31, 1e9])
+def test_a_clock_that_is_set_holds_nothing_up(
+    path: Path, clock: c.Callable[[float], None], jump: float
+) -> None:
+    spooled(path, 30.0)
+    clock(jump)
+    assert len(Spool(path).lease(10)) == 1
+
+
+def test_a_clock_that_is_set_back_a_little_holds_it_for_one_timeout_at_most(
+    path: Path, clock: c.Callable[[float], None]
+) -> None:
+    spooled(path, 30.0)
+    clock(25)
+    clock(-24)
+    assert Spool(path).lease(10) == []
+    clock(30)
+    assert len(Spool(path).lease(10)) == 1
+
+
+@pytest.mark.parametrize("jump", [-1e7, 1e7])
+def test_in_memory_nobody_asks_that_clock(
+    sink: Sink, clock: c.Callable[[float], None], jump: float
+) -> None:
+    with kept_by(sink.url) as (r, hand_overs):
+        keep(hand_overs, 1.0)
+        keep(hand_overs, 300.0)
+        clock(jump)
+        eventually(lambda: r.ledger.delivered == 1)
+        time.sleep(0.3)
+        r.check(recorded=2, waiting=1)
+
+
+@pytest.mark.parametrize("jump", [700, -1_000_000, 1_000_000])
+def test_old_acknowledgements_are_forgotten(
+    path: Path, clock: c.Callable[[float], None], jump: float
+) -> None:
+    acks = SpooledHandOvers(Spool(path), 600.0)
+    acks.add(["a", "b"])
+    assert acks.found(["a", "b", "c"]) == {"a", "b"}
+    clock(jump)
+    acks.add(["c"])
+    assert acks.found(["a", "b", "c"]) == {"c"}
+
+
+# Before the response.
+
+
+def test_what_is_durable_is_in_the_spool_when_it_is_kept(
+    path: Path, sink: Sink
+) -> None:
+    with kept_by(sink.url, spool=Spool(path), durable=True) as (r, hand_overs):
+        ids = [keep(hand_overs, 300.0, records=2) for _ in range(4)]
+        assert Spool(path).summary().records == 8
+        assert Spool(path).summary().unacknowledged == 8
+        r.check(recorded=8, waiting=8)
+        assert hand_overs.withdraw(ids[0])
+        r.check(recorded=6, waiting=6)
+        assert Spool(path).summary().records == 6
+        # As it is seconds later.
+        eventually(lambda: not hand_overs._steps.memory)
+        r.check(recorded=6, waiting=6)
+        assert hand_overs.settle(ids[1])
+        assert not hand_overs.settle(ids[1])
+        r.check(recorded=4, waiting=4)
+        hand_overs.acknowledge([ids[2]])
+        eventually(lambda: r.ledger.delivered == 2)
+        r.check(recorded=4, waiting=2)
+        overdue = keep(hand_overs, 0.5)
+        eventually(lambda: r.ledger.delivered == 3)
+        r.check(recorded=5, waiting=2)
+        assert not hand_overs.withdraw(overdue)
+
+    assert len(sink.ids) == 1
+
+
+def test_a_disk_that_takes_nothing_is_no_reason_to_keep_nothing(
+    tmp_path: Path, sink: Sink
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    with kept_by(sink.url, spool=Spool(folder), durable=True) as (r, hand_overs):
+        first, second = keep(hand_overs, 300.0), keep(hand_overs, 300.0)
+        keep(hand_overs, 0.5)
+        r.check(recorded=3, waiting=3)
+        hand_overs.acknowledge([first])
+        eventually(lambda: r.ledger.delivered == 2)
+        assert hand_overs.withdraw(second)
+        r.check(recorded=2, waiting=0)
+
+    assert len(sink.ids) == 1
+
+
+PRELUDE = """
+    import os, signal, sys, time
+    from kept import hand_overs_of, page
+    hand_overs = hand_overs_of(app)
+
+    def keep(id, timeout=60.0, **options):
+        hand_overs.keep(id, page(id), "page", timeout, **options)
+"""
+
+
+def test_what_is_durable_survives_the_death_of_its_process(tmp_path: Path) -> None:
+    script = (
+        PRELUDE
+        + """
+    keep("a", 2.0)
+    keep("b", 2.0)
+    keep("c", 2.0)
+    hand_overs.withdraw("c")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    )
+    after = (
+        PRELUDE
+        + """
+    assert app.extensions["mengpaneel"].delivery.spool.summary().records == 2
+    hand_overs.acknowledge(["b"])
+    deadline = time.monotonic() + 20
+
+    while app.extensions["mengpaneel"].delivery.spool.summary().records:
+        assert time.monotonic() < deadline
+        app.extensions["mengpaneel"].background.poll_spool()
+        time.sleep(0.1)
+
+    assert mengpaneel.flush(20)
+"""
+    )
+
+    with Sink() as sink:
+        with started(tmp_path, script, sink.url, durable=True) as process:
+            assert process.wait() == -9, process.output
+
+        run(tmp_path, after, sink.url)
+        assert sink.ids == {"a-0"}
+        assert sink.copies == 0
+
+
+def test_two_processes_share_one_spool(tmp_path: Path) -> None:
+    keeps = (
+        PRELUDE
+        + """
+    for number in range(100):
+        keep(f"id{number}", 6.0)
+
+    print("kept", flush=True)
+    deadline = time.monotonic() + 30
+
+    while mengpaneel.ledger().waiting:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    assert hand_overs.counts().acknowledged == {"page": 70}
+"""
+    )
+    acknowledges = (
+        PRELUDE
+        + """
+    hand_overs.acknowledge([f"id{number}" for number in range(70)])
+    time.sleep(1)
+"""
+    )
+
+    with Sink() as sink, started(tmp_path, keeps, sink.url) as process:
+        process.wait_for("kept")
+        run(tmp_path, acknowledges, sink.url)
+        assert process.wait(60) == 0, process.output
+        assert sink.ids == {f"id{number}-0" for number in range(70, 100)}
+        assert sink.copies == 0
+
+    assert sorted(one.recorded for one in ledgers(tmp_path)) == [0, 100]
+
+
+# What is made once.
+
+
+def test_what_is_made_is_claimed_once_by_all(
+    path: Path, clock: c.Callable[[float], None]
+) -> None:
+    ours, theirs = Spool(path), Spool(path)
+    assert ours.claim("a")
+    assert not ours.claim("a")
+    assert not theirs.claim("a")
+    assert theirs.claim("b")
+    clock(30 * 86_400)
+    assert not Spool(path).claim("a")
+    clock(2 * 86_400)
+    assert Spool(path).claim("a")
+
+
+def test_a_disk_in_trouble_stops_nothing_that_is_made(tmp_path: Path) -> None:
+    assert Spool(tmp_path).claim("a")
+
+
+# The file of the first version.
+
+FIRST_VERSION = """
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    project TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    repeatable INTEGER NOT NULL,
+    sent INTEGER NOT NULL DEFAULT 0,
+    origin TEXT NOT NULL,
+    leased_by TEXT NOT NULL,
+    leased_until REAL NOT NULL,
+    not_before REAL NOT NULL,
+    kept_at REAL NOT NULL,
+    reason TEXT NOT NULL,
+    json TEXT NOT NULL
+);
+CREATE INDEX by_origin ON messages (origin, records);
+CREATE INDEX updates ON messages (id) WHERE endpoint != 'events';
+CREATE TABLE tallies (
+    origin TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    PRIMARY KEY (origin, reason)
+) WITHOUT ROWID;
+INSERT INTO tallies VALUES ('x', '', 7);
+PRAGMA user_version = 1;
+"""
+
+
+def test_what_an_earlier_version_spooled_is_sent(path: Path, sink: Sink) -> None:
+    message = event()
+
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST_VERSION)
+        connection.execute(
+            "INSERT INTO messages VALUES (1, 't', 'events', 1, 1, 0, 'x', '', 0, 1e12,"
+            " 1.5e9, 'HTTP 503', ?)",
+            (message.json,),
+        )
+        connection.commit()
+
+    with kept_by(sink.url, spool=Spool(path, "t")) as (r, hand_overs):
+        assert list(Spool(path, "t").summary().waiting.values()) == [(1, 1.5e9)]
+        r.thread.resume_spooled()
+        assert sink.wait_for(1)
+        assert r.thread.flush(10)
+        keep(hand_overs, 300.0)
+
+    summary = Spool(path, "t").summary()
+    assert (summary.delivered, summary.unacknowledged) == (8, 1)
+
+
+def test_a_file_that_is_half_made_is_made(path: Path) -> None:
+    """As by a process that ended in the middle of it."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST_VERSION)
+        connection.execute("BEGIN")
+        connection.execute("ALTER TABLE messages RENAME COLUMN kept_at TO put_at")
+
+    assert Spool(path).put([event()], "down")
+
+
+def test_the_file_of_a_later_version_is_left_alone(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+    assert Spool(path).put([event()], "down") == []
+    assert "a newer Flask-Mengpaneel wrote it" in caplog.text
+
+
+# Redis.
+
+
+def test_two_processes_share_nothing_but_redis(tmp_path: Path, redis: Redis) -> None:
+    keeps = (
+        PRELUDE
+        + """
+    for number in range(100):
+        keep(f"id{number}", 6.0)
+
+    print("kept", flush=True)
+    deadline = time.monotonic() + 30
+
+    while mengpaneel.ledger().waiting:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    assert hand_overs.counts().acknowledged == {"page": 70}
+"""
+    )
+    acknowledges = (
+        PRELUDE
+        + """
+    hand_overs.acknowledge([f"id{number}" for number in range(70)])
+    time.sleep(1)
+"""
+    )
+    folders = tmp_path / "here", tmp_path / "there"
+
+    for folder in folders:
+        folder.mkdir()
+
+    with (
+        Sink() as sink,
+        started(folders[0], keeps, sink.url, acks=redis.url, spool=None) as process,
+    ):
+        process.wait_for("kept")
+        run(folders[1], acknowledges, sink.url, acks=redis.url, spool=None)
+        assert process.wait(60) == 0, process.output
+        assert sink.ids == {f"id{number}-0" for number in range(70, 100)}
+        assert sink.copies == 0
+
+
+def test_the_spool_of_a_machine_asks_redis_before_it_sends(
+    path: Path, sink: Sink, redis: Redis
+) -> None:
+    with kept_by(sink.url, spool=Spool(path), acks=redis.url) as (ours, ended):
+        acknowledged = keep(ended, 2.0)
+        keep(ended, 2.0)
+        ended.hand_on()
+
+        with kept_by(sink.url, spool=None, acks=redis.url) as (_, elsewhere):
+            elsewhere.acknowledge([acknowledged])
+
+        with kept_by(sink.url, spool=Spool(path), acks=redis.url) as (theirs, _):
+            time.sleep(2)
+            theirs.thread.poll_spool()
+            eventually(lambda: ours.ledger.delivered == 2)
+
+    assert len(sink.ids) == 1
+
+
+def test_projects_and_times_are_apart_in_redis(redis: Redis) -> None:
+    acks = RedisAcknowledgements(redis.url, "a", 1.0)
+    acks.add(["x"])
+    assert acks.found(["x", "y"]) == {"x"}
+    assert RedisAcknowledgements(redis.url, "b", 1.0).found(["x"]) == set()
+    eventually(lambda: acks.found(["x"]) == set())
+
+
+@pytest.mark.parametrize("trouble", ["down", "frozen", "restarted"])
+def test_redis_in_trouble_costs_no_more_than_a_second_copy(
+    sink: Sink, redis: Redis, trouble: str
+) -> None:
+    with (
+        contextlib.ExitStack() as stack,
+        kept_by(sink.url, spool=None, acks=redis.url) as (r, hand_overs),
+    ):
+        assert hand_overs._shared[0].found(["x"]) == set()
+
+        if trouble == "frozen":
+            stack.enter_context(redis.frozen())
+        else:
+            redis.stop()
+
+        if trouble == "restarted":
+            redis.start()
+
+        id = keep(hand_overs, 300.0)
+        keep(hand_overs, 0.0)
+        hand_overs.acknowledge([id, "somebody's"])
+        eventually(lambda: r.ledger.delivered == 2)
+
+    assert len(sink.ids) == 1
+
+
+# Journeys.
+
+
+class Clock:
+    """The time that the modules of hand-overs see."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def monotonic(self) -> float:
+        return 1_000_000.0 + self.passed
+
+    def time(self) -> float:
+        return 1_700_000_000.0 + self.passed
+
+    def sleep(self, seconds: float) -> None:
+        pass
+
+
+#: Those that ask for the time.
+MODULES = (
+    hand_overs,
+    hand_over_memory,
+    hand_over_steps,
+    spool_tables,
+    spooled_hand_overs,
+    spools,
+)
+
+
+class Taking(Transport):
+    """Takes all, and remembers it."""
+
+    def __init__(self, sent: collections.Counter[str]) -> None:
+        self._sent = sent
+
+    def send(self, envelope: Envelope) -> bool:
+        self._sent[insert_id(envelope)] += 1
+        return True
+
+
+def insert_id(envelope: Envelope) -> str:
+    return t.cast(str, json.loads(envelope.calls[0].arguments[1])["event"])
+
+
+class Stepped(HandOvers):
+    """Hand-overs without a thread."""
+
+    def _wake(self) -> None:
+        pass
+
+
+class OneProcess:
+    """A process of several that share a spool."""
+
+    def __init__(
+        self, path: Path, sent: collections.Counter[str], *, durable: bool
+    ) -> None:
+        self._sent = sent
+        self.durable = durable
+        self.rig = Rig(NOBODY, spool=Spool(path), durable=durable)
+        acks = SpooledHandOvers(t.cast(Spool, self.rig.delivery.spool), 600.0)
+        self.hand_overs = Stepped(self.rig.delivery, Taking(sent), [acks], acks)
+
+    def step(self) -> None:
+        self.hand_overs._steps._step()
+
+    def drain(self) -> None:
+        delivery = self.rig.delivery
+
+        for batch in delivery.drain(100):
+            self._sent.update(json.loads(m.json)["event"] for m in batch.messages)
+
+            with delivery.ledger.transfer():
+                delivery.apply_answer(batch, Answer(Meaning.TAKEN))
+
+
+class Journeys(RuleBasedStateMachine):
+    """Two processes that share a spool, which end and begin, and visitors who
+    acknowledge what they like, when and where they like."""
+
+    kept = Bundle("kept")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.clock = Clock()
+
+        for module in MODULES:
+            self.patch.setattr(module, "time", self.clock)
+
+        self.patch.setattr(hand_over_memory, "BLOCK_SIZE", 3)
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "spool.sqlite3"
+        self.sent: collections.Counter[str] = collections.Counter()
+        #: Of one record each.
+        self.all: set[str] = set()
+        self.taken_over: set[str] = set()
+        self.acknowledged_in_time: set[str] = set()
+        self.ended: list[OneProcess] = []
+        self.processes = [self.begin(durable=False), self.begin(durable=True)]
+
+    def begin(self, *, durable: bool) -> OneProcess:
+        return OneProcess(self.path, self.sent, durable=durable)
+
+    @rule(target=kept, at=st.integers(0, 1), timeout=st.sampled_from([5, 30, 300]))
+    def keep(self, at: int, timeout: float) -> str:
+        id = new_id()
+        envelope = PlainEnvelope([event(id)])
+        self.processes[at].hand_overs.keep(id, envelope, "page", timeout)
+        self.all.add(id)
+        return id
+
+    @rule(at=st.integers(0, 1), id=kept, arrives=st.booleans())
+    def acknowledge(self, at: int, id: str, arrives: bool) -> None:
+        if not arrives:
+            return
+
+        was_sent = self.sent[id]
+        self.processes[at].hand_overs.acknowledge([id])
+        self.processes[at].step()
+
+        if not was_sent:
+            self.acknowledged_in_time.add(id)
+
+    @rule(at=st.integers(0, 1), id=consumes(kept))
+    def withdraw(self, at: int, id: str) -> None:
+        if self.processes[at].hand_overs.withdraw(id):
+            self.taken_over.add(id)
+
+    @rule(at=st.integers(0, 1), id=consumes(kept))
+    def settle(self, at: int, id: str) -> None:
+        if self.processes[at].hand_overs.settle(id):
+            self.taken_over.add(id)
+
+    @rule(seconds=st.sampled_from([1, 10, 60]))
+    def wait(self, seconds: float) -> None:
+        self.clock.passed += seconds
+
+    @rule(at=st.integers(0, 1))
+    def step(self, at: int) -> None:
+        self.processes[at].step()
+
+    @rule(at=st.integers(0, 1))
+    def drain(self, at: int) -> None:
+        self.processes[at].drain()
+
+    @rule(at=st.integers(0, 1))
+    def restart(self, at: int) -> None:
+        ended = self.processes[at]
+        ended.hand_overs.hand_on()
+        assert not ended.hand_overs._steps.memory
+        self.ended.append(ended)
+        self.processes[at] = self.begin(durable=ended.durable)
+
+    @invariant()
+    def nothing_is_lost_or_invented(self) -> None:
+        balances = [one.rig.ledger.snapshot() for one in (*self.ended, *self.processes)]
+        assert all(balance.balanced for balance in balances), balances
+        recorded = sum(balance.recorded for balance in balances)
+        assert recorded == len(self.all - self.taken_over), balances
+
+    def teardown(self) -> None:
+        self.clock.passed += 400
+
+        # What acknowledged hand-overs is told to the others before they ask.
+        for process in (*self.processes, *self.processes):
+            process.step()
+            process.drain()
+
+        self.nothing_is_lost_or_invented()
+        balances = [one.rig.ledger.snapshot() for one in (*self.ended, *self.processes)]
+        assert sum(balance.waiting for balance in balances) == 0
+        assert not any(balance.dropped for balance in balances)
+        delivered = sum(balance.delivered for balance in balances)
+        assert delivered == len(self.all - self.taken_over)
+        assert not set(self.sent) & (self.taken_over | self.acknowledged_in_time)
+        assert set(self.sent.values()) <= {1}
+        self.patch.undo()
+
+        for one in (*self.ended, *self.processes):
+            one.rig.thread.close()
+
+        self.folder.cleanup()
+
+
+TestJourneys = Journeys.TestCase
+TestJourneys.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
