@@ -177,8 +177,8 @@ def by_going_back(site: Site, page: Tab) -> None:
     site.caching["a"] = "max-age=60"
     ask(page, "a")
     page.goto(site.url + "/elsewhere")
-    page.go_back()
-    page.wait_for_function("window.mixpanel.__loaded")
+    page.evaluate("setTimeout(() => history.back())")
+    page.wait_for_function("location.pathname == '/home' && window.mixpanel?.__loaded")
     ask(page, "a")
 
 
