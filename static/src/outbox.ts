@@ -16,7 +16,9 @@ let isBusy = false;
 
 /** Send what waits. When the page is left, that can't wait for what is under way. */
 export const send = () => {
-  while (waiting[0] && (leaving || !isBusy))
+  // Nor can it later: Firefox never tells a page that it shows again what was answered.
+  if (leaving) isBusy = false;
+  while (waiting[0] && !isBusy)
     // So small that several outlive a page: browsers have 64 KiB for that in all.
     post(waiting.splice(0, 20));
 };

@@ -176,6 +176,7 @@ def by_going_back(site: Site, page: Tab) -> None:
     """A page that asks for it is shown again."""
     site.caching["a"] = "max-age=60"
     ask(page, "a")
+    assert wait_until(lambda: site.acknowledged)
     page.goto(site.url + "/elsewhere")
     page.evaluate("setTimeout(() => history.back())")
     page.wait_for_function("location.pathname == '/home' && window.mixpanel?.__loaded")
