@@ -11,12 +11,14 @@ type Message = [message: unknown, item: Item];
 /** What the library has made of our calls. */
 export let waiting: Message[] = [];
 
-/** Whether a request is under way. */
-let isBusy = false;
+/** What is in the request under way. */
+let underWay: Item[] | null;
 
 /** Send what waits. When the page is left, that can't wait for what is under way. */
 export const send = () => {
-  while (waiting[0] && (leaving || !isBusy))
+  // Nor can it later: Firefox never tells a page that it shows again what was answered.
+  if (leaving) underWay = null;
+  while (waiting[0] && !underWay)
     // So small that several outlive a page: browsers have 64 KiB for that in all.
     post(waiting.splice(0, 20));
 };
@@ -37,14 +39,14 @@ const post = async (batch: Message[]) => {
   const request = (keepalive?: boolean) =>
     originalFetch(url, { method: "POST", body, keepalive });
 
-  isBusy = true;
+  underWay = items;
   const answer = await request(true)
     // What is too large to outlive the page isn't too large for a page that stays.
     .catch(() => leaving || request().catch(() => setBlocked(navigator.onLine)) as any)
     // Somebody else may answer: a WiFi that wants a login.
     .then((response) => (response as Response).json())
     .catch(() => 0);
-  isBusy = false;
+  if (underWay == items) underWay = null;
 
   if (answer?.status) for (const item of items) settle(item.handOver);
   else if (!leaving) giveUp(items);

@@ -252,28 +252,6 @@ def test_inline_calls_before_the_library_are_made_in_order(
     assert any(record.endpoint == "groups" for record in site.api.records)
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        [["people", "set"], [{"Plan": "pro"}]],
-        [["set_group"], ["Plan", "pro"]],
-        [["add_group"], ["Plan", "pro"]],
-    ],
-)
-def test_a_known_visitors_updates_do_not_wait_for_an_identify(
-    site: ScriptSite, page: Tab, call: list[t.Any]
-) -> None:
-    site.pages["/in"] = Page(data=site.data([None, [[["identify"], ["7"]]]]))
-    site.pages["/home"] = Page(data=site.data(["once", [call]]))
-    page.goto(site.url + "/in")
-    page.wait_for_function("window.mixpanel.__loaded")
-    page.goto(site.url + "/home")
-    assert wait_until(lambda: site.api.updates)
-    (update,) = [next(iter(update.values())) for update in site.api.updates]
-    assert update["Plan"] in ("pro", ["pro"])
-    assert site.api.records[-1].message.get("$distinct_id", "7") == "7"
-
-
 def test_order_of_identity_is_kept(site: ScriptSite, page: Tab) -> None:
     calls = [
         [["identify"], ["7"]],

@@ -15,7 +15,7 @@ from script_pages import wait_until
 from werkzeug.test import Client
 
 from servers import Server
-from sites import CHROME, COOKIE, PAGE, Site, scripts
+from sites import CHROME, COOKIE, PAGE, ScriptSite, scripts
 
 ENDPOINT = "/_mengpaneel/calls"
 ANN = quote('{"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}')

@@ -157,6 +157,18 @@ test("a page that is shown again acknowledges what was under way", async () => {
   assert.deepStrictEqual(world.sent(), [["fetch", "A"]]);
 });
 
+test("a page that is shown again goes on, though it never hears what was answered", async () => {
+  const views = { "/b": [[track("B")], "b.x"] };
+  const mixpanel = (events) => events.includes("A") ? new Promise(() => {}) : { status: 1 };
+  const world = visit({ calls: [["a", [track("A")]]], handover: "a.x", views, mixpanel });
+  await world.settle();
+  world.listeners.pagehide();
+  world.listeners.pageshow();
+  await world.window.fetch("/b");
+  await world.settle();
+  assert.deepStrictEqual(world.acknowledged(), ["b.x"]);
+});
+
 test("a page that is shown again hands back what was refused meanwhile", async () => {
   let answer;
   const world = visit({
