@@ -727,7 +727,8 @@ def test_an_app_s_own_handler_runs(
     script = tmp_path / "handled.py"
     script.write_text(
         textwrap.dedent(HANDLER)
-        + f"{before}\nfrom shop import create_app, visit\napp = create_app()\n{after}\n"
+        + f"{before}\nfrom processes import create_app, visit\n"
+        f"app = create_app()\n{after}\n"
         "visit(app, 20)\nprint('ready', flush=True)\nwhile True: time.sleep(0.01)\n"
     )
 
@@ -821,7 +822,7 @@ def test_processes_that_uwsgi_forks_share_no_ids(
     tmp_path: Path, port: int, options: list[str]
 ) -> None:
     (tmp_path / "warm.py").write_text(
-        "import time\nfrom shop import create_app, mengpaneel, visit\n"
+        "import time\nfrom processes import create_app, mengpaneel, visit\n"
         "app = create_app()\n"
         # So that no process answers all.
         "@app.before_request\ndef wait():\n    time.sleep(0.02)\n"
