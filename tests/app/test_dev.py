@@ -185,6 +185,28 @@ def test_what_steps_leave_out_is_there() -> None:
     assert [path for path in left_out if not (ROOT / path).exists()] == []
 
 
+def test_what_the_unit_tests_leave_out_has_a_step_of_its_own() -> None:
+    (unit_tests,) = [step for step in dev.STEPS if "--cov" in step[3].split()]
+    _, group, _, command = unit_tests
+    left_out = set(re.findall(r"--ignore=(\S+)", command))
+    others = [step[3].split() for step in dev.STEPS if step[1] == group]
+
+    assert left_out <= {word for words in others for word in words}
+
+
+@pytest.mark.parametrize("firefox", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
+def test_each_test_of_browsers_is_in_one_step(firefox: bool, alone: bool) -> None:
+    expressions = [
+        found[1]
+        for _, _, _, command in dev.STEPS
+        if (found := re.search(r"tests/browser -m '?([^']+)", command))
+    ]
+    marks = {"firefox": firefox, "alone": alone}
+
+    assert sum(eval(expression, marks) for expression in expressions) == 1
+
+
 def test_the_lock_file_names_no_registry() -> None:
     assert '"resolved"' not in (ROOT / "package-lock.json").read_text()
 
