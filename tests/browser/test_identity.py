@@ -86,14 +86,12 @@ def test_signing_out_over_a_redirect_ends_the_visitor_there(
 ) -> None:
     shop = open_shop(**options)
     page.goto(f"{shop.url}/products/1")
-    page.wait_for_load_state("load")
     sign_in(page, "ann")
     page.goto(f"{shop.url}/products/2")
     page.click("text=Sign out")
     page.wait_for_url(f"{shop.url}/")
     page.wait_for_load_state("load")
     page.goto(f"{shop.url}/products/3")
-    page.wait_for_load_state("load")
     shop.settle(page)
     shop.check()
     people = persons(shop)
@@ -109,14 +107,12 @@ def test_who_signs_in_after_a_sign_out_gets_nothing_of_the_one_before(
 ) -> None:
     shop = open_shop(**options)
     page.goto(f"{shop.url}/products/1")
-    page.wait_for_load_state("load")
     sign_in(page, "ann")
     page.click("text=Sign out")
     page.wait_for_url(f"{shop.url}/")
     page.wait_for_load_state("load")
     sign_in(page, "bob")
     page.goto(f"{shop.url}/products/2")
-    page.wait_for_load_state("load")
     shop.settle(page)
     shop.check()
     people = persons(shop)
@@ -130,10 +126,8 @@ def test_switching_the_account_over_a_redirect_moves_no_event(
 ) -> None:
     shop = open_shop(**options)
     page.goto(f"{shop.url}/products/1")
-    page.wait_for_load_state("load")
     sign_in(page, "ann")
     page.goto(f"{shop.url}/switch/bob?to=/switch/eve")
-    page.wait_for_load_state("load")
     shop.settle(page)
     shop.check()
     assert shop.names[:5] == [
@@ -205,7 +199,6 @@ def test_the_library_goes_on_with_the_device_that_the_server_began(
     shop: Shop, page: Tab, context: BrowserContext
 ) -> None:
     page.goto(f"{shop.url}/old")
-    page.wait_for_load_state("load")
     wait_until(lambda: shop.arrived)
     device = shop.event("See Picture")["$device_id"]
     arrive(page, shop.url)
@@ -232,7 +225,6 @@ def test_a_garbage_cookie_harms_nobody(
         [{"name": "mp_TOKEN_mixpanel", "value": cookie, "url": shop.url}]
     )
     page.goto(f"{shop.url}/old")
-    page.wait_for_load_state("load")
     arrive(page, shop.url)
     sign_in(page, "ann")
     shop.settle(page)
@@ -246,14 +238,12 @@ def test_signing_out_by_fetch_ends_the_visitor_at_once(
 ) -> None:
     shop = open_shop(**options)
     page.goto(shop.url)
-    page.wait_for_load_state("load")
     sign_in(page, "ann")
     page.evaluate(
         "fetch('/api/sign-out', {method: 'POST'}).then(answer => answer.text())"
     )
     page.evaluate("fetch('/api/stock').then(answer => answer.text())")
     page.goto(f"{shop.url}/products/1")
-    page.wait_for_load_state("load")
     shop.settle(page)
     shop.check()
     people = persons(shop)
@@ -352,7 +342,6 @@ def test_an_event_is_timed_across_requests_and_ways(
     page.goto(f"{shop.url}/old")
     began = time.time()
     page.goto(shop.url + doing(start, ["time_event", "Check Out"]))
-    page.wait_for_load_state("load")
     started = time.time()
     wait_until(lambda: "__timers" in cookies(page.context)["mp_TOKEN_mixpanel"])
     page.goto(f"{shop.url}/old")
@@ -694,7 +683,6 @@ def test_a_picture_between_redirect_and_page_leaves_delayed_calls(
     arrive(page, f"{shop.url}/products/1")
     sign_in(page, "ann")
     page.goto(f"{shop.url}/go?to=/old")
-    page.wait_for_load_state("load")
     assert "Go" not in shop.names
     arrive(page, f"{shop.url}/products/2")
     shop.settle(page)
