@@ -47,8 +47,9 @@ RUNNING = "{}.{}".format(*sys.version_info)
 PYTHONS = re.findall(r'Language :: Python :: (3\.\d+)"', PYPROJECT.read_text())
 
 
-# Much of the tests is waiting: two at a time take little more than half as long.
 TWO_AT_A_TIME = "-n 2 --dist worksteal"
+# Those that mostly wait: they leave two cores with little to do.
+FOUR_AT_A_TIME = "-n 4 --dist worksteal"
 
 
 def unit_tests(*arguments: str, without: str = "") -> str:
@@ -58,7 +59,7 @@ def unit_tests(*arguments: str, without: str = "") -> str:
     """
     return " ".join(
         [
-            f"pytest {TWO_AT_A_TIME} --ignore=tests/browser",
+            f"pytest {FOUR_AT_A_TIME} --ignore=tests/browser",
             *arguments,
             *(f"--ignore=tests/{name}.py" for name in without.split()),
         ]

@@ -18,15 +18,12 @@ from journey import (
     arrive,
     cookies,
     doing,
-    opened_shops,
 )
 from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import wait_until
 
 from needs import need
-
-open_shop = opened_shops
 
 
 @pytest.fixture

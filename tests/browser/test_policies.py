@@ -18,13 +18,10 @@ from journey import (
     Shop,
     arrive,
     cookies,
-    opened_shops,
 )
 from playwright.sync_api import BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import wait_until
-
-open_shop = opened_shops
 
 
 @pytest.fixture
