@@ -382,6 +382,19 @@ def test_super_properties_hold_on_every_way(
 # -- once
 
 
+def answer_together(shop: Shop, endpoint: str) -> None:
+    """Let requests wait for each other by twos: both leave with the same session,
+    before either answer comes."""
+    gate = threading.Barrier(2, timeout=10)
+    view = shop.app.view_functions[endpoint]
+
+    def together() -> t.Any:
+        gate.wait()
+        return view()
+
+    shop.app.view_functions[endpoint] = together
+
+
 @pytest.mark.also_in_firefox
 def test_two_tabs_that_race_for_delayed_calls_make_them_once(
     shop: Shop, page: Tab, context: BrowserContext
@@ -391,15 +404,7 @@ def test_two_tabs_that_race_for_delayed_calls_make_them_once(
     other = context.new_page()
     arrive(other, f"{shop.url}/quiet")
     leave_waiting(shop, context)
-    # Both requests leave with the same session, before either answer comes.
-    gate = threading.Barrier(2, timeout=10)
-    quiet = shop.app.view_functions["quiet"]
-
-    def together() -> t.Any:
-        gate.wait()
-        return quiet()
-
-    shop.app.view_functions["quiet"] = together
+    answer_together(shop, "quiet")
     page.evaluate("setTimeout(() => location.href = '/quiet?one')")
     other.evaluate("setTimeout(() => location.href = '/quiet?two')")
     page.wait_for_url("**/quiet?one")
@@ -417,14 +422,7 @@ def test_two_fetches_that_race_for_delayed_calls_make_them_once(
     arrive(page, f"{shop.url}/quiet")
     sign_in(page, "ann")
     leave_waiting(shop, context)
-    gate = threading.Barrier(2, timeout=10)
-    stock = shop.app.view_functions["stock"]
-
-    def together() -> t.Any:
-        gate.wait()
-        return stock()
-
-    shop.app.view_functions["stock"] = together
+    answer_together(shop, "stock")
     page.evaluate("Promise.all([fetch('/api/stock?1'), fetch('/api/stock?2')])")
     # What no header may carry, as nobody could tell its copies apart, a page can.
     arrive(page, f"{shop.url}/quiet")
