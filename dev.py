@@ -47,31 +47,40 @@ RUNNING = "{}.{}".format(*sys.version_info)
 PYTHONS = re.findall(r'Language :: Python :: (3\.\d+)"', PYPROJECT.read_text())
 
 
+TWO_AT_A_TIME = "-n 2 --dist worksteal"
+# Those that mostly wait: they leave two cores with little to do.
+FOUR_AT_A_TIME = "-n 4 --dist worksteal"
+
+
 def unit_tests(*arguments: str, without: str = "") -> str:
     """The command for the tests that need no browser.
 
     :param without: the files left out, below ``tests`` and without their suffix.
     """
-    # Much of these tests is waiting: two at a time take little more than half as long.
     return " ".join(
         [
-            "pytest -n 2 --dist worksteal --ignore=tests/browser",
+            f"pytest {FOUR_AT_A_TIME} --ignore=tests/browser",
             *arguments,
             *(f"--ignore=tests/{name}.py" for name in without.split()),
         ]
     )
 
 
-# What takes long and has nothing in it that depends on the version of Python, or needs
+# Its cases are many, and the package's lines that they reach, others reach as well:
+# these need not be traced.
+NGINX = "choose/test_behind_nginx"
+# What takes long and is the same on each version of Python and of Flask, or needs
 # packages that follow a new version late.
 ELSEWHERE = (
-    "app/test_dev app/test_docs app/test_packaging deliver/test_celery_transport"
-    " deliver/test_faults deliver/test_green_threads visitor/test_devices"
+    f"app/test_dev app/test_docs app/test_growth app/test_packaging {NGINX}"
+    " deliver/test_celery_transport deliver/test_faults deliver/test_full_disk"
+    " deliver/test_green_threads deliver/test_tls visitor/test_devices"
 )
 # What takes long and has no part of Flask in it.
 FLASKLESS = (
-    "deliver/test_deadline deliver/test_delivery deliver/test_full_disk"
-    " deliver/test_spool deliver/test_thread deliver/test_tls"
+    "deliver/test_deadline deliver/test_delivery deliver/test_interruptions"
+    " deliver/test_serverless deliver/test_spool deliver/test_thread"
+    " record/test_profile_merging"
 )
 
 #: The steps of ``test``: name, environment, programs that must be there, command.
@@ -80,7 +89,8 @@ STEPS = [
     ("format", "dev", [], "ruff format --check"),
     ("mypy", "dev", [], "mypy"),
     ("pyright", "dev", ["node", "npm"], "npm run --silent pyright"),
-    ("unit tests", "dev", [], unit_tests("--cov")),
+    ("unit tests", "dev", [], unit_tests("--cov", without=NGINX)),
+    ("nginx", "dev", ["nginx"], f"pytest {TWO_AT_A_TIME} tests/{NGINX}.py"),
     *(
         (f"Python {version}", version, [], unit_tests(without=ELSEWHERE))
         for version in PYTHONS
@@ -94,14 +104,19 @@ STEPS = [
         "browser tests",
         "dev",
         ["node", "npm", "chromium"],
-        # One at a time: what is under way when a page is left depends on the moment.
-        "pytest tests/browser -m 'not firefox'",
+        f"pytest {TWO_AT_A_TIME} tests/browser -m 'not firefox and not alone'",
     ),
     (
         "Firefox tests",
         "dev",
         ["node", "npm", "firefox"],
-        "pytest tests/browser -m firefox",
+        f"pytest {TWO_AT_A_TIME} tests/browser -m 'firefox and not alone'",
+    ),
+    (
+        "leaving pages",
+        "dev",
+        ["node", "npm", "chromium", "firefox"],
+        "pytest tests/browser -m alone",
     ),
 ]
 

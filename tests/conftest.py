@@ -50,9 +50,14 @@ def create_app(mengpaneel: Mengpaneel, transport: Kept) -> CreateApp:
 
 
 @pytest.fixture
-def app(create_app: CreateApp) -> Flask:
-    """An app with the extension, in testing."""
-    return create_app()
+def site(mengpaneel: Mengpaneel, transport: Kept) -> Site:
+    """An app with the extension, in testing; the other fixtures are parts of it."""
+    return Site(mengpaneel=mengpaneel, transport=transport)
+
+
+@pytest.fixture
+def app(site: Site) -> Flask:
+    return site.app
 
 
 @pytest.fixture
@@ -61,12 +66,12 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def api(app: Flask, mengpaneel: Mengpaneel) -> Flask:
+def api(site: Site) -> Flask:
     """The app with a view that tracks, and whose answer can carry nothing."""
 
-    @app.post("/<name>")
+    @site.app.post("/<name>")
     def view(name: str) -> dict[str, t.Any]:
-        mengpaneel.track(name)
+        site.mengpaneel.track(name)
         return {"ok": True}
 
-    return app
+    return site.app

@@ -87,7 +87,8 @@ class Site:
         self.app.testing = testing
         self.app.debug = debug
         self.app.secret_key = "secret"
-        self.kept = Kept()
+        transport = settings.get("transport")
+        self.kept = transport if isinstance(transport, Kept) else Kept()
         self.outcomes: list[Outcome] = []
         self.mengpaneel = mengpaneel or Mengpaneel()
         values = {

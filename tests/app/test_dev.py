@@ -26,17 +26,24 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[t.Any]:
     return steps
 
 
+def run_steps(capfd: pytest.CaptureFixture[str]) -> tuple[t.Any, str, str]:
+    """Run all steps: the exit code, the output, and its last line."""
+    with pytest.raises(SystemExit) as exit:
+        dev.test()
+
+    output = capfd.readouterr().out
+    return exit.value.code, output, output.splitlines()[-1]
+
+
 def test_every_step_runs_and_one_failure_fails_all(
     steps: list[t.Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     steps.append(("broken", "dev", [], f"{sys.executable} no-such-file.py"))
     steps.append(("sound", "dev", [], f"{sys.executable} --version"))
 
-    with pytest.raises(SystemExit) as exit:
-        dev.test()
+    code, _, last = run_steps(capfd)
 
-    assert exit.value.code == 1
-    assert capfd.readouterr().out.splitlines()[-1] == "1 passed, 1 failed"
+    assert (code, last) == (1, "1 passed, 1 failed")
 
 
 def test_a_step_that_lacks_a_program_is_skipped_with_the_reason(
@@ -45,13 +52,10 @@ def test_a_step_that_lacks_a_program_is_skipped_with_the_reason(
     steps.append(("horned", "dev", ["unicorn"], "unicorn --gallop"))
     steps.append(("sound", "dev", [], f"{sys.executable} --version"))
 
-    with pytest.raises(SystemExit) as exit:
-        dev.test()
+    code, output, last = run_steps(capfd)
 
-    output = capfd.readouterr().out
-    assert exit.value.code == 0
+    assert (code, last) == (0, "1 passed, 0 failed, 1 skipped")
     assert "unicorn is not installed" in output
-    assert output.splitlines()[-1] == "1 passed, 0 failed, 1 skipped"
 
 
 def test_nothing_is_skipped_in_continuous_integration(
@@ -62,13 +66,10 @@ def test_nothing_is_skipped_in_continuous_integration(
     monkeypatch.setenv("CI", "true")
     steps.append(("horned", "dev", ["unicorn"], "unicorn --gallop"))
 
-    with pytest.raises(SystemExit) as exit:
-        dev.test()
+    code, output, last = run_steps(capfd)
 
-    output = capfd.readouterr().out
-    assert exit.value.code == 1
+    assert (code, last) == (1, "0 passed, 1 failed")
     assert "unicorn is not installed" in output
-    assert output.splitlines()[-1] == "0 passed, 1 failed"
 
 
 def test_a_step_that_cannot_be_set_up_fails_and_the_others_run(
@@ -84,13 +85,10 @@ def test_a_step_that_cannot_be_set_up_fails_and_the_others_run(
     steps.append(("torn", "torn", [], f"{sys.executable} --version"))
     steps.append(("sound", "dev", [], f"{sys.executable} --version"))
 
-    with pytest.raises(SystemExit) as exit:
-        dev.test()
+    code, output, last = run_steps(capfd)
 
-    output = capfd.readouterr().out
-    assert exit.value.code == 1
+    assert (code, last) == (1, "1 passed, 1 failed")
     assert "could not be set up" in output
-    assert output.splitlines()[-1] == "1 passed, 1 failed"
 
 
 @pytest.mark.parametrize("ci", ["", "true"])
@@ -107,13 +105,10 @@ def test_a_version_of_python_that_is_not_there_is_skipped_everywhere(
     monkeypatch.setattr(dev, "environment", environment)
     steps.append(("Python 3.14", "3.14", [], f"{sys.executable} --version"))
 
-    with pytest.raises(SystemExit) as exit:
-        dev.test()
+    code, output, last = run_steps(capfd)
 
-    output = capfd.readouterr().out
-    assert exit.value.code == 0
+    assert (code, last) == (0, "0 passed, 0 failed, 1 skipped")
     assert "python3.14 is not installed" in output
-    assert output.splitlines()[-1] == "0 passed, 0 failed, 1 skipped"
 
 
 @pytest.fixture
@@ -183,6 +178,28 @@ def test_what_steps_leave_out_is_there() -> None:
 
     assert left_out
     assert [path for path in left_out if not (ROOT / path).exists()] == []
+
+
+def test_what_the_unit_tests_leave_out_has_a_step_of_its_own() -> None:
+    (unit_tests,) = [step for step in dev.STEPS if "--cov" in step[3].split()]
+    _, group, _, command = unit_tests
+    left_out = set(re.findall(r"--ignore=(\S+)", command))
+    others = [step[3].split() for step in dev.STEPS if step[1] == group]
+
+    assert left_out <= {word for words in others for word in words}
+
+
+@pytest.mark.parametrize("firefox", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
+def test_each_test_of_browsers_is_in_one_step(firefox: bool, alone: bool) -> None:
+    expressions = [
+        found[1]
+        for _, _, _, command in dev.STEPS
+        if (found := re.search(r"tests/browser -m '?([^']+)", command))
+    ]
+    marks = {"firefox": firefox, "alone": alone}
+
+    assert sum(eval(expression, marks) for expression in expressions) == 1
 
 
 def test_the_lock_file_names_no_registry() -> None:

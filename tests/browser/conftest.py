@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import collections.abc as c
 import typing as t
+from pathlib import Path
 
 import pytest
+from journey import OpenShop, Shop
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -167,3 +169,18 @@ def api() -> c.Iterator[Api]:
 def site(api: Api) -> c.Iterator[ScriptSite]:
     with ScriptSite(api) as site:
         yield site
+
+
+@pytest.fixture
+def open_shop(tmp_path: Path) -> c.Iterator[OpenShop]:
+    """Opens shops, which are closed after the test."""
+    shops: list[Shop] = []
+
+    def open_(**options: t.Any) -> Shop:
+        shops.append(Shop(tmp_path / str(len(shops)), **options))
+        return shops[-1]
+
+    yield open_
+
+    for shop in shops:
+        shop.close()

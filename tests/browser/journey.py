@@ -19,7 +19,6 @@ import typing as t
 from pathlib import Path
 from urllib.parse import quote
 
-import pytest
 from flask import (
     Flask,
     Response,
@@ -300,21 +299,6 @@ class Shop(Server):
 
 
 OpenShop = c.Callable[..., Shop]
-
-
-@pytest.fixture
-def opened_shops(tmp_path: Path) -> c.Iterator[OpenShop]:
-    """Opens shops, which are closed after the test."""
-    shops: list[Shop] = []
-
-    def open_(**options: t.Any) -> Shop:
-        shops.append(Shop(tmp_path / str(len(shops)), **options))
-        return shops[-1]
-
-    yield open_
-
-    for shop in shops:
-        shop.close()
 
 
 def _same(found: t.Any, expected: t.Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from journey import BY_FETCH, OpenShop, arrive, opened_shops
+from journey import BY_FETCH, OpenShop, arrive
 from playwright.sync_api import Browser
 from playwright.sync_api import Page as Tab
 from script_pages import wait_until
@@ -16,7 +16,6 @@ from script_pages import wait_until
 from needs import need
 
 pytestmark = pytest.mark.only_in_firefox
-open_shop = opened_shops
 
 
 def test_a_page_from_the_back_forward_cache_makes_no_calls_again(

@@ -8,14 +8,12 @@ import typing as t
 
 import pytest
 from flask import Response, redirect, request
-from journey import LIBRARY, LOADED, TOKEN, OpenShop, Shop, arrive, opened_shops
+from journey import LIBRARY, LOADED, TOKEN, OpenShop, Shop, arrive
 from playwright.sync_api import Page as Tab
 from playwright.sync_api import expect
 from script_pages import wait_until
 
 from needs import need_npm
-
-open_shop = opened_shops
 
 
 @pytest.fixture

@@ -18,15 +18,12 @@ from journey import (
     arrive,
     cookies,
     doing,
-    opened_shops,
 )
 from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import wait_until
 
 from needs import need
-
-open_shop = opened_shops
 
 
 @pytest.fixture
@@ -86,14 +83,12 @@ def test_signing_out_over_a_redirect_ends_the_visitor_there(
 ) -> None:
     shop = open_shop(**options)
     page.goto(f"{shop.url}/products/1")
-    page.wait_for_load_state("load")
     sign_in(page, "ann")
     page.goto(f"{shop.url}/products/2")
     page.click("text=Sign out")
     page.wait_for_url(f"{shop.url}/")
     page.wait_for_load_state("load")
     page.goto(f"{shop.url}/products/3")
-    page.wait_for_load_state("load")
     shop.settle(page)
     shop.check()
     people = persons(shop)
@@ -109,14 +104,12 @@ def test_who_signs_in_after_a_sign_out_gets_nothing_of_the_one_before(
 ) -> None:
     shop = open_shop(**options)
     page.goto(f"{shop.url}/products/1")
-    page.wait_for_load_state("load")
     sign_in(page, "ann")
     page.click("text=Sign out")
     page.wait_for_url(f"{shop.url}/")
     page.wait_for_load_state("load")
     sign_in(page, "bob")
     page.goto(f"{shop.url}/products/2")
-    page.wait_for_load_state("load")
     shop.settle(page)
     shop.check()
     people = persons(shop)
@@ -130,10 +123,8 @@ def test_switching_the_account_over_a_redirect_moves_no_event(
 ) -> None:
     shop = open_shop(**options)
     page.goto(f"{shop.url}/products/1")
-    page.wait_for_load_state("load")
     sign_in(page, "ann")
     page.goto(f"{shop.url}/switch/bob?to=/switch/eve")
-    page.wait_for_load_state("load")
     shop.settle(page)
     shop.check()
     assert shop.names[:5] == [
@@ -205,7 +196,6 @@ def test_the_library_goes_on_with_the_device_that_the_server_began(
     shop: Shop, page: Tab, context: BrowserContext
 ) -> None:
     page.goto(f"{shop.url}/old")
-    page.wait_for_load_state("load")
     wait_until(lambda: shop.arrived)
     device = shop.event("See Picture")["$device_id"]
     arrive(page, shop.url)
@@ -232,7 +222,6 @@ def test_a_garbage_cookie_harms_nobody(
         [{"name": "mp_TOKEN_mixpanel", "value": cookie, "url": shop.url}]
     )
     page.goto(f"{shop.url}/old")
-    page.wait_for_load_state("load")
     arrive(page, shop.url)
     sign_in(page, "ann")
     shop.settle(page)
@@ -246,14 +235,12 @@ def test_signing_out_by_fetch_ends_the_visitor_at_once(
 ) -> None:
     shop = open_shop(**options)
     page.goto(shop.url)
-    page.wait_for_load_state("load")
     sign_in(page, "ann")
     page.evaluate(
         "fetch('/api/sign-out', {method: 'POST'}).then(answer => answer.text())"
     )
     page.evaluate("fetch('/api/stock').then(answer => answer.text())")
     page.goto(f"{shop.url}/products/1")
-    page.wait_for_load_state("load")
     shop.settle(page)
     shop.check()
     people = persons(shop)
@@ -352,7 +339,6 @@ def test_an_event_is_timed_across_requests_and_ways(
     page.goto(f"{shop.url}/old")
     began = time.time()
     page.goto(shop.url + doing(start, ["time_event", "Check Out"]))
-    page.wait_for_load_state("load")
     started = time.time()
     wait_until(lambda: "__timers" in cookies(page.context)["mp_TOKEN_mixpanel"])
     page.goto(f"{shop.url}/old")
@@ -396,6 +382,19 @@ def test_super_properties_hold_on_every_way(
 # -- once
 
 
+def answer_together(shop: Shop, endpoint: str) -> None:
+    """Let requests wait for each other by twos: both leave with the same session,
+    before either answer comes."""
+    gate = threading.Barrier(2, timeout=10)
+    view = shop.app.view_functions[endpoint]
+
+    def together() -> t.Any:
+        gate.wait()
+        return view()
+
+    shop.app.view_functions[endpoint] = together
+
+
 @pytest.mark.also_in_firefox
 def test_two_tabs_that_race_for_delayed_calls_make_them_once(
     shop: Shop, page: Tab, context: BrowserContext
@@ -405,15 +404,7 @@ def test_two_tabs_that_race_for_delayed_calls_make_them_once(
     other = context.new_page()
     arrive(other, f"{shop.url}/quiet")
     leave_waiting(shop, context)
-    # Both requests leave with the same session, before either answer comes.
-    gate = threading.Barrier(2, timeout=10)
-    quiet = shop.app.view_functions["quiet"]
-
-    def together() -> t.Any:
-        gate.wait()
-        return quiet()
-
-    shop.app.view_functions["quiet"] = together
+    answer_together(shop, "quiet")
     page.evaluate("setTimeout(() => location.href = '/quiet?one')")
     other.evaluate("setTimeout(() => location.href = '/quiet?two')")
     page.wait_for_url("**/quiet?one")
@@ -431,14 +422,7 @@ def test_two_fetches_that_race_for_delayed_calls_make_them_once(
     arrive(page, f"{shop.url}/quiet")
     sign_in(page, "ann")
     leave_waiting(shop, context)
-    gate = threading.Barrier(2, timeout=10)
-    stock = shop.app.view_functions["stock"]
-
-    def together() -> t.Any:
-        gate.wait()
-        return stock()
-
-    shop.app.view_functions["stock"] = together
+    answer_together(shop, "stock")
     page.evaluate("Promise.all([fetch('/api/stock?1'), fetch('/api/stock?2')])")
     # What no header may carry, as nobody could tell its copies apart, a page can.
     arrive(page, f"{shop.url}/quiet")
@@ -694,7 +678,6 @@ def test_a_picture_between_redirect_and_page_leaves_delayed_calls(
     arrive(page, f"{shop.url}/products/1")
     sign_in(page, "ann")
     page.goto(f"{shop.url}/go?to=/old")
-    page.wait_for_load_state("load")
     assert "Go" not in shop.names
     arrive(page, f"{shop.url}/products/2")
     shop.settle(page)

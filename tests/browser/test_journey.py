@@ -17,12 +17,9 @@ from journey import (
     OpenShop,
     Shop,
     arrive,
-    opened_shops,
 )
 from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Page as Tab
-
-open_shop = opened_shops
 
 PHONE = (
     "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko)"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from journey import OpenShop, opened_shops
+from journey import OpenShop
 from playwright.sync_api import Page as Tab
-
-open_shop = opened_shops
 
 #: An address at which nobody listens.
 NOBODY = "http://127.0.0.1:9"

@@ -6,11 +6,9 @@ import collections.abc as c
 import typing as t
 
 import pytest
-from journey import BY_FETCH, LOADED, SERVER_ONLY, OpenShop, opened_shops
+from journey import BY_FETCH, LOADED, SERVER_ONLY, OpenShop
 from playwright.sync_api import Page as Tab
 from test_journey import pay
-
-open_shop = opened_shops
 
 SIGN_UP = {
     "redirect": """user => {

@@ -18,13 +18,10 @@ from journey import (
     Shop,
     arrive,
     cookies,
-    opened_shops,
 )
 from playwright.sync_api import BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import wait_until
-
-open_shop = opened_shops
 
 
 @pytest.fixture
@@ -38,11 +35,9 @@ def requests(page: Tab) -> list[str]:
 def _walk(shop: Shop, page: Tab) -> None:
     """Go through the shop in every way there is."""
     page.goto(shop.url)
-    page.wait_for_load_state("load")
     page.evaluate(BY_FETCH, 1)
     page.goto(f"{shop.url}/old")
     page.goto(f"{shop.url}/go?to=/products/1")
-    page.wait_for_load_state("load")
     page.evaluate(BY_XHR, 2)
     page.click("text=Sign up")
     page.wait_for_url("**/welcome")
@@ -138,7 +133,6 @@ def test_what_was_held_arrives_when_consent_comes(
     _walk(shop, page)
     page.goto(f"{shop.url}/answer/yes")
     page.goto(f"{shop.url}/products/2")
-    page.wait_for_load_state("load")
     shop.settle(page)
     shop.check()
     assert set(shop.people().values()) == {"ann"}
@@ -156,7 +150,6 @@ def test_what_was_held_is_gone_when_consent_is_refused(
     # Nor does it come back when the visitor thinks better of it.
     page.goto(f"{shop.url}/answer/yes")
     page.goto(f"{shop.url}/products/3")
-    page.wait_for_load_state("load")
     wait_until(lambda: "View Product 3" in shop.names)
     assert shop.names == ["View Product 3"]
 
@@ -167,10 +160,8 @@ def test_opting_out_in_a_view_takes_effect_at_once(
 ) -> None:
     shop = open_shop(**options)
     page.goto(shop.url)
-    page.wait_for_load_state("load")
     wait_until(lambda: shop.names == ["Land"])
     page.goto(f"{shop.url}/opt-out")
-    page.wait_for_load_state("load")
 
     if not options:
         # On the very page: neither calls of the server nor of the page itself.
@@ -180,7 +171,6 @@ def test_opting_out_in_a_view_takes_effect_at_once(
     requests.clear()
     page.evaluate(BY_FETCH, 1)
     page.goto(f"{shop.url}/go?to=/products/1")
-    page.wait_for_load_state("load")
     page.evaluate(BY_XHR, 2)
     assert len(shop.book) == before + 4
 
@@ -200,11 +190,8 @@ def test_opting_in_again_in_a_view_takes_effect_at_once(
 ) -> None:
     shop = open_shop(**options)
     page.goto(f"{shop.url}/opt-out")
-    page.wait_for_load_state("load")
     page.goto(f"{shop.url}/products/1")
-    page.wait_for_load_state("load")
     page.goto(f"{shop.url}/opt-in")
-    page.wait_for_load_state("load")
 
     if not options:
         page.wait_for_function(LOADED)
@@ -212,7 +199,6 @@ def test_opting_in_again_in_a_view_takes_effect_at_once(
 
     page.evaluate(BY_FETCH, 1)
     page.goto(f"{shop.url}/products/2")
-    page.wait_for_load_state("load")
     wait_until(lambda: len(shop.names) == 3)
     assert shop.names == ["Opt In", "Add To Cart 1", "View Product 2"]
 
@@ -367,7 +353,6 @@ def test_a_page_whose_policy_shuts_the_library_out_loses_nothing(
 ) -> None:
     shop = open_shop(headers={"Content-Security-Policy": "script-src 'none'"})
     page.goto(f"{shop.url}/go?to=/products/1")
-    page.wait_for_load_state("load")
     shop.headers = {}
     arrive(page, f"{shop.url}/products/2")
     shop.settle(page)

@@ -11,7 +11,9 @@ from script_pages import Json, Page, ScriptSite, track, wait_until
 IDENTIFY = [["identify"], ["7"]]
 
 
-def open_page(site: ScriptSite, page: Tab, *handovers: list[Json], **more: Json) -> None:
+def open_page(
+    site: ScriptSite, page: Tab, *handovers: list[Json], **more: Json
+) -> None:
     site.pages["/home"] = Page(
         data=site.data(*handovers, fallback="/calls", acks="/acks", **more),
         signature="signed",
@@ -62,7 +64,9 @@ def test_calls_of_responses_are_acknowledged(site: ScriptSite, page: Tab) -> Non
     assert sorted(site.api.events) == sorted(names)
 
 
-def test_what_the_app_could_not_hear_it_is_told_later(site: ScriptSite, page: Tab) -> None:
+def test_what_the_app_could_not_hear_it_is_told_later(
+    site: ScriptSite, page: Tab
+) -> None:
     open_page(site, page)
     site.acks_status = 503
 
@@ -223,7 +227,7 @@ AGAIN = [
 @pytest.mark.also_in_firefox
 @pytest.mark.parametrize("again", AGAIN)
 def test_a_response_that_comes_again_is_made_once(
-    site: ScriptSite, page: Tab, again: t.Callable[[Site, Tab], None]
+    site: ScriptSite, page: Tab, again: t.Callable[[ScriptSite, Tab], None]
 ) -> None:
     open_page(site, page)
     site.calls["a"], site.tokens["a"] = [track("A")], "a.x"

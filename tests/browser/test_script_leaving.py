@@ -10,6 +10,9 @@ from playwright.sync_api import BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import TOKEN, Page, ScriptSite, track, wait_until
 
+# What is under way when a page is left depends on the moment.
+pytestmark = pytest.mark.alone
+
 RUNS = 20
 SIZES = [1, 4, 8, 20]
 LEAVE = {

@@ -9,13 +9,11 @@ from urllib.parse import unquote
 
 import pytest
 from flask import Flask, Response, request
-from journey import OpenShop, Shop, cookies, opened_shops
+from journey import OpenShop, Shop, cookies
 from playwright.sync_api import Browser, BrowserContext, Error
 from playwright.sync_api import Response as Received
 
 from nginx import GREEDY, Nginx
-
-open_shop = opened_shops
 
 SHARED = ("/products/2", "/api/stock", "/go", "/quiet")
 

@@ -15,8 +15,19 @@ from flask.testing import FlaskClient
 from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
+from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.choose import senders
-from sites import CAPABLE, CHROME, COOKIE, PAGE, Site, scripts, set_library_cookie
+from sites import (
+    CAPABLE,
+    CHROME,
+    COOKIE,
+    PAGE,
+    TOKEN,
+    Kept,
+    Site,
+    scripts,
+    set_library_cookie,
+)
 
 URL = "/_mengpaneel/calls"
 DAY = 86_400
@@ -368,11 +379,10 @@ def test_only_the_sites_own_pages_hand_calls_back(
 
 @pytest.mark.parametrize("matching", ["host_matching", "subdomain_matching"])
 def test_a_host_of_the_app_is_not_the_others(matching: str) -> None:
-    site = Site()
     app = Flask(__name__, static_folder=None, **{matching: True})
     app.secret_key = "secret"
     app.config["SERVER_NAME"] = "shop.example"
-    site.mengpaneel.init_app(app)
+    Mengpaneel(app, token=TOKEN, transport=Kept(), spool=None)
     client = app.test_client()
     signature = app.extensions["mengpaneel"].signer.sign("[]")
     value = {"text": "[]", "signature": signature, "calls": []}

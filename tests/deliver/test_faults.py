@@ -727,7 +727,8 @@ def test_an_app_s_own_handler_runs(
     script = tmp_path / "handled.py"
     script.write_text(
         textwrap.dedent(HANDLER)
-        + f"{before}\nfrom processes import create_app, visit\napp = create_app()\n{after}\n"
+        + f"{before}\nfrom processes import create_app, visit\n"
+        f"app = create_app()\n{after}\n"
         "visit(app, 20)\nprint('ready', flush=True)\nwhile True: time.sleep(0.01)\n"
     )
 

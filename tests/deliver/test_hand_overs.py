@@ -20,8 +20,8 @@ from flask_mengpaneel.deliver.spool import Spool
 from flask_mengpaneel.envelope import Envelope
 from flask_mengpaneel.transport import Transport
 from kept import GOOGLEBOT, eventually, keep, kept_by, new_id
-from rig import PlainEnvelope, event, events, rig
 from processes import ledgers, run, started
+from rig import PlainEnvelope, event, events, rig
 from sink import Sink
 
 NOBODY = "http://127.0.0.1:9"

@@ -41,9 +41,9 @@ from flask_mengpaneel.envelope import Envelope
 from flask_mengpaneel.transport import Transport
 from kept import GOOGLEBOT, eventually, keep, kept_by, new_id
 from needs import need
+from processes import ledgers, run, started
 from redis_server import Redis
 from rig import PlainEnvelope, Rig, event, events
-from processes import ledgers, run, started
 from sink import Sink
 
 NOBODY = "http://127.0.0.1:9"

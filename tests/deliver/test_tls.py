@@ -27,16 +27,6 @@ CERTIFICATES: dict[str, tuple[bool, str, dict[str, t.Any]]] = {
 }
 
 
-@pytest.fixture
-def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    """The only authority that this machine trusts."""
-    authority = trustme.CA()
-    bundle = tmp_path / "authorities.pem"
-    authority.cert_pem.write_to_path(bundle)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-    return authority
-
-
 def certified(
     authority: trustme.CA, host: str = "127.0.0.1", **options: t.Any
 ) -> ssl.SSLContext:

@@ -9,121 +9,99 @@ from collections import Counter
 
 import pytest
 from flask import Flask, Response, copy_current_request_context, stream_with_context
-from flask.testing import FlaskClient
 from werkzeug.test import create_environ, run_wsgi_app
 
-from flask_mengpaneel import Manager, Mengpaneel
-from flask_mengpaneel.testing import RecordingTransport
+from flask_mengpaneel import Manager
 from sites import CHROME, PAGE, Site, names, page_calls
 
 
-def events(transport: RecordingTransport) -> list[list[str]]:
+def events(site: Site) -> list[list[str]]:
     """The names of the events that were sent from the server, by flush."""
-    return [[call.event for call in one.calls] for one in transport.envelopes]
+    return [[call.event for call in one.calls] for one in site.kept.envelopes]
 
 
 # -- requests
 
 
-def test_requests_in_one_app_context_don_t_share_their_calls(
-    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
-) -> None:
-    @app.post("/<name>")
+def test_requests_in_one_app_context_don_t_share_their_calls(site: Site) -> None:
+    @site.app.post("/<name>")
     def view(name: str) -> dict[str, t.Any]:
         if name != "quiet":
-            mengpaneel.strategy = "ServerSide" if name == "never" else None
-            mengpaneel.track(name)
+            site.mengpaneel.strategy = "ServerSide" if name == "never" else None
+            site.mengpaneel.track(name)
 
         return {}
 
-    with app.app_context():
-        client = app.test_client()
+    with site.app.app_context():
+        client = site.app.test_client()
 
         for name in ("A", "quiet", "B"):
             client.post(f"/{name}")
 
         with pytest.raises(RuntimeError):
-            mengpaneel.track("Outside")
+            site.mengpaneel.track("Outside")
 
-    assert events(transport) == [
-        ["A"],
-        ["B"],
-    ]
+    assert events(site) == [["A"], ["B"]]
 
 
 def test_a_request_in_one_app_context_that_fails_leaves_nothing_behind(
-    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
+    site: Site,
 ) -> None:
-    @app.post("/<name>")
+    @site.app.post("/<name>")
     def view(name: str) -> dict[str, t.Any]:
-        mengpaneel.track(name)
+        site.mengpaneel.track(name)
 
         if name == "Broken":
             raise ZeroDivisionError
 
         return {}
 
-    with app.app_context():
-        client = app.test_client()
+    with site.app.app_context():
+        client = site.app.test_client()
 
         with pytest.raises(ZeroDivisionError):
             client.post("/Broken")
 
         client.post("/Fine")
 
-    assert events(transport) == [
-        ["Broken"],
-        ["Fine"],
-    ]
+    assert events(site) == [["Broken"], ["Fine"]]
 
 
 def test_a_client_that_keeps_the_context_doesn_t_mix_requests(
-    api: Flask, transport: RecordingTransport
+    api: Flask, site: Site
 ) -> None:
     with api.test_client() as client:
         client.post("/A")
         client.post("/B")
 
-    assert events(transport) == [
-        ["A"],
-        ["B"],
-    ]
+    assert events(site) == [["A"], ["B"]]
 
 
-def test_a_request_inside_of_a_request_has_calls_of_its_own(
-    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
-) -> None:
-    @app.post("/outer")
+def test_a_request_inside_of_a_request_has_calls_of_its_own(site: Site) -> None:
+    @site.app.post("/outer")
     def outer() -> dict[str, t.Any]:
-        mengpaneel.track("Before")
-        app.test_client().post("/inner")
-        mengpaneel.track("After")
+        site.mengpaneel.track("Before")
+        site.app.test_client().post("/inner")
+        site.mengpaneel.track("After")
         return {}
 
-    @app.post("/inner")
+    @site.app.post("/inner")
     def inner() -> dict[str, t.Any]:
-        mengpaneel.track("Inner")
+        site.mengpaneel.track("Inner")
         return {}
 
-    app.test_client().post("/outer")
-    assert events(transport) == [
-        ["Inner"],
-        ["Before", "After"],
-    ]
+    site.app.test_client().post("/outer")
+    assert events(site) == [["Inner"], ["Before", "After"]]
 
 
-def test_a_test_request_context_sends_what_was_recorded(
-    app: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
-) -> None:
-    with app.test_request_context():
-        mengpaneel.track("A")
+def test_a_test_request_context_sends_what_was_recorded(site: Site) -> None:
+    with site.app.test_request_context():
+        site.mengpaneel.track("A")
 
-    assert events(transport) == [["A"]]
+    assert events(site) == [["A"]]
 
 
-def test_requests_in_many_threads_don_t_mix(
-    api: Flask, transport: RecordingTransport, mengpaneel: Mengpaneel
-) -> None:
+def test_requests_in_many_threads_don_t_mix(api: Flask, site: Site) -> None:
     def work(number: int) -> None:
         client = api.test_client()
 
@@ -138,26 +116,25 @@ def test_requests_in_many_threads_don_t_mix(
     for thread in threads:
         thread.join(30)
 
-    assert Counter(name for (name,) in events(transport)) == {
+    assert Counter(name for (name,) in events(site)) == {
         str(number): 25 for number in range(8)
     }
-    assert len(transport.envelopes) == 200
+    assert len(site.kept.envelopes) == 200
     people: dict[str, set[str]] = {}
 
-    for envelope in transport.envelopes:
+    for envelope in site.kept.envelopes:
         people.setdefault(envelope.calls[0].event, set()).add(
             envelope.identity.distinct_id
         )
 
     assert [len(ids) for ids in people.values()] == [1] * 8
-    assert mengpaneel.ledger().recorded == 200
+    assert site.mengpaneel.ledger().recorded == 200
 
 
 # -- one environment, one context
 
 
-def test_an_environment_that_is_used_again_is_another_request_s() -> None:
-    site = Site()
+def test_an_environment_that_is_used_again_is_another_request_s(site: Site) -> None:
     site.view("/", lambda: (site.mengpaneel.track("View"), PAGE)[1])
     environ = create_environ("/", headers={"User-Agent": CHROME})
     pages = [run_wsgi_app(site.app, environ)[0] for _ in range(2)]
@@ -166,9 +143,7 @@ def test_an_environment_that_is_used_again_is_another_request_s() -> None:
     assert site.kept.envelopes == []
 
 
-def test_a_thread_of_the_view_tracks_for_the_same_person() -> None:
-    site = Site()
-
+def test_a_thread_of_the_view_tracks_for_the_same_person(site: Site) -> None:
     @site.app.before_request
     def set_up() -> None:
         with site.mengpaneel.setup():
@@ -194,9 +169,7 @@ def test_a_thread_of_the_view_tracks_for_the_same_person() -> None:
     assert names(page_calls(page)) == ["identify ann", "track In View"]
 
 
-def test_a_stream_goes_on_when_its_environment_is_used_again() -> None:
-    site = Site()
-
+def test_a_stream_goes_on_when_its_environment_is_used_again(site: Site) -> None:
     def chunks() -> c.Iterator[str]:
         for name in "ABC":
             site.mengpaneel.track(name)
@@ -224,29 +197,23 @@ def test_a_stream_goes_on_when_its_environment_is_used_again() -> None:
 # -- a job inside a request
 
 
-def test_a_manager_in_a_request_is_a_unit_of_its_own(
-    app: Flask,
-    client: FlaskClient,
-    mengpaneel: Mengpaneel,
-    transport: RecordingTransport,
-) -> None:
-    @app.post("/")
+def test_a_manager_in_a_request_is_a_unit_of_its_own(site: Site) -> None:
+    @site.app.post("/")
     def view() -> dict[str, t.Any]:
-        mengpaneel.strategy = "AsyncServerSide"
-        mengpaneel.track("Before")
+        site.mengpaneel.strategy = "AsyncServerSide"
+        site.mengpaneel.track("Before")
 
         with Manager() as manager:
-            assert mengpaneel.strategy is None
+            assert site.mengpaneel.strategy is None
             manager.identify("bob")
-            mengpaneel.track("Job")
+            site.mengpaneel.track("Job")
 
-        mengpaneel.track("After")
-        assert mengpaneel.strategy == "AsyncServerSide"
+        site.mengpaneel.track("After")
+        assert site.mengpaneel.strategy == "AsyncServerSide"
         return {}
 
-    client.set_cookie("mp_token_mixpanel", '{"$user_id":"ann","distinct_id":"ann"}')
-    client.post("/")
-    job, request = transport.envelopes
+    site.visitor(**{"$user_id": "ann", "distinct_id": "ann"}).post("/")
+    job, request = site.kept.envelopes
     assert [call.name for call in job.calls] == ["identify", "track"]
     assert [call.event for call in request.calls] == ["Before", "After"]
     assert request.identity.user_id == "ann"
@@ -255,69 +222,47 @@ def test_a_manager_in_a_request_is_a_unit_of_its_own(
     assert job.user_agent == ""
 
 
-def test_a_manager_before_the_first_call_of_a_request(
-    app: Flask,
-    client: FlaskClient,
-    mengpaneel: Mengpaneel,
-    transport: RecordingTransport,
-) -> None:
-    @app.post("/")
+def test_a_manager_before_the_first_call_of_a_request(site: Site) -> None:
+    @site.app.post("/")
     def view() -> dict[str, t.Any]:
         with Manager():
-            mengpaneel.track("Job")
+            site.mengpaneel.track("Job")
 
-        mengpaneel.track("Request")
+        site.mengpaneel.track("Request")
         return {}
 
-    client.post("/")
-    assert events(transport) == [
-        ["Job"],
-        ["Request"],
-    ]
+    site.client().post("/")
+    assert events(site) == [["Job"], ["Request"]]
 
 
 def test_an_error_in_a_manager_in_a_request_leaves_the_request_s_calls(
-    app: Flask,
-    client: FlaskClient,
-    mengpaneel: Mengpaneel,
-    transport: RecordingTransport,
+    site: Site,
 ) -> None:
-    @app.post("/")
+    @site.app.post("/")
     def view() -> dict[str, t.Any]:
-        mengpaneel.track("Before")
+        site.mengpaneel.track("Before")
 
         with pytest.raises(ZeroDivisionError), Manager() as manager:
             manager.track("Job")
             raise ZeroDivisionError
 
-        mengpaneel.track("After")
+        site.mengpaneel.track("After")
         return {}
 
-    client.post("/")
-    assert events(transport) == [
-        ["Job"],
-        ["Before", "After"],
-    ]
+    site.client().post("/")
+    assert events(site) == [["Job"], ["Before", "After"]]
 
 
-def test_a_request_within_a_manager_is_a_unit_of_its_own(
-    app: Flask,
-    client: FlaskClient,
-    mengpaneel: Mengpaneel,
-    transport: RecordingTransport,
-) -> None:
-    @app.post("/")
+def test_a_request_within_a_manager_is_a_unit_of_its_own(site: Site) -> None:
+    @site.app.post("/")
     def view() -> dict[str, t.Any]:
-        mengpaneel.track("Request")
+        site.mengpaneel.track("Request")
         return {}
 
-    with app.app_context(), Manager() as manager:
-        mengpaneel.track("Before")
-        client.post("/")
-        mengpaneel.track("After")
+    with site.app.app_context(), Manager() as manager:
+        site.mengpaneel.track("Before")
+        site.client().post("/")
+        site.mengpaneel.track("After")
         assert len(manager.calls) == 2
 
-    assert events(transport) == [
-        ["Request"],
-        ["Before", "After"],
-    ]
+    assert events(site) == [["Request"], ["Before", "After"]]
