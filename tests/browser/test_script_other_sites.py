@@ -15,7 +15,7 @@ from script_pages import wait_until
 from werkzeug.test import Client
 
 from servers import Server
-from sites import CHROME, COOKIE, PAGE, scripts
+from sites import CHROME, COOKIE, PAGE, Site, scripts
 
 ENDPOINT = "/_mengpaneel/calls"
 ANN = quote('{"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}')
@@ -28,7 +28,7 @@ KNOWN: dict[str, list[dict[str, t.Any]]] = {
 }
 
 
-class OwnSite(ScriptSite):
+class OwnSite(Site):
     """A site, served, and what it was asked by browsers."""
 
     def __init__(self) -> None:
