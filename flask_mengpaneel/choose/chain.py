@@ -26,6 +26,8 @@ if t.TYPE_CHECKING:
 
 logger = logging.getLogger("flask_mengpaneel")
 
+_OPERATIONS = "the server makes operations on profiles and groups"
+
 
 class Chain:
     """Offers calls to one strategy after the other, and says what became of them.
@@ -90,10 +92,13 @@ class Chain:
             others = (one for one in self._server_side if one is not first)
             strategies = (first, *others)
 
-        outcome = self._ask(strategies, shares, visitor, exchange)
+        declined = {} if exchange is None else exchange.declined
+        outcome = self._ask(strategies, shares, visitor, exchange, declined)
 
         if outcome is not None and self.hands_over(outcome):
-            self.send_from_server(shares.operations, visitor)
+            operations = all_of(shares.operations)
+            reasons = {outcome.strategy: _OPERATIONS}
+            self._ask(self._server_side, operations, visitor, None, reasons)
 
         return outcome
 
@@ -104,11 +109,13 @@ class Chain:
 
         :param calls: those of the request itself: none, but it may have been set up.
         """
-        return self._ask(self._replaying, all_of(calls), visitor, exchange)
+        return self._ask(
+            self._replaying, all_of(calls), visitor, exchange, exchange.declined
+        )
 
     def send_from_server(self, calls: CallLog, visitor: Visitor) -> Outcome | None:
         """Offer calls that no response can carry to the server-side strategies."""
-        return self._ask(self._server_side, all_of(calls), visitor, None)
+        return self._ask(self._server_side, all_of(calls), visitor, None, {})
 
     def _ask(
         self,
@@ -116,8 +123,8 @@ class Chain:
         shares: Shares,
         visitor: Visitor,
         exchange: Exchange | None,
+        declined: dict[str, str],
     ) -> Outcome | None:
-        declined: dict[str, str] = {} if exchange is None else exchange.declined
         no_news: str | None | t.Literal[False] = False
 
         for strategy in strategies:
@@ -224,6 +231,6 @@ def _no_news(calls: CallLog, visitor: Visitor, exchange: Exchange | None) -> str
         return None
 
     if not calls.setup:
-        return "the server makes operations on profiles and groups"
+        return _OPERATIONS
 
     return None if visitor.would_learn(calls.setup) else "the browser knows it already"
