@@ -16,7 +16,6 @@ if t.TYPE_CHECKING:
     from ..deliver.hand_overs import HandOvers
     from ..deliver.ledger import Ledger
     from ..identity import Identity
-    from ..visitor.visitor import Visitor
     from .delayed_calls import Entry
     from .exchange import Exchange, ResponseState
     from .signing import Signer
@@ -116,7 +115,7 @@ class HandingOver:
             self._keep(
                 hand_over.id,
                 hand_over.calls,
-                visitor,
+                exchange,
                 carrier,
                 max(timeout, _MAX_ADVANCE) if is_advance else timeout,
                 if_shown=is_advance,
@@ -141,7 +140,7 @@ class HandingOver:
             self.believe(hand_over.records)
         elif hand_over.records:
             hand_over.token = self._signer.token(entry.id)
-            self._keep(entry.id, entry.calls, exchange.visitor, carrier, timeout)
+            self._keep(entry.id, entry.calls, exchange, carrier, timeout)
 
         return hand_over
 
@@ -149,7 +148,7 @@ class HandingOver:
         self,
         id: str,
         calls: CallLog,
-        visitor: Visitor,
+        exchange: Exchange,
         carrier: Carrier,
         timeout: float,
         *,
@@ -157,7 +156,10 @@ class HandingOver:
     ) -> None:
         """Keep calls until somebody says what has become of them."""
         assert self._hand_overs is not None, "somebody keeps them"
+        visitor = exchange.visitor
         envelope = visitor.envelope(without_operations(calls, visitor))
+        # A device of which the browser will never know would be one more.
+        envelope.identity = exchange.known_identity
         self._hand_overs.keep(id, envelope, carrier, timeout, if_shown=if_shown)
 
     def withdraw(self, hand_over: HandOver) -> None:
