@@ -37,8 +37,8 @@ from flask_mengpaneel.deliver.hand_overs import HandOvers
 from flask_mengpaneel.deliver.redis_acknowledgements import RedisAcknowledgements
 from flask_mengpaneel.deliver.spool import Spool
 from flask_mengpaneel.deliver.spooled_hand_overs import SpooledHandOvers
+from flask_mengpaneel.deliver.spooling import SpoolingTransport
 from flask_mengpaneel.envelope import Envelope
-from flask_mengpaneel.transport import Transport
 from kept import GOOGLEBOT, eventually, keep, kept_by, new_id
 from needs import need
 from redis_server import Redis
@@ -606,18 +606,21 @@ MODULES = (
 )
 
 
-class Taking(Transport):
-    """Takes all, and remembers it."""
+class Taking(SpoolingTransport):
+    """Takes all, and remembers it; what is in the spool is drained by a rule."""
 
     def __init__(self, sent: collections.Counter[str]) -> None:
         self._sent = sent
 
     def send(self, envelope: Envelope) -> bool:
-        self._sent[insert_id(envelope)] += 1
+        self._sent[name_of(envelope)] += 1
         return True
 
+    def poll_spool(self) -> None:
+        pass
 
-def insert_id(envelope: Envelope) -> str:
+
+def name_of(envelope: Envelope) -> str:
     return t.cast(str, json.loads(envelope.calls[0].arguments[1])["event"])
 
 
