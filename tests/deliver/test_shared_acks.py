@@ -17,9 +17,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     consumes,
+    initialize,
     invariant,
+    multiple,
     rule,
 )
 
@@ -685,8 +688,17 @@ class Journeys(RuleBasedStateMachine):
     def begin(self, *, durable: bool) -> OneProcess:
         return OneProcess(self.path, self.sent, durable=durable)
 
+    @initialize(target=kept)
+    def begin_with_some(self) -> MultipleResults[str]:
+        return multiple(
+            *(self.keep_one(at, wait) for at in (0, 1) for wait in (5, 30, 30, 300))
+        )
+
     @rule(target=kept, at=st.integers(0, 1), timeout=st.sampled_from([5, 30, 300]))
     def keep(self, at: int, timeout: float) -> str:
+        return self.keep_one(at, timeout)
+
+    def keep_one(self, at: int, timeout: float) -> str:
         id = new_id()
         envelope = PlainEnvelope([event(id)])
         self.processes[at].hand_overs.keep(id, envelope, "page", timeout)
