@@ -21,6 +21,7 @@ class SharedAcknowledgements(t.Protocol):
 
     def found(self, ids: c.Collection[str]) -> set[str]:
         """Return those of some hand-overs that others have left one of."""
+        ...
 
 
 def found_by(

@@ -17,9 +17,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     consumes,
+    initialize,
     invariant,
+    multiple,
     rule,
 )
 
@@ -37,8 +40,8 @@ from flask_mengpaneel.deliver.hand_overs import HandOvers
 from flask_mengpaneel.deliver.redis_acknowledgements import RedisAcknowledgements
 from flask_mengpaneel.deliver.spool import Spool
 from flask_mengpaneel.deliver.spooled_hand_overs import SpooledHandOvers
+from flask_mengpaneel.deliver.spooling import SpoolingTransport
 from flask_mengpaneel.envelope import Envelope
-from flask_mengpaneel.transport import Transport
 from kept import GOOGLEBOT, eventually, keep, kept_by, new_id
 from needs import need
 from processes import ledgers, run, started
@@ -606,18 +609,21 @@ MODULES = (
 )
 
 
-class Taking(Transport):
-    """Takes all, and remembers it."""
+class Taking(SpoolingTransport):
+    """Takes all, and remembers it; what is in the spool is drained by a rule."""
 
     def __init__(self, sent: collections.Counter[str]) -> None:
         self._sent = sent
 
     def send(self, envelope: Envelope) -> bool:
-        self._sent[insert_id(envelope)] += 1
+        self._sent[name_of(envelope)] += 1
         return True
 
+    def poll_spool(self) -> None:
+        pass
 
-def insert_id(envelope: Envelope) -> str:
+
+def name_of(envelope: Envelope) -> str:
     return t.cast(str, json.loads(envelope.calls[0].arguments[1])["event"])
 
 
@@ -682,8 +688,17 @@ class Journeys(RuleBasedStateMachine):
     def begin(self, *, durable: bool) -> OneProcess:
         return OneProcess(self.path, self.sent, durable=durable)
 
+    @initialize(target=kept)
+    def begin_with_some(self) -> MultipleResults[str]:
+        return multiple(
+            *(self.keep_one(at, wait) for at in (0, 1) for wait in (5, 30, 30, 300))
+        )
+
     @rule(target=kept, at=st.integers(0, 1), timeout=st.sampled_from([5, 30, 300]))
     def keep(self, at: int, timeout: float) -> str:
+        return self.keep_one(at, timeout)
+
+    def keep_one(self, at: int, timeout: float) -> str:
         id = new_id()
         envelope = PlainEnvelope([event(id)])
         self.processes[at].hand_overs.keep(id, envelope, "page", timeout)
