@@ -1,0 +1,80 @@
+"""Divides the calls of a request among a client, the server, and another request."""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+
+from ..calls import CallLog
+from ..outcome import Declined
+from .late_calls import MAX_OPERATION_AGE
+from .operations import Shares, identifies, share
+from .session_storage import store_in_session
+from .set_up import SetUpOperations
+
+if t.TYPE_CHECKING:
+    from ..config import Config
+    from .delayed_calls import Entry
+    from .exchange import Exchange
+    from .handing_over import HandingOver
+    from .late_calls import LateCalls
+
+logger = logging.getLogger("flask_mengpaneel")
+
+
+class Sharing:
+    """Says who makes which calls of a request.
+
+    Operations on the profile of somebody whom nobody has identified yet wait in the
+    session until somebody is; where they can't, they go to the profile of the device.
+    """
+
+    def __init__(
+        self, config: Config, handing_over: HandingOver, late_calls: LateCalls
+    ) -> None:
+        self._config = config
+        self._handing_over = handing_over
+        self._late_calls = late_calls
+        self._set_up = SetUpOperations()
+
+    def share(self, calls: CallLog, exchange: Exchange, waiting: list[Entry]) -> Shares:
+        """Divide the calls of a request.
+
+        :param waiting: operations that have waited until now.
+        """
+        visitor = exchange.visitor
+
+        if calls.before_setup or calls.tracking:
+            calls = self._set_up.news(calls, visitor.browser_identity)
+
+        says = visitor.browser_identity.is_identified or any(map(identifies, calls))
+        earlier: list[Entry] = []
+
+        if waiting and says:
+            earlier = list(self._late_calls.unsent(waiting))
+            exchange.delayed.remove(waiting)
+
+        operations = [call for entry in earlier for call in entry.calls]
+        shares = share(calls, visitor, operations)
+
+        if shares.waiting:
+            self._let_wait(shares, exchange)
+
+        return shares
+
+    def _let_wait(self, shares: Shares, exchange: Exchange) -> None:
+        calls = CallLog(tracking=shares.waiting)
+
+        try:
+            entry = store_in_session(calls, exchange, self._config)
+        except Declined as reason:
+            logger.debug("Operations don't wait for an identify: %s", reason)
+            shares.stop_waiting()
+        else:
+            age = MAX_OPERATION_AGE
+            self._handing_over.to_session(entry, exchange, "operations", age)
+
+    def share_set_up(self, calls: CallLog, exchange: Exchange) -> Shares:
+        """Divide a set-up that goes with nothing but a page."""
+        visitor = exchange.visitor
+        return share(self._set_up.news(calls, visitor.browser_identity), visitor)
