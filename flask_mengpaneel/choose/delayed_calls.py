@@ -14,7 +14,13 @@ from flask import current_app, session
 
 from ..calls import CallLog, dumps
 from ..identity import Identity, hex_id
-from .operations import belongs_to_operations, operations_of, riding
+from .operations import (
+    apart,
+    belongs_to_operations,
+    operation_of,
+    operations_of,
+    riding,
+)
 from .session_cookie import current_session, fits_session, read_session
 
 if t.TYPE_CHECKING:
@@ -80,18 +86,20 @@ class Entry:
     def is_operations(self) -> bool:
         """Whether it is for the server alone, which waits for somebody to be
         identified: it has operations on a profile and nothing that rides."""
-        return bool(self.calls) and all(map(belongs_to_operations, self.calls))
+        return all(map(belongs_to_operations, self.calls)) and any(
+            operation_of(call) is call for call in self.calls
+        )
 
     def parts(self) -> list[Entry]:
         """Return what rides and what doesn't as entries of their own."""
-        if self.is_operations or not operations_of(self.calls):
+        if not operations_of(self.calls):
             return [self]
 
-        operations = self.calls.filtered(belongs_to_operations)
-        return [
+        parts = [
             dataclasses.replace(self, calls=riding(self.calls)),
-            dataclasses.replace(self, calls=operations, id=f"{self.id}o"),
+            dataclasses.replace(self, calls=apart(self.calls), id=f"{self.id}o"),
         ]
+        return [part for part in parts if part.calls]
 
     def to_json(self) -> list[t.Any]:
         """Return the entry as plain JSON values, in few bytes, for a cookie."""

@@ -8,7 +8,7 @@ import typing as t
 
 from ..calls import Call, CallLog
 from ..identity import hex_id
-from .operations import riding_records, without_operations
+from .operations import riding_records, without_group_operations
 
 if t.TYPE_CHECKING:
     from ..calls import Json
@@ -152,7 +152,7 @@ class HandingOver:
     ) -> None:
         """Keep calls until somebody says what has become of them."""
         assert self._hand_overs is not None, "somebody keeps them"
-        envelope = visitor.envelope(without_operations(calls, visitor))
+        envelope = visitor.envelope(without_group_operations(calls, visitor))
         self._hand_overs.keep(id, envelope, carrier, timeout, if_shown=if_shown)
 
     def withdraw(self, hand_over: HandOver) -> None:
