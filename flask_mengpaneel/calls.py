@@ -75,22 +75,7 @@ class Call:
         ):
             raise ValueError("not a call")
 
-        call = cls(value)
-
-        if call.tracks and not call._is_event:
-            raise ValueError("not an event")
-
-        return call
-
-    @property
-    def _is_event(self) -> bool:
-        arguments = self.wire[1]
-        position = 0 if self.wire[0][0] == "track_pageview" else 1
-        return (
-            len(arguments) > position
-            and isinstance(arguments[position], dict)
-            and isinstance(self.event, str)
-        )
+        return cls(value)
 
     @property
     def name(self) -> str:

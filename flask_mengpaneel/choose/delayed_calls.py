@@ -12,7 +12,7 @@ import uuid
 
 from flask import current_app, session
 
-from ..calls import CallLog, dumps
+from ..calls import Call, CallLog, dumps
 from ..identity import Identity, hex_id
 from .operations import (
     apart,
@@ -125,13 +125,25 @@ class Entry:
         if not isinstance(id, str) or not isinstance(at, int | float):
             raise ValueError("not an entry")
 
+        log = CallLog.from_json(calls)
+
+        if not all(_has_properties(call) for call in log if call.tracks):
+            raise ValueError("not an entry")
+
         return cls(
-            CallLog.from_json(calls),
+            log,
             Identity.from_json(identity_after),
             Identity.from_json(browser_identity),
             at,
             id,
         )
+
+
+def _has_properties(event: Call) -> bool:
+    try:
+        return isinstance(event.properties, dict)
+    except LookupError:
+        return False
 
 
 def _agree(one: str | None, other: str | None) -> bool:

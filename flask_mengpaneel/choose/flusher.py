@@ -16,7 +16,7 @@ from .carrier import CALLS_HEADER, mark_private, without_carried
 from .delayed_calls import DelayedCalls
 from .errors import handle_error
 from .exchange import Exchange, ResponseState
-from .handing_over import HandOver
+from .hand_over import HandOver
 from .late_calls import Sorted
 from .operations import share, without_group_operations
 from .session_cookie import session_comes_back

@@ -6,16 +6,17 @@ import collections.abc as c
 import dataclasses
 import typing as t
 
-from ..calls import Call, CallLog
 from ..identity import hex_id
+from ..record.context import request_state
+from .hand_over import HandOver, Naming
 from .operations import riding_records, without_group_operations
 
 if t.TYPE_CHECKING:
-    from ..calls import Json
+    from ..calls import Call, CallLog
+    from ..config import Config
     from ..deliver.hand_over_memory import Carrier
     from ..deliver.hand_overs import HandOvers
     from ..deliver.ledger import Ledger
-    from ..identity import Identity
     from ..visitor.visitor import Visitor
     from .delayed_calls import Entry
     from .exchange import Exchange, ResponseState
@@ -27,24 +28,6 @@ if t.TYPE_CHECKING:
 _MAX_ADVANCE = 300.0
 
 
-@dataclasses.dataclass(slots=True)
-class HandOver:
-    """The calls that a client is given at once."""
-
-    id: str
-    #: The calls of the request itself.
-    own: CallLog
-    #: The entries of the session that go with them.
-    entries: list[Entry]
-    #: With what the client acknowledges it; ``None``: it is believed.
-    token: str | None = None
-
-    @property
-    def calls(self) -> CallLog:
-        """All of the calls."""
-        return merged(*(entry.calls for entry in self.entries), self.own)
-
-
 class HandingOver:
     """Hands calls over to clients.
 
@@ -52,8 +35,13 @@ class HandingOver:
     """
 
     def __init__(
-        self, ledger: Ledger, hand_overs: HandOvers | None, signer: Signer
+        self,
+        config: Config,
+        ledger: Ledger,
+        hand_overs: HandOvers | None,
+        signer: Signer,
     ) -> None:
+        self._config = config
         self._ledger = ledger
         self._hand_overs = hand_overs
         self._signer = signer
@@ -62,6 +50,12 @@ class HandingOver:
     def is_on(self) -> bool:
         """Whether clients are asked to acknowledge."""
         return self._hand_overs is not None
+
+    def _timeout(self, exchange: Exchange) -> float:
+        """Return for how many seconds a client may take to acknowledge what it is
+        given; 0: it is believed."""
+        asked = request_state(exchange.request).ack_timeout
+        return self._config.ack_timeout if asked is None else asked
 
     def prepare(
         self, calls: CallLog, exchange: Exchange, *, acknowledges: bool = True
@@ -72,7 +66,7 @@ class HandingOver:
         """
         hand_over = HandOver(hex_id()[:16], calls, exchange.due_entries)
 
-        if self._hand_overs is None or not exchange.ack_timeout or not acknowledges:
+        if self._hand_overs is None or not self._timeout(exchange) or not acknowledges:
             return hand_over
 
         logs = [*(entry.calls for entry in hand_over.entries), calls]
@@ -109,7 +103,7 @@ class HandingOver:
             self.believe(riding_records(hand_over.own))
         else:
             is_advance = visitor.client.is_prefetch
-            timeout = exchange.ack_timeout
+            timeout = self._timeout(exchange)
             self._keep(
                 hand_over.id,
                 hand_over.calls,
@@ -132,7 +126,7 @@ class HandingOver:
         )
         hand_over = HandOver(entry.id, entry.calls, [])
 
-        if self._hand_overs is None or not exchange.ack_timeout or not names:
+        if self._hand_overs is None or not self._timeout(exchange) or not names:
             self.believe(records)
         elif records:
             hand_over.token = self._signer.token(entry.id)
@@ -194,69 +188,3 @@ class HandingOver:
         with self._ledger.transfer():
             self._ledger.record(records)
             self._ledger.deliver(records)
-
-
-def merged(*logs: CallLog) -> CallLog:
-    """Put logs together in their order, by stage; the last set-up counts."""
-    log = CallLog()
-
-    for one in logs:
-        log.size += one.size
-        log.before_setup += one.before_setup
-        log.tracking += one.tracking
-
-        if one.set_up:
-            log.setup = one.setup
-            log.set_up = True
-
-    return log
-
-
-class Naming:
-    """Names in each event the person whom it happened to.
-
-    What the caller says of an event wins in the browser library. So whoever sends the
-    event, and whenever, sends the same one.
-
-    :param identity: the ids of the visitor before the first call.
-    :param defaults: further properties of each event.
-    """
-
-    def __init__(
-        self, identity: Identity, defaults: c.Mapping[str, Json] | None = None
-    ) -> None:
-        self._identity = identity
-        self._defaults = defaults or {}
-        #: Whether it is known of each event whose it is.
-        self.is_complete = True
-
-    def name(self, logs: c.Sequence[CallLog]) -> list[CallLog]:
-        """Return logs anew, with the ids in their events.
-
-        :param logs: in the order in which they were recorded. They are made together,
-            stage by stage, and the last set-up is the one that counts.
-        """
-        before = [self._named(log.before_setup) for log in logs]
-        self._identity = self._identity.after(merged(*logs).setup)
-        tracking = [self._named(log.tracking) for log in logs]
-        return [
-            CallLog(first, log.setup, last, log.set_up, log.size)
-            for first, log, last in zip(before, logs, tracking, strict=True)
-        ]
-
-    def _named(self, calls: c.Iterable[Call]) -> list[Call]:
-        named = []
-
-        for call in calls:
-            if call.tracks:
-                ids = self._identity.properties
-                call = call.with_defaults({**self._defaults, **ids})
-
-                if "distinct_id" not in call.properties:
-                    self.is_complete = False
-            else:
-                self._identity = self._identity.after([call])
-
-            named.append(call)
-
-        return named

@@ -10,7 +10,7 @@ from ..visitor.attribution import page_properties
 from ..visitor.client import join_url
 from ..visitor.visitor import Visitor
 from .delayed_calls import Entry
-from .handing_over import Naming
+from .hand_over import Naming
 from .header_room import room_for_session
 from .session_cookie import has_session
 
