@@ -209,7 +209,7 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
     inline = InlineTransport(delivery)
     signer = Signer(app, config.token)
     hand_overs = make_hand_overs(config, delivery, background)
-    handing_over = HandingOver(ledger, hand_overs, signer)
+    handing_over = HandingOver(config, ledger, hand_overs, signer)
     strategies = make_strategies(
         config,
         signer if config.fallback else None,

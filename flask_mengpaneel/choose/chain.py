@@ -12,7 +12,7 @@ from .. import signals
 from ..calls import Call, CallLog, count
 from ..outcome import Declined, Outcome
 from .errors import handle_error
-from .operations import Shares, all_of
+from .operations import Shares, all_of, riding_records
 from .strategies import REPLAYING, ClientSide, ServerStrategy
 
 if t.TYPE_CHECKING:
@@ -182,7 +182,8 @@ class Chain:
 
         if not strategy.keeps_ledger:
             own = {id(call) for call in calls}
-            records = sum(call.is_record for call in taken if id(call) in own)
+            made = [call for call in taken if id(call) in own]
+            records = riding_records(made) if strategy.is_client_side else count(made)
             self._ledger.record(records)
             self._ledger.deliver(records)
 

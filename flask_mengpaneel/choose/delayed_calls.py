@@ -12,9 +12,15 @@ import uuid
 
 from flask import current_app, session
 
-from ..calls import CallLog, dumps
+from ..calls import Call, CallLog, dumps
 from ..identity import Identity, hex_id
-from .operations import belongs_to_operations, operations_of, riding
+from .operations import (
+    apart,
+    belongs_to_operations,
+    operation_of,
+    operations_of,
+    riding,
+)
 from .session_cookie import current_session, fits_session, read_session
 
 if t.TYPE_CHECKING:
@@ -80,18 +86,20 @@ class Entry:
     def is_operations(self) -> bool:
         """Whether it is for the server alone, which waits for somebody to be
         identified: it has operations on a profile and nothing that rides."""
-        return bool(self.calls) and all(map(belongs_to_operations, self.calls))
+        return all(map(belongs_to_operations, self.calls)) and any(
+            operation_of(call) is call for call in self.calls
+        )
 
     def parts(self) -> list[Entry]:
         """Return what rides and what doesn't as entries of their own."""
-        if self.is_operations or not operations_of(self.calls):
+        if not operations_of(self.calls):
             return [self]
 
-        operations = self.calls.filtered(belongs_to_operations)
-        return [
+        parts = [
             dataclasses.replace(self, calls=riding(self.calls)),
-            dataclasses.replace(self, calls=operations, id=f"{self.id}o"),
+            dataclasses.replace(self, calls=apart(self.calls), id=f"{self.id}o"),
         ]
+        return [part for part in parts if part.calls]
 
     def to_json(self) -> list[t.Any]:
         """Return the entry as plain JSON values, in few bytes, for a cookie."""
@@ -117,13 +125,25 @@ class Entry:
         if not isinstance(id, str) or not isinstance(at, int | float):
             raise ValueError("not an entry")
 
+        log = CallLog.from_json(calls)
+
+        if not all(_has_properties(call) for call in log if call.tracks):
+            raise ValueError("not an entry")
+
         return cls(
-            CallLog.from_json(calls),
+            log,
             Identity.from_json(identity_after),
             Identity.from_json(browser_identity),
             at,
             id,
         )
+
+
+def _has_properties(event: Call) -> bool:
+    try:
+        return isinstance(event.properties, dict)
+    except LookupError:
+        return False
 
 
 def _agree(one: str | None, other: str | None) -> bool:

@@ -8,7 +8,6 @@ import weakref
 
 from ..calls import Call
 from ..outcome import REDIRECTS, Declined
-from ..record.context import request_state
 from . import redirects
 from .carrier import Carrier, copy_response, mark_private
 from .response_policy import ResponsePolicy
@@ -20,7 +19,7 @@ if t.TYPE_CHECKING:
     from ..identity import Identity
     from ..visitor.visitor import Visitor
     from .delayed_calls import DelayedCalls, Entry
-    from .handing_over import HandOver
+    from .hand_over import HandOver
 
 
 class Exchange:
@@ -32,13 +31,11 @@ class Exchange:
     """
 
     __slots__ = (
-        "ack_timeout",
         "declined",
         "delayed",
         "due_entries",
         "found",
         "handed_over",
-        "has_calls",
         "headers",
         "is_copy",
         "is_in_session",
@@ -62,10 +59,6 @@ class Exchange:
         *,
         is_copy: bool = False,
     ) -> None:
-        asked = request_state(request).ack_timeout
-        #: Seconds for which the client may take to acknowledge what it is given; 0: it
-        #: is believed.
-        self.ack_timeout = config.ack_timeout if asked is None else asked
         self.request = request
         self.response = response
         self.headers = headers
@@ -83,8 +76,6 @@ class Exchange:
         self.found: list[Entry] = []
         #: Whether the response is a page that has got the script.
         self.is_page = False
-        #: Whether the response has calls in it.
-        self.has_calls = False
         #: The calls that the server sends for the browser library.
         self.sent_by_server: c.Sequence[Call] = ()
         #: Whether the calls of the request wait in the session.
@@ -141,10 +132,8 @@ class Exchange:
         return response
 
     def mark_carried(self) -> None:
-        """Note that the response has the calls now, and that those of them that waited
-        need not any more."""
-        self.has_calls = True
-
+        """Note that the response has the calls now: those of them that waited need not
+        any more."""
         if self.due_entries:
             self.delayed.remove(self.due_entries)
 

@@ -16,9 +16,9 @@ from .carrier import CALLS_HEADER, mark_private, without_carried
 from .delayed_calls import DelayedCalls
 from .errors import handle_error
 from .exchange import Exchange, ResponseState
-from .handing_over import HandOver
+from .hand_over import HandOver
 from .late_calls import Sorted
-from .operations import share
+from .operations import share, without_group_operations
 from .session_cookie import session_comes_back
 from .session_storage import store_in_session
 from .set_up import without_set_up_operations
@@ -138,7 +138,7 @@ class Flusher:
 
         set_up = None if is_idle else self._flush_into(exchange, manager)
 
-        if may_boot and not exchange.has_calls:
+        if may_boot and not exchange.is_page:
             self._boot(exchange)
 
         if set_up and exchange.is_page:
@@ -189,6 +189,7 @@ class Flusher:
 
         if exchange.delayed.entries:
             waiting = self._late_calls.sort(calls, exchange)
+            self._late_calls.send_operations(waiting, exchange)
 
         shares = self._sharing.share(calls, exchange, waiting.operations)
         exchange.found = exchange.delayed.entries
@@ -199,7 +200,7 @@ class Flusher:
             outcome = self._chain.offer_delayed(calls, visitor, exchange)
 
         if outcome and not self._chain.hands_over(outcome):
-            exchange.sent_by_server = outcome.calls
+            exchange.sent_by_server = [*exchange.sent_by_server, *outcome.calls]
 
         if waiting.late or waiting.foreign:
             self._late_calls.send(waiting, exchange)
@@ -235,7 +236,7 @@ class Flusher:
         records = count(calls)
 
         try:
-            entry = store_in_session(calls, exchange, self._config)
+            entry = store_in_session(calls, exchange, self._config, is_whole=True)
         except Declined as reason:
             self._drop_without_consent(records)
             logger.debug("Calls without consent were dropped: %s", reason)
@@ -289,7 +290,11 @@ class Flusher:
             self._handing_over.withdraw(hand_over)
 
         if manager is not None:
-            manager.restore(hand_over.own if hand_over else CallLog())
+            calls = hand_over.own if hand_over else CallLog()
+            # The server has made their operations already, if it may.
+            manager.restore(
+                calls if is_held else without_group_operations(calls, manager.visitor)
+            )
 
     def conclude(self, former: ResponseState, manager: Manager | None) -> None:
         """End with a response that has left: what it carries waits nowhere else, and

@@ -12,6 +12,7 @@ from ..identity import NOBODY, Identity
 from ..visitor.client import BLOCKED_COOKIE
 from ..visitor.visitor import Visitor
 from .carrier import mark_private
+from .operations import without_group_operations
 from .recently_seen import RecentlySeen
 from .senders import Answer, Senders
 
@@ -203,9 +204,8 @@ class HandBackEndpoint:
                 else visitor.as_person(part.start)
             )
             person.successors = part.successors
-            self._flusher.send_returned(
-                CallLog(tracking=part.calls), person, response if remembers else None
-            )
+            calls = without_group_operations(CallLog(tracking=part.calls), person)
+            self._flusher.send_returned(calls, person, response if remembers else None)
 
 
 def _read_calls(text: str) -> list[Call]:

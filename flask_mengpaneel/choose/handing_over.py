@@ -6,16 +6,17 @@ import collections.abc as c
 import dataclasses
 import typing as t
 
-from ..calls import Call, CallLog
 from ..identity import hex_id
-from .operations import riding_records, without_operations
+from ..record.context import request_state
+from .hand_over import HandOver, Naming
+from .operations import riding_records, without_group_operations
 
 if t.TYPE_CHECKING:
-    from ..calls import Json
+    from ..calls import Call, CallLog
+    from ..config import Config
     from ..deliver.hand_over_memory import Carrier
     from ..deliver.hand_overs import HandOvers
     from ..deliver.ledger import Ledger
-    from ..identity import Identity
     from .delayed_calls import Entry
     from .exchange import Exchange, ResponseState
     from .signing import Signer
@@ -26,29 +27,6 @@ if t.TYPE_CHECKING:
 _MAX_ADVANCE = 300.0
 
 
-@dataclasses.dataclass(slots=True)
-class HandOver:
-    """The calls that a client is given at once."""
-
-    id: str
-    #: The calls of the request itself.
-    own: CallLog
-    #: The entries of the session that go with them.
-    entries: list[Entry]
-    #: All of these calls.
-    calls: CallLog
-    #: How many records of the request itself there are.
-    records: int
-    #: With what the client acknowledges it; ``None``: it is believed.
-    token: str | None = None
-
-    @classmethod
-    def of(cls, id: str, own: CallLog, entries: list[Entry]) -> HandOver:
-        """Make one of the calls of a request, and of what is due with them."""
-        calls = merged(*(entry.calls for entry in entries), own) if entries else own
-        return cls(id, own, entries, calls, riding_records(own))
-
-
 class HandingOver:
     """Hands calls over to clients.
 
@@ -56,8 +34,13 @@ class HandingOver:
     """
 
     def __init__(
-        self, ledger: Ledger, hand_overs: HandOvers | None, signer: Signer
+        self,
+        config: Config,
+        ledger: Ledger,
+        hand_overs: HandOvers | None,
+        signer: Signer,
     ) -> None:
+        self._config = config
         self._ledger = ledger
         self._hand_overs = hand_overs
         self._signer = signer
@@ -66,6 +49,12 @@ class HandingOver:
     def is_on(self) -> bool:
         """Whether clients are asked to acknowledge."""
         return self._hand_overs is not None
+
+    def _timeout(self, exchange: Exchange) -> float:
+        """Return for how many seconds a client may take to acknowledge what it is
+        given; 0: it is believed."""
+        asked = request_state(exchange.request).ack_timeout
+        return self._config.ack_timeout if asked is None else asked
 
     def prepare(
         self, calls: CallLog, exchange: Exchange, *, acknowledges: bool = True
@@ -76,7 +65,7 @@ class HandingOver:
         """
         id, entries = hex_id()[:16], exchange.due_entries
 
-        if self._hand_overs is None or not exchange.ack_timeout or not acknowledges:
+        if self._hand_overs is None or not self._timeout(exchange) or not acknowledges:
             return HandOver.of(id, calls, entries)
 
         naming = Naming(exchange.known_identity)
@@ -111,7 +100,7 @@ class HandingOver:
             self.believe(hand_over.records)
         else:
             is_advance = visitor.client.is_prefetch
-            timeout = exchange.ack_timeout
+            timeout = self._timeout(exchange)
             self._keep(
                 hand_over.id,
                 hand_over.calls,
@@ -136,7 +125,7 @@ class HandingOver:
         if carrier == "operations":
             hand_over.records = len(entry.calls)
 
-        if self._hand_overs is None or not exchange.ack_timeout or not names:
+        if self._hand_overs is None or not self._timeout(exchange) or not names:
             self.believe(hand_over.records)
         elif hand_over.records:
             hand_over.token = self._signer.token(entry.id)
@@ -157,7 +146,7 @@ class HandingOver:
         """Keep calls until somebody says what has become of them."""
         assert self._hand_overs is not None, "somebody keeps them"
         visitor = exchange.visitor
-        envelope = visitor.envelope(without_operations(calls, visitor))
+        envelope = visitor.envelope(without_group_operations(calls, visitor))
         # A device of which the browser will never know would be one more.
         envelope.identity = exchange.known_identity
         self._hand_overs.keep(id, envelope, carrier, timeout, if_shown=if_shown)
@@ -201,69 +190,3 @@ class HandingOver:
         with self._ledger.transfer():
             self._ledger.record(records)
             self._ledger.deliver(records)
-
-
-def merged(*logs: CallLog) -> CallLog:
-    """Put logs together in their order, by stage; the last set-up counts."""
-    log = CallLog()
-
-    for one in logs:
-        log.size += one.size
-        log.before_setup += one.before_setup
-        log.tracking += one.tracking
-
-        if one.set_up:
-            log.setup = one.setup
-            log.set_up = True
-
-    return log
-
-
-class Naming:
-    """Names in each event the person whom it happened to.
-
-    What the caller says of an event wins in the browser library. So whoever sends the
-    event, and whenever, sends the same one.
-
-    :param identity: the ids of the visitor before the first call.
-    :param defaults: further properties of each event.
-    """
-
-    def __init__(
-        self, identity: Identity, defaults: c.Mapping[str, Json] | None = None
-    ) -> None:
-        self._identity = identity
-        self._defaults = defaults or {}
-        #: Whether it is known of each event whose it is.
-        self.is_complete = True
-
-    def name(self, logs: c.Sequence[CallLog]) -> list[CallLog]:
-        """Return logs anew, with the ids in their events.
-
-        :param logs: in the order in which they were recorded. They are made together,
-            stage by stage, and the last set-up is the one that counts.
-        """
-        before = [self._named(log.before_setup) for log in logs]
-        self._identity = self._identity.after(merged(*logs).setup)
-        tracking = [self._named(log.tracking) for log in logs]
-        return [
-            CallLog(first, log.setup, last, log.set_up, log.size)
-            for first, log, last in zip(before, logs, tracking, strict=True)
-        ]
-
-    def _named(self, calls: c.Iterable[Call]) -> list[Call]:
-        named = []
-
-        for call in calls:
-            if call.tracks:
-                ids = self._identity.properties
-                call = call.with_defaults({**self._defaults, **ids})
-
-                if "distinct_id" not in call.properties:
-                    self.is_complete = False
-            else:
-                self._identity = self._identity.after([call])
-
-            named.append(call)
-
-        return named

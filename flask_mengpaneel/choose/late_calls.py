@@ -8,12 +8,14 @@ import time
 import typing as t
 
 from ..calls import CallLog
+from .operations import without_group_operations
 from .recently_seen import RecentlySeen
 
 if t.TYPE_CHECKING:
     from ..config import Config
     from ..deliver.hand_overs import HandOvers
     from ..deliver.spool import Spool
+    from ..outcome import Outcome
     from ..visitor.visitor import Visitor
     from .chain import Chain
     from .delayed_calls import Entry
@@ -78,7 +80,6 @@ class LateCalls:
         if not may_change and not ends:
             return result
 
-        delayed.entries = [one for entry in delayed.entries for one in entry.parts()]
         now = time.time()
         # Who is sent to another site may not come back.
         is_last = (
@@ -110,37 +111,47 @@ class LateCalls:
 
         return result
 
+    def send_operations(self, entries: Sorted, exchange: Exchange) -> None:
+        """Send late operations, which come before those of the request itself."""
+        self._send_late([one for one in entries.late if one.is_operations], exchange)
+
     def send(self, entries: Sorted, exchange: Exchange) -> None:
         """Send calls from the server, and take them out of the session."""
-        visitor = exchange.visitor
+        self._send_late(entries.late, exchange)
 
-        for entry in self.unsent(entries.late):
-            earlier = visitor.as_browser_identity(entry.browser_identity)
-            outcome = self._chain.send_from_server(entry.calls, earlier)
+        for entry in self.unsent(entries.foreign):
+            self._send_foreign(entry, exchange.visitor)
+
+        if exchange.policy.session is None:
+            exchange.delayed.remove([*entries.late, *entries.foreign])
+
+    def _send_late(self, entries: list[Entry], exchange: Exchange) -> None:
+        for entry in self.unsent(entries):
+            outcome = self._send_own(entry, exchange.visitor)
             exchange.sent_by_server = [
                 *(outcome.calls if outcome else ()),
                 *exchange.sent_by_server,
             ]
 
-        for entry in self.unsent(entries.foreign):
-            self._send_foreign(entry, visitor)
-
-        if exchange.policy.session is None:
-            exchange.delayed.remove([*entries.late, *entries.foreign])
-
     def send_lost(self, entries: list[Entry], visitor: Visitor) -> None:
         """Send calls from the server whose session is gone."""
         for entry in self.unsent(entries):
             if entry.is_of(visitor.browser_identity, CallLog()):
-                earlier = visitor.as_browser_identity(entry.browser_identity)
-                self._chain.send_from_server(entry.calls, earlier)
+                self._send_own(entry, visitor)
             else:
                 self._send_foreign(entry, visitor)
 
+    def _send_own(self, entry: Entry, visitor: Visitor) -> Outcome | None:
+        return self._send(entry, visitor.as_browser_identity(entry.browser_identity))
+
     def _send_foreign(self, entry: Entry, visitor: Visitor) -> None:
         # The calls themselves say who it became.
-        person = visitor.as_person(entry.browser_identity or entry.new_identity)
-        self._chain.send_from_server(entry.calls, person)
+        identity = entry.browser_identity or entry.new_identity
+        self._send(entry, visitor.as_person(identity))
+
+    def _send(self, entry: Entry, visitor: Visitor) -> Outcome | None:
+        calls = without_group_operations(entry.calls, visitor)
+        return self._chain.send_from_server(calls, visitor)
 
     def unsent(self, entries: c.Iterable[Entry]) -> c.Iterator[Entry]:
         """Give the entries that are still to be sent, each once.

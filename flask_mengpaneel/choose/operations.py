@@ -65,6 +65,24 @@ def belongs_to_operations(call: Call) -> bool:
     return identifies(call) or operation_of(call) is call
 
 
+def apart(calls: CallLog) -> CallLog:
+    """Return the operations that calls make, and what says whose profiles they are
+    for."""
+    operations = CallLog()
+
+    for stage in Stage:
+        # Those of a set-up are made; it alone would be no reason to send anything.
+        after = Stage.TRACKING if stage is Stage.SETUP else stage
+
+        for call in calls.of(stage):
+            if identifies(call):
+                operations.of(stage).append(call)
+            elif (operation := operation_of(call)) is not None:
+                operations.of(after).append(operation)
+
+    return operations
+
+
 def riding(calls: CallLog) -> CallLog:
     """Return the calls without those that are operations and nothing else."""
     return calls.filtered(lambda call: operation_of(call) is not call)
@@ -124,7 +142,7 @@ class _Division:
         shares = self._shares
         shares.waiting = list(earlier)
         shares.riding.set_up = shares.whole.set_up = calls.set_up
-        shares.whole.size = calls.size
+        shares.riding.size = shares.whole.size = calls.size
 
         for call in calls.before_setup:
             self._add(call, Stage.BEFORE_SETUP)
@@ -209,8 +227,9 @@ def registered(call: Call, persistence: Persistence) -> Call:
     return Call([["register"], [{key: value}]])
 
 
-def without_operations(calls: CallLog, visitor: Visitor) -> CallLog:
-    """Return calls that ride as the server makes them itself, should it have to."""
+def without_group_operations(calls: CallLog, visitor: Visitor) -> CallLog:
+    """Return calls that ride as the server makes them itself, should it have to: it has
+    made the operations already."""
     if GROUP_CALLS.isdisjoint(call.name for call in calls):
         return calls
 

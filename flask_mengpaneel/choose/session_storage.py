@@ -10,7 +10,7 @@ from ..visitor.attribution import page_properties
 from ..visitor.client import join_url
 from ..visitor.visitor import Visitor
 from .delayed_calls import Entry
-from .handing_over import Naming
+from .hand_over import Naming
 from .header_room import room_for_session
 from .session_cookie import has_session
 
@@ -19,9 +19,12 @@ if t.TYPE_CHECKING:
     from .exchange import Exchange
 
 
-def store_in_session(calls: CallLog, exchange: Exchange, config: Config) -> Entry:
+def store_in_session(
+    calls: CallLog, exchange: Exchange, config: Config, *, is_whole: bool = False
+) -> Entry:
     """Keep calls in the session, after those that wait there already.
 
+    :param is_whole: whether their operations are among them.
     :return: the entry with them.
     :raises Declined: they can't wait there.
     """
@@ -36,7 +39,7 @@ def store_in_session(calls: CallLog, exchange: Exchange, config: Config) -> Entr
     identity = exchange.known_identity
     (named,) = Naming(identity, _page_properties(visitor)).name([calls])
     entry = Entry.of(named, identity.after(calls), identity)
-    entries = [*delayed.entries, entry]
+    entries = [*delayed.entries, *(entry.parts() if is_whole else [entry])]
 
     try:
         if not has_session():

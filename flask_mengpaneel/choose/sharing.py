@@ -8,7 +8,7 @@ import typing as t
 from ..calls import CallLog
 from ..outcome import Declined
 from .late_calls import MAX_OPERATION_AGE
-from .operations import Shares, identifies, share
+from .operations import Shares, all_of, identifies, share
 from .session_storage import store_in_session
 from .set_up import SetUpOperations
 
@@ -77,4 +77,10 @@ class Sharing:
     def share_set_up(self, calls: CallLog, exchange: Exchange) -> Shares:
         """Divide a set-up that goes with nothing but a page."""
         visitor = exchange.visitor
+        is_known = visitor.browser_identity.is_identified
+
+        # Else it waits, and not in the session, for something that is tracked.
+        if not is_known and not any(map(identifies, calls.setup)):
+            return all_of(CallLog())
+
         return share(self._set_up.news(calls, visitor.browser_identity), visitor)

@@ -30,7 +30,8 @@ if t.TYPE_CHECKING:
     from ..config import Config
     from ..deliver.ledger import Ledger
     from ..transport import Transport
-    from .handing_over import HandingOver, HandOver
+    from .hand_over import HandOver
+    from .handing_over import HandingOver
     from .signing import Signer
 
 #: The strategies that take calls out of the session.

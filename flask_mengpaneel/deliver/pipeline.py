@@ -61,8 +61,7 @@ class Monitor:
         try:
             return self.progress.wait_for(condition, timeout)
         except BaseException:
-            # One from outside may come when the lock is given away already, but not
-            # where it would be taken back.
+            # It may come when the lock is given away, not where it is taken back.
             if not self.lock._is_owned():
                 self.lock.acquire()
 
@@ -229,8 +228,7 @@ class Pipeline:
         queue = self.places.queue
 
         if queue.before_append(weight):
-            # All: if an exception from outside stopped this halfway the last time, the
-            # first who is told isn't there any more.
+            # All: an exception from outside may have stopped the first the last time.
             self.monitor.work_available.notify_all()
             queue.wake_at = float("inf")
 

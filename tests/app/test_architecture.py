@@ -29,7 +29,9 @@ TEXT = (ROOT / "docs" / "architecture.md").read_text()
 #: The call that is followed is known by this name.
 EVENT = "Follow Me"
 #: What a call travels in. The page lists the same.
-CARRIERS = frozenset({"Call", "CallLog", "Entry", "Envelope", "Message", "Batch"})
+CARRIERS = frozenset(
+    {"Call", "CallLog", "Shares", "Entry", "Envelope", "Message", "Batch"}
+)
 #: The script, which Python can't follow.
 BROWSER = "static/mengpaneel.js"
 MOST_FILES = 7

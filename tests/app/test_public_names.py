@@ -38,7 +38,7 @@ RECORDER = """
     unregister
 """
 PUBLIC: dict[type, str] = {
-    Mengpaneel: f"{RECORDER} drain flush init_app ledger",
+    Mengpaneel: f"{RECORDER} ack_timeout drain flush init_app ledger",
     Manager: f"{RECORDER} flush",
     People: """
         append clear_charges delete_user increment remove set set_once track_charge
@@ -67,11 +67,11 @@ INTERNAL: dict[type, str] = {
         is_current make_current of_request record refuse request restore stage visitor
     """,
     Call: "at from_json is_record is_repeatable with_defaults",
-    CallLog: "from_json identifies of set_up size to_json",
+    CallLog: "filtered from_json identifies of set_up size to_json",
     Strategy: "keeps_ledger",
     Ledger: "add_source deliver drop transfer record reset snapshot",
-    Transport: "begin_shutdown resume_spooled",
-    RecordingTransport: "begin_shutdown resume_spooled",
+    Transport: "begin_shutdown poll_spool resume_spooled",
+    RecordingTransport: "begin_shutdown poll_spool resume_spooled",
     Envelope: "from_bytes size to_bytes",
 }
 
@@ -90,8 +90,7 @@ SETTINGS = """
     MENGPANEEL_CONSENT MENGPANEEL_RESPECT_DNT MENGPANEEL_FALLBACK MENGPANEEL_MAX_HEADER
     MENGPANEEL_DELAYED_MAX_AGE MENGPANEEL_ON_FAILURE MENGPANEEL_SHUTDOWN_TIMEOUT
     MENGPANEEL_ID_MERGE MENGPANEEL_ANONYMIZE_IP MENGPANEEL_BOTS MENGPANEEL_CSP_NONCE
-    MENGPANEEL_ACK_TIMEOUT MENGPANEEL_ACKS
-    MENGPANEEL_INSPECTOR
+    MENGPANEEL_INSPECTOR MENGPANEEL_ACK_TIMEOUT MENGPANEEL_ACKS
 """
 COMMANDS = {
     "doctor": "urls --online",
