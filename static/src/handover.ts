@@ -66,7 +66,7 @@ export const handBack = (items: Item[]) => {
 /** Post calls to the app; keep those that only this browser has for the next page. */
 const deliver = (calls: HandBack) =>
   postToApp(
-    calls.signature && page!.fallback,
+    calls.signature && page?.fallback,
     JSON.stringify({ ...calls, blocked }),
     () => calls.handover || add("undelivered", calls),
     // Messages of ours take room too.

@@ -71,7 +71,6 @@ export interface Library extends MixpanelInstance {
   get_api_host(kind: string): string;
   unregister(name: string): void;
   add_hook(name: string, hook: (message: unknown) => unknown): void;
-  track(event: string, properties?: object): unknown;
   [name: string]: unknown;
 }
 

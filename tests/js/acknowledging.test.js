@@ -228,6 +228,17 @@ test("of a library whose messages can't be seen, nothing is believed", async () 
   assert.deepStrictEqual(world.handedBack().map(({ calls, blocked }) => [calls, blocked]), [[[0], true]]);
 });
 
+for (const status of [1, 0])
+  test(`on a page without data nothing fails, whatever Mixpanel answers: ${status}`, async () => {
+    const views = { "/a": [[track("A")], "a.x"] };
+    const world = visit({ views, mixpanel: () => ({ status }), data: null });
+    await world.window.fetch("/a");
+    await world.settle();
+    world.listeners.pagehide();
+    assert.deepStrictEqual(world.sent(), [["fetch", "A"]]);
+    assert.deepStrictEqual([...world.acks(), ...world.handedBack()], []);
+  });
+
 test("without storage, hand-overs are acknowledged all the same", async () => {
   const store = new Proxy({}, { get() { throw new Error("denied"); }, set() { throw new Error("denied"); } });
   const { acknowledged, settle } = visit({ calls: [["a", [track("A")]]], handover: "a.x", store });
