@@ -58,7 +58,6 @@ export const handBack = (items: Item[]) => {
       if (!item.done) calls.push(position);
       item.done = true;
     });
-    handOver.open = NaN;
     if (calls.length) deliver({ ...handOver.signed, calls });
   }
 };

@@ -219,6 +219,20 @@ test("another project's hand-over is neither made nor acknowledged", async () =>
   assert.deepStrictEqual(acknowledged(), ["b.x"]);
 });
 
+test("operations on profiles and groups are the server's", async () => {
+  const calls = [
+    [["people", "set"], [{ Plan: "pro" }]],
+    [["get_group"], ["company", "acme"], ["set"], [{ Seats: 12 }]],
+    [["set_group"], ["company", ["acme"]]],
+  ];
+  const made = [];
+  const world = visit({ calls: [["a", calls]], handover: "a.x", instance: library(made) });
+  await world.settle();
+  const expected = [{ method: "register", arguments: [{ company: ["acme"] }] }];
+  assert.deepStrictEqual(JSON.parse(JSON.stringify(made)), expected);
+  assert.deepStrictEqual(world.acknowledged(), ["a.x"]);
+});
+
 test("of a library whose messages can't be seen, nothing is believed", async () => {
   const instance = library([]);
   delete instance.add_hook;
