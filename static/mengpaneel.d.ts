@@ -9,9 +9,8 @@ export interface MengpaneelScript {
 
 /** What is needed of an instance: `mixpanel-browser` 2.50 or later has it all. */
 export interface MixpanelInstance {
-  people: object;
-  get_property(name: string): unknown;
   identify(id?: string): unknown;
+  track(event: string, properties?: object): unknown;
 }
 
 /** `[[name, ...], [argument, ...]]`; a chained call has further pairs. */

@@ -20,5 +20,5 @@ export const postTokens = () => {
   // As many as it takes at once.
   const some = tokens.splice(0, 100);
   if (some[0])
-    postToApp(page!.acks, some.join(" "), () => tokens.push(...some), true);
+    postToApp(page?.acks, some.join(" "), () => tokens.push(...some), true);
 };

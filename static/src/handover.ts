@@ -58,7 +58,6 @@ export const handBack = (items: Item[]) => {
       if (!item.done) calls.push(position);
       item.done = true;
     });
-    handOver.open = NaN;
     if (calls.length) deliver({ ...handOver.signed, calls });
   }
 };
@@ -66,7 +65,7 @@ export const handBack = (items: Item[]) => {
 /** Post calls to the app; keep those that only this browser has for the next page. */
 const deliver = (calls: HandBack) =>
   postToApp(
-    calls.signature && page!.fallback,
+    calls.signature && page?.fallback,
     JSON.stringify({ ...calls, blocked }),
     () => calls.handover || add("undelivered", calls),
     // Messages of ours take room too.

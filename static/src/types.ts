@@ -40,8 +40,8 @@ export interface HandOver {
   items: Item[];
   /**
    * How many of its calls are still to be made, and how many messages of them Mixpanel
-   * has still to take. At 0 it is acknowledged. `NaN`, which counts no further, is that
-   * of a hand-over that isn't to be.
+   * has still to take. At 0 it is acknowledged; what fails stays open. `NaN`, which
+   * counts no further, is that of a hand-over that isn't this page's to acknowledge.
    */
   open: number;
 }
@@ -71,7 +71,6 @@ export interface Library extends MixpanelInstance {
   get_api_host(kind: string): string;
   unregister(name: string): void;
   add_hook(name: string, hook: (message: unknown) => unknown): void;
-  track(event: string, properties?: object): unknown;
   [name: string]: unknown;
 }
 

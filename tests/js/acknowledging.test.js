@@ -219,6 +219,20 @@ test("another project's hand-over is neither made nor acknowledged", async () =>
   assert.deepStrictEqual(acknowledged(), ["b.x"]);
 });
 
+test("operations on profiles and groups are the server's", async () => {
+  const calls = [
+    [["people", "set"], [{ Plan: "pro" }]],
+    [["get_group"], ["company", "acme"], ["set"], [{ Seats: 12 }]],
+    [["set_group"], ["company", ["acme"]]],
+  ];
+  const made = [];
+  const world = visit({ calls: [["a", calls]], handover: "a.x", instance: library(made) });
+  await world.settle();
+  const expected = [{ method: "register", arguments: [{ company: ["acme"] }] }];
+  assert.deepStrictEqual(JSON.parse(JSON.stringify(made)), expected);
+  assert.deepStrictEqual(world.acknowledged(), ["a.x"]);
+});
+
 test("of a library whose messages can't be seen, nothing is believed", async () => {
   const instance = library([]);
   delete instance.add_hook;
@@ -227,6 +241,17 @@ test("of a library whose messages can't be seen, nothing is believed", async () 
   assert.deepStrictEqual(world.acknowledged(), []);
   assert.deepStrictEqual(world.handedBack().map(({ calls, blocked }) => [calls, blocked]), [[[0], true]]);
 });
+
+for (const status of [1, 0])
+  test(`on a page without data nothing fails, whatever Mixpanel answers: ${status}`, async () => {
+    const views = { "/a": [[track("A")], "a.x"] };
+    const world = visit({ views, mixpanel: () => ({ status }), data: null });
+    await world.window.fetch("/a");
+    await world.settle();
+    world.listeners.pagehide();
+    assert.deepStrictEqual(world.sent(), [["fetch", "A"]]);
+    assert.deepStrictEqual([...world.acks(), ...world.handedBack()], []);
+  });
 
 test("without storage, hand-overs are acknowledged all the same", async () => {
   const store = new Proxy({}, { get() { throw new Error("denied"); }, set() { throw new Error("denied"); } });
