@@ -114,6 +114,7 @@ class Mengpaneel(Recorder):
 
         if inspector is not None:
             app.register_blueprint(inspector.blueprint)
+            state.delivery.news.listener = inspector.on_hand_over
 
         if config.active:
             process.end_in_order()
