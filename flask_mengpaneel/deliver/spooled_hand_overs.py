@@ -102,7 +102,7 @@ class SpooledHandOvers:
         the spool are delivered."""
 
         def acknowledge(connection: sqlite3.Connection) -> set[str]:
-            here = set()
+            here: set[str] = set()
 
             for id, origin, records in self._delete(connection, ids):
                 tables.tally(connection, origin, "", records)
@@ -114,7 +114,7 @@ class SpooledHandOvers:
 
             return here
 
-        for id in self._spool.write(acknowledge, set()):
+        for id in self._spool.write(acknowledge, set[str]()):
             self._news.add(id, "acknowledged")
 
     def found(self, ids: c.Collection[str]) -> set[str]:
