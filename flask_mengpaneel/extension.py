@@ -51,6 +51,10 @@ if t.TYPE_CHECKING:
     from .inspector.app import Inspector
 
 
+#: The files that acknowledge what a page was given.
+_SCRIPTS = frozenset({"mengpaneel.js", "mengpaneel.mjs"})
+
+
 class Mengpaneel(Recorder):
     """Calls Mixpanel from views, in the words of its browser library.
 
@@ -114,6 +118,7 @@ class Mengpaneel(Recorder):
 
         if inspector is not None:
             app.register_blueprint(inspector.blueprint)
+            state.delivery.news.listener = inspector.on_hand_over
 
         if config.active:
             process.end_in_order()
@@ -302,6 +307,12 @@ def _host_options(app: Flask, blueprint: Blueprint) -> list[dict[str, t.Any]]:
 
 def _static(filename: str) -> Response:
     named, max_age = request.args.get("v"), None
+
+    if filename in _SCRIPTS:
+        hand_overs = t.cast(AppState, current_app_state()).hand_overs
+
+        if hand_overs is not None:
+            hand_overs.silence.script_was_served = True
 
     # Pages name the script by its hash. While processes are replaced, one of the old
     # version may be asked for the new one's, and must not be believed for a year.

@@ -22,8 +22,11 @@ class Outcome(t.NamedTuple):
     :param strategy: the name of the strategy that took them.
     :param declined: the reason of each strategy that was asked before, by name.
     :param calls: the calls that were taken, in the order in which they are made.
+    :param hand_over: the id under which the server keeps them until a client
+        acknowledges them; ``None`` if it doesn't.
     """
 
     strategy: str
     declined: c.Mapping[str, str]
     calls: c.Sequence[Call]
+    hand_over: str | None = None

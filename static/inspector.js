@@ -139,7 +139,6 @@
     const args = call.wire.at(-1);
     const properties = args.find(isObject) || {};
     const tracks = typeof args[0] === "string" && call.name.startsWith("track");
-    const isDelayed = lastStrategy(call.flushes) === "Delayed";
     return {
       key: callKey(call.id),
       at: call.at,
@@ -151,7 +150,7 @@
       device: "",
       lag: 0,
       marks: [
-        call.failure ? { tone: "error", text: "not delivered" } : { tone: "neutral", text: isDelayed ? "waits for a page" : "not arrived yet" }
+        call.failure ? { tone: "error", text: "not delivered" } : { tone: "neutral", text: whyNotArrived(call.flushes) }
       ],
       problem: call.failure,
       remarks: [],
@@ -164,8 +163,15 @@
       agent: ""
     };
   }
-  function marksOf({ problem, remarks, duplicateOf }) {
+  function whyNotArrived(flushes) {
+    if (flushes.at(-1)?.became.startsWith("not sent")) return "not sent";
+    return lastStrategy(flushes) === "Delayed" ? "waits for a page" : "not arrived yet";
+  }
+  function marksOf({ problem, remarks, duplicateOf, flushes }) {
     const marks = [];
+    const became = flushes.at(-1)?.became ?? "";
+    if (became.startsWith("sent by the server"))
+      marks.push({ tone: "neutral", text: "sent by the server" });
     if (problem) marks.push({ tone: "error", text: "refused" });
     if (duplicateOf) marks.push({ tone: "neutral", text: "duplicate" });
     if (remarks.length) {
@@ -416,7 +422,7 @@
     for (const flush of flushes) section.append(...drawFlush(flush));
     return section;
   }
-  function drawFlush({ strategy, declined, at, during }) {
+  function drawFlush({ strategy, declined, at, during, became }) {
     const step = (kind, name, text) => element("li", { class: kind }, element("b", {}, name), " ", element("span", {}, text));
     const steps = Object.entries(declined).map(
       ([name, reason]) => step("declined", name, reason)
@@ -424,6 +430,7 @@
     steps.push(
       step(`took ${strategyClass(strategy)}`, strategy, STRATEGIES[strategy] || "took it")
     );
+    if (became) steps.push(element("li", { class: "became" }, became));
     return [
       element(
         "p",

@@ -19,6 +19,12 @@ def send(inspector: Inspector, endpoint: str, *records: t.Any) -> int:
     return inspector.post(f"/{endpoint}", json.dumps(records).encode(), BASIC).status
 
 
-def flush(app: Flask, strategy: str, *calls: Call, **declined: str) -> None:
+def flush(
+    app: Flask,
+    strategy: str,
+    *calls: Call,
+    hand_over: str | None = None,
+    **declined: str,
+) -> None:
     """Tell an app's inspector of a flush."""
-    flushed.send(app, outcome=Outcome(strategy, declined, calls))
+    flushed.send(app, outcome=Outcome(strategy, declined, calls, hand_over))

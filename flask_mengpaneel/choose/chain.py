@@ -156,7 +156,7 @@ class Chain:
                     self._drop(shares.whole, declined)
                     raise
             else:
-                return self._conclude(strategy, calls, declined, taken)
+                return self._conclude(strategy, calls, exchange, declined, taken)
 
         self._drop(shares.whole, declined)
         return None
@@ -174,6 +174,7 @@ class Chain:
         self,
         strategy: Strategy,
         calls: CallLog,
+        exchange: Exchange | None,
         declined: dict[str, str],
         taken: c.Sequence[Call] | None,
     ) -> Outcome:
@@ -187,7 +188,9 @@ class Chain:
             self._ledger.record(records)
             self._ledger.deliver(records)
 
-        outcome = Outcome(strategy.name, declined, taken)
+        given = None if exchange is None else exchange.handed_over
+        kept = given.id if given is not None and given.token is not None else None
+        outcome = Outcome(strategy.name, declined, taken, kept)
 
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s took %d calls; %s", strategy.name, len(taken), declined)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import collections.abc as c
 import typing as t
 
+from .hand_over_news import NEVER_ACKNOWLEDGED
+
 if t.TYPE_CHECKING:
+    from .hand_over_news import HandOverNews
     from .spool import Row, Spool
 
 
@@ -32,10 +35,16 @@ def found_by(
 
 
 def without_settled(
-    rows: list[Row], spool: Spool, shared: c.Iterable[SharedAcknowledgements]
+    rows: list[Row],
+    spool: Spool,
+    shared: c.Iterable[SharedAcknowledgements],
+    news: HandOverNews,
 ) -> list[Row]:
     """Count overdue hand-overs, leased from the spool, that were acknowledged to
-    another process or aren't sent; return the other rows."""
+    another process or aren't sent; return the other rows.
+
+    :param news: gets what became of them.
+    """
     acknowledged = found_by(shared, [row.hand_over for row in rows if row.hand_over])
     settled: dict[str, list[int]] = {}
     others = []
@@ -43,10 +52,15 @@ def without_settled(
     for row in rows:
         if row.hand_over in acknowledged:
             settled.setdefault("", []).append(row.id)
+            news.add(row.hand_over, "acknowledged")
         elif row.dropped_for:
             settled.setdefault(row.dropped_for, []).append(row.id)
+            news.add(row.hand_over, "dropped", row.dropped_for)
         else:
             others.append(row)
+
+            if row.hand_over:
+                news.add(row.hand_over, "sent", NEVER_ACKNOWLEDGED)
 
     for reason, ids in settled.items():
         spool.acknowledge(ids, reason)

@@ -20,6 +20,7 @@ from .acknowledgements import SharedAcknowledgements, without_settled
 from .answers import Answer, Meaning, printable, read
 from .batches import ENVELOPE, Batch, pack, pack_rows, wrap
 from .failures import Dropped, Report, report_drops
+from .hand_over_news import HandOverNews
 from .http import PATHS, HttpClient, RequestFailed
 
 if t.TYPE_CHECKING:
@@ -84,6 +85,8 @@ class Delivery:
         self.in_background = False
         #: Who is asked before an overdue hand-over is sent out of the spool.
         self.acknowledgements: c.Sequence[SharedAcknowledgements] = ()
+        #: What becomes of hand-overs.
+        self.news = HandOverNews()
         self._translator = translator
         self._report = report
         self._post = post
@@ -257,8 +260,9 @@ class Delivery:
 
         # What is all acknowledged isn't all there is.
         while not rows and (leased := self.spool.lease(limit, names, in_flight)):
-            rows = without_settled(leased, self.spool, self.acknowledgements)
+            rows = without_settled(leased, self.spool, self.acknowledgements, self.news)
 
+        self.news.tell()
         unclear = [row for row in rows if row.sent and not row.message.repeatable]
         unpacked = self.spool.unpack(
             [

@@ -10,6 +10,7 @@ import typing as t
 
 from .acknowledgements import found_by
 from .hand_over_memory import BLOCK_SIZE, Block, HandOver, HandOverMemory
+from .hand_over_news import NEVER_ACKNOWLEDGED, PROCESS_ENDS
 from .pipeline import AT_EXIT
 from .queue import row_of
 from .silence import Silence
@@ -45,6 +46,7 @@ class HandOverSteps:
         self._ledger = delivery.ledger
         self._transport = transport
         self.shared = shared
+        self.news = delivery.news
         self.memory = HandOverMemory()
         #: Ids that are acknowledged, until the thread has seen to it.
         self.acknowledged: collections.deque[str] = collections.deque()
@@ -94,6 +96,8 @@ class HandOverSteps:
         if time.monotonic() >= self._pause_until:
             self._send_overdue()
             self.silence.check()
+
+        self.news.tell()
 
     def _apply_written(self) -> None:
         """Leave to the spool what requests have written into it; the ledger has what
@@ -151,6 +155,7 @@ class HandOverSteps:
                 elif kind := self.memory.remove(id):
                     delivered += kind[1]
                     self.became["acknowledged", kind[0]] += 1
+                    self.news.add(id, "acknowledged")
                 else:
                     others.append(id)
 
@@ -164,7 +169,7 @@ class HandOverSteps:
 
         while due := self._due(moment):
             for id, hand_over in due:
-                if not self._send(id, hand_over):
+                if not self._send(id, hand_over, NEVER_ACKNOWLEDGED):
                     self._pause_until = time.monotonic() + RETRY_INTERVAL
                     return
 
@@ -186,8 +191,11 @@ class HandOverSteps:
             with self._ledger.transfer():
                 self._deliver(found)
 
-    def _send(self, id: str, hand_over: HandOver) -> bool:
-        """Send a hand-over, or drop it; ``False`` if the transport has no room."""
+    def _send(self, id: str, hand_over: HandOver, why: str) -> bool:
+        """Send a hand-over, or drop it; ``False`` if the transport has no room.
+
+        :param why: it is sent.
+        """
         envelope = hand_over.envelope
         reason = hand_over.dropped_for(envelope)
 
@@ -200,8 +208,10 @@ class HandOverSteps:
                 self._ledger.record(hand_over.records)
                 self._ledger.drop(reason, hand_over.records)
                 self.became["dropped", reason] += 1
+                self.news.add(id, "dropped", reason)
             elif self._offer(envelope):
                 self.became["sent", hand_over.carrier] += 1
+                self.news.add(id, "sent", why)
 
                 if hand_over.carrier == "page" and hand_over.due <= time.monotonic():
                     self.silence.sent_pages += 1
@@ -247,8 +257,12 @@ class HandOverSteps:
                 continue
 
             for id, hand_over in left:
-                if time.monotonic() > deadline or not self._send(id, hand_over):
+                if time.monotonic() > deadline or not self._send(
+                    id, hand_over, PROCESS_ENDS
+                ):
                     self._drop(id, hand_over)
+
+        self.news.tell()
 
     def _spool(self, hand_overs: list[tuple[str, HandOver]]) -> bool:
         """Put hand-overs into the spool; ``False`` if it doesn't take them."""
@@ -284,5 +298,6 @@ class HandOverSteps:
             self._ledger.record(hand_over.records)
             dropped = self._delivery.drop_envelopes([hand_over.envelope], AT_EXIT)
             self.became["dropped", AT_EXIT] += 1
+            self.news.add(id, "dropped", AT_EXIT)
 
         self._delivery.report_drops(dropped)

@@ -234,8 +234,17 @@ class HandOvers:
         self.acknowledge([id])
         return False
 
-    def _release(self, id: str, why: str) -> bool:
+    def _release(self, id: str, what: t.Literal["withdrawn", "settled"]) -> bool:
         self._notice_changes()
+        is_released = self._take_out(id, what)
+
+        if is_released:
+            self._steps.news.add(id, what)
+            self._steps.news.tell()
+
+        return is_released
+
+    def _take_out(self, id: str, what: str) -> bool:
         steps = self._steps
 
         with steps.stepper.lock:
@@ -248,7 +257,7 @@ class HandOvers:
                 # The thread isn't to leave it to the spool now.
                 write.done = False
             elif kind := steps.memory.remove(id):
-                steps.became[why, kind[0]] += 1
+                steps.became[what, kind[0]] += 1
                 return True
 
         return self._durable is not None and self._release_spooled(id, write)

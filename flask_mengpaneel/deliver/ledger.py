@@ -25,9 +25,11 @@ class Balance:
 
     #: Recorded in this process.
     recorded: int = 0
-    #: Taken by Mixpanel, or handed to the page, the header or the session.
+    #: Taken by Mixpanel, as it told the server or a browser that acknowledged it; or
+    #: given to a client that is believed.
     delivered: int = 0
-    #: Counted where they wait: in memory, on their way, or in the spool.
+    #: Counted where they wait: in memory, on their way, in the spool, or to be
+    #: acknowledged by whoever was given them.
     waiting: int = 0
     #: Not delivered and never will be, by reason.
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -110,7 +112,7 @@ class Ledger:
             self._recorded += records
 
     def deliver(self, records: int = 1) -> None:
-        """Count what has reached Mixpanel, or was handed to the browser."""
+        """Count what has reached Mixpanel, or what a believed client was given."""
         with self._lock:
             self._delivered += records
 
@@ -150,12 +152,12 @@ class Ledger:
 
     @property
     def delivered(self) -> int:
-        """Taken by Mixpanel, or handed to the browser."""
+        """Taken by Mixpanel, or given to a client that is believed."""
         return self.snapshot().delivered
 
     @property
     def waiting(self) -> int:
-        """In memory, on their way, or in the spool."""
+        """In memory, on their way, in the spool, or to be acknowledged."""
         return self.snapshot().waiting
 
     @property

@@ -112,7 +112,7 @@ def make_hand_overs(
     spooled = None
 
     if delivery.spool is not None:
-        spooled = SpooledHandOvers(delivery.spool, max_age)
+        spooled = SpooledHandOvers(delivery.spool, max_age, delivery.news)
         shared.append(spooled)
 
     if config.acks is not None:

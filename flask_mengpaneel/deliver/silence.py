@@ -16,7 +16,7 @@ class Silence:
     def __init__(self) -> None:
         #: Whether anything has been acknowledged.
         self.was_broken = False
-        #: Whether a page has asked this process for the script.
+        #: Whether a browser has asked this process for the script.
         self.script_was_served = False
         #: Pages that the server sent since they were overdue.
         self.sent_pages = 0

@@ -18,6 +18,9 @@ from .batches import wrap
 from .hand_over_memory import HandOver
 from .spool import LEASE, WRITE_TIMEOUT, Spool, Waiting
 
+if t.TYPE_CHECKING:
+    from .hand_over_news import HandOverNews
+
 #: Why such a row is in the spool.
 UNACKNOWLEDGED = "not acknowledged yet"
 
@@ -41,11 +44,13 @@ class SpooledHandOvers:
 
     :param max_age: seconds for which acknowledgements are remembered: as long as a
         process may keep what they are for.
+    :param news: gets what became of them.
     """
 
-    def __init__(self, spool: Spool, max_age: float) -> None:
+    def __init__(self, spool: Spool, max_age: float, news: HandOverNews) -> None:
         self._spool = spool
         self._max_age = max_age
+        self._news = news
 
     def put(
         self,
@@ -96,8 +101,8 @@ class SpooledHandOvers:
         """Leave acknowledgements for whoever has these hand-overs; those that are in
         the spool are delivered."""
 
-        def acknowledge(connection: sqlite3.Connection) -> None:
-            here = set()
+        def acknowledge(connection: sqlite3.Connection) -> set[str]:
+            here: set[str] = set()
 
             for id, origin, records in self._delete(connection, ids):
                 tables.tally(connection, origin, "", records)
@@ -107,7 +112,10 @@ class SpooledHandOvers:
                 others = [id for id in ids if id not in here]
                 tables.add_acknowledgements(connection, others, self._max_age)
 
-        self._spool.write(acknowledge, None)
+            return here
+
+        for id in self._spool.write(acknowledge, set[str]()):
+            self._news.add(id, "acknowledged")
 
     def found(self, ids: c.Collection[str]) -> set[str]:
         """Return those of some hand-overs that others have left one of."""

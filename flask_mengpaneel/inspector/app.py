@@ -114,7 +114,11 @@ class Inspector:
 
         try:
             self.store.add_flush(
-                outcome.strategy, outcome.declined, outcome.calls, during
+                outcome.strategy,
+                outcome.declined,
+                outcome.calls,
+                during,
+                hand_over=outcome.hand_over,
             )
         except sqlite3.Error:
             logger.warning("The inspector couldn't keep a flush.", exc_info=True)
@@ -132,6 +136,13 @@ class Inspector:
             self.store.add_failure(ids, str(reason))
         except sqlite3.Error:
             logger.warning("The inspector couldn't keep a failure.", exc_info=True)
+
+    def on_hand_over(self, id: str, what: str, why: str) -> None:
+        """Keep what became of a hand-over."""
+        try:
+            self.store.conclude_hand_over(id, what, why)
+        except sqlite3.Error:
+            logger.warning("The inspector couldn't keep an acknowledgement.")
 
     def arrivals(self) -> list[Arrival]:
         """Return everything that arrived, in order: also what is refused or double."""

@@ -9,6 +9,9 @@ import sqlite3
 import typing as t
 
 from ..calls import Call, dumps
+from ..choose.operations import operation_of
+from ..config import CLIENT_STRATEGIES
+from ..deliver.hand_over_news import NEVER_ACKNOWLEDGED
 from .tables import id_text
 
 
@@ -23,6 +26,47 @@ class Flush(t.TypedDict):
     at: float
     #: The request during which it was: ``POST /sign-up``; empty for a job.
     during: str
+    #: The id under which the server keeps the calls until they are acknowledged; empty
+    #: if it doesn't.
+    hand_over: str
+    #: What became of that, in words; empty without one.
+    became: str
+
+
+#: What becomes of a hand-over, if nothing is to be added.
+_BECAME = {
+    "acknowledged": "acknowledged by the browser",
+    "settled": "handed back by the browser",
+    "withdrawn": "taken back, as the response wasn't sent",
+}
+
+
+def waiting(strategy: str) -> str:
+    """Say what a hand-over waits for."""
+    if strategy == "Delayed":
+        return "waiting for a later response to take it up"
+
+    return "waiting to be acknowledged"
+
+
+def became(strategy: str, what: str, why: str) -> str:
+    """Say what became of a hand-over.
+
+    :param strategy: the strategy that handed it over.
+    """
+    if strategy == "Delayed" and what in ("acknowledged", "settled"):
+        return "taken up by a later response"
+
+    if strategy == "Delayed" and why == NEVER_ACKNOWLEDGED:
+        why = "no later response has taken it up"
+
+    if what == "sent":
+        return f"sent by the server: {why}"
+
+    if what == "dropped":
+        return f"not sent: {why}"
+
+    return _BECAME[what]
 
 
 @dataclasses.dataclass(slots=True)
@@ -67,7 +111,8 @@ def keep_flushed_call(
     :param person: the id that the flush identifies, if it does.
     :returns: the id of the row, and the JSON of all flushes of the call so far.
     """
-    before = _row_of_earlier_flush(db, call, person)
+    insert_id = insert_id_of(call)
+    before = None if insert_id is None else _row_of_event(db, insert_id)
 
     if before is not None:
         flushes = dumps([*json.loads(before["flushes"]), flush])
@@ -84,7 +129,7 @@ def keep_flushed_call(
         "at": flush["at"],
         "flush_revision": revision,
         "wire": dumps(call.wire),
-        "insert_id": insert_id_of(call),
+        "insert_id": insert_id,
         "person": person,
         "flushes": flushes,
     }
@@ -94,6 +139,14 @@ def keep_flushed_call(
         row,
     )
     return t.cast(int, cursor.lastrowid), flushes
+
+
+def is_made(call: Call, strategy: str) -> bool:
+    """Whether a call becomes a record by a strategy: operations on profiles and groups
+    are made by the server, which has a flush of its own for them."""
+    return call.is_record and (
+        strategy not in CLIENT_STRATEGIES or operation_of(call) is None
+    )
 
 
 def identified_person(calls: c.Iterable[Call]) -> str | None:
@@ -117,25 +170,7 @@ def insert_id_of(call: Call) -> str | None:
     )
 
 
-def _row_of_earlier_flush(
-    db: sqlite3.Connection, call: Call, person: str | None
-) -> sqlite3.Row | None:
-    """Return the row of a call that was delayed, or handed back, and comes again."""
-    insert_id = insert_id_of(call)
-
-    if insert_id is not None:
-        query = "SELECT * FROM calls WHERE insert_id = ?"
-        return t.cast("sqlite3.Row | None", db.execute(query, (insert_id,)).fetchone())
-
-    query = (
-        "SELECT * FROM calls WHERE insert_id IS NULL AND arrival IS NULL AND wire = ?"
-        " ORDER BY id"
-    )
-
-    for row in db.execute(query, (dumps(call.wire),)):
-        delayed = json.loads(row["flushes"])[-1]["strategy"] == "Delayed"
-
-        if delayed and (person is None or row["person"] in {None, person}):
-            return t.cast(sqlite3.Row, row)
-
-    return None
+def _row_of_event(db: sqlite3.Connection, insert_id: str) -> sqlite3.Row | None:
+    """Return the row of an event that was delayed, or handed back, and comes again."""
+    query = "SELECT * FROM calls WHERE insert_id = ?"
+    return t.cast("sqlite3.Row | None", db.execute(query, (insert_id,)).fetchone())

@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
+import json
 import logging
 import sqlite3
 import tempfile
 import time
 from pathlib import Path
 
-from ..calls import Call
-from ..config import CLIENT_STRATEGIES
+from ..calls import Call, dumps
 from ..deliver.spool import make_private
 from . import matching
 from .arrivals import Arrival, insert_arrival, read_arrival
 from .flushed_calls import (
     Flush,
     FlushedCall,
+    became,
     identified_person,
     insert_id_of,
+    is_made,
     keep_flushed_call,
     read_flushed_call,
+    waiting,
 )
 from .rules import EVENT_ENDPOINTS, Record
 from .tables import (
@@ -152,6 +155,7 @@ class Store:
         calls: c.Sequence[Call],
         during: str = "",
         at: float | None = None,
+        hand_over: str | None = None,
     ) -> None:
         """Keep one flush, and match its calls with what has arrived before.
 
@@ -159,19 +163,48 @@ class Store:
         :param declined: the reason of each strategy that was asked before, by name.
         :param during: the request, such as ``POST /sign-up``; empty for a job.
         :param at: when it was, in seconds since the epoch; now by default.
+        :param hand_over: the id under which the server keeps the calls, if it does.
         """
-        at = time.time() if at is None else at
-        flush = Flush(strategy=strategy, declined=dict(declined), at=at, during=during)
+        flush = Flush(
+            strategy=strategy,
+            declined=dict(declined),
+            at=time.time() if at is None else at,
+            during=during,
+            hand_over=hand_over or "",
+            became=waiting(strategy) if hand_over else "",
+        )
         person = identified_person(calls)
 
         with self._transaction() as db:
             revision = next_revision(db)
 
             for call in calls:
-                if call.is_record:
+                if is_made(call, strategy):
                     _add_flushed_call(db, revision, call, person, flush)
 
             trim(db, "calls")
+
+    def conclude_hand_over(self, id: str, what: str, why: str) -> None:
+        """Keep what became of a hand-over, in all flushes that it is of."""
+        with self._transaction() as db:
+            revision = next_revision(db)
+
+            for table in ("calls", "arrivals"):
+                rows = db.execute(
+                    f"SELECT id, flushes FROM {table} WHERE instr(flushes, ?)", (id,)
+                )
+
+                for row in rows.fetchall():
+                    flushes: list[Flush] = json.loads(row["flushes"])
+
+                    for flush in flushes:
+                        if flush["hand_over"] == id:
+                            flush["became"] = became(flush["strategy"], what, why)
+
+                    db.execute(
+                        f"UPDATE {table} SET flushes = ?, revision = ? WHERE id = ?",
+                        (dumps(flushes), revision, row["id"]),
+                    )
 
     def add_failure(self, insert_ids: c.Iterable[str], reason: str) -> None:
         """Keep why events will not arrive."""
@@ -236,5 +269,5 @@ def _add_flushed_call(
     # What the server sends may arrive before the news of its flush.
     if insert_id is not None:
         matching.match_tracking_call(db, revision, id, insert_id, flushes)
-    elif flush["strategy"] not in CLIENT_STRATEGIES:
+    else:
         matching.match_update_call(db, revision, id, call, person, flushes)

@@ -8,9 +8,11 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from flask import Response, send_file
+from flask import Flask, Response, send_file
 from playwright.sync_api import Browser, Page, expect
 
+from flask_mengpaneel import Mengpaneel
+from flask_mengpaneel.deliver.hand_over_news import NEVER_ACKNOWLEDGED
 from flask_mengpaneel.inspector import Inspector, create_inspector_app
 from flask_mengpaneel.inspector.app import URL_PREFIX
 from mixpanel_records import event, track
@@ -163,6 +165,62 @@ def test_events_are_shown_as_they_arrive(board: Page, stand: Stand) -> None:
     expect(inside.locator("tr", has_text="Total").locator("td")).to_have_text("42")
 
 
+@pytest.fixture
+def shop(tmp_path: Path) -> c.Iterator[Server]:
+    """An app with an inspector, and a page that tracks."""
+    app = Flask(__name__, instance_path=str(tmp_path))
+    app.secret_key = "secret"
+    mengpaneel = Mengpaneel(
+        app, token="token", inspector=True, library_url="/library.js", ack_timeout=4
+    )
+
+    @app.get("/")
+    def page() -> str:
+        mengpaneel.track("View Home")
+        return "<!doctype html><title>Shop</title><body></body>"
+
+    @app.get("/library.js")
+    def library() -> Response:
+        return send_file(need_npm("mixpanel-browser") / "dist/mixpanel.min.js")
+
+    with Server(app) as server:
+        yield server
+
+
+def test_an_acknowledgement_is_shown_soon_after_the_page(
+    page: Page, browser: Browser, shop: Server
+) -> None:
+    page.goto(shop.url)
+    board = browser.new_page()
+    board.goto(f"{shop.url}{URL_PREFIX}/")
+    expect(row(board, "View Home").locator(".device")).not_to_be_empty()
+    row(board, "View Home").locator("summary").click()
+
+    expect(row(board, "View Home").locator(".became")).to_have_text(
+        "acknowledged by the browser"
+    )
+    expect(row(board, "View Home").locator(".mark")).to_have_count(0)
+    board.close()
+
+
+def test_what_the_server_sends_in_place_of_the_page_is_marked(
+    page: Page, browser: Browser, shop: Server
+) -> None:
+    page.route("**/mengpaneel.js*", lambda route: route.abort())
+    page.goto(shop.url)
+    board = browser.new_page()
+    board.goto(f"{shop.url}{URL_PREFIX}/")
+    expect(row(board, "View Home").locator(".mark")).to_have_text(
+        "sent by the server", timeout=15_000
+    )
+    row(board, "View Home").locator("summary").click()
+
+    expect(row(board, "View Home").locator(".became")).to_have_text(
+        "sent by the server: never acknowledged"
+    )
+    board.close()
+
+
 def test_the_newest_is_on_top_and_what_is_open_stays_open(
     board: Page, stand: Stand
 ) -> None:
@@ -312,8 +370,11 @@ def test_it_can_be_read_at_any_width_and_in_both_schemes(
 ) -> None:
     for name in ("Delayed", "ClientSide", "CapableClientSide", "AsyncServerSide"):
         calls = [track(event(name))]
-        stand.inspector.store.add_flush(name, {"X": "no"}, calls, "GET /")
+        stand.inspector.store.add_flush(
+            name, {"X": "no"}, calls, "GET /", hand_over=name
+        )
 
+    stand.inspector.on_hand_over("ClientSide", "sent", NEVER_ACKNOWLEDGED)
     stand.send("track", event("Delayed"), event("ClientSide", Note="x" * 999))
     stand.send("track", event("Undefined" * 20, distinct_id="null"), event("Delayed"))
     page = browser.new_page(
@@ -330,6 +391,7 @@ def test_it_can_be_read_at_any_width_and_in_both_schemes(
     page.wait_for_function("document.getAnimations().length === 0")
 
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    texts = "summary span, summary time, .inside p, .inside span, th, td, dd, .label"
+    texts = "summary span, summary time, .inside p, .inside span, .label"
+    texts += ", .became, th, td, dd"
     assert page.evaluate(LOW_CONTRAST, texts) == []
     page.close()

@@ -138,9 +138,9 @@ def test_an_update_may_come_from_what_was_flushed_lately(inspector: Inspector) -
     store, now = inspector.store, time.time()
     calls = [Call([["identify"], ["ada"]]), people("increment", "Orders")]
     record = Record(update(**{"$add": {"Orders": 1}}))
-    store.add_flush("ClientSide", {}, calls, "lost", at=now - MATCH_WINDOW - 1)
-    store.add_flush("ClientSide", {}, calls, "first", at=now - 2)
-    store.add_flush("ClientSide", {}, calls, "second", at=now - 1)
+    store.add_flush("AsyncServerSide", {}, calls, "lost", at=now - MATCH_WINDOW - 1)
+    store.add_flush("AsyncServerSide", {}, calls, "first", at=now - 2)
+    store.add_flush("AsyncServerSide", {}, calls, "second", at=now - 1)
 
     for _ in range(3):
         store.add_arrivals("engage", [record], "", at=now)
@@ -264,6 +264,7 @@ def test_an_app_tracks_everything_to_its_inspector(tmp_path: Path) -> None:
 
     @app.get("/api")
     def api() -> dict[str, str]:
+        mengpaneel.identify("ada")
         mengpaneel.track("Ask")
         mengpaneel.people.set({"Plan": "pro"})
         return {}

@@ -58,13 +58,16 @@ def test_a_delayed_event_tells_each_flush(app: Flask, inspector: Inspector) -> N
     assert strategies(inspector.arrivals()[0]) == ["Delayed", "Delayed", "ClientSide"]
 
 
-def test_a_delayed_update_tells_each_flush(app: Flask, inspector: Inspector) -> None:
-    call = people("set", {"Plan": "pro"})
-    flush(app, "Delayed", call)
-    flush(app, "ClientSide", Call([["identify"], ["ada"]]), call)
-    send(inspector, "engage", update(**{"$set": {"Plan": "pro", "$os": "Linux"}}))
+def test_the_group_of_a_page_is_set_by_the_server(
+    app: Flask, inspector: Inspector
+) -> None:
+    """The page has the call too, but only for what goes with every event."""
+    identify = Call([["identify"], ["ada"]])
+    flush(app, "ClientSide", identify, Call([["set_group"], ["company", "acme"]]))
+    flush(app, "AsyncServerSide", identify, people("set", {"company": "acme"}))
+    send(inspector, "engage", update(**{"$set": {"company": "acme"}}))
 
-    assert strategies(inspector.arrivals()[0]) == ["Delayed", "ClientSide"]
+    assert strategies(inspector.arrivals()[0]) == ["AsyncServerSide"]
     assert inspector.not_arrived() == []
 
 
@@ -115,7 +118,7 @@ def test_an_update_is_not_matched_with_the_call_of_another_person(
     app: Flask, inspector: Inspector
 ) -> None:
     call = people("set", "Plan", "pro")
-    flush(app, "ClientSide", Call([["identify"], ["bob"]]), call)
+    flush(app, "ServerSide", Call([["identify"], ["bob"]]), call)
     flush(app, "AsyncServerSide", Call([["identify"], ["ada"]]), call)
     send(inspector, "engage", update(**{"$set": {"Plan": "pro"}}))
 
@@ -136,7 +139,7 @@ def test_updates_of_a_browser_after_alias_are_the_users(
     send(inspector, "track", event("Sign Up", **device, **{"$user_id": "ada"}))
 
     if first == "news":
-        flush(app, "ClientSide", *calls)
+        flush(app, "ServerSide", *calls)
         send(inspector, "engage", value)
     else:
         send(inspector, "engage", value)

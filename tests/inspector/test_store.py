@@ -59,7 +59,7 @@ def test_duplicates_are_alike_in_name_person_time_and_id(inspector: Inspector) -
 
 def test_clear_forgets_everything(app: Flask, inspector: Inspector) -> None:
     send(inspector, "track", event())
-    flush(app, "ClientSide", people("set", "a", 1))
+    flush(app, "ServerSide", people("set", "a", 1))
     inspector.clear()
 
     assert inspector.arrivals() == []

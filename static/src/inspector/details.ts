@@ -94,7 +94,7 @@ function drawFlushes(flushes: Flush[]): HTMLElement {
   return section;
 }
 
-function drawFlush({ strategy, declined, at, during }: Flush): HTMLElement[] {
+function drawFlush({ strategy, declined, at, during, became }: Flush): HTMLElement[] {
   const step = (kind: string, name: string, text: string) =>
     element("li", { class: kind }, element("b", {}, name), " ", element("span", {}, text));
   const steps = Object.entries(declined).map(([name, reason]) =>
@@ -103,6 +103,7 @@ function drawFlush({ strategy, declined, at, during }: Flush): HTMLElement[] {
   steps.push(
     step(`took ${strategyClass(strategy)}`, strategy, STRATEGIES[strategy] || "took it"),
   );
+  if (became) steps.push(element("li", { class: "became" }, became));
 
   return [
     element(

@@ -130,7 +130,6 @@ export function entryOfCall(call: FlushedCall): Entry {
   const args = call.wire.at(-1)!;
   const properties = args.find(isObject) || {};
   const tracks = typeof args[0] === "string" && call.name.startsWith("track");
-  const isDelayed = lastStrategy(call.flushes) === "Delayed";
 
   return {
     key: callKey(call.id),
@@ -145,7 +144,7 @@ export function entryOfCall(call: FlushedCall): Entry {
     marks: [
       call.failure
         ? { tone: "error", text: "not delivered" }
-        : { tone: "neutral", text: isDelayed ? "waits for a page" : "not arrived yet" },
+        : { tone: "neutral", text: whyNotArrived(call.flushes) },
     ],
     problem: call.failure,
     remarks: [],
@@ -159,8 +158,18 @@ export function entryOfCall(call: FlushedCall): Entry {
   };
 }
 
-function marksOf({ problem, remarks, duplicateOf }: Arrival): Mark[] {
+/** Say in a word or two what a recorded call is waiting for, or why it won't arrive. */
+function whyNotArrived(flushes: Flush[]): string {
+  if (flushes.at(-1)?.became.startsWith("not sent")) return "not sent";
+  return lastStrategy(flushes) === "Delayed" ? "waits for a page" : "not arrived yet";
+}
+
+function marksOf({ problem, remarks, duplicateOf, flushes }: Arrival): Mark[] {
   const marks: Mark[] = [];
+  const became = flushes.at(-1)?.became ?? "";
+
+  if (became.startsWith("sent by the server"))
+    marks.push({ tone: "neutral", text: "sent by the server" });
 
   if (problem) marks.push({ tone: "error", text: "refused" });
   if (duplicateOf) marks.push({ tone: "neutral", text: "duplicate" });

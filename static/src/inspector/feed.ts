@@ -11,6 +11,8 @@ export interface Flush {
   at: number;
   /** The request, such as "POST /sign-up"; empty for a job. */
   during: string;
+  /** What became of the hand-over, in words; empty if nobody is to acknowledge it. */
+  became: string;
 }
 
 /** One record that was sent to the inspector. */
