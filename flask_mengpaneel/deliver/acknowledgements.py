@@ -50,7 +50,9 @@ def without_settled(
     others = []
 
     for row in rows:
-        if row.hand_over in acknowledged:
+        if not row.hand_over:
+            others.append(row)
+        elif row.hand_over in acknowledged:
             settled.setdefault("", []).append(row.id)
             news.add(row.hand_over, "acknowledged")
         elif row.dropped_for:
@@ -58,9 +60,9 @@ def without_settled(
             news.add(row.hand_over, "dropped", row.dropped_for)
         else:
             others.append(row)
-
-            if row.hand_over:
-                news.add(row.hand_over, "sent", NEVER_ACKNOWLEDGED)
+            # The session that has its operations may come back.
+            spool.claim(row.hand_over)
+            news.add(row.hand_over, "sent", NEVER_ACKNOWLEDGED)
 
     for reason, ids in settled.items():
         spool.acknowledge(ids, reason)

@@ -213,6 +213,10 @@ class HandOverSteps:
                 self.became["sent", hand_over.carrier] += 1
                 self.news.add(id, "sent", why)
 
+                if hand_over.carrier == "operations" and self._delivery.spool:
+                    # The session that has them may come back.
+                    self._delivery.spool.claim(id)
+
                 if hand_over.carrier == "page" and hand_over.due <= time.monotonic():
                     self.silence.sent_pages += 1
             else:
