@@ -264,6 +264,9 @@ def test_an_app_tracks_everything_to_its_inspector(tmp_path: Path) -> None:
 
     @app.get("/api")
     def api() -> dict[str, str]:
+        with mengpaneel.setup():
+            mengpaneel.identify("ann")
+
         mengpaneel.track("Ask")
         mengpaneel.people.set({"Plan": "pro"})
         return {}
