@@ -67,9 +67,19 @@ class Entry:
                 self.identity_after.device_id, now.device_id
             )
 
-        return _agree(self.browser_identity.device_id, now.device_id) and (
-            now.user_id
-            in (None, self.identity_after.user_id, self.browser_identity.user_id)
+        if not _agree(self.browser_identity.device_id, now.device_id):
+            return False
+
+        # A script of the page's may have said who it is that the operations wait for.
+        is_awaited = (
+            self.is_operations
+            and self.browser_identity.device_id is not None
+            and not self.identity_after.is_identified
+        )
+        return is_awaited or now.user_id in (
+            None,
+            self.identity_after.user_id,
+            self.browser_identity.user_id,
         )
 
     @property
