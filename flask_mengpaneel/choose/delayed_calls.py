@@ -12,8 +12,9 @@ import uuid
 
 from flask import current_app, session
 
-from ..calls import Call, CallLog, dumps
-from ..identity import Identity, hex_id
+from ..calls import CallLog, dumps
+from ..identity import NOBODY, Identity, hex_id
+from ..visitor.persistence import Persistence
 from .operations import (
     apart,
     belongs_to_operations,
@@ -66,9 +67,19 @@ class Entry:
                 self.identity_after.device_id, now.device_id
             )
 
-        return _agree(self.browser_identity.device_id, now.device_id) and (
-            now.user_id
-            in (None, self.identity_after.user_id, self.browser_identity.user_id)
+        if not _agree(self.browser_identity.device_id, now.device_id):
+            return False
+
+        # A script of the page's may have said who it is that the operations wait for.
+        is_awaited = (
+            self.is_operations
+            and self.browser_identity.device_id is not None
+            and not self.identity_after.is_identified
+        )
+        return is_awaited or now.user_id in (
+            None,
+            self.identity_after.user_id,
+            self.browser_identity.user_id,
         )
 
     @property
@@ -126,10 +137,7 @@ class Entry:
             raise ValueError("not an entry")
 
         log = CallLog.from_json(calls)
-
-        if not all(_has_properties(call) for call in log if call.tracks):
-            raise ValueError("not an entry")
-
+        _check(log)
         return cls(
             log,
             Identity.from_json(identity_after),
@@ -139,11 +147,22 @@ class Entry:
         )
 
 
-def _has_properties(event: Call) -> bool:
+def _check(calls: CallLog) -> None:
+    """Make sure that calls have the arguments that are asked for on their way.
+
+    :raises ValueError: they haven't.
+    """
+    persistence = Persistence({}, NOBODY)
+
     try:
-        return isinstance(event.properties, dict)
-    except LookupError:
-        return False
+        for call in calls:
+            persistence.apply(call, 0.0)
+            operation_of(call)
+
+            if call.tracks:
+                call.with_defaults({})
+    except Exception as error:
+        raise ValueError("not the arguments of a call") from error
 
 
 def _agree(one: str | None, other: str | None) -> bool:

@@ -103,6 +103,11 @@ class Flusher:
             self._undo(undone, manager)
 
         delayed = DelayedCalls(self._app, request, self._config.session_key)
+
+        if undone is not None:
+            # In the session, of which the request's cookie may know nothing.
+            delayed.entries = undone.found
+
         headers = injection.headers_of(response)
         may_boot = self._client_side is not None and injection.is_html(
             headers.get("content-type", "")

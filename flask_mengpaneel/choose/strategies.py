@@ -112,7 +112,7 @@ class ClientSide(Strategy):
             exchange.request,
             calls=_made_once(hand_over),
             token=hand_over.token,
-            browser_identity=exchange.visitor.browser_identity,
+            browser_identity=_identity_with(hand_over, exchange),
             declined=exchange.declined,
         )
         response = exchange.writable_response()
@@ -162,6 +162,15 @@ def _locate(exchange: Exchange, reason: str | None) -> tuple[bytes, int]:
         raise Declined(reason)
 
     return injection.locate(exchange.response, exchange.headers)
+
+
+def _identity_with(hand_over: HandOver, exchange: Exchange) -> Identity:
+    """Return whom the browser takes the visitor for once it has the response: somebody
+    new gets the ids that the events have."""
+    if hand_over.token is None:
+        return exchange.visitor.browser_identity
+
+    return exchange.known_identity
 
 
 def _decline_successors(calls: CallLog, exchange: Exchange) -> None:
@@ -232,7 +241,8 @@ class CapableClientSide(Strategy):
         if not needed:
             raise Declined("nothing but set-up calls")
 
-        headers = self._headers(needed, hand_over, exchange.visitor)
+        identity = _identity_with(hand_over, exchange)
+        headers = self._headers(needed, hand_over, identity)
 
         if len(headers[CALLS_HEADER]) > self._room(exchange, headers):
             raise Declined("the other headers leave no room for it")
@@ -245,7 +255,7 @@ class CapableClientSide(Strategy):
         return needed
 
     def _headers(
-        self, calls: c.Iterable[Call], hand_over: HandOver, visitor: Visitor
+        self, calls: c.Iterable[Call], hand_over: HandOver, identity: Identity
     ) -> dict[str, str]:
         text = dumps([call.wire for call in calls])
         most = self._config.max_header
@@ -258,9 +268,7 @@ class CapableClientSide(Strategy):
         if hand_over.token is not None:
             headers[HAND_OVER_HEADER] = hand_over.token
 
-        signature = (
-            self._signer.sign(text, visitor.browser_identity) if self._signer else None
-        )
+        signature = self._signer.sign(text, identity) if self._signer else None
 
         if signature:
             headers[SIGNATURE_HEADER] = signature

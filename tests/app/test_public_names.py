@@ -70,8 +70,8 @@ INTERNAL: dict[type, str] = {
     CallLog: "filtered from_json identifies of set_up size to_json",
     Strategy: "keeps_ledger",
     Ledger: "add_source deliver drop transfer record reset snapshot",
-    Transport: "begin_shutdown poll_spool resume_spooled",
-    RecordingTransport: "begin_shutdown poll_spool resume_spooled",
+    Transport: "begin_shutdown resume_spooled",
+    RecordingTransport: "begin_shutdown resume_spooled",
     Envelope: "from_bytes size to_bytes",
 }
 
@@ -90,7 +90,8 @@ SETTINGS = """
     MENGPANEEL_CONSENT MENGPANEEL_RESPECT_DNT MENGPANEEL_FALLBACK MENGPANEEL_MAX_HEADER
     MENGPANEEL_DELAYED_MAX_AGE MENGPANEEL_ON_FAILURE MENGPANEEL_SHUTDOWN_TIMEOUT
     MENGPANEEL_ID_MERGE MENGPANEEL_ANONYMIZE_IP MENGPANEEL_BOTS MENGPANEEL_CSP_NONCE
-    MENGPANEEL_INSPECTOR MENGPANEEL_ACK_TIMEOUT MENGPANEEL_ACKS
+    MENGPANEEL_INSPECTOR
+    MENGPANEEL_ACK_TIMEOUT MENGPANEEL_ACKS
 """
 COMMANDS = {
     "doctor": "urls --online",

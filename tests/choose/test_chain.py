@@ -450,9 +450,12 @@ def test_the_books_balance_with_a_transport_of_ones_own() -> None:
     assert books.balanced
 
 
+@pytest.mark.parametrize("timeout", [30, 0])
 @pytest.mark.parametrize("path", ["/page", "/json", "/go"])
-def test_calls_that_a_response_carries_count_as_delivered(path: str) -> None:
-    site = Site()
+def test_calls_that_a_response_carries_wait_to_be_acknowledged(
+    path: str, timeout: float
+) -> None:
+    site = Site(ack_timeout=timeout)
 
     def view(respond: c.Callable[[], t.Any]) -> c.Callable[[], t.Any]:
         def tracked() -> t.Any:
@@ -468,8 +471,13 @@ def test_calls_that_a_response_carries_count_as_delivered(path: str) -> None:
     site.view("/page", view(lambda: PAGE))
     site.view("/json", view(lambda: {}))
     site.view("/go", view(lambda: redirect("/quiet")))
-    site.client().get(path, headers={"X-Mengpaneel-Flush-Capable": "true"})
+    site.client().get(path, headers={"X-Mengpaneel-Flush-Capable": "true; ack"})
     books = site.mengpaneel.ledger().snapshot()
+    events, operations = site.outcomes
 
-    assert site.outcome.strategy in STRATEGIES[:3]
-    assert (books.recorded, books.delivered, books.waiting) == (2, 2, 0)
+    assert operations.strategy == "AsyncServerSide"
+    assert [call.name for call in operations.calls] == ["identify", "people.increment"]
+    assert events.strategy in STRATEGIES[:3]
+    assert events.calls[-1].name == "track"
+    waiting = int(timeout > 0)
+    assert (books.recorded, books.delivered, books.waiting) == (2, 2 - waiting, waiting)

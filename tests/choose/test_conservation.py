@@ -536,7 +536,7 @@ def test_whatever_the_strategies(name: str) -> None:
 def test_calls_that_are_too_old_for_a_page_arrive_as_well(
     journey: list[tuple[str, list[str]]],
 ) -> None:
-    travel(journey, delayed_max_age=0)
+    travel(journey, delayed_max_age=0, ack_timeout=0)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

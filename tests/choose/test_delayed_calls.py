@@ -441,7 +441,7 @@ def test_an_iframe_is_a_page() -> None:
 
 
 def test_calls_that_waited_too_long_go_from_the_server_with_any_request() -> None:
-    site = redirect_site(delayed_max_age=0)
+    site = redirect_site(delayed_max_age=0, ack_timeout=0)
     client = site.visitor(**DEVICE)
     client.get("/go")
     client.get("/image", headers={"Sec-Fetch-Dest": "image"})
@@ -485,7 +485,7 @@ def test_each_of_a_chain_has_its_own_age(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_late_sign_up_still_links_the_visitor_to_the_user() -> None:
-    site = Site(delayed_max_age=0)
+    site = Site(delayed_max_age=0, ack_timeout=0)
 
     def go() -> Response:
         with site.mengpaneel.before_setup():

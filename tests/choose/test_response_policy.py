@@ -161,7 +161,7 @@ class Case:
             settings["strategies"] = ["AsyncServerSide"]
 
         if carrier == "late":
-            settings["delayed_max_age"] = 0.0
+            settings |= {"delayed_max_age": 0.0, "ack_timeout": 0}
 
         self.site = site = Site(**settings)
         site.view("/go", lambda: (site.mengpaneel.track("Earlier"), redirect("/"))[1])
@@ -280,7 +280,7 @@ def test_refused_calls_are_never_made(answers: Answers) -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("status", [200, 301, 404, 500])
 def test_shared_caches_get_nothing_with_any_status(status: int, method: str) -> None:
-    site = Site(delayed_max_age=0.0)
+    site = Site(delayed_max_age=0.0, ack_timeout=0)
     site.view("/go", lambda: (site.mengpaneel.track("Earlier"), redirect("/"))[1])
 
     def view() -> Response:
@@ -306,7 +306,7 @@ def test_shared_caches_get_nothing_with_any_status(status: int, method: str) -> 
 
 
 def test_a_static_file_gives_late_calls_to_the_next_response() -> None:
-    site = Site(delayed_max_age=0.0)
+    site = Site(delayed_max_age=0.0, ack_timeout=0)
     site.app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 3600
     site.view("/go", lambda: (site.mengpaneel.track("Earlier"), redirect("/"))[1])
     site.view("/logo", lambda: site.app.send_static_file("x"))

@@ -27,16 +27,13 @@ ID = uuid.UUID("12345678-1234-5678-1234-567812345678")
 
 
 @pytest.fixture
-def record(app: Flask, transport: RecordingTransport) -> c.Callable[[Make], list[Call]]:
+def record(app: Flask) -> c.Callable[[Make], list[Call]]:
     """Makes calls in a job, and gives what was recorded."""
 
     def make(calls: Make) -> list[Call]:
-        transport.envelopes.clear()
-
         with app.app_context(), Manager() as manager:
             calls(manager)
-
-        return transport.calls
+            return list(manager.drain())
 
     return make
 

@@ -87,13 +87,12 @@ def test_the_cookie_can_be_read_by_scripts(shop: Flask) -> None:
     ("way", "headers"),
     [
         ("quiet", {}),
-        ("page", {}),
         ("cached", {}),
         ("image", {"User-Agent": "curl/8.5.0"}),
         ("image", {"DNT": "1"}),
         ("api", {"X-Mengpaneel-Flush-Capable": "true"}),
     ],
-    ids=["quiet", "page", "cached", "program", "no consent", "capable"],
+    ids=["quiet", "cached", "program", "no consent", "capable"],
 )
 def test_no_cookie_is_written_where_none_is_due(
     shop: Flask, way: str, headers: dict[str, str]
