@@ -49,17 +49,19 @@ def without_settled(
     others = []
 
     for row in rows:
-        if row.hand_over in acknowledged:
+        id = row.hand_over
+
+        if id in acknowledged:
             settled.setdefault("", []).append(row.id)
-            news.add(row.hand_over, "acknowledged")
+            news.add(id, "acknowledged")
         elif row.dropped_for:
             settled.setdefault(row.dropped_for, []).append(row.id)
-            news.add(row.hand_over, "dropped", row.dropped_for)
+            news.add(id or "", "dropped", row.dropped_for)
         else:
             others.append(row)
 
-            if row.hand_over:
-                news.add(row.hand_over, "sent", NEVER_ACKNOWLEDGED)
+            if id:
+                news.add(id, "sent", NEVER_ACKNOWLEDGED)
 
     for reason, ids in settled.items():
         spool.acknowledge(ids, reason)
