@@ -12,8 +12,8 @@ Give the app a transport that keeps what it gets, and look at it::
         client.post("/webhook", headers={"User-Agent": "Stripe/1.0"})
         assert [call.event for call in transport.calls] == ["Payment"]
 
-Calls that go with a page or a header never come to a transport. What became of them,
-and of all others, is in the outcomes::
+Events that go with a page or a header don't come to a transport, unless nobody
+acknowledges them. Which way they went, and all others, is in the outcomes::
 
     def test_order(app, client):
         with record_flushes(app) as outcomes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import re
 
 # The elements whose content is text.
@@ -47,6 +48,7 @@ def _make_tokens(*first: bytes, empty: bytes, script: bytes) -> re.Pattern[bytes
                 rb"(?P<head></head(?=[\s/>])" + _ATTRIBUTES + rb">)",
                 rb"(?P<body></body(?=[\s/>])" + _ATTRIBUTES + rb">)",
                 rb"(?P<frameset><frameset[\s/>])",
+                rb"(?P<base><base(?=[\s/>])" + _ATTRIBUTES + rb">)",
                 rb"<script(?=[\s/>])" + _ATTRIBUTES + rb"(?:" + empty + rb">"
                 + script + rb"(?:</script|\Z))",
                 rb"<(?P<name>" + texts + rb")(?=[\s/>])" + _ATTRIBUTES + rb"(?:" + empty
@@ -70,6 +72,12 @@ _HTML_TAG = re.compile(rb"""<html(?=[\s/>])((?:[^>"']|"[^"]*+"?|'[^']*+'?)*+)"""
 
 _VALUE = re.compile(rb"""=\s*+(?:"[^"]*+"?|'[^']*+'?|[^\s"'>]++)""")
 
+_HREF = re.compile(
+    rb"""[\s/"']href\s*+=\s*+("[^"]*+"|'[^']*+'|[^\s"'>]++)""", re.IGNORECASE
+)
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+
 _BOLT = "\u26a1".encode()
 
 _EMOJI = "\ufe0f".encode()
@@ -86,7 +94,8 @@ def find_place(page: bytes, is_xml: bool = False) -> int | None:
     """Find where in a page the script goes.
 
     :return: the offset of ``</head>``, else of the last ``</body>``, or ``None``
-        if it has neither, or is a ``<frameset>``.
+        if it has neither, or is a ``<frameset>``. If a ``<base>`` before it leads to
+        another site, that of the ``<base>``: addresses before it are the page's own.
     """
     end = page.find(b"</head>") + len(b"</head>")
 
@@ -101,7 +110,7 @@ def find_place(page: bytes, is_xml: bool = False) -> int | None:
 
 
 def _scan(page: bytes, is_xml: bool) -> int | None:
-    head = body = None
+    head = body = base = elsewhere = None
     tokens = _XHTML if is_xml else _HTML
 
     for match in tokens.finditer(page):
@@ -112,8 +121,29 @@ def _scan(page: bytes, is_xml: bool) -> int | None:
             body = match.start()
         elif match["head"] and head is None and body is None:
             head = match.start()
+        elif match["base"] and base is None:
+            base = base_address(match["base"])
+            elsewhere = match.start() if base and _leads_elsewhere(base) else None
 
-    return body if head is None else head
+    place = body if head is None else head
+    return place if place is None or elsewhere is None else min(place, elsewhere)
+
+
+def base_address(tag: bytes) -> str | None:
+    """Return the address in a ``<base>``; ``None`` if it has none, so that the next one
+    may have it."""
+    match = _HREF.search(tag)
+
+    if match is None:
+        return None
+
+    value = html.unescape(match[1].decode("utf-8", "replace").strip("\"'"))
+    # As browsers read it.
+    return re.sub(r"[\t\r\n]", "", value).strip().replace("\\", "/")
+
+
+def _leads_elsewhere(address: str) -> bool:
+    return address.startswith("//") or _SCHEME.match(address) is not None
 
 
 @functools.lru_cache(maxsize=128)

@@ -9,7 +9,7 @@ import collections.abc as c
 import dataclasses
 import re
 from html.parser import HTMLParser
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 HEADER = "Content-Security-Policy"
 REPORT_ONLY = "Content-Security-Policy-Report-Only"
@@ -157,15 +157,30 @@ def parse_page(html: str, page: str) -> list[Policy]:
     ]
 
 
+def find_base(text: str, page: str) -> str:
+    """Return to what the addresses of a page are relative, by its ``<base>``.
+
+    :param text: the HTML of the page.
+    :param page: its URL.
+    """
+    reader = _MetaReader()
+    reader.feed(text)
+    return urljoin(page, reader.base.strip()) if reader.base else page
+
+
 class _MetaReader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
+        self.base: str | None = None
         self._in_head = True
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         self._in_head = self._in_head and tag != "body"
+
+        if tag == "base" and self.base is None:
+            self.base = given.get("href")
 
         if (
             self._in_head

@@ -16,7 +16,7 @@ _TRUSTED_TYPES_POLICY = "mengpaneel"
 class Level(enum.Enum):
     """How bad a finding is."""
 
-    #: Calls would be lost.
+    #: Browsers can't make the calls: they are lost, or the server sends them late.
     ERROR = "error"
     #: Calls reach Mixpanel, but another strategy takes them than is meant to.
     WARNING = "warning"
@@ -51,6 +51,8 @@ class Page:
     api_urls: list[str]
     #: Where the page hands calls back; ``None`` if it can't.
     hand_back_url: str | None
+    #: Where the page says what has arrived; ``None`` if it doesn't.
+    ack_url: str | None
 
 
 def check_policies(
@@ -127,14 +129,26 @@ def _check_connections(
 ) -> c.Iterator[Finding]:
     blocked = [url for url in page.api_urls if not policy.allows_connection(url)]
     needed = list(dict.fromkeys(_source(url, policy) for url in blocked))
-    what = f"sending to {' '.join(needed)}" if blocked else "handing calls back"
+    own = {
+        "handing calls back": page.hand_back_url,
+        "acknowledging them": page.ack_url,
+    }
+    own = {
+        what: url
+        for what, url in own.items()
+        if url and not policy.allows_connection(url)
+    }
+    what = f"sending to {' '.join(needed)}" if blocked else " and ".join(own)
 
-    if page.hand_back_url and not policy.allows_connection(page.hand_back_url):
+    if own:
         needed.append("'self'")
-        # Nothing has to be handed back as long as nothing else is blocked.
-        level = Level.ERROR if blocked else Level.WARNING
+
+    if not blocked:
+        # Nothing has to be handed back as long as nothing else is blocked, and what
+        # isn't acknowledged arrives twice under the same ids.
+        level = Level.WARNING
     else:
-        level = if_blocked
+        level = Level.ERROR if "handing calls back" in own else if_blocked
 
     if needed:
         text = _forbids(name, policy, "connect-src", what)

@@ -14,9 +14,10 @@ from flask import Flask, request, request_finished
 from ..choose import injection
 from ..choose.response_policy import ResponsePolicy
 from ..config import CLIENT_STRATEGIES
+from ..identity import hex_id
 from ..outcome import REDIRECTS, Declined
 from ..visitor.visitor import Visitor
-from .csp import HEADER, REPORT_ONLY, parse, parse_page
+from .csp import HEADER, REPORT_ONLY, find_base, parse, parse_page
 from .findings import Finding, Level, Page, check_policies
 from .settings import CLIENT_HOST
 
@@ -75,6 +76,7 @@ class Visit:
         self._client = client
         self._start = start
         self._accepts_hand_backs = False
+        self._acknowledges = state.hand_overs is not None
 
     def check_app(self) -> c.Iterator[Finding]:
         """Ask for what each page needs of the app.
@@ -92,39 +94,61 @@ class Visit:
         if self._state.config.fallback and self._app.secret_key:
             yield from self._check_hand_back()
 
+        if self._acknowledges:
+            yield from self._check_acknowledging()
+
     def _check_hand_back(self) -> c.Iterator[Finding]:
         signer = self._state.signer
-        url = urljoin(self._start, self._url_for("calls"))
         # It hands back no calls: nothing happens if the app accepts it.
         body: dict[str, t.Any] = {
             "text": "[]",
             "signature": signer.sign("[]"),
             "calls": [],
         }
+        refusal = self._refusal("calls", json.dumps(body))
+        self._accepts_hand_backs = refusal is None
+
+        if refusal:
+            then = (
+                "the server sends calls late, after MENGPANEEL_ACK_TIMEOUT,"
+                if self._acknowledges
+                else "calls are lost"
+            )
+            text = f"{refusal}, so that {then} where the library is blocked"
+            yield Finding(Level.ERROR, text, self._remedy())
+
+    def _check_acknowledging(self) -> c.Iterator[Finding]:
+        # Nobody was given anything under this id.
+        refusal = self._refusal("acks", str(self._state.signer.token(hex_id()[:16])))
+
+        if refusal:
+            text = f"{refusal}, so that the server sends again what pages have sent"
+            yield Finding(Level.WARNING, text, self._remedy())
+
+    def _refusal(self, endpoint: str, body: str) -> str | None:
+        """Post to the app as the script does; say how it refuses, if it does."""
+        url = urljoin(self._start, self._url_for(endpoint))
         origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
         headers = {**_BROWSER, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
         headers |= {"Sec-Fetch-Site": "same-origin", "Origin": origin, "Accept": "*/*"}
         response = self._client.post(
             url,
-            data=json.dumps(body),
+            data=body,
             content_type="text/plain;charset=UTF-8",
             headers=headers,
             buffered=True,
         )
-        self._accepts_hand_backs = response.status_code == 204
 
-        if not self._accepts_hand_backs:
-            csrf = "csrf" in self._app.extensions
-            text = (
-                f"the app answers {urlsplit(url).path} with {response.status}, so that"
-                " calls are lost where the library is blocked"
-            )
-            remedy = (
-                'csrf.exempt(app.blueprints["mengpaneel"])'
-                if csrf
-                else 'let everybody post to the blueprint "mengpaneel"'
-            )
-            yield Finding(Level.ERROR, text, remedy)
+        if response.status_code == 204:
+            return None
+
+        return f"the app answers {urlsplit(url).path} with {response.status}"
+
+    def _remedy(self) -> str:
+        if "csrf" in self._app.extensions:
+            return 'csrf.exempt(app.blueprints["mengpaneel"])'
+
+        return 'let everybody post to the blueprint "mengpaneel"'
 
     def check_page(self, url: str) -> c.Iterator[Finding]:
         """Ask for a page, and find what would keep its calls from reaching Mixpanel."""
@@ -228,8 +252,11 @@ class Visit:
     def _check_policies(
         self, name: str, url: str, response: Response, body: bytes
     ) -> c.Iterator[Finding]:
+        base = find_base(body.decode("utf-8", "replace"), url)
+        yield from self._check_base(name, url, base, body)
+
         try:
-            page = self._page(url)
+            page = self._page(url, base)
         except Exception as error:
             yield Finding(Level.ERROR, f"{name}: MENGPANEEL_CSP_NONCE raises {error!r}")
             return
@@ -246,9 +273,34 @@ class Visit:
                 for finding in check_policies(name, page, [policy]):
                     yield dataclasses.replace(finding, level=Level.NOTE)
 
-    def _page(self, url: str) -> Page:
+    def _check_base(
+        self, name: str, url: str, base: str, body: bytes
+    ) -> c.Iterator[Finding]:
+        """Find what a page's ``<base>`` leads to another site."""
+        if urlsplit(base)[:2] == urlsplit(url)[:2]:
+            return
+
+        host = self._config.init_options.get("api_host")
+        script = body.find(b'<script type="application/json" id="mengpaneel"')
+
+        if (
+            isinstance(host, str)
+            and urlsplit(urljoin(url, host))[:2] != urlsplit(urljoin(base, host))[:2]
+        ):
+            text = f"{name}: its <base> leads what the library sends to {base}"
+            there = urljoin(url, host)
+            remedy = f'MENGPANEEL_CLIENT_CONFIG = {{"api_host": "{there}"}}'
+            yield Finding(Level.ERROR, text, remedy)
+
+        if 0 <= body.lower().find(b"<base") < script:
+            text = f"{name}: its <base> leads the script to {base}"
+            remedy = "put the <base> where the extension sees it, or after the script"
+            yield Finding(Level.ERROR, text, remedy)
+
+    def _page(self, url: str, base: str) -> Page:
         """Return what a page needs.
 
+        :param base: to what its addresses are relative.
         :raises Exception: whatever the app's ``MENGPANEEL_CSP_NONCE`` raises.
         """
         config = self._config
@@ -265,7 +317,7 @@ class Visit:
             nonce=str(nonce) if nonce else None,
             api_urls=[
                 urljoin(
-                    url, f"{hosts.get(kind, default)}/{routes.get(name, f'{name}/')}"
+                    base, f"{hosts.get(kind, default)}/{routes.get(name, f'{name}/')}"
                 )
                 for kind, name in _ROUTES.items()
             ],
@@ -273,6 +325,9 @@ class Visit:
                 urljoin(url, self._url_for("calls"))
                 if self._accepts_hand_backs
                 else None
+            ),
+            ack_url=(
+                urljoin(url, self._url_for("acks")) if self._acknowledges else None
             ),
         )
 

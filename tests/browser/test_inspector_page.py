@@ -8,7 +8,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from flask import Flask, Response, send_file
+from flask import Flask, Response, request, send_file
 from playwright.sync_api import Browser, Page, expect
 
 from flask_mengpaneel import Mengpaneel
@@ -179,6 +179,13 @@ def shop(tmp_path: Path) -> c.Iterator[Server]:
         mengpaneel.track("View Home")
         return "<!doctype html><title>Shop</title><body></body>"
 
+    @app.get("/elsewhere")
+    def elsewhere() -> str:
+        mengpaneel.track("View Elsewhere")
+        url = request.url_root
+        mengpaneel.set_config({"api_host": f"{url}_mengpaneel/inspector"})
+        return '<!doctype html><base href="http://elsewhere.test/"><body></body>'
+
     @app.get("/library.js")
     def library() -> Response:
         return send_file(need_npm("mixpanel-browser") / "dist/mixpanel.min.js")
@@ -201,6 +208,18 @@ def test_an_acknowledgement_is_shown_soon_after_the_page(
     )
     expect(row(board, "View Home").locator(".mark")).to_have_count(0)
     board.close()
+
+
+def test_a_page_whose_base_is_another_site_acknowledges_to_its_own(
+    page: Page, shop: Server
+) -> None:
+    acks = "/_mengpaneel/acks"
+
+    with page.expect_response(f"{shop.url}{acks}", timeout=20_000) as acknowledged:
+        page.goto(f"{shop.url}/elsewhere")
+
+    assert acknowledged.value.status == 204
+    assert page.evaluate("document.baseURI") == "http://elsewhere.test/"
 
 
 def test_what_the_server_sends_in_place_of_the_page_is_marked(

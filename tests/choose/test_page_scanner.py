@@ -88,6 +88,23 @@ PLACED = [
     "<html><head>|</head><body><textarea></head></body></textarea></body></html>",
     "<html><head>|</head><body><script>f('<frameset>')</script></body></html>",
     "<html><head><script>f('<frameset >')</script>|</head><body></body></html>",
+    # An address that is read before a <base> is the page's own.
+    '<html><head>|<base href="https://cdn.test/"><title>x</title></head></html>',
+    "<html><head><title>x</title>|<BASE\nHREF = //cdn.test/></head></html>",
+    "<html><head>|<base target=a href=' HTTPS://cdn.test'></head></html>",
+    "<html><head>|<base href='\\\\cdn.test/'></head></html>",
+    '<html><head>|<base href="&#47;/cdn.test/"></head></html>',
+    '<html><head><base target="_blank">|<base href="//cdn.test/"></head></html>',
+    "<!doctype html>|<base href=//cdn.test/><title>x</title><body></body>",
+    '<html><body><p>x</p>|<base href="//cdn.test/"></body></html>',
+    # One that stays on the site changes nothing, and the first one counts.
+    '<html><head><base href="/app/">|</head><body></body></html>',
+    '<html><head><base href="">|</head><body></body></html>',
+    '<html><head><base href="a/"><base href="//cdn.test/">|</head></html>',
+    '<html><head><base data-href="//cdn.test/">|</head><body></body></html>',
+    "<html><head><!-- <base href=//cdn.test/> -->|</head><body></body></html>",
+    "<html><head><template><base href=//a.test/></template>|</head></html>",
+    "<html><head>|</head><body><base href=//cdn.test/></body></html>",
 ]
 
 

@@ -229,7 +229,7 @@ def test_what_talismans_default_forbids_is_found(create_app: CreateApp) -> None:
             {"client_config": {"api_hosts": {"people": "https://b.test"}}},
             f"connect-src 'self' {HOST}/track/ {HOST}/groups/ https://b.test/engage/",
         ),
-        ({"fallback": False}, f"connect-src {HOST}"),
+        ({"fallback": False, "ack_timeout": 0}, f"connect-src {HOST}"),
         ({"strategies": ["AsyncServerSide", "ServerSide"]}, "default-src 'none'"),
     ],
 )
@@ -237,6 +237,23 @@ def test_policies_are_checked_against_the_settings(
     serve: CreateApp, settings: dict[str, t.Any], policy: str
 ) -> None:
     assert lines(serve(**under(policy), **settings)) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({}, "handing calls back and acknowledging them"),
+        ({"fallback": False}, "acknowledging them"),
+        ({"ack_timeout": 0}, "handing calls back"),
+    ],
+)
+def test_what_is_posted_to_the_app_is_checked(
+    serve: CreateApp, settings: dict[str, t.Any], what: str
+) -> None:
+    assert lines(serve(**under(f"connect-src {HOST}"), **settings)) == [
+        f"warning: /: connect-src of Content-Security-Policy forbids {what}"
+        f" -> connect-src {HOST} 'self'"
+    ]
 
 
 @pytest.mark.parametrize(

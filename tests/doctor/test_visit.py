@@ -131,10 +131,11 @@ def test_hand_backs_that_csrf_protection_refuses_are_found(serve: CreateApp) -> 
     app = serve()
     csrf = CSRFProtect(app)
 
-    (finding,) = examine(app)
-    assert finding.text.startswith("the app answers /_mengpaneel/calls with 400")
-    assert finding.remedy == 'csrf.exempt(app.blueprints["mengpaneel"])'
-    assert finding.level.value == "error"
+    calls, acks = examine(app)
+    assert calls.text.startswith("the app answers /_mengpaneel/calls with 400")
+    assert acks.text.startswith("the app answers /_mengpaneel/acks with 400")
+    assert calls.remedy == acks.remedy == 'csrf.exempt(app.blueprints["mengpaneel"])'
+    assert [calls.level.value, acks.level.value] == ["error", "warning"]
 
     csrf.exempt(app.blueprints["mengpaneel"])
     assert lines(app) == []
@@ -147,3 +148,85 @@ def test_an_app_that_lets_nobody_in_is_found(serve: CreateApp) -> None:
     found = lines(app)
     assert found[0].startswith(f"error: the app answers {SCRIPT} with 302")
     assert found[1].startswith("error: the app answers /_mengpaneel/calls with 302")
+
+
+ELSEWHERE = PAGE.replace("<head>", '<head><base href="https://cdn.test/">')
+
+
+def test_a_base_on_another_site_leads_nothing_of_the_page_there(
+    serve: CreateApp,
+) -> None:
+    assert lines(serve(ELSEWHERE)) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("/mixpanel", True),
+        ("//mixpanel.test", False),
+        ("https://mixpanel.test", False),
+    ],
+)
+@pytest.mark.parametrize("base", ["https://cdn.test/", "//cdn.test/a/", "/app/"])
+def test_a_base_that_leads_what_the_library_sends_elsewhere_is_found(
+    serve: CreateApp, base: str, host: str, found: bool
+) -> None:
+    page = PAGE.replace("<head>", f'<head><base href="{base}">')
+    app = serve(page, client_config={"api_host": host})
+
+    if not found or base == "/app/":
+        assert lines(app) == []
+        return
+
+    leads = "https:" + base.removeprefix("https:")
+    assert lines(app) == [
+        f"error: /: its <base> leads what the library sends to {leads}"
+        ' -> MENGPANEEL_CLIENT_CONFIG = {"api_host": "https://localhost/mixpanel"}'
+    ]
+
+
+def test_a_base_that_comes_after_the_extension_is_found(serve: CreateApp) -> None:
+    def add_base(response: Response) -> Response:
+        if response.mimetype == "text/html":
+            page = response.get_data(as_text=True)
+            base = '<head><base href="//cdn.test/">'
+            response.set_data(page.replace("<head>", base))
+
+        return response
+
+    def prepare(app: Flask) -> None:
+        app.after_request(add_base)
+
+    (line,) = lines(serve(prepare=prepare))
+    assert line.startswith("error: /: its <base> leads the script to https://cdn.test/")
+
+
+@pytest.mark.parametrize("timeout", [0, 30])
+def test_acknowledgements_that_the_app_refuses_are_found(
+    serve: CreateApp, timeout: int
+) -> None:
+    app = serve(ack_timeout=timeout, fallback=False)
+
+    @app.before_request
+    def refuse() -> t.Any:
+        return ("", 403) if request.path.endswith("/acks") else None
+
+    assert lines(app) == (
+        [
+            "warning: the app answers /_mengpaneel/acks with 403 FORBIDDEN, so that the"
+            " server sends again what pages have sent -> let everybody post to the"
+            ' blueprint "mengpaneel"'
+        ]
+        if timeout
+        else []
+    )
+
+
+def test_asking_whether_pages_may_acknowledge_leaves_nothing(
+    serve: CreateApp,
+) -> None:
+    app = serve()
+    assert lines(app) == []
+
+    counts = app.extensions["mengpaneel"].hand_overs.counts()
+    assert counts.acknowledged == {}

@@ -4,8 +4,8 @@ const assert = require("node:assert");
 const { test } = require("node:test");
 const { library, open } = require("./script.js");
 
-const ACKS = "/_mengpaneel/acks";
-const CALLS = "/_mengpaneel/calls";
+const ACKS = "https://app.example/_mengpaneel/acks";
+const CALLS = "https://app.example/_mengpaneel/calls";
 const track = (event) => [["track"], [event, { distinct_id: "7" }]];
 
 /** A window that acknowledges; `views` are the app's responses, by their paths. */

@@ -34,8 +34,8 @@ for (const { name, page, request, exclude, headers, api_host, acks, ...vector } 
     assert.strictEqual(value, vector.announce ? announcement : null);
   });
 
-const ACKS = "/_mengpaneel/acks";
-const CALLS = "/_mengpaneel/calls";
+const ACKS = "https://app.example/_mengpaneel/acks";
+const CALLS = "https://app.example/_mengpaneel/calls";
 
 /** What Mixpanel does with events, by the words of the vectors. */
 const ANSWERS = {
