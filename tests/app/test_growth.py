@@ -317,6 +317,11 @@ COOKIES = times(
     '|"\\',
 )
 
+BASES = times(
+    *("<base href=|a", "<base| href", "<base | =", "<base|\t", "<base href='|'"),
+    *('<base href="|\n', '<base href="|&amp;', '<base href="|a+.', '<base href="//|a'),
+)
+
 ELEMENTS = [
     *PAGES,
     *times(
@@ -460,6 +465,12 @@ VALUES: list[c.Callable[[int], t.Any]] = [
 
 
 # -- what takes it
+
+
+def read_base(text: str) -> None:
+    tag = text.encode(errors="replace")
+    page_scanner.base_address(tag)
+    look_for_a_place(f"<head>{text}\"></head>")
 
 
 def look_for_a_place(text: str) -> None:
@@ -637,6 +648,9 @@ EXPRESSIONS = {
     "ingestion._short_answer": Case(answer_to_a_callback, NAMES),
     "page_scanner._FRAMESET": Case(look_for_a_place, PAGES),
     "page_scanner._HTML_TAG": Case(look_for_amp, ELEMENTS),
+    "page_scanner._HREF": Case(read_base, BASES),
+    "page_scanner._SCHEME": Case(read_base, BASES),
+    "page_scanner.base_address": Case(read_base, BASES),
     "injection._SNIPPET": Case(look_for_snippets, SNIPPETS),
     "page_scanner._VALUE": Case(look_for_amp, ELEMENTS),
     "page_scanner._HTML": Case(look_for_a_place, PAGES),
@@ -780,6 +794,7 @@ FLOODED: dict[str, c.Callable[[str], t.Any]] = {
 OF_THE_APP = {
     "connections._bounded_pool",
     "script._hash",
+    "signing._derive",
     "carrier.carrier_class",
     "carrier._slots",
 }
