@@ -1,0 +1,371 @@
+"""The endpoint by which clients say which hand-overs have arrived."""
+
+from __future__ import annotations
+
+import base64
+import collections.abc as c
+import io
+import re
+import typing as t
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from flask_mengpaneel.choose.signing import Signer
+from sites import CAPABLE, CHROME, PAGE, Site, block
+
+URL = "/_mengpaneel/acks"
+KNOWN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
+ACKNOWLEDGES = {**CAPABLE, "X-Mengpaneel-Flush-Capable": "true; ack"}
+
+
+def make_site(**settings: t.Any) -> Site:
+    site = Site(**settings)
+    site.view("/", lambda: (site.mengpaneel.track("View"), PAGE)[1])
+    site.view("/json", lambda: (site.mengpaneel.track("Ask"), {})[1])
+    site.view("/quiet", lambda: PAGE)
+    return site
+
+
+@pytest.fixture
+def site() -> Site:
+    return make_site()
+
+
+def page_token(client: FlaskClient) -> str:
+    data = block(client.get("/"))
+    assert data is not None
+    return str(data["handover"])
+
+
+def header_token(client: FlaskClient) -> str:
+    return client.get("/json", headers=ACKNOWLEDGES).headers["X-Mengpaneel-Hand-Over"]
+
+
+def acknowledge(
+    client: FlaskClient, body: str | bytes, **options: t.Any
+) -> TestResponse:
+    """As ``navigator.sendBeacon`` does with a text."""
+    return client.post(URL, data=body, content_type="text/plain", **options)
+
+
+def books(site: Site) -> tuple[int, int, int]:
+    """Recorded, delivered, waiting."""
+    ledger = site.mengpaneel.ledger().snapshot()
+    assert ledger.balanced, ledger
+    return ledger.recorded, ledger.delivered, ledger.waiting
+
+
+# -- what is acknowledged
+
+
+@pytest.mark.parametrize("token", [page_token, header_token])
+def test_what_is_acknowledged_is_delivered(
+    site: Site, token: c.Callable[[FlaskClient], str]
+) -> None:
+    client = site.visitor(**KNOWN)
+    given = token(client)
+    assert books(site) == (1, 0, 1)
+    assert acknowledge(client, given).status_code == 204
+    assert books(site) == (1, 1, 0)
+    assert acknowledge(client, given).status_code == 204
+    assert books(site) == (1, 1, 0)
+    assert site.kept.calls == []
+
+
+@pytest.mark.parametrize("between", [" ", "\n", "\r\n", "  \n\t "])
+def test_many_are_acknowledged_at_once(site: Site, between: str) -> None:
+    client = site.visitor(**KNOWN)
+    tokens = [page_token(client) for _ in range(3)] + [header_token(client)]
+    assert acknowledge(client, between.join(tokens) + between).status_code == 204
+    assert books(site) == (4, 4, 0)
+
+
+def test_a_page_says_where(site: Site) -> None:
+    for path in ("/", "/quiet"):
+        data = block(site.visitor(**KNOWN).get(path))
+        assert data is not None
+        assert data["acks"] == URL
+
+    data = block(site.client().get("/", base_url="http://localhost/shop"))
+    assert data is not None
+    assert data["acks"] == f"/shop{URL}"
+
+
+def test_nothing_of_it_is_there_if_it_is_switched_off() -> None:
+    site = make_site(ack_timeout=0)
+    client = site.visitor(**KNOWN)
+    data = block(client.get("/"))
+    assert data is not None
+    assert not {"acks", "handover"} & data.keys()
+    headers = client.get("/json", headers=ACKNOWLEDGES).headers
+    assert "X-Mengpaneel-Hand-Over" not in headers
+    assert "X-Mengpaneel-Calls" in headers
+    assert acknowledge(client, "x").status_code == 404
+    assert books(site) == (2, 2, 0)
+
+
+@pytest.mark.parametrize("announced", ["true", "1", "TRUE", "true; project=token"])
+def test_who_does_not_say_so_is_believed(site: Site, announced: str) -> None:
+    headers = {"X-Mengpaneel-Flush-Capable": announced, "Accept": "*/*"}
+    response = site.visitor(**KNOWN).get("/json", headers=headers)
+    assert "X-Mengpaneel-Calls" in response.headers
+    assert "X-Mengpaneel-Hand-Over" not in response.headers
+    assert books(site) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "announced",
+    ["true; ack", "true;ack", "1; ACK", "true; ack; project=token", "true; x=1; ack"],
+)
+def test_the_words_are_in_any_order(site: Site, announced: str) -> None:
+    headers = {"X-Mengpaneel-Flush-Capable": announced, "Accept": "*/*"}
+    response = site.visitor(**KNOWN).get("/json", headers=headers)
+    assert "X-Mengpaneel-Hand-Over" in response.headers
+    assert books(site) == (1, 0, 1)
+
+
+# -- only what the app gave
+
+
+def forgeries(token: str) -> list[str]:
+    id, _, code = token.partition(".")
+    return [
+        id,
+        f"{id}.",
+        f".{code}",
+        f".{id}.{code}",
+        f"{id}..{code}",
+        f"{id}.{code}.",
+        f"{id}.{code}x",
+        f"{id}x.{code}",
+        f"{id[::-1]}.{code}",
+        f"{id}.{code[::-1]}",
+        f"{id}.{code[:-1]}",
+        f"{id}.{'A' * len(code)}",
+        f"{'0' * len(id)}.{code}",
+        f"{id.upper()}.{code}" if id.upper() != id else f"{id}0.{code}",
+        f"{id}.{code.swapcase()}",
+        f"{id},{code}",
+        base64.b64encode(token.encode()).decode(),
+    ]
+
+
+def test_what_is_forged_is_refused(site: Site) -> None:
+    client = site.visitor(**KNOWN)
+    token = page_token(client)
+
+    for forged in forgeries(token):
+        assert acknowledge(client, forged).status_code == 400, forged
+
+    assert books(site) == (1, 0, 1)
+
+
+def test_the_right_ones_among_wrong_ones_are_taken(site: Site) -> None:
+    client = site.visitor(**KNOWN)
+    token = page_token(client)
+    body = " ".join([*forgeries(token)[:5], token, *forgeries(token)[5:]])
+    assert acknowledge(client, body).status_code == 204
+    assert books(site) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(("project", "key"), [("another", "secret"), ("token", "x")])
+def test_what_another_app_gave_is_refused(site: Site, project: str, key: str) -> None:
+    other = make_site(token=project)
+    other.app.secret_key = key
+    token = page_token(other.visitor(**KNOWN))
+    assert acknowledge(site.client(), token).status_code == 400
+    assert acknowledge(other.client(), token).status_code == 204
+
+
+def test_a_signature_of_calls_is_no_token(site: Site) -> None:
+    signer: Signer = site.app.extensions["mengpaneel"].signer
+    signature = signer.sign("0123456789abcdef")
+    assert signature is not None
+
+    for body in (signature, f"0123456789abcdef.{signature}"):
+        assert acknowledge(site.client(), body).status_code == 400
+
+
+def test_a_key_that_was_rotated_out_counts_as_long_as_it_is_named(site: Site) -> None:
+    client = site.visitor(**KNOWN)
+    token = page_token(client)
+    site.app.secret_key = "new"
+    assert acknowledge(client, token).status_code == 400
+    site.app.config["SECRET_KEY_FALLBACKS"] = ["older", "secret"]
+    fresh = page_token(client)
+    assert acknowledge(client, f"{token} {fresh}").status_code == 204
+    assert books(site) == (2, 2, 0)
+    site.app.config["SECRET_KEY_FALLBACKS"] = None
+    assert acknowledge(client, fresh).status_code == 204
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_without_a_secret_key_the_process_knows_its_own(key: t.Any) -> None:
+    site, other = make_site(), make_site()
+    site.app.secret_key = other.app.secret_key = key
+    client = site.visitor(**KNOWN)
+    token = page_token(client)
+    assert acknowledge(client, forgeries(token)[0]).status_code == 400
+    assert acknowledge(client, token).status_code == 204
+    assert books(site) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("key", [b"\xff\x00key", "ключ", "x" * 10_000], ids=len)
+def test_a_key_is_of_any_kind(key: t.Any) -> None:
+    site = make_site()
+    site.app.secret_key = key
+    client = site.visitor(**KNOWN)
+    assert acknowledge(client, page_token(client)).status_code == 204
+    assert books(site) == (1, 1, 0)
+
+
+def test_a_token_goes_into_a_header_and_says_nothing(site: Site) -> None:
+    client = site.visitor(**KNOWN)
+    tokens = {page_token(client) for _ in range(10)}
+    assert len(tokens) == 10
+
+    for token in tokens:
+        assert re.fullmatch(r"[0-9a-f]{16}\.[\w-]+={0,2}", token)
+
+
+# -- what is no acknowledgement
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b" \n",
+        b"\xff\xfe\x00",
+        b".",
+        b"...",
+        b"{}",
+        b'["a.b"]',
+        "é.é".encode(),
+        "\U0001f600.\U0001f600".encode(),
+        b"\xed\xa0\x80.x",
+        b"." * 6000,
+        b"a.b " * 1500,
+    ],
+    ids=lambda body: repr(body)[:20],
+)
+def test_garbage_is_refused(site: Site, body: bytes) -> None:
+    assert acknowledge(site.client(), body).status_code == 400
+
+
+def test_so_many_are_taken_at_once(site: Site) -> None:
+    client = site.visitor(**KNOWN)
+    token = page_token(client)
+    wrong = "0123456789abcdef.x"
+    assert acknowledge(client, " ".join([*[wrong] * 100, token])).status_code == 400
+    assert books(site) == (1, 0, 1)
+    assert acknowledge(client, " ".join([*[wrong] * 99, token])).status_code == 204
+    assert books(site) == (1, 1, 0)
+
+
+def test_a_hundred_tokens_are_not_too_large(site: Site) -> None:
+    client = site.visitor(**KNOWN)
+    tokens = [page_token(client) for _ in range(100)]
+    assert acknowledge(client, "\r\n".join(tokens)).status_code == 204
+    assert books(site) == (100, 100, 0)
+
+
+def test_what_is_too_large_is_not_read(site: Site) -> None:
+    assert acknowledge(site.client(), b"x" * 6401).status_code == 413
+    assert acknowledge(site.client(), b"x" * 6400).status_code == 400
+
+
+def test_a_body_without_a_length_is_refused(site: Site) -> None:
+    response = site.client().post(
+        URL,
+        input_stream=io.BytesIO(b"x"),
+        headers={"Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert response.status_code == 413
+
+
+def test_other_methods_are_refused(site: Site) -> None:
+    for method in ["get", "put", "delete", "patch"]:
+        assert getattr(site.client(), method)(URL).status_code == 405
+
+
+OTHERS: list[dict[str, str]] = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "none"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Referer": "https://evil.example/"},
+]
+
+
+@pytest.mark.parametrize("headers", OTHERS, ids=str)
+def test_other_sites_acknowledge_nothing(site: Site, headers: dict[str, str]) -> None:
+    client = site.visitor(**KNOWN)
+    token = page_token(client)
+    assert acknowledge(client, token, headers=headers).status_code == 403
+    assert books(site) == (1, 0, 1)
+
+
+class Clock:
+    """The time of the rate limit."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+def test_an_address_may_acknowledge_so_often_a_minute(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("flask_mengpaneel.choose.senders.time", clock)
+    client = site.visitor(**KNOWN)
+    token = page_token(client)
+
+    for _ in range(120):
+        assert acknowledge(client, "x").status_code == 400
+
+    # Another site's pages don't count; another endpoint has its own.
+    assert acknowledge(client, token, headers=OTHERS[0]).status_code == 403
+    assert client.post("/_mengpaneel/calls", data="{}").status_code == 400
+    assert acknowledge(client, token).status_code == 429
+    assert books(site) == (1, 0, 1)
+    other = {"environ_base": {"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": CHROME}}
+    assert acknowledge(client, "x", **other).status_code == 400
+    clock.now += 60
+    assert acknowledge(client, token).status_code == 204
+    assert books(site) == (1, 1, 0)
+
+
+def test_no_cache_keeps_an_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_mengpaneel.choose.senders.time", Clock())
+    client = site.visitor(**KNOWN)
+    token = page_token(client)
+    answers = [
+        acknowledge(client, token),
+        acknowledge(client, "x"),
+        acknowledge(client, token, headers=OTHERS[0]),
+        acknowledge(client, "x" * 6401),
+        *(acknowledge(client, token) for _ in range(120)),
+    ]
+    assert {answer.status_code for answer in answers} == {204, 400, 403, 413, 429}
+
+    for answer in answers:
+        assert "no-store" in answer.headers["Cache-Control"]
+        assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("consent", [False, None])
+def test_consent_is_not_needed_to_say_what_has_arrived(consent: bool | None) -> None:
+    answers: list[bool | None] = [True]
+    site = make_site(consent=lambda: answers[0])
+    client = site.visitor(**KNOWN)
+    token = page_token(client)
+    answers[0] = consent
+    assert acknowledge(client, token).status_code == 204
+    assert books(site) == (1, 1, 0)

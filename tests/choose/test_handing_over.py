@@ -1,0 +1,610 @@
+"""What a page, a header or the session has been given: the server keeps it until it is
+known that Mixpanel has it, and else sends the same."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import json
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+from flask import Response, redirect, request
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from sites import (
+    CAPABLE,
+    CHROME,
+    COOKIE,
+    PAGE,
+    Site,
+    block,
+    header_calls,
+    page_calls,
+    run_later,
+)
+
+ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
+DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
+NOBODY: dict[str, str] = {}
+GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+ACKNOWLEDGES = {**CAPABLE, "X-Mengpaneel-Flush-Capable": "true; ack"}
+PREFETCH = {"Sec-Purpose": "prefetch"}
+#: Seconds until a hand-over is overdue, where it is to be.
+SOON = 0.05
+
+Json = dict[str, t.Any]
+
+
+def eventually(condition: c.Callable[[], object], timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def make_site(
+    record: c.Callable[[t.Any], object] | None = None, **settings: t.Any
+) -> Site:
+    """A site that tracks a View on each way; ``/quiet``, ``/poll`` track nothing."""
+    site = Site(**settings)
+
+    def tracked(respond: c.Callable[[], t.Any]) -> c.Callable[[], t.Any]:
+        def view() -> t.Any:
+            if record is None:
+                site.mengpaneel.track("View", {"Page": request.path})
+            else:
+                record(site.mengpaneel)
+
+            return respond()
+
+        return view
+
+    site.view("/page", tracked(lambda: PAGE))
+    site.view("/json", tracked(lambda: {}))
+    site.view("/go", tracked(lambda: redirect("/quiet")))
+    site.view("/chain", tracked(lambda: redirect("/go")))
+    site.view("/quiet", lambda: PAGE)
+    site.view("/poll", lambda: {})
+    return site
+
+
+def books(site: Site) -> tuple[int, int, int]:
+    """Recorded, delivered, waiting."""
+    ledger = site.mengpaneel.ledger().snapshot()
+    assert ledger.balanced, ledger
+    assert sum(ledger.dropped.values()) == 0, ledger
+    return ledger.recorded, ledger.delivered, ledger.waiting
+
+
+def dropped(site: Site) -> dict[str, int]:
+    ledger = site.mengpaneel.ledger().snapshot()
+    assert ledger.balanced, ledger
+    return dict(ledger.dropped)
+
+
+def sent(site: Site) -> list[Json]:
+    """The events that the server has sent."""
+    return [message for message in site.messages if "event" in message]
+
+
+def same(event: Json) -> Json:
+    """What makes an event the same one to Mixpanel, and the person's."""
+    properties = event["properties"]
+    names = ("distinct_id", "$device_id", "$user_id", "time", "$insert_id")
+    return {"event": event["event"], **{name: properties.get(name) for name in names}}
+
+
+def made(response: TestResponse) -> list[Json]:
+    """What the browser would send of the events in a response: what a call says of
+    itself wins in the library."""
+    calls = [*page_calls(response), *header_calls(response)]
+    return [
+        same({"event": call[1][0], "properties": call[1][1]})
+        for call in calls
+        if call[0] == ["track"]
+    ]
+
+
+def token_of(response: TestResponse) -> str:
+    data = block(response)
+    token = (data or {}).get("handover", response.headers.get("X-Mengpaneel-Hand-Over"))
+    assert token
+    return str(token)
+
+
+def acknowledge(client: FlaskClient, *responses: TestResponse) -> None:
+    body = " ".join(map(token_of, responses))
+    assert client.post("/_mengpaneel/acks", data=body).status_code == 204
+
+
+def hand_back(client: FlaskClient, response: TestResponse, calls: list[int]) -> None:
+    if "X-Mengpaneel-Calls" in response.headers:
+        text = response.headers["X-Mengpaneel-Calls"]
+        signature = response.headers["X-Mengpaneel-Signature"]
+    else:
+        start = response.text.index('id="mengpaneel"')
+        tag, _, rest = response.text[start:].partition(">")
+        text = rest.partition("</script>")[0]
+        signature = tag.partition('data-signature="')[2].strip('"')
+
+    value = {
+        "text": text,
+        "signature": signature,
+        "calls": calls,
+        "handover": token_of(response),
+    }
+    answer = client.post("/_mengpaneel/calls", data=json.dumps(value))
+    assert answer.status_code == 204
+
+
+WAYS = {"/page": {}, "/json": ACKNOWLEDGES}
+VISITORS = pytest.mark.parametrize(
+    "known", [ANN, DEVICE, NOBODY], ids=["Ann", "device", "new"]
+)
+BOTH = pytest.mark.parametrize("path", WAYS)
+
+
+def get(client: FlaskClient, path: str) -> TestResponse:
+    return client.get(path, headers=WAYS.get(path, {}))
+
+
+def come(site: Site, known: dict[str, str]) -> FlaskClient:
+    return site.visitor(**known) if known else site.client()
+
+
+# -- a page, a header
+
+
+@VISITORS
+@BOTH
+def test_what_is_acknowledged_is_not_sent(path: str, known: dict[str, str]) -> None:
+    site = make_site()
+    client = come(site, known)
+    response = get(client, path)
+    assert books(site) == (1, 0, 1)
+    acknowledge(client, response)
+    assert books(site) == (1, 1, 0)
+    assert sent(site) == []
+
+
+@VISITORS
+@BOTH
+def test_what_is_overdue_is_sent_as_the_same_event(
+    path: str, known: dict[str, str]
+) -> None:
+    site = make_site(ack_timeout=SOON)
+    client = come(site, known)
+    response = get(client, path)
+    eventually(lambda: books(site) == (1, 1, 0))
+    (event,) = sent(site)
+
+    assert [same(event)] == made(response)
+    assert event["properties"]["$insert_id"]
+    assert event["properties"]["Page"] == path
+
+    if known:
+        assert event["properties"]["distinct_id"] == known["distinct_id"]
+    else:
+        # The library goes on with the ids that it has.
+        cookie = client.get_cookie(COOKIE)
+        assert cookie is not None
+        assert event["properties"]["$device_id"] in cookie.value
+
+    # Too late: to Mixpanel it is the same event, and here it is delivered.
+    acknowledge(client, response)
+    assert books(site) == (1, 1, 0)
+
+
+@BOTH
+def test_an_event_is_of_who_it_was_when_it_happened(path: str) -> None:
+    def record(mengpaneel: t.Any) -> None:
+        with mengpaneel.before_setup():
+            mengpaneel.track("Before")
+
+        with mengpaneel.setup():
+            mengpaneel.identify("bob")
+
+        mengpaneel.track("View")
+        mengpaneel.identify("cay")
+        mengpaneel.track("After")
+
+    site = make_site(record, ack_timeout=SOON)
+    response = get(come(site, DEVICE), path)
+    eventually(lambda: books(site) == (3, 3, 0))
+    events = sent(site)
+
+    assert [same(event) for event in events] == made(response)
+    assert [event["properties"]["distinct_id"] for event in events] == [
+        "$device:d1",
+        "bob",
+        "cay",
+    ]
+
+
+def test_a_client_that_is_new_and_keeps_no_cookie_is_believed() -> None:
+    site = make_site()
+    client = site.client("okhttp/4")
+    response = client.get("/json", headers=ACKNOWLEDGES)
+
+    assert "X-Mengpaneel-Calls" in response.headers
+    assert "X-Mengpaneel-Hand-Over" not in response.headers
+    assert books(site) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("library", ["localStorage", "disabled"])
+def test_a_library_whose_ids_nobody_knows_is_believed(library: str) -> None:
+    options = (
+        {"persistence": "localStorage"}
+        if library == "localStorage"
+        else {"disable_persistence": True}
+    )
+    site = make_site(client_config=options)
+    response = site.client().get("/page")
+
+    assert "handover" not in (block(response) or {})
+    assert "distinct_id" not in page_calls(response)[0][1][1]
+    assert books(site) == (1, 1, 0)
+
+
+def test_what_happens_after_a_reset_is_the_servers() -> None:
+    def record(mengpaneel: t.Any) -> None:
+        mengpaneel.track("Before")
+        mengpaneel.reset()
+        mengpaneel.track("After")
+
+    site = make_site(record)
+    response = come(site, ANN).get("/page")
+    before, after = sent(site)
+
+    assert page_calls(response) == []
+    assert before["properties"]["distinct_id"] == "ann"
+    assert after["properties"]["distinct_id"].startswith("$device:")
+    assert after["properties"]["$device_id"] != "d1"
+    assert books(site) == (2, 2, 0)
+
+
+def test_a_request_may_ask_that_its_client_is_believed() -> None:
+    site = make_site(ack_timeout=SOON)
+
+    def view() -> str:
+        site.mengpaneel.ack_timeout = 0
+        site.mengpaneel.track("View")
+        return PAGE
+
+    site.view("/believed", view)
+    response = come(site, ANN).get("/believed")
+
+    assert "handover" not in (block(response) or {})
+    assert "distinct_id" not in page_calls(response)[0][1][1]
+    assert books(site) == (1, 1, 0)
+
+
+def test_a_request_may_give_its_client_longer() -> None:
+    site = make_site(ack_timeout=SOON)
+
+    def view() -> str:
+        site.mengpaneel.ack_timeout = 60
+        site.mengpaneel.track("Slow")
+        return PAGE
+
+    site.view("/slow", view)
+    client = come(site, ANN)
+    slow, fast = client.get("/slow"), client.get("/page")
+    eventually(lambda: books(site) == (2, 1, 1))
+
+    assert [event["event"] for event in sent(site)] == ["View"]
+    acknowledge(client, slow, fast)
+    assert books(site) == (2, 2, 0)
+
+
+# -- pages that nobody sees
+
+
+def test_a_page_that_was_fetched_in_advance_waits_to_be_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flask_mengpaneel.choose.handing_over._MAX_ADVANCE", SOON)
+    site = make_site(ack_timeout=SOON)
+    client = come(site, ANN)
+    client.get("/page", headers=PREFETCH)
+    eventually(lambda: dropped(site) == {"fetched in advance and never shown": 1})
+
+    assert sent(site) == []
+
+
+def test_a_page_that_was_fetched_in_advance_and_shown_is_delivered() -> None:
+    site = make_site(ack_timeout=SOON)
+    client = come(site, ANN)
+    response = client.get("/page", headers=PREFETCH)
+    time.sleep(4 * SOON)
+    # It has as long as browsers keep it.
+    assert books(site) == (1, 0, 1)
+    acknowledge(client, response)
+    assert books(site) == (1, 1, 0)
+    assert sent(site) == []
+
+
+def test_a_robots_page_is_dropped() -> None:
+    site = make_site(ack_timeout=SOON)
+    site.client(GOOGLEBOT).get("/page")
+    eventually(lambda: dropped(site) == {"a robot's page": 1})
+
+    assert sent(site) == []
+
+
+def test_a_robot_that_runs_scripts_may_say_so() -> None:
+    site = make_site()
+    client = site.client(GOOGLEBOT)
+    acknowledge(client, client.get("/page"))
+
+    assert books(site) == (1, 1, 0)
+
+
+# -- a response that isn't sent
+
+
+@pytest.mark.parametrize("path", ["/page", "/json", "/go"])
+@VISITORS
+def test_an_error_page_takes_the_calls_over(path: str, known: dict[str, str]) -> None:
+    site = make_site(testing=False)
+    times = iter([1])
+
+    def fail(_response: Response) -> None:
+        if next(times, 0):
+            raise RuntimeError("too late")
+
+    run_later(site, path, fail)
+    client = come(site, known)
+    response = client.get(path, headers=WAYS.get(path, {}))
+
+    assert response.status_code == 500
+    # One, and not that of the page that nobody got.
+    assert books(site) == (1, 0, 1) or (sent(site) and books(site) == (1, 1, 0))
+    client.get("/quiet")
+    assert books(site)[0] == 1
+    ids = {one["$insert_id"] for one in made(response)}
+    ids |= {event["properties"]["$insert_id"] for event in sent(site)}
+    assert len(ids) == 1
+
+
+@pytest.mark.parametrize("path", ["/page", "/json"])
+def test_another_response_in_its_place_gets_the_calls_to_the_server(path: str) -> None:
+    site = make_site(testing=False)
+
+    def fail(_response: Response) -> None:
+        raise RuntimeError("again and again")
+
+    run_later(site, path, fail)
+    assert get(come(site, ANN), path).status_code == 500
+    recorded, delivered, waiting = books(site)
+
+    assert (recorded, delivered + waiting) == (1, 1)
+
+
+# -- the session
+
+
+def test_a_redirect_that_is_followed_is_taken_up_by_the_page() -> None:
+    site = make_site()
+    client = come(site, DEVICE)
+    client.get("/go")
+    assert books(site) == (1, 0, 1)
+    page = client.get("/quiet")
+    assert books(site) == (1, 0, 1)
+    assert [event["event"] for event in made(page)] == ["View"]
+    acknowledge(client, page)
+    assert books(site) == (1, 1, 0)
+    assert sent(site) == []
+
+
+def test_it_is_taken_up_by_a_header_of_a_client_that_is_believed() -> None:
+    site = make_site()
+    client = come(site, DEVICE)
+    client.get("/go")
+    response = client.get("/json", headers=CAPABLE)
+    assert len(made(response)) == 2
+    assert books(site) == (2, 2, 0)
+
+
+def test_it_is_taken_up_by_a_header() -> None:
+    site = make_site()
+    client = come(site, DEVICE)
+    client.get("/chain", follow_redirects=False)
+    client.get("/go")
+    assert books(site) == (2, 0, 2)
+    response = client.get("/json", headers=ACKNOWLEDGES)
+    assert books(site) == (3, 0, 3)
+    acknowledge(client, response)
+    assert books(site) == (3, 3, 0)
+    assert len(made(response)) == 3
+
+
+@pytest.mark.parametrize("path", ["/poll", "/json"])
+def test_a_poll_takes_nothing_up(path: str) -> None:
+    site = make_site()
+    client = come(site, DEVICE)
+    client.get("/go")
+    client.get(path, headers={"Sec-Fetch-Dest": "empty"})
+    own = int(path == "/json")
+
+    assert books(site) == (1 + own, own, 1)
+    assert len(made(client.get("/quiet"))) == 1
+
+
+@VISITORS
+def test_a_redirect_that_nobody_follows_is_sent(known: dict[str, str]) -> None:
+    site = make_site(delayed_max_age=SOON)
+    come(site, known).get("/go")
+    eventually(lambda: books(site) == (1, 1, 0))
+    (event,) = sent(site)
+
+    assert event["properties"]["Page"] == "/go"
+    assert event["properties"]["distinct_id"]
+
+
+def test_what_is_sent_late_as_well_is_the_same_event() -> None:
+    site = make_site(delayed_max_age=SOON)
+    client = come(site, DEVICE)
+    client.get("/go")
+    eventually(lambda: sent(site))
+    client.get("/poll")
+    page = client.get("/quiet")
+
+    assert made(page) == []
+    assert len({json.dumps(same(event)) for event in sent(site)}) == 1
+    books(site)
+
+
+def test_a_page_that_took_it_up_is_overdue_by_itself() -> None:
+    site = make_site(ack_timeout=SOON)
+    client = come(site, DEVICE)
+    client.get("/go")
+    page = client.get("/quiet")
+    eventually(lambda: books(site) == (1, 1, 0))
+
+    assert [same(event) for event in sent(site)] == made(page)
+
+
+def test_a_prefetch_takes_nothing_up() -> None:
+    site = make_site()
+    client = come(site, DEVICE)
+    client.get("/go")
+    assert made(client.get("/quiet", headers=PREFETCH)) == []
+    assert books(site) == (1, 0, 1)
+    assert len(made(client.get("/quiet"))) == 1
+
+
+def test_a_session_that_could_not_be_saved_has_nothing() -> None:
+    site = make_site(testing=False)
+    interface = site.app.session_interface
+    save = interface.save_session
+    interface.save_session = lambda *_: None  # type: ignore[method-assign]
+    client = come(site, DEVICE)
+    client.get("/go")
+    interface.save_session = save  # type: ignore[method-assign]
+
+    assert len(sent(site)) == 1
+    assert books(site) == (1, 1, 0)
+    assert made(client.get("/quiet")) == []
+
+
+def test_another_process_takes_it_up(tmp_path: Path) -> None:
+    """They share a spool; one has kept it, the other gives it to a page."""
+    options: Json = {"spool": tmp_path / "spool.sqlite3", "delayed_max_age": 1.0}
+    first, second = make_site(**options), make_site(**options)
+    client, other = come(first, DEVICE), come(second, DEVICE)
+    client.get("/go")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    other.set_cookie("session", cookie.value)
+    page = other.get("/quiet")
+    assert len(made(page)) == 1
+    acknowledge(other, page)
+    eventually(lambda: books(first) == (1, 1, 0))
+
+    assert sent(first) == []
+    assert sent(second) == []
+
+
+def test_another_process_acknowledges(tmp_path: Path) -> None:
+    options: Json = {"spool": tmp_path / "spool.sqlite3", "ack_timeout": 1.0}
+    first, second = make_site(**options), make_site(**options)
+    client = come(first, DEVICE)
+    page = client.get("/page")
+    acknowledge(come(second, DEVICE), page)
+    eventually(lambda: books(first) == (1, 1, 0))
+
+    assert sent(first) == []
+
+
+# -- handed back
+
+
+@BOTH
+def test_what_is_handed_back_is_sent_at_once(path: str) -> None:
+    site = make_site(ack_timeout=SOON * 4)
+    client = come(site, ANN)
+    response = get(client, path)
+    hand_back(client, response, [0])
+    assert books(site) == (1, 1, 0)
+    time.sleep(SOON * 8)
+
+    assert [same(event) for event in sent(site)] == made(response)
+    assert books(site) == (1, 1, 0)
+
+
+def test_what_isn_t_among_that_has_arrived() -> None:
+    def record(mengpaneel: t.Any) -> None:
+        for number in range(4):
+            mengpaneel.track("View", {"Number": number})
+
+    site = make_site(record, ack_timeout=60)
+    client = come(site, ANN)
+    response = client.get("/page")
+    assert books(site) == (4, 0, 4)
+    hand_back(client, response, [1, 3])
+
+    assert [event["properties"]["Number"] for event in sent(site)] == [1, 3]
+    assert books(site) == (4, 4, 0)
+    hand_back(client, response, [1, 2])
+    assert [event["properties"]["Number"] for event in sent(site)] == [1, 3, 2]
+    assert books(site)[2] == 0
+
+
+# -- what it adds to a response
+
+
+def test_a_page_of_somebody_known_gets_no_cookie() -> None:
+    response = come(make_site(), ANN).get("/page")
+
+    assert "Set-Cookie" not in response.headers
+    assert (block(response) or {})["handover"]
+
+
+@BOTH
+def test_somebody_new_gets_the_ids_that_the_events_have(path: str) -> None:
+    site = make_site()
+    client = site.client()
+    response = get(client, path)
+    (event,) = made(response)
+    cookie = client.get_cookie(COOKIE)
+
+    assert cookie is not None
+    assert event["$device_id"] in cookie.value
+    assert event["distinct_id"] == f"$device:{event['$device_id']}"
+    # And stays the same one.
+    (again,) = made(get(client, path))
+    assert again["distinct_id"] == event["distinct_id"]
+
+
+def test_calls_that_say_only_who_it_is_are_not_kept() -> None:
+    def record(mengpaneel: t.Any) -> None:
+        with mengpaneel.setup():
+            mengpaneel.identify("ann")
+            mengpaneel.register({"Plan": "pro"})
+
+    site = make_site(record)
+    response = come(site, DEVICE).get("/page")
+
+    assert len(page_calls(response)) == 2
+    assert "handover" not in (block(response) or {})
+    assert books(site) == (0, 0, 0)
+
+
+def test_the_user_agent_of_an_overdue_page_is_that_of_its_request() -> None:
+    site = make_site(ack_timeout=SOON)
+    client = come(site, ANN)
+    client.get("/page?x=1", headers={"Referer": "https://search.example/"})
+    client.environ_base["HTTP_USER_AGENT"] = "curl/8"
+    eventually(lambda: sent(site))
+    properties = sent(site)[0]["properties"]
+
+    assert CHROME.rpartition("Chrome/")[2].startswith(
+        str(properties["$browser_version"])[:3]
+    )
+    assert properties["$current_url"] == "http://localhost/page?x=1"
+    assert properties["$referrer"] == "https://search.example/"
