@@ -470,7 +470,7 @@ VALUES: list[c.Callable[[int], t.Any]] = [
 def read_base(text: str) -> None:
     tag = text.encode(errors="replace")
     page_scanner.base_address(tag)
-    look_for_a_place(f"<head>{text}\"></head>")
+    look_for_a_place(f'<head>{text}"></head>')
 
 
 def look_for_a_place(text: str) -> None:
