@@ -110,7 +110,9 @@ class HandOverSteps:
                     if row_of(hand_over.write):
                         self.memory.remove(id)
                         records += hand_over.records
-                        self._spooled_dues.add(int(hand_over.due) + 1)
+                        # A second later: the row says when, by a clock that was
+                        # read after this one.
+                        self._spooled_dues.add(int(hand_over.due) + 2)
                         self.became["spooled", hand_over.carrier] += 1
                     else:
                         # The spool took nothing.

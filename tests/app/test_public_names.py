@@ -45,7 +45,7 @@ PUBLIC: dict[type, str] = {
         union unset
     """,
     Group: "delete remove set set_once union unset",
-    Outcome: "calls declined strategy",
+    Outcome: "calls declined hand_over strategy",
     Call: "arguments event name properties tracks wire",
     Ledger: "delivered dropped forwarded recorded waiting",
     Strategy: "flush is_client_side name",
