@@ -176,7 +176,8 @@ class Flusher:
             self._hold_for_consent(calls, exchange)
         else:
             if not calls.before_setup and not calls.tracking:
-                set_up, calls = calls, without_set_up_operations(calls)
+                set_up = calls
+                calls = without_set_up_operations(calls, visitor)
 
             self._offer(calls, exchange, manager.strategy if manager else None)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import collections
 import threading
 import time
+import typing as t
 
 from ..calls import Call, CallLog, dumps
-from ..identity import Identity
-from .operations import operations_of, riding
+from .operations import operations_of, riding, without_group_operations
+
+if t.TYPE_CHECKING:
+    from ..visitor.visitor import Visitor
 
 #: Seconds after which what was set up for a person is made again.
 _MAX_AGE = 86_400.0
@@ -16,10 +19,14 @@ _MAX_AGE = 86_400.0
 _MAX_PERSONS = 10_000
 
 
-def without_set_up_operations(calls: CallLog) -> CallLog:
-    """Return calls without the operations of the set-up."""
+def without_set_up_operations(calls: CallLog, visitor: Visitor) -> CallLog:
+    """Return calls without the operations of the set-up; of its groups it keeps what
+    goes with every event."""
     setup = riding(CallLog(setup=calls.setup)).setup
-    return CallLog(calls.before_setup, setup, calls.tracking, calls.set_up, calls.size)
+    log = without_group_operations(CallLog(calls.before_setup, setup), visitor)
+    return CallLog(
+        calls.before_setup, log.setup, calls.tracking, calls.set_up, calls.size
+    )
 
 
 class SetUpOperations:
@@ -35,23 +42,20 @@ class SetUpOperations:
         self._said = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def news(self, calls: CallLog, browser_identity: Identity) -> CallLog:
+    def news(self, calls: CallLog, visitor: Visitor) -> CallLog:
         """Return calls that are about to be made, without the operations of the set-up
-        that were made lately.
-
-        :param browser_identity: whom the browser takes the visitor for.
-        """
+        that were made lately."""
         operations = operations_of(calls.setup)
 
         if not operations:
             return calls
 
-        person = browser_identity.after([*calls.before_setup, *calls.setup])
+        person = visitor.browser_identity.after([*calls.before_setup, *calls.setup])
 
         if not person or self._is_news(person.distinct_id, operations):
             return calls
 
-        return without_set_up_operations(calls)
+        return without_set_up_operations(calls, visitor)
 
     def _is_news(self, person: str, operations: list[Call]) -> bool:
         said = hash(dumps([call.wire for call in operations]))

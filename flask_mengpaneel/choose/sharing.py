@@ -45,7 +45,7 @@ class Sharing:
         visitor = exchange.visitor
 
         if calls.before_setup or calls.tracking:
-            calls = self._set_up.news(calls, visitor.browser_identity)
+            calls = self._set_up.news(calls, visitor)
 
         says = visitor.browser_identity.is_identified or any(map(identifies, calls))
         earlier: list[Entry] = []
@@ -83,4 +83,4 @@ class Sharing:
         if not is_known and not any(map(identifies, calls.setup)):
             return all_of(CallLog())
 
-        return share(self._set_up.news(calls, visitor.browser_identity), visitor)
+        return share(self._set_up.news(calls, visitor), visitor)

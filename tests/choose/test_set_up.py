@@ -270,3 +270,31 @@ def test_a_process_remembers_so_many_persons(
 
     # Bob, who was there the longest ago, is forgotten.
     assert [person for person, _ in site.said] == ["ann", "bob", "cay", "bob"]
+
+
+@pytest.mark.parametrize("path", ["/tracks", "/quiet"])
+@pytest.mark.parametrize("method", ["set_group", "add_group", "people.set"])
+def test_groups_are_told_once_until_they_are_others(path: str, method: str) -> None:
+    site = Site()
+    plan = ["free"]
+
+    @site.app.before_request
+    def set_up() -> None:
+        with site.mengpaneel.setup():
+            site.mengpaneel.identify("ada")
+            site.mengpaneel.call(method, "plan", plan[0])
+
+    site.view("/quiet", lambda: PAGE)
+    site.view("/tracks", lambda: (site.mengpaneel.track("Look"), PAGE)[1])
+    client = site.client()
+
+    for value in ("free", "pro"):
+        plan[0] = value
+        told = []
+
+        for _ in range(3):
+            client.get(path)
+            told.append(sum(call.name.startswith("people") for call in site.kept.calls))
+            site.kept.envelopes.clear()
+
+        assert told == [1, 0, 0]
