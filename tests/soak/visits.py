@@ -6,7 +6,7 @@ import asyncio
 import collections.abc as c
 import dataclasses
 import json
-import random, sys, time
+import random
 import typing as t
 from urllib.parse import urlencode, urlsplit
 
@@ -28,7 +28,7 @@ BY_PAGE = {
     "link": "document.querySelector('a').click()",
     "location": "location.href = '/rest'",
     "stop": "window.stop(); location.href = '/rest'",
-    "reload": "if (!sessionStorage.again) { sessionStorage.again = 1; location.reload() }",
+    "reload": "if (!sessionStorage.again) location.reload(sessionStorage.again = 1)",
 }
 #: What the browser does, whatever is on the page.
 BY_BROWSER = ("close", "goto", "quit", "offline")
