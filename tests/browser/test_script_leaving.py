@@ -75,19 +75,6 @@ def in_order(found: list[str]) -> bool:
     )
 
 
-@pytest.mark.also_in_firefox(way=["link"], wait=[0, 50, 200])
-@pytest.mark.parametrize("way", ["link", "redirect"])
-@pytest.mark.parametrize("wait", [0, 50, 200, 600])
-def test_nothing_is_lost_between_pages(
-    site: ScriptSite, context: BrowserContext, way: str, wait: int
-) -> None:
-    due = prepare(site, wait, way)
-    visit(site, context, wait, way)
-    wait_until(lambda: len(site.api.events) >= len(due), 20)
-    assert sorted(site.api.events) == sorted(due)
-    assert in_order(site.api.events)
-
-
 @pytest.mark.also_in_firefox(wait=[0, 200])
 @pytest.mark.parametrize("way", LEAVE)
 @pytest.mark.parametrize("wait", [0, 50, 200, 600])

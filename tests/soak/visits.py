@@ -1,0 +1,339 @@
+"""Visits whose pages are left, each in a way that its number and the seed give."""
+
+from __future__ import annotations
+
+import asyncio
+import collections.abc as c
+import dataclasses
+import json
+import random
+import typing as t
+from urllib.parse import urlencode, urlsplit
+
+from playwright.async_api import Browser, BrowserContext, Error, Page, Playwright
+
+from ..needs import need
+from .site import PARTS, Network, Site
+
+CHROME = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/143.0.0.0 Safari/537.36"
+)
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+
+#: What the page itself does to be left.
+BY_PAGE = {
+    "window.close": "window.close()",
+    "link": "document.querySelector('a').click()",
+    "location": "location.href = '/rest'",
+    "stop": "window.stop(); location.href = '/rest'",
+    "reload": "if (!sessionStorage.again) location.reload(sessionStorage.again = 1)",
+}
+#: What the browser does, whatever is on the page.
+BY_BROWSER = ("close", "goto", "quit", "offline")
+#: What only Chromium can be told to do.
+ONLY_CHROMIUM = ("crash",)
+#: How a page's request is made, and broken off.
+FETCHES = (
+    "const c = new AbortController(); setTimeout(() => c.abort(), ABORT);"
+    "fetch('URL', {signal: c.signal}).catch(() => 0);",
+    "const x = new XMLHttpRequest(); x.open('GET', 'URL'); x.send();"
+    "setTimeout(() => x.abort(), ABORT);",
+    "fetch('URL').catch(() => 0);",
+)
+#: The parts as Chromium takes them.
+GLOBS = {
+    "script": ["*/_mengpaneel/static/*"],
+    "library": ["*/library.js"],
+    "endpoint": ["*/_mengpaneel/acks", "*/_mengpaneel/calls"],
+    "API": ["*/track/*", "*/engage/*", "*/groups/*"],
+}
+#: How many pages an ordinary visitor reads.
+PAGES_READ = 5
+#: Seconds that a step of a visit may take on a busy machine.
+PATIENCE = 30
+
+
+@dataclasses.dataclass
+class Visit:
+    """How a page is visited and left."""
+
+    number: int
+    way: str
+    #: What is kept from the visitor; by whom.
+    blocked: tuple[str, ...]
+    by_browser: bool
+    has_javascript: bool
+    network: Network
+    #: Milliseconds after which the page is left.
+    after: int
+    #: Whether these run from the moment when the page is loaded, or from its start.
+    is_loaded: bool
+    path: str
+
+    @classmethod
+    def of(cls, number: int, seed: int, browser: str) -> Visit:
+        """The visit of this number: always the same."""
+        chance = random.Random(f"{seed} {number}")
+        ways = [
+            *BY_PAGE,
+            *BY_BROWSER,
+            *(ONLY_CHROMIUM if browser == "chromium" else ()),
+        ]
+        way = ways[number % len(ways)]
+        after = chance.choice([0, chance.randint(0, 600)])
+        has_javascript = way in BY_PAGE or chance.random() > 0.2
+        blocked: tuple[str, ...] = ()
+
+        if chance.random() < 0.5:
+            blocked = tuple(chance.sample(list(PARTS), chance.choice([1, 1, 1, 2, 4])))
+
+        # What a page opens, nothing has been told of.
+        by_browser = way != "window.close" and chance.random() < 0.5
+        network = Network(
+            broken=() if by_browser else blocked,
+            since=chance.choice([0, 0, 1, 2, 3, 4, 6]),
+            delays={part: chance.choice([0, 0, chance.random() / 2]) for part in PARTS},
+        )
+        options: dict[str, t.Any] = {"events": chance.choice([1, 1, 2, 5])}
+
+        if chance.random() < 0.6:
+            options["user"] = f"user-{number}"
+
+        actions = ""
+
+        if chance.random() < 0.5:
+            url = f"/api/{number}?wait={chance.choice([0, 0.2])}"
+            fetch = chance.choice(FETCHES).replace("URL", url)
+            fetch = fetch.replace("ABORT", str(chance.randint(0, 400)))
+            actions = f"setTimeout(() => {{ {fetch} }}, {chance.randint(0, 400)});"
+
+        if way in BY_PAGE:
+            leave = f"setTimeout(() => {{ {BY_PAGE[way]} }}, {after})"
+            is_loaded = chance.random() < 0.5
+            actions += (
+                f"addEventListener('load', () => {leave})" if is_loaded else leave
+            )
+
+        start = "go" if chance.random() < 0.3 else "page"
+        query = urlencode({**options, "do": actions})
+        return cls(
+            number,
+            way,
+            blocked,
+            by_browser,
+            has_javascript,
+            network,
+            after,
+            chance.random() < 0.5,
+            f"/{start}/{number}?{query}",
+        )
+
+    def __str__(self) -> str:
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+
+class Visitors:
+    """Browsers' visitors, some of them at a time.
+
+    :param browser: ``"chromium"`` or ``"firefox"``.
+    """
+
+    def __init__(self, playwright: Playwright, browser: str, site: Site) -> None:
+        self.name = browser
+        #: What went wrong with the means of leaving: not with what is tested.
+        self.troubles: list[str] = []
+        self._playwright = playwright
+        self._site = site
+        self._browser: Browser | None = None
+        self._lock = asyncio.Lock()
+
+    async def browser(self) -> Browser:
+        """The browser; another one, if it has died."""
+        async with self._lock:
+            if self._browser is None or not self._browser.is_connected():
+                self._browser = await self._launch()
+
+            return self._browser
+
+    async def close(self) -> None:
+        if self._browser is not None:
+            await self._browser.close()
+
+    async def _launch(self) -> Browser:
+        if self.name == "firefox":
+            return await self._playwright.firefox.launch(
+                channel="moz-firefox",
+                executable_path=need("firefox"),
+                # Else a page can't close itself.
+                firefox_user_prefs={"dom.allow_scripts_to_close_windows": True},
+            )
+
+        return await self._playwright.chromium.launch(
+            executable_path=need("chromium"), args=FLAGS
+        )
+
+    async def context(self, number: int, **options: t.Any) -> BrowserContext:
+        """A browser profile without history."""
+        agent = FIREFOX if self.name == "firefox" else CHROME
+        context = await (await self.browser()).new_context(
+            user_agent=f"{agent} Visitor/{number}", **options
+        )
+        context.set_default_timeout(PATIENCE * 1000)
+        return context
+
+    async def each(
+        self, numbers: c.Iterable[int], visit: c.Callable[[int], t.Any], at_once: int
+    ) -> None:
+        """Make visits, some of them at a time."""
+        waiting = iter(numbers)
+
+        async def go_on() -> None:
+            for number in waiting:
+                try:
+                    await asyncio.wait_for(visit(number), 4 * PATIENCE)
+                except (Error, TimeoutError) as error:
+                    self.troubles.append(f"{number}: {error!r:.300}")
+
+        await asyncio.gather(*(go_on() for _ in range(at_once)))
+
+    async def leave(self, visit: Visit) -> None:
+        """Make a visit whose page is left."""
+        self._site.networks.of[visit.number] = visit.network
+        context = await self.context(
+            visit.number, java_script_enabled=visit.has_javascript
+        )
+
+        try:
+            page = await self._new_page(context)
+
+            if visit.by_browser:
+                await self._block(context, page, visit.blocked)
+
+            url = self._site.url + visit.path
+
+            if visit.way == "window.close":
+                await self._open(page, url)
+            elif visit.way in BY_PAGE:
+                await self._go(page, url, "commit")
+            else:
+                until = "load" if visit.is_loaded else "commit"
+                await self._go(page, url, until)
+                await asyncio.sleep(visit.after / 1000)
+
+            await self._leave(context, page, visit)
+        finally:
+            await context.close()
+
+    @staticmethod
+    async def _new_page(context: BrowserContext) -> Page:
+        for _ in range(5):
+            try:
+                return await context.new_page()
+            except Error as error:
+                # Firefox, where another window is closed at that moment.
+                if "selectedTab" not in str(error):
+                    raise
+
+                await asyncio.sleep(0.1)
+
+        return await context.new_page()
+
+    @staticmethod
+    async def _go(page: Page, url: str, until: t.Any) -> None:
+        try:
+            await page.goto(url, wait_until=until)
+        except Error as error:
+            # Pages that are left before they are there.
+            known = ("interrupted", "ABORTED", "detached", "closed", "crashed")
+            if not any(word in str(error) for word in (*known, "NS_BINDING")):
+                raise
+
+    async def _open(self, opener: Page, url: str) -> None:
+        """Open a page that can close itself, and wait until it has."""
+        await opener.goto(f"{self._site.url}/rest")
+
+        async with opener.expect_popup() as popup:
+            await opener.evaluate("url => { window.open(url) }", url)
+
+        opened = await popup.value
+
+        if not opened.is_closed():
+            await opened.wait_for_event("close")
+
+    async def _leave(self, context: BrowserContext, page: Page, visit: Visit) -> None:
+        way = visit.way
+
+        if way == "close":
+            await page.close()
+        elif way == "goto":
+            await self._go(page, f"{self._site.url}/rest", "commit")
+        elif way == "offline":
+            await context.set_offline(True)
+            await page.close()
+        elif way == "crash":
+            session = await context.new_cdp_session(page)
+
+            async with page.expect_event("crash"):
+                # It is never answered.
+                crash = asyncio.ensure_future(session.send("Page.crash"))
+
+            crash.cancel()
+        elif way == "reload":
+            await asyncio.sleep(visit.after / 1000 + 0.5)
+        elif way in BY_PAGE and way != "window.close":
+            await page.wait_for_url("**/rest")
+
+    async def _block(
+        self, context: BrowserContext, page: Page, parts: c.Sequence[str]
+    ) -> None:
+        """Have the browser block parts, as its extensions do."""
+        if self.name == "chromium":
+            urls = [glob for part in parts for glob in GLOBS[part]]
+            session = await context.new_cdp_session(page)
+            await session.send("Network.enable")
+            await session.send("Network.setBlockedURLs", {"urls": urls})
+        elif parts:
+            patterns = [PARTS[part] for part in parts]
+            await context.route(
+                lambda url: any(one.match(urlsplit(url).path) for one in patterns),
+                lambda route: route.abort(),
+            )
+
+    async def read(self, number: int, seed: int) -> None:
+        """Make an ordinary visit: some pages are read and gone on from."""
+        chance = random.Random(f"{seed} {number}")
+        context = await self.context(number)
+
+        try:
+            page = await self._new_page(context)
+            user = chance.choice(["", f"user-{number}"])
+
+            for step in range(PAGES_READ):
+                start = "go" if chance.random() < 0.2 else "page"
+                query = {"events": chance.choice([1, 1, 2]), "user": user}
+                path = f"/{start}/{number * PAGES_READ + step}"
+                url = f"{self._site.url}{path}?{urlencode(query)}"
+
+                if step:
+                    # As a click does.
+                    await page.evaluate("url => { location.href = url }", url)
+                    await page.wait_for_url(f"**/page/{number * PAGES_READ + step}?**")
+                else:
+                    await page.goto(url)
+
+                await page.wait_for_load_state("load")
+                read_for = chance.uniform(2, 4)
+
+                if chance.random() < 0.4:
+                    await asyncio.sleep(read_for / 4)
+                    api = f"/api/{number * PAGES_READ + step}"
+                    await page.evaluate("url => { fetch(url) }", api)
+                    read_for *= 3 / 4
+
+                await asyncio.sleep(max(read_for, 2))
+
+            await page.close(run_before_unload=True)
+        finally:
+            await context.close()
