@@ -782,6 +782,8 @@ OF_THE_APP = {
     "script._hash",
     "carrier.carrier_class",
     "carrier._slots",
+    # By its secret keys.
+    "signing._derive",
 }
 
 
