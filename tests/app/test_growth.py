@@ -797,6 +797,8 @@ OF_THE_APP = {
     "signing._derive",
     "carrier.carrier_class",
     "carrier._slots",
+    # By its secret keys.
+    "signing._derive",
 }
 
 

@@ -918,7 +918,8 @@ def test_a_hostile_cookie_costs_no_call_and_sends_nothing_that_mixpanel_refuses(
     if ext == "json":
         monkeypatch.setattr("flask_mengpaneel.deliver.translation.orjson", None)
 
-    app = create_app(testing=False)
+    # No session, in which an operation could wait for somebody to be identified.
+    app = create_app(testing=False, SECRET_KEY=None)
 
     @app.post("/")
     def view() -> dict[str, t.Any]:
