@@ -224,7 +224,7 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
         ledger,
     )
     chain = Chain(app, ledger, strategies, config.strategy_names)
-    late_calls = LateCalls(config, chain, hand_overs, delivery.spool)
+    late_calls = LateCalls(config, chain, hand_overs, delivery.made)
     sharing = Sharing(config, handing_over, late_calls)
     flusher = Flusher(app, config, ledger, chain, handing_over, late_calls, sharing)
     running_views = RunningViews(background is not None)

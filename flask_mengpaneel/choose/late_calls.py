@@ -14,7 +14,7 @@ from .recently_seen import RecentlySeen
 if t.TYPE_CHECKING:
     from ..config import Config
     from ..deliver.hand_overs import HandOvers
-    from ..deliver.spool import Spool
+    from ..deliver.made import Made
     from ..outcome import Outcome
     from ..visitor.visitor import Visitor
     from .chain import Chain
@@ -47,12 +47,12 @@ class LateCalls:
         config: Config,
         chain: Chain,
         hand_overs: HandOvers | None,
-        spool: Spool | None,
+        made: Made,
     ) -> None:
         self._config = config
         self._chain = chain
         self._hand_overs = hand_overs
-        self._spool = spool
+        self._made = made
         self._sent = RecentlySeen(_MAX_SENT)
 
     def sort(self, calls: CallLog, exchange: Exchange) -> Sorted:
@@ -163,11 +163,7 @@ class LateCalls:
             if self._sent.count(entry.id):
                 continue
 
-            if (
-                self._spool is not None
-                and not entry.is_repeatable
-                and not self._spool.claim(entry.id)
-            ):
+            if not entry.is_repeatable and not self._made.claim(entry.id):
                 continue
 
             if self._hand_overs is not None:

@@ -22,6 +22,7 @@ from .batches import ENVELOPE, Batch, pack, pack_rows, wrap
 from .failures import Dropped, Report, report_drops
 from .hand_over_news import HandOverNews
 from .http import PATHS, HttpClient, RequestFailed
+from .made import Made
 
 if t.TYPE_CHECKING:
     from ..config import Config
@@ -81,6 +82,7 @@ class Delivery:
         self.config = config
         self.ledger = ledger
         self.spool = spool
+        self.made = Made(spool)
         #: Whether a background transport delivers with it, and closes it.
         self.in_background = False
         #: Who is asked before an overdue hand-over is sent out of the spool.

@@ -206,6 +206,14 @@ class HandOverSteps:
                 if id in self.acknowledged or self.memory.remove(id) is None:
                     return True
 
+            if hand_over.carrier == "operations":
+                # The session that has them may have come back, or come back yet.
+                if not self._delivery.made.claim(id):
+                    self._count_delivered(hand_over, "acknowledged")
+                    return True
+
+                hand_over = hand_over._replace(kind=("session", hand_over.records))
+
             if reason:
                 self._ledger.record(hand_over.records)
                 self._ledger.drop(reason, hand_over.records)
@@ -215,10 +223,6 @@ class HandOverSteps:
                 self.became["sent", hand_over.carrier] += 1
                 self.news.add(id, "sent", why)
 
-                if hand_over.carrier == "operations" and self._delivery.spool:
-                    # The session that has them may come back.
-                    self._delivery.spool.claim(id)
-
                 if hand_over.carrier == "page" and hand_over.due <= time.monotonic():
                     self.silence.sent_pages += 1
             else:
@@ -226,6 +230,11 @@ class HandOverSteps:
                 return False
 
         return True
+
+    def _count_delivered(self, hand_over: HandOver, what: str) -> None:
+        self._ledger.record(hand_over.records)
+        self._ledger.deliver(hand_over.records)
+        self.became[what, hand_over.carrier] += 1
 
     def _offer(self, envelope: Envelope) -> bool:
         try:
@@ -263,12 +272,24 @@ class HandOverSteps:
                 continue
 
             for id, hand_over in left:
-                if time.monotonic() > deadline or not self._send(
+                if hand_over.carrier == "operations":
+                    self._leave_to_session(id, hand_over)
+                elif time.monotonic() > deadline or not self._send(
                     id, hand_over, PROCESS_ENDS
                 ):
                     self._drop(id, hand_over)
 
         self.news.tell()
+
+    def _leave_to_session(self, id: str, hand_over: HandOver) -> None:
+        """Believe that the session with these operations comes back: who is identified
+        then gets them, and not a device."""
+        with self._ledger.transfer():
+            with self.stepper.lock:
+                if self.memory.remove(id) is None:
+                    return
+
+            self._count_delivered(hand_over, "settled")
 
     def _spool(self, hand_overs: list[tuple[str, HandOver]]) -> bool:
         """Put hand-overs into the spool; ``False`` if it doesn't take them."""

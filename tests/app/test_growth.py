@@ -794,7 +794,6 @@ FLOODED: dict[str, c.Callable[[str], t.Any]] = {
 OF_THE_APP = {
     "connections._bounded_pool",
     "script._hash",
-    "signing._derive",
     "carrier.carrier_class",
     "carrier._slots",
     # By its secret keys.

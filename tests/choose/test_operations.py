@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections.abc as c
 import json
 import random
+import time
 import typing as t
 from pathlib import Path
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ from flask import Response, redirect, session
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from flask_mengpaneel.choose import sharing
 from sites import (
     CAPABLE,
     COOKIE,
@@ -563,6 +565,48 @@ def test_another_process_makes_nothing_again_that_adds_up(tmp_path: Path) -> Non
 
     assert changes(first) == [{"$add": {"a": 1}}]
     assert changes(second) == []
+
+
+def test_what_nobody_was_identified_for_in_time_is_of_the_device_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The session comes back once more, although its time was over."""
+    monkeypatch.setattr(sharing, "MAX_OPERATION_AGE", 0.05)
+    site = site_of(lambda m: m.people.increment("a"), "server")
+    client = come(site, DEVICE)
+    client.get("/")
+    deadline = time.monotonic() + 20
+
+    while not operations(site) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    client.get("/in")
+
+    assert changes(site) == [{"$add": {"a": 1}}]
+    assert persons(site) == ["$device:d1"]
+
+
+@pytest.mark.parametrize("spool", [False, True])
+def test_a_process_that_ends_leaves_them_to_whoever_comes_back(
+    spool: bool, tmp_path: Path
+) -> None:
+    options = {"spool": tmp_path / "spool.sqlite3" if spool else None}
+    first = site_of(lambda m: m.people.increment("a"), "server", **options)
+    client = come(first, DEVICE)
+    client.get("/")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    first.app.extensions["mengpaneel"].hand_overs.hand_on()
+    assert books(first)[1:] in [(1, 0), (0, 1)]
+
+    second = site_of(lambda m: m.people.increment("a"), "server", **options)
+    other = come(second, DEVICE)
+    other.set_cookie("session", cookie.value)
+    other.get("/in")
+
+    assert changes(first) == []
+    assert changes(second) == [{"$add": {"a": 1}}]
+    assert persons(second) == ["ann"]
 
 
 # -- consent
