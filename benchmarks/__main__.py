@@ -1,6 +1,6 @@
 """Run the benchmarks, all of them or those that are named.
 
-``python -m benchmarks [requests|imports|user_agents|delivery|faults|script]...``
+``python -m benchmarks [NAME]...``; the names are those of :data:`MODULES`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 
 MODULES = {
     "requests": "request_cost",
+    "hand_overs": "hand_overs",
     "imports": "import_time",
     "user_agents": "agent_cost",
     "delivery": "delivery",

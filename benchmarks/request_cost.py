@@ -35,7 +35,7 @@ def _idle(url: str) -> None:
     for path in ("/text", "/json"):
         _row(f"Flask-Mengpaneel, {path}", app, path, FETCH, "at most 3")
 
-    _row("Flask-Mengpaneel, /json, with cookies", app, "/json", _returning())
+    _row("Flask-Mengpaneel, /json, with cookies", app, "/json", returning())
     _row("three empty hooks, /text", _hooked(), "/text", FETCH)
 
 
@@ -51,7 +51,7 @@ def _events(url: str) -> None:
     heading("A request that tracks, delivered in the background", _COLUMNS)
     clients = {
         "a webhook": WEBHOOK,
-        "a returning visitor's fetch": _returning(),
+        "a returning visitor's fetch": returning(),
         "a new visitor's fetch": FETCH,
     }
 
@@ -122,7 +122,7 @@ def _path(size: str) -> str:
     return "/" + size.replace(" ", "")
 
 
-def _returning() -> dict[str, str]:
+def returning() -> dict[str, str]:
     """A fetch with the session's cookie and that of Mixpanel's browser library."""
     kept = {
         "distinct_id": "$device:18f5e4c6-0a1b-4c2d-9e3f-5a6b7c8d9e0f",
