@@ -82,8 +82,6 @@ async def soak(arguments: argparse.Namespace, site: Site, browser: str) -> Repor
             ways = {number: visit.way for number, visit in visits.items()}
             await visitors.each(numbers, leave, arguments.at_once)
 
-        await visitors.close()
-
     await asyncio.to_thread(site.settle, arguments.patience)
     report = compare(site, ways)
 
