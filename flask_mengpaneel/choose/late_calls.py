@@ -166,8 +166,6 @@ class LateCalls:
             if not entry.is_repeatable and not self._made.claim(entry.id):
                 continue
 
-            if self._hand_overs is not None:
-                # Whoever sends them counts them.
-                self._hand_overs.settle(entry.id)
-
-            yield entry
+            # Whoever sends them counts them.
+            if self._hand_overs is None or self._hand_overs.take_over(entry.id):
+                yield entry

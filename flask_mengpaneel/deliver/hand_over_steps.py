@@ -30,6 +30,9 @@ logger = logging.getLogger("flask_mengpaneel")
 #: Seconds after which what the transport had no room for is offered again.
 RETRY_INTERVAL = 1.0
 
+# Ids that are remembered; each takes 150 bytes.
+_MAX_SENT = 10_000
+
 
 class HandOverSteps:
     """The hand-overs of a process, and what its thread does with them."""
@@ -57,6 +60,9 @@ class HandOverSteps:
         self._spooled_dues: set[int] = set()
         #: (what became of it, its carrier or the reason) -> hand-overs.
         self.became: collections.Counter[tuple[str, str]] = collections.Counter()
+        #: Ids of those of sessions that were overdue and are sent: a browser may come
+        #: back with them much later. The oldest are forgotten.
+        self.sent: collections.OrderedDict[str, None] = collections.OrderedDict()
         self.silence = Silence()
         #: Nothing is sent before that: the transport had no room.
         self._pause_until = 0.0
@@ -200,21 +206,23 @@ class HandOverSteps:
         """
         envelope = hand_over.envelope
         reason = hand_over.dropped_for(envelope)
+        is_session = hand_over.carrier in ("session", "operations")
+        # Another process may be making it.
+        is_ours = hand_over.carrier != "operations" or self._claim(id)
 
         with self._ledger.transfer():
             with self.stepper.lock:
                 if id in self.acknowledged or self.memory.remove(id) is None:
                     return True
 
-            if hand_over.carrier == "operations":
-                # The session that has them may have come back, or come back yet.
-                if not self._delivery.made.claim(id):
-                    self._count_delivered(hand_over, "acknowledged")
-                    return True
+                if is_session:
+                    self._note_sent(id)
 
-                hand_over = hand_over._replace(kind=("session", hand_over.records))
-
-            if reason:
+            if not is_ours:
+                # Whoever makes it counts it.
+                self.became["settled", hand_over.carrier] += 1
+                self.news.add(id, "settled")
+            elif reason:
                 self._ledger.record(hand_over.records)
                 self._ledger.drop(reason, hand_over.records)
                 self.became["dropped", reason] += 1
@@ -235,6 +243,17 @@ class HandOverSteps:
         self._ledger.record(hand_over.records)
         self._ledger.deliver(hand_over.records)
         self.became[what, hand_over.carrier] += 1
+
+    def _claim(self, id: str) -> bool:
+        """Whether operations are to be made by the thread, and not by a request."""
+        # It may be offered again, as the transport had no room.
+        return id in self.sent or self._delivery.made.claim(id)
+
+    def _note_sent(self, id: str) -> None:
+        self.sent[id] = None
+
+        if len(self.sent) > _MAX_SENT:
+            self.sent.popitem(last=False)
 
     def _offer(self, envelope: Envelope) -> bool:
         try:

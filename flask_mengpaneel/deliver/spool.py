@@ -300,11 +300,15 @@ class Spool:
         for row, messages, dropped in opened:
             found = connection.execute(
                 "DELETE FROM messages WHERE id = ? AND leased_by = ?"
-                " RETURNING origin, reason",
+                " RETURNING origin, reason, hand_over",
                 (row, self.process_id),
             ).fetchall()
 
-            for origin, reason in found:
+            for origin, reason, hand_over in found:
+                # The browser may come back with them, much later.
+                if hand_over and not all(message.repeatable for message in messages):
+                    tables.claim(connection, hand_over, _MADE_FOR)
+
                 rows = self._insert(connection, messages, origin, reason, leased=True)
                 replaced[row] = [
                     Row(new, message, False)

@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import collections.abc as c
 import contextlib
+import itertools
 import os
 import random
 import subprocess
@@ -40,6 +41,8 @@ BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 SHORT = {"ack_timeout": 2.0, "delayed_max_age": 4.0}
 #: The same for operations of a visitor whom nobody has identified: a day, usually.
 SHORT_OPERATION_AGE = 6.0
+#: Pages of which is told what is wrong.
+MAX_SHOWN = 20
 
 
 @contextlib.contextmanager
@@ -79,15 +82,13 @@ async def soak(arguments: argparse.Namespace, site: Site, browser: str) -> Repor
             ways = {number: visit.way for number, visit in visits.items()}
             await visitors.each(numbers, leave, arguments.at_once)
 
-        await visitors.close()
-
     await asyncio.to_thread(site.settle, arguments.patience)
     report = compare(site, ways)
 
     for trouble in visitors.troubles:
         print(f"couldn't be made as meant: {trouble}", file=sys.stderr)
 
-    for number, lines in report.wrongs.items():
+    for number, lines in itertools.islice(report.wrongs.items(), MAX_SHOWN):
         print(f"page {number}: {visits.get(number, 'read')}")
         print(*(f"    {line:.600}" for line in lines), sep="\n")
 

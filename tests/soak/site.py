@@ -20,6 +20,7 @@ import socket
 import threading
 import time
 import typing as t
+from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -85,7 +86,9 @@ class Networks:
 
         def between(environ: t.Any, start_response: t.Any) -> t.Any:
             # Each visitor is somebody else, of whom the app sees few requests.
-            environ["REMOTE_ADDR"] = str(random.randrange(1 << 24, 100 << 24))
+            environ["REMOTE_ADDR"] = str(
+                IPv4Address(random.randrange(1 << 24, 1 << 31))
+            )
             found = VISITOR.search(environ.get("HTTP_USER_AGENT", ""))
             path = environ["PATH_INFO"]
             part = next((name for name in PARTS if PARTS[name].match(path)), None)

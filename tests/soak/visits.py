@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections.abc as c
 import dataclasses
+import itertools
 import json
 import random
 import typing as t
@@ -49,6 +50,8 @@ GLOBS = {
     "endpoint": ["*/_mengpaneel/acks", "*/_mengpaneel/calls"],
     "API": ["*/track/*", "*/engage/*", "*/groups/*"],
 }
+#: Firefox takes more memory with each.
+VISITS_OF_A_BROWSER = 50
 #: How many pages an ordinary visitor reads.
 PAGES_READ = 5
 #: Seconds that a step of a visit may take on a busy machine.
@@ -160,6 +163,7 @@ class Visitors:
     async def close(self) -> None:
         if self._browser is not None:
             await self._browser.close()
+            self._browser = None
 
     async def _launch(self) -> Browser:
         if self.name == "firefox":
@@ -186,7 +190,16 @@ class Visitors:
     async def each(
         self, numbers: c.Iterable[int], visit: c.Callable[[int], t.Any], at_once: int
     ) -> None:
-        """Make visits, some of them at a time."""
+        """Make visits, some of them at a time, in one browser after another."""
+        waiting = iter(numbers)
+
+        while some := list(itertools.islice(waiting, VISITS_OF_A_BROWSER)):
+            await self._each(some, visit, at_once)
+            await self.close()
+
+    async def _each(
+        self, numbers: c.Iterable[int], visit: c.Callable[[int], t.Any], at_once: int
+    ) -> None:
         waiting = iter(numbers)
 
         async def go_on() -> None:
