@@ -30,6 +30,9 @@ logger = logging.getLogger("flask_mengpaneel")
 #: Seconds after which what the transport had no room for is offered again.
 RETRY_INTERVAL = 1.0
 
+# Operations that a process remembers to be made.
+_MAX_CLAIMED = 10_000
+
 
 class HandOverSteps:
     """The hand-overs of a process, and what its thread does with them."""
@@ -58,6 +61,10 @@ class HandOverSteps:
         #: (what became of it, its carrier or the reason) -> hand-overs.
         self.became: collections.Counter[tuple[str, str]] = collections.Counter()
         self.silence = Silence()
+        #: Hand-overs whose operations are made, and of these, those that the transport
+        #: had no room for yet.
+        self._claimed: dict[str, None] = {}
+        self._claimed_here: set[str] = set()
         #: Nothing is sent before that: the transport had no room.
         self._pause_until = 0.0
 
@@ -209,13 +216,15 @@ class HandOverSteps:
                 self._ledger.drop(reason, hand_over.records)
                 self.became["dropped", reason] += 1
                 self.news.add(id, "dropped", reason)
+            elif not self._may_send(id, hand_over):
+                # A request is making them, and counts them.
+                self.became["settled", hand_over.carrier] += 1
+                self.news.add(id, "settled")
             elif self._offer(envelope):
                 self.became["sent", hand_over.carrier] += 1
                 self.news.add(id, "sent", why)
 
-                if hand_over.carrier == "operations" and self._delivery.spool:
-                    # The session that has them may come back.
-                    self._delivery.spool.claim(id)
+                self._claimed_here.discard(id)
 
                 if hand_over.carrier == "page" and hand_over.due <= time.monotonic():
                     self.silence.sent_pages += 1
@@ -224,6 +233,30 @@ class HandOverSteps:
                 return False
 
         return True
+
+    def _may_send(self, id: str, hand_over: HandOver) -> bool:
+        if hand_over.carrier != "operations" or id in self._claimed_here:
+            return True
+
+        # The session that has them may come back, also while they are sent.
+        if not self.claim(id):
+            return False
+
+        self._claimed_here.add(id)
+        return True
+
+    def claim(self, id: str) -> bool:
+        """Whether the operations of a hand-over are to be made now by whoever asks."""
+        with self.stepper.lock:
+            if id in self._claimed:
+                return False
+
+            self._claimed[id] = None
+
+            if len(self._claimed) > _MAX_CLAIMED:
+                del self._claimed[next(iter(self._claimed))]
+
+        return self._delivery.spool is None or self._delivery.spool.claim(id)
 
     def _offer(self, envelope: Envelope) -> bool:
         try:

@@ -19,6 +19,7 @@ from sites import (
     CHROME,
     COOKIE,
     PAGE,
+    Consent,
     Site,
     block,
     header_calls,
@@ -535,6 +536,21 @@ def test_what_is_handed_back_is_sent_at_once(path: str) -> None:
 
     assert [same(event) for event in sent(site)] == made(response)
     assert books(site) == (1, 1, 0)
+
+
+@BOTH
+def test_what_is_handed_back_by_who_has_refused_is_dropped(path: str) -> None:
+    consent = Consent()
+    site = make_site(consent=consent)
+    client = come(site, ANN)
+    response = get(client, path)
+    consent.answer = False
+    hand_back(client, response, [0])
+
+    assert dropped(site) == {"consent was refused": 1}
+    assert site.mengpaneel.ledger().waiting == 0
+    acknowledge(client, response)
+    assert sent(site) == []
 
 
 def test_what_isn_t_among_that_has_arrived() -> None:
