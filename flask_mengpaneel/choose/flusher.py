@@ -207,7 +207,7 @@ class Flusher:
         if shares.whole:
             outcome = self._chain.offer(shares, visitor, exchange, insisted)
         elif exchange.due_entries:
-            outcome = self._chain.offer_delayed(calls, visitor, exchange)
+            outcome = self._chain.offer_delayed(shares.riding, visitor, exchange)
 
         if outcome and not self._chain.hands_over(outcome):
             exchange.sent_by_server = [*exchange.sent_by_server, *outcome.calls]

@@ -566,6 +566,32 @@ def test_another_process_makes_nothing_again_that_adds_up(tmp_path: Path) -> Non
     assert changes(second) == []
 
 
+@pytest.mark.parametrize("way", ["page", "header"])
+@pytest.mark.parametrize("timeout", [0, 30])
+def test_an_operation_does_not_ride_with_what_is_due(way: str, timeout: float) -> None:
+    site = Site(ack_timeout=timeout)
+
+    def go() -> Response:
+        site.mengpaneel.track("Go")
+        return t.cast(Response, redirect("/next"))
+
+    def view() -> t.Any:
+        site.mengpaneel.people.increment("a")
+        return answer(way)
+
+    site.view("/go", go)
+    site.view("/next", view)
+    site.view("/in", lambda: (site.mengpaneel.identify("ann"), PAGE)[1])
+    client = site.visitor(**DEVICE)
+    client.get("/go")
+    headers = CAPABLE if way == "header" else {}
+
+    assert ridden(client.get("/next", headers=headers)) == ["track"]
+    client.get("/in")
+    assert changes(site) == [{"$add": {"a": 1}}]
+    assert persons(site) == ["ann"]
+
+
 # -- sessions that don't come back
 
 
