@@ -151,14 +151,15 @@ class Mengpaneel(Recorder):
         ``MENGPANEEL_ACK_TIMEOUT``, unless the view sets something else.
 
         :raises RuntimeError: this is no request.
-        :raises ValueError: it is set to a negative number.
+        :raises ValueError: it is set to a negative number, or to an infinite one.
         """
         asked = request_state(current_request()).ack_timeout
         return self._state().config.ack_timeout if asked is None else asked
 
     @ack_timeout.setter
     def ack_timeout(self, seconds: float) -> None:
-        if not seconds >= 0:
+        # `not` and not `<`: NaN is refused as well.
+        if not 0 <= seconds < float("inf"):
             raise ValueError(
                 f"ack_timeout is {seconds!r}; it must be 0 or more seconds"
             )

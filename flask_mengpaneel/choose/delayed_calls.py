@@ -18,6 +18,7 @@ from ..visitor.persistence import Persistence
 from .operations import (
     apart,
     belongs_to_operations,
+    is_of_group,
     operation_of,
     operations_of,
     riding,
@@ -102,14 +103,22 @@ class Entry:
         )
 
     def parts(self) -> list[Entry]:
-        """Return what rides and what doesn't as entries of their own."""
+        """Return what rides, what changes groups, and what changes profiles as entries
+        of their own."""
         if not operations_of(self.calls):
             return [self]
 
+        operations = apart(self.calls)
+        of_groups = operations.filtered(is_of_group)
+        others = operations.filtered(lambda call: not is_of_group(call))
         parts = [
             dataclasses.replace(self, calls=riding(self.calls)),
-            dataclasses.replace(self, calls=apart(self.calls), id=f"{self.id}o"),
+            dataclasses.replace(self, calls=of_groups, id=f"{self.id}g"),
         ]
+
+        if operations_of(others):
+            parts.append(dataclasses.replace(self, calls=others, id=f"{self.id}o"))
+
         return [part for part in parts if part.calls]
 
     def to_json(self) -> list[t.Any]:
@@ -250,6 +259,11 @@ class DelayedCalls:
             return None
 
         return app.session_interface.get_cookie_name(app)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether there is anything of it in the session, which others may change."""
+        return self._key in read_session(current_session())
 
     def remove_if_saved(self) -> None:
         """Take the calls out of the session, whose saving the app decides on."""

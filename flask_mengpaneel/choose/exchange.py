@@ -46,6 +46,7 @@ class Exchange:
         "response",
         "sent_by_server",
         "visitor",
+        "waiting",
     )
 
     def __init__(
@@ -82,6 +83,8 @@ class Exchange:
         self.is_in_session = False
         #: What the client or the session was given, if it was given anything.
         self.handed_over: HandOver | None = None
+        #: The operations of the request that wait in the session.
+        self.waiting: HandOver | None = None
 
     @property
     def redirects_offsite(self) -> bool:
@@ -149,6 +152,7 @@ class ResponseState:
         "handed_over",
         "is_in_session",
         "request",
+        "waiting",
     )
 
     def __init__(self, exchange: Exchange) -> None:
@@ -163,6 +167,8 @@ class ResponseState:
         self.delayed = exchange.delayed
         #: What waits in the session if the response isn't sent after all.
         self.found = exchange.found
+        #: The operations of the request itself that wait in the session.
+        self.waiting = exchange.waiting
 
     @property
     def response(self) -> Response | None:
@@ -171,4 +177,5 @@ class ResponseState:
 
     def is_replaced_by(self, response: Response) -> bool:
         """Whether another response has come in the place of the one with the calls."""
-        return self.handed_over is not None and self.response is not response
+        has_calls = self.handed_over is not None or self.waiting is not None
+        return has_calls and self.response is not response

@@ -200,10 +200,15 @@ class Flusher:
         shares = self._sharing.share(calls, exchange, waiting.operations)
         exchange.found = exchange.delayed.entries
 
+        if exchange.waiting is not None:
+            # As one of the calls of the request itself.
+            own = exchange.waiting.id
+            exchange.found = [one for one in exchange.found if one.id != own]
+
         if shares.whole:
             outcome = self._chain.offer(shares, visitor, exchange, insisted)
         elif exchange.due_entries:
-            outcome = self._chain.offer_delayed(calls, visitor, exchange)
+            outcome = self._chain.offer_delayed(shares.riding, visitor, exchange)
 
         if outcome and not self._chain.hands_over(outcome):
             exchange.sent_by_server = [*exchange.sent_by_server, *outcome.calls]
@@ -288,6 +293,10 @@ class Flusher:
         former.delayed.store(former.found)
         self._restore(former, manager)
 
+        if former.waiting is not None and manager is not None:
+            self._handing_over.withdraw(former.waiting)
+            manager.calls.tracking += former.waiting.own.tracking
+
     def _restore(self, former: ResponseState, manager: Manager | None) -> None:
         is_held = manager is not None and manager.visitor.consent.given is None
         hand_over = former.handed_over
@@ -313,8 +322,10 @@ class Flusher:
 
         is_overruled = getattr(response, "_mengpaneel_is_overruled", False)
 
-        if not is_overruled and session_comes_back(
-            request, response, is_written=delayed.changed
+        if (
+            not is_overruled
+            and delayed.is_stored
+            and session_comes_back(request, response, is_written=delayed.changed)
         ):
             return
 
@@ -322,7 +333,12 @@ class Flusher:
             self._restore(former, manager)
             self.flush_late(manager)
 
-        lost = [entry for entry in former.found if entry in delayed.entries]
+        own = former.waiting.id if former.waiting is not None else None
+        lost = [
+            entry
+            for entry in delayed.entries
+            if entry in former.found or entry.id == own
+        ]
         visitor = manager.visitor if manager else Visitor(self._config, request)
 
         if lost and visitor.consent.given is True:

@@ -166,6 +166,9 @@ class HandBackEndpoint:
         visitor = Visitor(self._config, request)
 
         if visitor.consent.given is not True:
+            if visitor.consent.given is False:
+                self._handing_over.discard(value.get("handover"), calls)
+
             return response
 
         hand_over = HandOver(calls, signed.browser_identity, visitor)

@@ -15,6 +15,10 @@ if t.TYPE_CHECKING:
     from .delayed_calls import Entry
 
 
+#: Why nobody sends what a visitor was given who has refused since.
+CONSENT_REFUSED = "consent was refused"
+
+
 @dataclasses.dataclass(slots=True)
 class HandOver:
     """The calls that a client is given at once."""

@@ -8,7 +8,7 @@ import typing as t
 
 from ..identity import hex_id
 from ..record.context import request_state
-from .hand_over import HandOver, Naming
+from .hand_over import CONSENT_REFUSED, HandOver, Naming
 from .operations import riding_records, without_group_operations
 
 if t.TYPE_CHECKING:
@@ -184,6 +184,17 @@ class HandingOver:
         if id is not None and self._hand_overs and self._hand_overs.settle(id):
             returned = riding_records(calls[position] for position in positions)
             self.believe(riding_records(calls) - returned)
+
+    def discard(self, token: t.Any, calls: c.Sequence[Call]) -> None:
+        """Drop calls that a client hands back whose visitor has refused since.
+
+        :param token: of their hand-over, as the client says.
+        """
+        id = self._signer.id_of(token) if isinstance(token, str) else None
+
+        if id is not None and self._hand_overs:
+            records = riding_records(calls)
+            self._hand_overs.discard(id, records, CONSENT_REFUSED)
 
     def believe(self, records: int) -> None:
         """Count records as delivered: nobody will say more of them."""

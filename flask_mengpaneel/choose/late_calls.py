@@ -7,8 +7,9 @@ import collections.abc as c
 import time
 import typing as t
 
-from ..calls import CallLog
-from .operations import without_group_operations
+from ..calls import CallLog, count
+from .hand_over import CONSENT_REFUSED
+from .operations import is_of_group, riding_records, without_group_operations
 from .recently_seen import RecentlySeen
 
 if t.TYPE_CHECKING:
@@ -71,6 +72,8 @@ class LateCalls:
         result = Sorted(late, foreign, operations)
 
         if visitor.consent.given is False:
+            self._discard(delayed.entries)
+
             # What this request recorded it recorded before it opted out.
             if may_change:
                 delayed.store([])
@@ -92,10 +95,11 @@ class LateCalls:
             if not entry.is_of(visitor.browser_identity, calls):
                 foreign.append(entry)
             elif entry.is_operations:
-                # Those that say whose they are have waited for consent.
+                # Those that say whose they are, or don't mind, waited for consent.
                 is_late = (
                     ends
                     or entry.identity_after.is_identified
+                    or all(map(is_of_group, entry.calls))
                     or now - entry.at > MAX_OPERATION_AGE
                 )
                 (late if is_late else operations).append(entry)
@@ -110,6 +114,17 @@ class LateCalls:
             exchange.due_entries = due
 
         return result
+
+    def _discard(self, entries: c.Iterable[Entry]) -> None:
+        """See to it that nobody sends what its visitor doesn't want to be sent."""
+        if self._hand_overs is not None:
+            for entry in entries:
+                records = (
+                    count(entry.calls)
+                    if entry.is_operations
+                    else (riding_records(entry.calls))
+                )
+                self._hand_overs.discard(entry.id, records, CONSENT_REFUSED)
 
     def send_operations(self, entries: Sorted, exchange: Exchange) -> None:
         """Send late operations, which come before those of the request itself."""

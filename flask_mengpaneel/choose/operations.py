@@ -83,6 +83,11 @@ def apart(calls: CallLog) -> CallLog:
     return operations
 
 
+def is_of_group(call: Call) -> bool:
+    """Whether a call is an operation on a group, which is the same whoever it is."""
+    return bool(call.wire[0][0] == "get_group")
+
+
 def riding(calls: CallLog) -> CallLog:
     """Return the calls without those that are operations and nothing else."""
     return calls.filtered(lambda call: operation_of(call) is not call)

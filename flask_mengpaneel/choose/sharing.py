@@ -72,7 +72,9 @@ class Sharing:
             shares.stop_waiting()
         else:
             age = MAX_OPERATION_AGE
-            self._handing_over.to_session(entry, exchange, "operations", age)
+            exchange.waiting = self._handing_over.to_session(
+                entry, exchange, "operations", age
+            )
 
     def share_set_up(self, calls: CallLog, exchange: Exchange) -> Shares:
         """Divide a set-up that goes with nothing but a page."""

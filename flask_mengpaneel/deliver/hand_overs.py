@@ -246,6 +246,16 @@ class HandOvers:
         self.acknowledge([id])
         return True
 
+    def discard(self, id: str, records: int, reason: str) -> None:
+        """Drop a hand-over that must not be sent any more.
+
+        :param records: that it has.
+        """
+        if self.settle(id):
+            with self._ledger.transfer():
+                self._ledger.record(records)
+                self._ledger.drop(reason, records)
+
     def _release(self, id: str, what: t.Literal["withdrawn", "settled"]) -> bool:
         self._notice_changes()
         is_released = self._take_out(id, what)

@@ -19,6 +19,7 @@ from sites import (
     CHROME,
     COOKIE,
     PAGE,
+    Consent,
     Site,
     block,
     header_calls,
@@ -301,6 +302,21 @@ def test_a_request_may_give_its_client_longer() -> None:
     assert books(site) == (2, 2, 0)
 
 
+@pytest.mark.parametrize("seconds", [-1, -0.1, float("nan"), float("inf")])
+def test_no_client_has_for_ever(seconds: float) -> None:
+    site = make_site()
+
+    def view() -> str:
+        with pytest.raises(ValueError, match="seconds"):
+            site.mengpaneel.ack_timeout = seconds
+
+        return str(site.mengpaneel.ack_timeout)
+
+    site.view("/never", view)
+
+    assert "30" in site.client().get("/never").text
+
+
 # -- pages that nobody sees
 
 
@@ -535,6 +551,35 @@ def test_what_is_handed_back_is_sent_at_once(path: str) -> None:
 
     assert [same(event) for event in sent(site)] == made(response)
     assert books(site) == (1, 1, 0)
+
+
+@BOTH
+def test_what_is_handed_back_by_who_is_asked_again_waits_on(path: str) -> None:
+    consent = Consent()
+    site = make_site(consent=consent)
+    client = come(site, ANN)
+    response = get(client, path)
+    consent.answer = None
+    hand_back(client, response, [0])
+
+    assert books(site) == (1, 0, 1)
+    acknowledge(client, response)
+    assert books(site) == (1, 1, 0)
+
+
+@BOTH
+def test_what_is_handed_back_by_who_has_refused_is_dropped(path: str) -> None:
+    consent = Consent()
+    site = make_site(consent=consent)
+    client = come(site, ANN)
+    response = get(client, path)
+    consent.answer = False
+    hand_back(client, response, [0])
+
+    assert dropped(site) == {"consent was refused": 1}
+    assert site.mengpaneel.ledger().waiting == 0
+    acknowledge(client, response)
+    assert sent(site) == []
 
 
 def test_what_isn_t_among_that_has_arrived() -> None:

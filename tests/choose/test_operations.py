@@ -582,6 +582,116 @@ def test_what_nobody_was_identified_for_in_time_is_of_the_device_alone(
 
     client.get("/in")
 
+
+@pytest.mark.parametrize("way", ["page", "header"])
+@pytest.mark.parametrize("timeout", [0, 30])
+def test_an_operation_does_not_ride_with_what_is_due(way: str, timeout: float) -> None:
+    site = Site(ack_timeout=timeout)
+
+    def go() -> Response:
+        site.mengpaneel.track("Go")
+        return t.cast(Response, redirect("/next"))
+
+    def view() -> t.Any:
+        site.mengpaneel.people.increment("a")
+        return answer(way)
+
+    site.view("/go", go)
+    site.view("/next", view)
+    site.view("/in", lambda: (site.mengpaneel.identify("ann"), PAGE)[1])
+    client = site.visitor(**DEVICE)
+    client.get("/go")
+    headers = CAPABLE if way == "header" else {}
+
+    assert ridden(client.get("/next", headers=headers)) == ["track"]
+    client.get("/in")
+    assert changes(site) == [{"$add": {"a": 1}}]
+    assert persons(site) == ["ann"]
+
+
+# -- sessions that don't come back
+
+
+def _delete(response: Response) -> None:
+    response.delete_cookie("session")
+
+
+def _share(response: Response) -> None:
+    response.headers["Cache-Control"] = "public, max-age=60"
+
+
+@pytest.mark.parametrize("change", [_delete, _share])
+@pytest.mark.parametrize("timeout", [0, 30])
+@pytest.mark.parametrize("known", [DEVICE, NOBODY], ids=["device", "new"])
+def test_an_error_page_says_itself_whether_operations_may_wait(
+    change: c.Callable[[Response], None], timeout: float, known: dict[str, str]
+) -> None:
+    site = site_of(
+        lambda m: m.people.increment("a"), testing=False, ack_timeout=timeout
+    )
+    times = iter([1])
+
+    def fail(_response: Response) -> None:
+        if next(times, 0):
+            raise RuntimeError("too late")
+
+    def apologise(_error: Exception) -> Response:
+        response = Response("Sorry", 500)
+        change(response)
+        return response
+
+    run_later(site, "/", fail)
+    site.app.register_error_handler(500, apologise)
+    response = come(site, known).get("/")
+    ledger = site.mengpaneel.ledger().snapshot()
+
+    assert response.text == "Sorry"
+    cookies = response.headers.getlist("Set-Cookie")
+    assert not any(
+        line.startswith("session=") and "Max-Age=0" not in line for line in cookies
+    )
+    assert changes(site) == [{"$add": {"a": 1}}]
+    assert (ledger.recorded, ledger.delivered, ledger.waiting) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("timeout", [0, 30])
+def test_operations_wait_with_the_error_page_that_may_write_the_session(
+    timeout: float,
+) -> None:
+    site = site_of(
+        lambda m: m.people.increment("a"), testing=False, ack_timeout=timeout
+    )
+    times = iter([1])
+
+    def fail(_response: Response) -> None:
+        if next(times, 0):
+            raise RuntimeError("too late")
+
+    run_later(site, "/", fail)
+    client = come(site, DEVICE)
+    assert client.get("/").status_code == 500
+    assert changes(site) == []
+    assert site.mengpaneel.ledger().recorded == 1
+    client.get("/in")
+
+    assert changes(site) == [{"$add": {"a": 1}}]
+    assert persons(site) == ["ann"]
+    assert site.mengpaneel.ledger().snapshot().balanced
+
+
+@pytest.mark.parametrize("timeout", [0, 30])
+def test_operations_do_not_wait_in_a_session_that_was_filled_anew(
+    timeout: float,
+) -> None:
+    site = site_of(lambda m: m.people.increment("a"), ack_timeout=timeout)
+
+    def refill(_response: Response) -> None:
+        session.clear()
+        session["theirs"] = 1
+
+    run_later(site, "/", refill)
+    come(site, DEVICE).get("/")
+
     assert changes(site) == [{"$add": {"a": 1}}]
     assert persons(site) == ["$device:d1"]
 
@@ -607,6 +717,56 @@ def test_a_process_that_ends_leaves_them_to_whoever_comes_back(
     assert changes(first) == []
     assert changes(second) == [{"$add": {"a": 1}}]
     assert persons(second) == ["ann"]
+
+
+def test_operations_that_were_sent_are_not_made_by_the_session_that_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flask_mengpaneel.choose.sharing.MAX_OPERATION_AGE", 0.05)
+    site = site_of(lambda m: m.people.increment("a"), spool=None)
+    client = come(site, DEVICE)
+    client.get("/")
+    deadline = time.monotonic() + 20
+
+    while not site.messages:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+    client.get("/in")
+
+    assert changes(site) == [{"$add": {"a": 1}}]
+
+
+def test_operations_are_made_once_while_the_transport_has_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flask_mengpaneel.choose.sharing.MAX_OPERATION_AGE", 0.05)
+    monkeypatch.setattr("flask_mengpaneel.deliver.hand_over_steps.RETRY_INTERVAL", 0.05)
+    site = site_of(lambda m: m.people.increment("a"))
+    asked: list[object] = []
+    send = site.kept.send
+    monkeypatch.setattr(
+        site.kept, "send", lambda envelope: (asked.append(1), send(envelope))[1]
+    )
+    client = come(site, DEVICE)
+    client.get("/")
+    site.kept.has_room = False
+    deadline = time.monotonic() + 20
+
+    while len(asked) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+    site.kept.has_room = True
+
+    while not site.messages:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+    client.get("/in")
+
+    assert changes(site) == [{"$add": {"a": 1}}]
+    assert site.mengpaneel.ledger().snapshot().balanced
 
 
 # -- consent
@@ -691,6 +851,55 @@ def test_refused_operations_are_never_made() -> None:
     client.get("/in")
 
     assert operations(site) == []
+
+
+def test_what_is_held_of_a_group_comes_before_what_is_newer() -> None:
+    consent = Consent()
+    consent.answer = None
+    numbers = iter(range(9))
+
+    def record(mengpaneel: t.Any) -> None:
+        mengpaneel.people.increment("a")
+        mengpaneel.get_group("company", "acme").set("Seats", next(numbers))
+
+    site = site_of(record, "page", consent=consent)
+    client = come(site, DEVICE)
+    client.get("/")
+    client.get("/")
+    consent.answer = True
+    client.get("/")
+
+    assert [change["$set"]["Seats"] for change in changes(site)] == [0, 1, 2]
+    client.get("/in")
+    added = [change["$add"]["a"] for change in changes(site)[3:]]
+    assert sum(added) == 3
+
+
+@pytest.mark.parametrize("way", ["the app", "the view"])
+def test_what_waits_is_never_made_once_its_visitor_has_refused(way: str) -> None:
+    consent = Consent()
+
+    def record(mengpaneel: t.Any) -> None:
+        mengpaneel.track("View")
+        mengpaneel.people.increment("a")
+        mengpaneel.people.increment("b")
+
+    site = site_of(record, "redirect", consent=consent)
+    site.view("/no", lambda: (site.mengpaneel.opt_out_tracking(), PAGE)[1])
+    client = come(site, DEVICE)
+    client.get("/")
+    assert site.mengpaneel.ledger().waiting == 3
+
+    if way == "the app":
+        consent.answer = False
+        client.get("/next")
+    else:
+        client.get("/no")
+
+    ledger = site.mengpaneel.ledger().snapshot()
+    assert ledger.balanced
+    assert (ledger.waiting, ledger.dropped) == (0, {"consent was refused": 3})
+    assert site.messages == []
 
 
 # -- what rides isn't taken for an operation
