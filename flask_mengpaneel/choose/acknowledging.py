@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing as t
 
 from .carrier import mark_private
-from .senders import Answer, Senders
+from .senders import Answer, Senders, refusal
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -28,19 +28,20 @@ class AcknowledgingEndpoint:
 
     def answer(self, request: Request) -> Response:
         """Answer tokens, separated by white space: 204 if one of them is right."""
-        response = self._senders.refuse(request, _MAX_BYTES) or self._take(
-            request.get_data(cache=False)
-        )
+        response = refusal(request, _MAX_BYTES) or self._take(request)
         # There are caches that keep answers to a POST.
         mark_private(response, header=True)
         return response
 
-    def _take(self, body: bytes) -> Response:
-        tokens = body.decode("ascii", "replace").split()[:_MAX_TOKENS]
+    def _take(self, request: Request) -> Response:
+        body = request.get_data(cache=False).decode("ascii", "replace")
+        tokens = body.split()[:_MAX_TOKENS]
         ids = [id for token in tokens if (id := self._signer.id_of(token)) is not None]
 
-        if not ids:
-            return Answer(status=400)
+        if ids:
+            self._hand_overs.acknowledge(ids)
+            return Answer(status=204)
 
-        self._hand_overs.acknowledge(ids)
-        return Answer(status=204)
+        # Those that are right are never too many: a whole office may be behind one
+        # address, or everybody, behind a proxy that the app isn't told of.
+        return Answer(status=429 if self._senders.is_too_often(request) else 400)

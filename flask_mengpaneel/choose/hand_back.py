@@ -14,7 +14,7 @@ from ..visitor.visitor import Visitor
 from .carrier import mark_private
 from .operations import without_group_operations
 from .recently_seen import RecentlySeen
-from .senders import Answer, Senders
+from .senders import Answer, Senders, refusal
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -142,10 +142,12 @@ class HandBackEndpoint:
         return response
 
     def _answer(self, request: Request) -> Response:
-        refusal = self._senders.refuse(request, _MAX_BYTES)
+        # First, so that another site's pages can't use up what a visitor may send.
+        if (refused := refusal(request, _MAX_BYTES)) is not None:
+            return refused
 
-        if refusal is not None:
-            return refusal
+        if self._senders.is_too_often(request):
+            return Answer(status=429)
 
         try:
             value = json.loads(request.get_data(cache=False))

@@ -31,20 +31,24 @@ class Senders:
     def __init__(self) -> None:
         self._seen = RecentlySeen(_MAX_SENDERS)
 
-    def refuse(self, request: Request, max_bytes: int) -> Response | None:
-        """Return the answer to a request that isn't looked at; ``None`` if it is.
-
-        :param max_bytes: that its body may have.
-        """
-        # First, so that another site's pages can't use up what a visitor may send.
-        if not is_from_own_page(request):
-            return Answer(status=403)
-
-        if request.content_length is None or request.content_length > max_bytes:
-            return Answer(status=413)
-
+    def is_too_often(self, request: Request) -> bool:
+        """Count a request, and return whether its sender has sent too many lately."""
         sender = network_of(request.remote_addr), int(time.time() // 60)
-        return Answer(status=429) if self._seen.count(sender) >= _MAX_A_MINUTE else None
+        return self._seen.count(sender) >= _MAX_A_MINUTE
+
+
+def refusal(request: Request, max_bytes: int) -> Response | None:
+    """Return the answer to a request that isn't looked at; ``None`` if it is.
+
+    :param max_bytes: that its body may have.
+    """
+    if not is_from_own_page(request):
+        return Answer(status=403)
+
+    if request.content_length is None or request.content_length > max_bytes:
+        return Answer(status=413)
+
+    return None
 
 
 def is_from_own_page(request: Request) -> bool:

@@ -186,15 +186,18 @@ class _Translation:
             properties = {"$duration": round(seconds, 3), **properties}
 
         assert self._common is not None
-        self._track(
-            event,
-            {
-                **self._common,
-                **properties,
-                # As the browser library has it, nothing overrides the project.
-                "token": self._config.token,
-            },
-        )
+        whole = {
+            **self._common,
+            **properties,
+            # As the browser library has it, nothing overrides the project.
+            "token": self._config.token,
+        }
+
+        # It says whose it is, and that it happened before somebody was identified.
+        if "distinct_id" in properties and "$user_id" not in properties:
+            whole.pop("$user_id", None)
+
+        self._track(event, whole)
 
     def track_pageview(
         self,

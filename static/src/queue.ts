@@ -36,9 +36,16 @@ export const flush = () =>
     send();
   });
 
-/** Take the messages of our calls from the library, and leave it those of the page. */
-export const hook = (message: unknown) => {
+/**
+ * Take the messages of our calls from the library, and leave it those of the page.
+ *
+ * The library adds the user who is signed in by now, also to an event that says whose it
+ * is, and that it happened before somebody was.
+ */
+export const hook = (message: any) => {
   if (!current) return message;
+  const own = current.call[1].find((value: any) => value?.distinct_id) as any;
+  if (own && !own.$user_id) delete message.properties.$user_id;
   current.handOver.open++;
   waiting.push([message, current]);
   return null;

@@ -26,6 +26,22 @@ def test_the_pages_calls_are_made_in_order(site: ScriptSite, page: Tab) -> None:
     assert second["$insert_id"] == "Second-2"
 
 
+def test_an_event_is_not_of_who_signed_in_after_it(site: ScriptSite, page: Tab) -> None:
+    device = {"distinct_id": "$device:before", "$device_id": "before"}
+    calls = [
+        [["identify"], ["7"]],
+        track("Looked Before", 1, **device),
+        track("Bought", 2, **device, **{"$user_id": "5"}),
+        track("Said Nothing", 3),
+    ]
+    site.pages["/home"] = Page(data=site.data(["a", calls]))
+    page.goto(site.url + "/home")
+    assert wait_until(lambda: len(site.api.events) == 3)
+    users = [site.api.named(name).get("$user_id") for name in site.api.events]
+    assert users == [None, "5", "7"]
+    assert site.api.named("Looked Before")["distinct_id"] == "$device:before"
+
+
 def test_calls_of_a_fetch_are_made(site: ScriptSite, page: Tab) -> None:
     site.pages["/home"] = Page(data=site.data())
     site.calls["cart"] = [track("Add To Cart", 1)]
