@@ -38,7 +38,6 @@ class Exchange:
         "handed_over",
         "headers",
         "is_copy",
-        "is_in_session",
         "is_page",
         "is_redirect",
         "policy",
@@ -79,8 +78,6 @@ class Exchange:
         self.is_page = False
         #: The calls that the server sends for the browser library.
         self.sent_by_server: c.Sequence[Call] = ()
-        #: Whether the calls of the request wait in the session.
-        self.is_in_session = False
         #: What the client or the session was given, if it was given anything.
         self.handed_over: HandOver | None = None
         #: The operations of the request that wait in the session.
@@ -150,7 +147,6 @@ class ResponseState:
         "delayed",
         "found",
         "handed_over",
-        "is_in_session",
         "request",
         "waiting",
     )
@@ -162,8 +158,6 @@ class ResponseState:
         self._response = weakref.ref(exchange.response)
         #: What the client or the session was given.
         self.handed_over = exchange.handed_over
-        #: Whether the calls of the request itself wait in the session.
-        self.is_in_session = exchange.is_in_session
         self.delayed = exchange.delayed
         #: What waits in the session if the response isn't sent after all.
         self.found = exchange.found
@@ -174,6 +168,16 @@ class ResponseState:
     def response(self) -> Response | None:
         """The response that has the calls, if it is still there."""
         return self._response()
+
+    @property
+    def is_in_session(self) -> bool:
+        """Whether the calls of the request itself wait in the session."""
+        return self.handed_over is not None and self.handed_over.in_session
+
+    def has_waiting(self, entry: Entry) -> bool:
+        """Whether an entry waits in the session whatever becomes of the response."""
+        own = self.waiting
+        return entry in self.found or (own is not None and entry.id == own.id)
 
     def is_replaced_by(self, response: Response) -> bool:
         """Whether another response has come in the place of the one with the calls."""

@@ -253,8 +253,8 @@ class Flusher:
             logger.debug("Calls without consent were dropped: %s", reason)
         else:
             # The ledger has them when there is consent, or when they are lost.
-            exchange.is_in_session = True
-            exchange.handed_over = HandOver.of(entry.id, calls, [])
+            exchange.handed_over = HandOver.to_session(entry)
+            exchange.handed_over.own = calls
 
     def _drop_without_consent(self, records: int) -> None:
         self._ledger.record(records)
@@ -333,12 +333,7 @@ class Flusher:
             self._restore(former, manager)
             self.flush_late(manager)
 
-        own = former.waiting.id if former.waiting is not None else None
-        lost = [
-            entry
-            for entry in delayed.entries
-            if entry in former.found or entry.id == own
-        ]
+        lost = [entry for entry in delayed.entries if former.has_waiting(entry)]
         visitor = manager.visitor if manager else Visitor(self._config, request)
 
         if lost and visitor.consent.given is True:

@@ -34,12 +34,20 @@ class HandOver:
     records: int
     #: With what the client acknowledges it; ``None``: it is believed.
     token: str | None = None
+    #: Whether they wait in the session.
+    in_session: bool = False
 
     @classmethod
     def of(cls, id: str, own: CallLog, entries: list[Entry]) -> HandOver:
         """Make one of the calls of a request, and of what is due with them."""
         calls = merged(*(entry.calls for entry in entries), own) if entries else own
         return cls(id, own, entries, calls, riding_records(own))
+
+    @classmethod
+    def to_session(cls, entry: Entry) -> HandOver:
+        """Make one of calls that wait in the session."""
+        records = riding_records(entry.calls)
+        return cls(entry.id, entry.calls, [], entry.calls, records, in_session=True)
 
 
 def merged(*logs: CallLog) -> CallLog:

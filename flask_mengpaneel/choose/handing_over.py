@@ -120,7 +120,7 @@ class HandingOver:
         names = all(
             "distinct_id" in call.properties for call in entry.calls if call.tracks
         )
-        hand_over = HandOver.of(entry.id, entry.calls, [])
+        hand_over = HandOver.to_session(entry)
 
         if carrier == "operations":
             hand_over.records = len(entry.calls)

@@ -76,7 +76,6 @@ class Delayed(Strategy):
             raise Declined("no other strategy would take the calls up again")
 
         entry = store_in_session(calls, exchange, self._config)
-        exchange.is_in_session = True
         age = self._config.delayed_max_age
         exchange.handed_over = self._handing_over.to_session(
             entry, exchange, "session", age
