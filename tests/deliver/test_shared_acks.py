@@ -36,6 +36,7 @@ from flask_mengpaneel.deliver import (
 from flask_mengpaneel.deliver import spool as spools
 from flask_mengpaneel.deliver.answers import Answer, Meaning
 from flask_mengpaneel.deliver.hand_over_memory import NEVER_SHOWN, ROBOT
+from flask_mengpaneel.deliver.hand_over_news import HandOverNews
 from flask_mengpaneel.deliver.hand_overs import HandOvers
 from flask_mengpaneel.deliver.redis_acknowledgements import RedisAcknowledgements
 from flask_mengpaneel.deliver.spool import Spool
@@ -132,7 +133,7 @@ def test_an_acknowledgement_may_come_before_the_hand_over_is_in_the_spool(
     with kept_by(sink.url, spool=Spool(path)) as (_, other):
         other.acknowledge([id])
         eventually(lambda: Spool(path).exists())
-        spooled = SpooledHandOvers(Spool(path), 600.0)
+        spooled = SpooledHandOvers(Spool(path), 600.0, HandOverNews())
         eventually(lambda: spooled.found([id]))
 
     with kept_by(sink.url, spool=Spool(path)) as (r, hand_overs):
@@ -250,7 +251,7 @@ def test_in_memory_nobody_asks_that_clock(
 def test_old_acknowledgements_are_forgotten(
     path: Path, clock: c.Callable[[float], None], jump: float
 ) -> None:
-    acks = SpooledHandOvers(Spool(path), 600.0)
+    acks = SpooledHandOvers(Spool(path), 600.0, HandOverNews())
     acks.add(["a", "b"])
     assert acks.found(["a", "b", "c"]) == {"a", "b"}
     clock(jump)
@@ -643,7 +644,9 @@ class OneProcess:
         self._sent = sent
         self.durable = durable
         self.rig = Rig(NOBODY, spool=Spool(path), durable=durable)
-        acks = SpooledHandOvers(t.cast(Spool, self.rig.delivery.spool), 600.0)
+        acks = SpooledHandOvers(
+            t.cast(Spool, self.rig.delivery.spool), 600.0, HandOverNews()
+        )
         self.hand_overs = Stepped(self.rig.delivery, Taking(sent), [acks], acks)
 
     def step(self) -> None:

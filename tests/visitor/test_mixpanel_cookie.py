@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 from flask import Flask, Response, request
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from flask_mengpaneel.calls import Call
@@ -376,4 +376,6 @@ def test_what_is_written_is_read_again(cookie: dict[str, t.Any]) -> None:
     except ValueError:
         return
 
+    # What there is no room for is left out: see above.
+    assume(len(quote(text)) < 3_000)
     assert mixpanel_cookie.read(written(json.loads(text)).value) == json.loads(text)
