@@ -4,29 +4,70 @@ from __future__ import annotations
 
 import functools
 import html
+import itertools
 import re
+import sys
+
+#: Whether a possessive group is right where something in it has another way to match.
+#: https://github.com/python/cpython/issues/106052
+_CAN_POSSESS = sys.version_info >= (3, 11, 5)
+
+# Around a repeated group that gives nothing back of what it has matched.
+_BEGIN, _END = b"\1", b"\2"
+
+
+def _possessive(loop: bytes) -> bytes:
+    return _BEGIN + loop + _END
+
+
+def _compile(pattern: bytes, flags: re.RegexFlag) -> re.Pattern[bytes]:
+    """Compile a pattern with possessive groups in it."""
+    if _CAN_POSSESS:
+        return re.compile(pattern.replace(_BEGIN, b"").replace(_END, b"+"), flags)
+
+    parts, open_names, numbers = [], [], itertools.count()
+
+    # What is ahead is matched in one way only, and then once more.
+    for part in re.split(b"([\1\2])", pattern):
+        if part == _BEGIN:
+            open_names.append(b"_%d" % next(numbers))
+            part = b"(?=(?P<%s>" % open_names[-1]
+        elif part == _END:
+            part = b"))(?P=%s)" % open_names.pop()
+
+        parts.append(part)
+
+    return re.compile(b"".join(parts), flags)
+
 
 # The elements whose content is text.
 # https://html.spec.whatwg.org/multipage/syntax.html#raw-text-elements
 _TEXTS = (b"title", b"style", b"noscript", b"template", b"textarea")
 
-_COMMENT = rb"<!--(?:-?>|(?:[^-]++|-(?!-!?>))*+(?:--!?>|\Z))"
+_COMMENT = rb"<!--(?:-?>|" + _possessive(rb"(?:[^-]++|-(?!-!?>))*") + rb"(?:--!?>|\Z))"
 
 # Quotes hide a tag only where a value begins.
-_ATTRIBUTES = rb"""(?:[^>"'=]++|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?|["'])*+"""
+_ATTRIBUTES = _possessive(
+    rb"""(?:[^>"'=]++|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?|["'])*"""
+)
 
 _CDATA = rb"<!\[CDATA\[.*?(?:\]\]>|\Z)"
 
 # In a comment of a script its end is text, if another beginning is before it.
 # https://html.spec.whatwg.org/multipage/parsing.html#script-data-escaped-state
-_SCRIPT = (
-    rb"(?:[^<]++"
-    rb"|<!--(?:-?>|(?:[^<-]++|-(?!->)|<script(?=[\s/>])"
-    rb"(?:[^<-]++|-(?!->)|<(?!/script[\s/>]))*+(?:</script)?|<(?!/script[\s/>]))*+)"
-    rb"|<(?!/script[\s/>]))*+"
+_INNER_SCRIPT = _possessive(rb"(?:[^<-]++|-(?!->)|<(?!/script[\s/>]))*")
+_SCRIPT_COMMENT = _possessive(
+    rb"(?:[^<-]++|-(?!->)|<script(?=[\s/>])"
+    + _INNER_SCRIPT
+    + rb"(?:</script)?|<(?!/script[\s/>]))*"
+)
+_SCRIPT = _possessive(
+    rb"(?:[^<]++|<!--(?:-?>|" + _SCRIPT_COMMENT + rb")|<(?!/script[\s/>]))*"
 )
 
-_XML_SCRIPT = rb"(?:[^<]++|" + _COMMENT + rb"|" + _CDATA + rb"|<(?!/script[\s/>]))*+"
+_XML_SCRIPT = _possessive(
+    rb"(?:[^<]++|" + _COMMENT + rb"|" + _CDATA + rb"|<(?!/script[\s/>]))*"
+)
 
 
 def _make_tokens(*first: bytes, empty: bytes, script: bytes) -> re.Pattern[bytes]:
@@ -38,7 +79,7 @@ def _make_tokens(*first: bytes, empty: bytes, script: bytes) -> re.Pattern[bytes
     :param script: what is in a script.
     """
     texts = b"|".join((*_TEXTS, b"iframe", b"noframes", b"xmp"))
-    return re.compile(
+    return _compile(
         rb"|".join(
             (
                 *first,
@@ -68,7 +109,12 @@ _XHTML = _make_tokens(_CDATA, empty=rb"(?<=/)>|", script=_XML_SCRIPT)
 #: Bytes; larger heads aren't kept to be recognised.
 _MAX_KEPT_HEAD = 8192
 
-_HTML_TAG = re.compile(rb"""<html(?=[\s/>])((?:[^>"']|"[^"]*+"?|'[^']*+'?)*+)""", re.I)
+_HTML_TAG = _compile(
+    rb"""<html(?=[\s/>])(?P<attributes>"""
+    + _possessive(rb"""(?:[^>"']|"[^"]*+"?|'[^']*+'?)*""")
+    + rb")",
+    re.IGNORECASE,
+)
 
 _VALUE = re.compile(rb"""=\s*+(?:"[^"]*+"?|'[^']*+'?|[^\s"'>]++)""")
 
@@ -85,8 +131,9 @@ _EMOJI = "\ufe0f".encode()
 _AMP = frozenset({b"amp", b"amp4ads", b"amp4email"})
 
 # It is where the body would be.
-_FRAMESET = re.compile(
-    rb"\s*+(?:" + _COMMENT + rb"\s*+)*+<frameset", re.IGNORECASE | re.DOTALL
+_FRAMESET = _compile(
+    rb"\s*+" + _possessive(rb"(?:" + _COMMENT + rb"\s*+)*") + rb"<frameset",
+    re.IGNORECASE | re.DOTALL,
 )
 
 

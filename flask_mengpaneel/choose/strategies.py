@@ -243,7 +243,7 @@ class CapableClientSide(Strategy):
         identity = _identity_with(hand_over, exchange)
         headers = self._headers(needed, hand_over, identity)
 
-        if len(headers[CALLS_HEADER]) > self._room(exchange, headers):
+        if len(headers[CALLS_HEADER]) > self._room(exchange, hand_over, headers):
             raise Declined("the other headers leave no room for it")
 
         response = exchange.writable_response()
@@ -274,7 +274,9 @@ class CapableClientSide(Strategy):
 
         return headers
 
-    def _room(self, exchange: Exchange, headers: dict[str, str]) -> int:
+    def _room(
+        self, exchange: Exchange, hand_over: HandOver, headers: dict[str, str]
+    ) -> int:
         entries, due = exchange.delayed.entries, exchange.due_entries
         beside = expected_size(is_changed=bool(entries)) - len(headers[CALLS_HEADER])
 
@@ -287,7 +289,9 @@ class CapableClientSide(Strategy):
             exchange.response,
             beside,
             library_cookie=exchange.visitor.consent.choice is not None
-            or len(entries) > len(due),
+            or len(entries) > len(due)
+            # One who is new gets ids with it.
+            or (hand_over.token is not None and exchange.introduces),
         )
 
 

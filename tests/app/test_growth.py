@@ -655,7 +655,7 @@ EXPRESSIONS = {
     "page_scanner._VALUE": Case(look_for_amp, ELEMENTS),
     "page_scanner._HTML": Case(look_for_a_place, PAGES),
     "page_scanner._XHTML": Case(look_for_a_place, PAGES),
-    "page_scanner._make_tokens": Case(look_for_a_place, PAGES),
+    "page_scanner._compile": Case(look_for_a_place, PAGES),
     "attribution.SEARCH_ENGINES": Case(read_urls, URLS),
     "attribution._DOMAIN": Case(attribution.cookie_domain, HOSTS),
     "attribution._HALF_PERCENT": Case(read_urls, URLS),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from sites import (
@@ -52,7 +54,8 @@ OTHER = [
     "data:text/html,hi",
     "ftp://localhost/page",
     "http:////[x",
-    "http://[::1]]/",
+    # With an older Python, Werkzeug can't send it.
+    *(["http://[::1]]/"] if sys.version_info >= (3, 11, 4) else []),
 ]
 
 

@@ -231,7 +231,7 @@ def test_an_outage_of_the_broker_loses_nothing(tmp_path: Path, redis: Redis) -> 
         assert ended.delivered == 5
         redis.start()
         visits(tmp_path, redis, sink.url, "visit(app, 5)")
-        assert sink.wait_for(15, 30), process.output
+        assert sink.wait_for(15, 90), process.output
         assert sink.copies == 0
 
 
