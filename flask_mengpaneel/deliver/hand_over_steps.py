@@ -140,36 +140,37 @@ class HandOverSteps:
 
     def _apply_acknowledged(self) -> None:
         with self._ledger.transfer():
-            ids = []
+            # Who looked in between would find a hand-over that isn't acknowledged.
+            with self.stepper.lock:
+                ids = [
+                    self.acknowledged.popleft() for _ in range(len(self.acknowledged))
+                ]
+                delivered, others = self._remove_acknowledged(ids)
 
-            while self.acknowledged:
-                ids.append(self.acknowledged.popleft())
-
-            others = self._deliver(ids)
+            self._ledger.record(delivered)
+            self._ledger.deliver(delivered)
 
         if others:
             for shared in self.shared:
                 shared.add(others)
 
-    def _deliver(self, ids: c.Iterable[str]) -> list[str]:
-        """Count hand-overs as delivered, in a transfer; return which aren't here."""
-        others = []
+    def _remove_acknowledged(self, ids: c.Iterable[str]) -> tuple[int, list[str]]:
+        """Remove hand-overs, with the lock; return how many records they have, and the
+        ids of those that aren't here."""
         delivered = 0
+        others = []
 
-        with self.stepper.lock:
-            for id in ids:
-                if self.memory.write_of(id) is not None:
-                    self.acknowledged.append(id)
-                elif kind := self.memory.remove(id):
-                    delivered += kind[1]
-                    self.became["acknowledged", kind[0]] += 1
-                    self.news.add(id, "acknowledged")
-                else:
-                    others.append(id)
+        for id in ids:
+            if self.memory.write_of(id) is not None:
+                self.acknowledged.append(id)
+            elif kind := self.memory.remove(id):
+                delivered += kind[1]
+                self.became["acknowledged", kind[0]] += 1
+                self.news.add(id, "acknowledged")
+            else:
+                others.append(id)
 
-        self._ledger.record(delivered)
-        self._ledger.deliver(delivered)
-        return others
+        return delivered, others
 
     def _send_overdue(self) -> None:
         with self.stepper.lock:
@@ -196,8 +197,8 @@ class HandOverSteps:
 
             self.silence.was_broken = True
 
-            with self._ledger.transfer():
-                self._deliver(found)
+            # From now on these are like those that have come to this process.
+            self.acknowledged.extend(found)
 
     def _send(self, id: str, hand_over: HandOver, why: str) -> bool:
         """Send a hand-over, or drop it; ``False`` if the transport has no room.

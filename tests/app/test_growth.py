@@ -732,7 +732,8 @@ def assert_grows_in_proportion(case: Case, make: c.Callable[[int], t.Any]) -> No
 
     while size <= case.largest:
         costs[size] = cost(case.use, make(size))
-        before = max(costs.get(size // 16, least), least)
+        # The smallest has nothing before it but what each use takes.
+        before = max(costs.get(size // 16, costs[8]), least)
 
         if costs[size] > 64 * before:
             # Once more, should the machine have been busy with something else.

@@ -24,7 +24,8 @@ outcomes: dict[str, str] = {}
 reasons: dict[str, str] = {}
 #: What the extension had to say while the tests ran.
 complaints: list[str] = []
-ledgers: list[t.Any] = []
+#: The parts of each app's extension.
+states: list[t.Any] = []
 tracked = 0
 
 
@@ -46,7 +47,7 @@ def extend(app: flask.Flask) -> None:
     mengpaneel = Mengpaneel(
         app, token="token", spool=None, transport=RecordingTransport()
     )
-    ledgers.append(app.extensions["mengpaneel"].ledger)
+    states.append(app.extensions["mengpaneel"])
 
     if MODE == "quiet":
         return
@@ -116,7 +117,12 @@ def _last_line(report: pytest.CollectReport | pytest.TestReport) -> str:
 
 
 def pytest_sessionfinish() -> None:
-    balances = [ledger.snapshot() for ledger in ledgers]
+    for state in states:
+        if state.hand_overs is not None:
+            # As at the end of a process: nobody has acknowledged them.
+            state.hand_overs.hand_on()
+
+    balances = [state.ledger.snapshot() for state in states]
     RESULTS.write_text(
         json.dumps(
             {
