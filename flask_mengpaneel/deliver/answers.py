@@ -17,6 +17,9 @@ if t.TYPE_CHECKING:
     from .batches import Batch
     from .http import Reply
 
+# An app may have seeded the one that all share.
+_random = random.Random()
+
 #: Seconds before the first retry, and at most between two.
 FIRST_BACKOFF = 0.25
 MAX_BACKOFF = 60.0
@@ -187,6 +190,6 @@ def backoff(failures: int, retry_after: float | None) -> float:
     """
     pause = min(FIRST_BACKOFF * 2.0 ** min(failures, 16), MAX_BACKOFF)
     # Spread, so that many processes don't come back all at once.
-    pause *= random.uniform(0.75, 1.25)
+    pause *= _random.uniform(0.75, 1.25)
 
     return max(pause, retry_after or 0.0)

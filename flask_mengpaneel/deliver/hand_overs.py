@@ -144,6 +144,7 @@ class HandOvers:
     def _wake(self) -> None:
         if not self._steps.stepper.is_running:
             process.before_exit(self)
+            self._steps.stand_by()
 
         self._steps.stepper.wake()
 
@@ -186,7 +187,9 @@ class HandOvers:
             if write is not None:
                 self._write(id, hand_over, write)
 
-            if due < self._steps.stepper.wakes_at or len(recent) >= BLOCK_SIZE:
+            wakes_at = self._steps.stepper.wakes_at
+
+            if write or due < wakes_at or len(recent) >= BLOCK_SIZE:
                 self._wake()
 
             if self._is_closed:

@@ -42,6 +42,7 @@ that let it, and ``ThreadTransport`` is what requests and the process see.
 
 from __future__ import annotations
 
+import collections.abc as c
 import logging
 import os
 import time
@@ -156,7 +157,9 @@ class ThreadTransport(SpoolingTransport):
 
         try:
             with self._pipeline.monitor.lock:
-                if not self._is_ready():
+                if self._pipeline.deadline is not None or not (
+                    self._workers.threads or self._start_worker()
+                ):
                     return False
 
                 fits = self._has_room_for(weight)
@@ -203,11 +206,6 @@ class ThreadTransport(SpoolingTransport):
             time.sleep(0)
 
         return True
-
-    def _is_ready(self) -> bool:
-        return self._pipeline.deadline is None and (
-            bool(self._workers.threads) or self._start_worker()
-        )
 
     def _has_room_for(self, weight: int) -> bool:
         return not self._places.overflow.is_active and self._places.queue.has_room_for(
@@ -260,8 +258,7 @@ class ThreadTransport(SpoolingTransport):
         return True
 
     def _drop(self, envelope: Envelope) -> bool:
-        """Drop an envelope if whoever else would try to send it now would wait in
-        vain; ``False`` if not."""
+        """Drop an envelope if others would try in vain to send it; ``False`` if not."""
         with self._pipeline.monitor.lock:
             if not self._places.endpoints.all_fail:
                 return False
@@ -276,11 +273,16 @@ class ThreadTransport(SpoolingTransport):
     def resume_spooled(self) -> None:
         """Send what other processes left in the spool, if they did."""
         if self._spool is not None and self._spool.exists():
-            self._notice_changes()
+            self.stand_by(self._workers.is_needed)
 
-            with self._pipeline.monitor.lock:
-                if self._pipeline.deadline is None and not self._workers.threads:
-                    self._start_worker()
+    def stand_by(self, is_needed: c.Callable[[], bool]) -> None:
+        """Have a worker while it is needed: at the end of a process none can start."""
+        self._notice_changes()
+        self._workers.is_needed = is_needed
+
+        with self._pipeline.monitor.lock:
+            if self._pipeline.deadline is None and not self._workers.threads:
+                self._start_worker()
 
     def poll_spool(self) -> None:
         """Send at once what has become due in the spool."""

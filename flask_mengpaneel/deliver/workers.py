@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc as c
 import logging
 import threading
 import time
@@ -28,6 +29,8 @@ class Workers:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.threads: set[threading.Thread] = set()
+        #: Whether somebody may need a worker when none can be started any more.
+        self.is_needed: c.Callable[[], bool] = lambda: False
         #: Those of them that are in the middle of a step.
         self._busy: set[threading.Thread] = set()
         self._pipeline = pipeline
@@ -110,7 +113,9 @@ class Workers:
                 if len(self.threads) - len(self._busy) > 1:
                     break
 
-                if not pipeline.wait(now) and pipeline.is_empty:
+                is_idle = not pipeline.wait(now) and pipeline.is_empty
+
+                if is_idle and not self.is_needed():
                     break
 
             self.threads.discard(thread)

@@ -51,9 +51,11 @@ class OwnSite(Site):
 
         return response
 
-    def copied(self) -> str:
+    def copied(self, cookie: str = "") -> str:
         """What somebody else's page has, as it would be handed back."""
-        page = Client(self.app).get("/", headers={"User-Agent": CHROME}).text
+        headers = {"User-Agent": CHROME, "Cookie": cookie}
+        client = Client(self.app, use_cookies=False)
+        page = client.get("/", headers=headers).text
         ((attributes, text),) = [
             found for found in scripts(page) if found[0].get("id") == "mengpaneel"
         ]
@@ -167,12 +169,15 @@ def test_the_sites_own_pages_hand_back_under_each_policy(
         view_func=lambda: Response("<body>", headers={"Referrer-Policy": policy}),
     )
     url = own_site.server.url.replace("127.0.0.1", host)
+    known = quote(json.dumps({"distinct_id": "$device:d1", "$device_id": "d1"}))
+    page.context.add_cookies([{"name": COOKIE, "value": known, "url": url}])
     page.goto(url + "/own")
     code = {
         "fetch": "fetch(url, {method: 'POST', body, keepalive: true})",
         "beacon": "navigator.sendBeacon(url, body)",
     }[how]
-    page.evaluate(f"([url, body]) => {{ {code} }}", [url + ENDPOINT, own_site.copied()])
+    body = own_site.copied(f"{COOKIE}={known}")
+    page.evaluate(f"([url, body]) => {{ {code} }}", [url + ENDPOINT, body])
     assert wait_until(lambda: own_site.statuses) == [204]
     assert wait_until(lambda: "mengpaneel_blocked" in cookies(page))
     assert json.loads(cookies(page)[COOKIE])["$user_id"] == "eve"
