@@ -9,11 +9,11 @@ import typing as t
 
 from ..calls import Call, CallLog
 from ..identity import NOBODY, Identity
+from ..recently_seen import RecentlySeen
 from ..visitor.client import BLOCKED_COOKIE
 from ..visitor.visitor import Visitor
 from .carrier import mark_private
 from .operations import without_group_operations
-from .recently_seen import RecentlySeen
 from .senders import Answer, Senders, refusal
 
 if t.TYPE_CHECKING:

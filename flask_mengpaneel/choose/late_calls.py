@@ -8,9 +8,9 @@ import time
 import typing as t
 
 from ..calls import CallLog, count
+from ..recently_seen import RecentlySeen
 from .hand_over import CONSENT_REFUSED
 from .operations import is_of_group, riding_records, without_group_operations
-from .recently_seen import RecentlySeen
 
 if t.TYPE_CHECKING:
     from ..config import Config

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from flask import Response
 
+from ..recently_seen import RecentlySeen
 from .carrier import carrier_class
-from .recently_seen import RecentlySeen
 
 if t.TYPE_CHECKING:
     from flask import Request

@@ -8,6 +8,7 @@ import logging
 import time
 import typing as t
 
+from ..recently_seen import RecentlySeen
 from .acknowledgements import found_by
 from .hand_over_memory import BLOCK_SIZE, Block, HandOver, HandOverMemory
 from .hand_over_news import NEVER_ACKNOWLEDGED, PROCESS_ENDS
@@ -62,7 +63,7 @@ class HandOverSteps:
         self.became: collections.Counter[tuple[str, str]] = collections.Counter()
         #: Ids of those of sessions that were overdue and are sent: a browser may come
         #: back with them much later. The oldest are forgotten.
-        self.sent: collections.OrderedDict[str, None] = collections.OrderedDict()
+        self.sent = RecentlySeen(_MAX_SENT)
         self.silence = Silence()
         #: Nothing is sent before that: the transport had no room.
         self._pause_until = 0.0
@@ -224,7 +225,7 @@ class HandOverSteps:
                     return True
 
                 if is_session:
-                    self._note_sent(id)
+                    self.sent.count(id)
 
             if not is_ours:
                 # Whoever makes it counts it.
@@ -256,12 +257,6 @@ class HandOverSteps:
         """Whether operations are to be made by the thread, and not by a request."""
         # It may be offered again, as the transport had no room.
         return id in self.sent or self._delivery.made.claim(id)
-
-    def _note_sent(self, id: str) -> None:
-        self.sent[id] = None
-
-        if len(self.sent) > _MAX_SENT:
-            self.sent.popitem(last=False)
 
     def _offer(self, envelope: Envelope) -> bool:
         try:

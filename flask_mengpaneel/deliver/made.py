@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import collections
-import threading
 import typing as t
+
+from ..recently_seen import RecentlySeen
 
 if t.TYPE_CHECKING:
     from .spool import Spool
@@ -22,18 +22,11 @@ class Made:
 
     def __init__(self, spool: Spool | None) -> None:
         self._spool = spool
-        self._ids: collections.OrderedDict[str, None] = collections.OrderedDict()
-        self._lock = threading.Lock()
+        self._seen = RecentlySeen(_MAX_IDS)
 
     def claim(self, id: str) -> bool:
         """Whether something is to be made now by whoever asks: nobody has before."""
-        with self._lock:
-            if id in self._ids:
-                return False
-
-            self._ids[id] = None
-
-            if len(self._ids) > _MAX_IDS:
-                self._ids.popitem(last=False)
+        if self._seen.count(id):
+            return False
 
         return self._spool is None or self._spool.claim(id)

@@ -33,6 +33,7 @@ LAYERS = (
         "limits",
         "outcome",
         "process",
+        "recently_seen",
         "setting_checks",
         "signals",
         "strategy",

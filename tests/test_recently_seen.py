@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask_mengpaneel.choose.recently_seen import RecentlySeen
+from flask_mengpaneel.recently_seen import RecentlySeen
 
 
 def test_what_was_seen_longest_ago_is_forgotten_first() -> None:

@@ -28,3 +28,8 @@ class RecentlySeen:
                 self._seen.popitem(last=False)
 
             return before
+
+    def __contains__(self, thing: object) -> bool:
+        """Whether a thing was seen, as far as that is remembered."""
+        with self._lock:
+            return thing in self._seen
