@@ -125,15 +125,13 @@ class Chain:
         exchange: Exchange | None,
         declined: dict[str, str],
     ) -> Outcome | None:
-        no_news: str | None | t.Literal[False] = False
+        may_hand_over = any(strategy.is_client_side for strategy in strategies)
+        no_news = _no_news(shares.riding, visitor, exchange) if may_hand_over else None
 
         for strategy in strategies:
             calls = shares.riding if strategy.is_client_side else shares.whole
 
             if strategy.is_client_side:
-                if no_news is False:
-                    no_news = _no_news(calls, visitor, exchange)
-
                 if no_news is not None:
                     declined[strategy.name] = no_news
                     continue

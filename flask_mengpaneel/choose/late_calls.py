@@ -119,11 +119,8 @@ class LateCalls:
         """See to it that nobody sends what its visitor doesn't want to be sent."""
         if self._hand_overs is not None:
             for entry in entries:
-                records = (
-                    count(entry.calls)
-                    if entry.is_operations
-                    else (riding_records(entry.calls))
-                )
+                counted = count if entry.is_operations else riding_records
+                records = counted(entry.calls)
                 self._hand_overs.discard(entry.id, records, CONSENT_REFUSED)
 
     def send_operations(self, entries: Sorted, exchange: Exchange) -> None:
@@ -131,8 +128,9 @@ class LateCalls:
         self._send_late([one for one in entries.late if one.is_operations], exchange)
 
     def send(self, entries: Sorted, exchange: Exchange) -> None:
-        """Send calls from the server, and take them out of the session."""
-        self._send_late(entries.late, exchange)
+        """Send the other calls from the server, and take all out of the session."""
+        others = [one for one in entries.late if not one.is_operations]
+        self._send_late(others, exchange)
 
         for entry in self.unsent(entries.foreign):
             self._send_foreign(entry, exchange.visitor)

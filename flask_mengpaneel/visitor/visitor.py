@@ -150,6 +150,14 @@ class Visitor:
         if not self._config.cookie_persistence:
             return bool(set_up)
 
+        user = self.browser_identity.user_id
+
+        # What most say again and again: 0.5 us, and 21 for the rest.
+        if all(
+            call.name == "identify" and call.arguments[0] == user for call in set_up
+        ):
+            return False
+
         if not CHANGING_CALLS.issuperset(call.name for call in set_up):
             return True
 
