@@ -47,7 +47,7 @@ class Part:
     successors: tuple[Identity, ...] = ()
 
 
-class HandOver:
+class HandedBack:
     """The calls that a browser was given at once, and whose they are.
 
     :param browser_identity: whom the browser took its visitor for then.
@@ -173,21 +173,21 @@ class HandBackEndpoint:
 
             return response
 
-        hand_over = HandOver(calls, signed.browser_identity, visitor)
+        handed_back = HandedBack(calls, signed.browser_identity, visitor)
 
-        if value.get("blocked") and hand_over.is_of_visitor:
+        if value.get("blocked") and handed_back.is_of_visitor:
             response.set_cookie(
                 BLOCKED_COOKIE, "1", max_age=_BLOCKED_FOR, samesite="Lax"
             )
 
         self._handing_over.take_back(value.get("handover"), calls, positions)
         new = {one for one in positions if not self._returned.count((signed.id, one))}
-        self._deliver(hand_over, hand_over.parts(new), visitor, response)
+        self._deliver(handed_back, handed_back.parts(new), visitor, response)
         return response
 
     def _deliver(
         self,
-        hand_over: HandOver,
+        handed_back: HandedBack,
         parts: list[Part],
         visitor: Visitor,
         response: Response,
@@ -199,13 +199,13 @@ class HandBackEndpoint:
         for part in parts:
             is_current = part.start == visitor.identity
             remembers = (
-                hand_over.is_of_visitor
+                handed_back.is_of_visitor
                 and len(parts) == 1
                 and (is_current or part.end == visitor.browser_identity)
             )
             person = (
                 visitor.as_browser_identity(part.start)
-                if hand_over.is_of_visitor and not is_current
+                if handed_back.is_of_visitor and not is_current
                 else visitor.as_person(part.start)
             )
             person.successors = part.successors

@@ -31,7 +31,7 @@ NEVER_SHOWN = "fetched in advance and never shown"
 ROBOT = "a robot's page"
 
 
-class HandOver(t.NamedTuple):
+class KeptHandOver(t.NamedTuple):
     """What a client was given, and when the server sends it."""
 
     content: Envelope | bytes
@@ -77,7 +77,7 @@ class Block:
 
     __slots__ = ("data", "first_due", "last_due", "left")
 
-    def __init__(self, hand_overs: c.Sequence[tuple[str, HandOver]]) -> None:
+    def __init__(self, hand_overs: c.Sequence[tuple[str, KeptHandOver]]) -> None:
         dues = [hand_over.due for _, hand_over in hand_overs]
         self.first_due = min(dues)
         self.last_due = max(dues)
@@ -93,10 +93,10 @@ class Block:
             _LEVEL,
         )
 
-    def unpack(self) -> dict[str, HandOver]:
+    def unpack(self) -> dict[str, KeptHandOver]:
         """Return those that still wait, as they were."""
         return {
-            id: HandOver(content, self.left[id], due, if_shown)
+            id: KeptHandOver(content, self.left[id], due, if_shown)
             for id, content, due, if_shown in marshal.loads(zlib.decompress(self.data))
             if id in self.left
         }
@@ -110,7 +110,7 @@ class HandOverMemory:
     """The hand-overs themselves. But for :meth:`add`, whoever uses it has a lock."""
 
     def __init__(self) -> None:
-        self.recent: dict[str, HandOver] = {}
+        self.recent: dict[str, KeptHandOver] = {}
         self._blocks: list[Block] = []
         #: The same tuple for all hand-overs of a kind.
         self._kinds: dict[Kind, Kind] = {}
@@ -121,7 +121,7 @@ class HandOverMemory:
     def __len__(self) -> int:
         return len(self.recent) + sum(len(block.left) for block in self._blocks)
 
-    def add(self, id: str, hand_over: HandOver) -> None:
+    def add(self, id: str, hand_over: KeptHandOver) -> None:
         """Add a hand-over, by one step that nothing can interrupt."""
         self.recent[id] = hand_over
 
@@ -172,7 +172,7 @@ class HandOverMemory:
         hand_over = self.recent.get(id)
         return hand_over.write if hand_over is not None else None
 
-    def written(self) -> list[tuple[str, HandOver]]:
+    def written(self) -> list[tuple[str, KeptHandOver]]:
         """Those that a request has written into the spool, or has tried to."""
         return [
             (id, hand_over)
@@ -180,7 +180,7 @@ class HandOverMemory:
             if hand_over.write is not None and hand_over.write.done
         ]
 
-    def unpack_due(self, moment: float) -> list[tuple[str, HandOver]]:
+    def unpack_due(self, moment: float) -> list[tuple[str, KeptHandOver]]:
         """Return some of those that are due then, the oldest first; they stay here.
 
         Not all, since those that are packed take little room.
@@ -194,7 +194,7 @@ class HandOverMemory:
 
         return due
 
-    def _recent_due(self, moment: float) -> list[tuple[str, HandOver]]:
+    def _recent_due(self, moment: float) -> list[tuple[str, KeptHandOver]]:
         due = [
             (id, hand_over)
             for id, hand_over in list(self.recent.items())
@@ -237,7 +237,7 @@ class HandOverMemory:
 
     # From objects to blocks, by the thread.
 
-    def to_pack(self) -> list[list[tuple[str, HandOver]]]:
+    def to_pack(self) -> list[list[tuple[str, KeptHandOver]]]:
         """Return what is to be packed: the oldest, if many wait as objects."""
         recent = [item for item in list(self.recent.items()) if item[1].write is None]
         size = sum(_size(hand_over) for _, hand_over in recent)
@@ -264,6 +264,6 @@ class HandOverMemory:
             self._blocks.append(block)
 
 
-def _size(hand_over: HandOver) -> int:
+def _size(hand_over: KeptHandOver) -> int:
     content = hand_over.content
     return len(content) if isinstance(content, bytes) else content.size

@@ -10,7 +10,7 @@ import typing as t
 
 from ..recently_seen import RecentlySeen
 from .acknowledgements import found_by
-from .hand_over_memory import BLOCK_SIZE, Block, HandOver, HandOverMemory
+from .hand_over_memory import BLOCK_SIZE, Block, HandOverMemory, KeptHandOver
 from .hand_over_news import NEVER_ACKNOWLEDGED, PROCESS_ENDS
 from .pipeline import AT_EXIT
 from .queue import row_of
@@ -190,7 +190,7 @@ class HandOverSteps:
                     self._pause_until = time.monotonic() + RETRY_INTERVAL
                     return
 
-    def _due(self, moment: float) -> list[tuple[str, HandOver]]:
+    def _due(self, moment: float) -> list[tuple[str, KeptHandOver]]:
         """Return some of those that are due then, but for the acknowledged ones."""
         while True:
             self._apply_acknowledged()
@@ -208,7 +208,7 @@ class HandOverSteps:
             # From now on these are like those that have come to this process.
             self.acknowledged.extend(found)
 
-    def _send(self, id: str, hand_over: HandOver, why: str) -> bool:
+    def _send(self, id: str, hand_over: KeptHandOver, why: str) -> bool:
         """Send a hand-over, or drop it; ``False`` if the transport has no room.
 
         :param why: it is sent.
@@ -248,7 +248,7 @@ class HandOverSteps:
 
         return True
 
-    def _count_delivered(self, hand_over: HandOver, what: str) -> None:
+    def _count_delivered(self, hand_over: KeptHandOver, what: str) -> None:
         self._ledger.record(hand_over.records)
         self._ledger.deliver(hand_over.records)
         self.became[what, hand_over.carrier] += 1
@@ -303,7 +303,7 @@ class HandOverSteps:
 
         self.news.tell()
 
-    def _leave_to_session(self, id: str, hand_over: HandOver) -> None:
+    def _leave_to_session(self, id: str, hand_over: KeptHandOver) -> None:
         """Believe that the session with these operations comes back: who is identified
         then gets them, and not a device."""
         with self._ledger.transfer():
@@ -313,7 +313,7 @@ class HandOverSteps:
 
             self._count_delivered(hand_over, "settled")
 
-    def _spool(self, hand_overs: list[tuple[str, HandOver]]) -> bool:
+    def _spool(self, hand_overs: list[tuple[str, KeptHandOver]]) -> bool:
         """Put hand-overs into the spool; ``False`` if it doesn't take them."""
         assert self._spooled is not None
 
@@ -338,7 +338,7 @@ class HandOverSteps:
 
         return True
 
-    def _drop(self, id: str, hand_over: HandOver) -> None:
+    def _drop(self, id: str, hand_over: KeptHandOver) -> None:
         with self._ledger.transfer():
             with self.stepper.lock:
                 if self.memory.remove(id) is None:

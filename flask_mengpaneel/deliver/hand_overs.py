@@ -32,7 +32,7 @@ import time
 import typing as t
 
 from .. import process
-from .hand_over_memory import BLOCK_SIZE, Carrier, HandOver
+from .hand_over_memory import BLOCK_SIZE, Carrier, KeptHandOver
 from .hand_over_steps import HandOverSteps
 from .queue import SpoolWrite
 from .silence import Silence
@@ -177,7 +177,7 @@ class HandOvers:
         recent = self._steps.memory.recent
         write = None if self._durable is None else SpoolWrite(envelope)
         kind = (carrier, envelope.records)
-        hand_over = HandOver(envelope, kind, due, if_shown, write)
+        hand_over = KeptHandOver(envelope, kind, due, if_shown, write)
         is_kept = False
 
         try:
@@ -207,7 +207,7 @@ class HandOvers:
             # From outside, such as a time limit. Nobody else may send it now.
             logger.warning("Something came in the way of a hand-over.", exc_info=True)
 
-    def _write(self, id: str, hand_over: HandOver, write: SpoolWrite) -> None:
+    def _write(self, id: str, hand_over: KeptHandOver, write: SpoolWrite) -> None:
         assert self._durable is not None
         reason = hand_over.dropped_for(write.envelope)
 

@@ -15,7 +15,7 @@ import typing as t
 
 from . import spool_tables as tables
 from .batches import wrap
-from .hand_over_memory import HandOver
+from .hand_over_memory import KeptHandOver
 from .spool import LEASE, WRITE_TIMEOUT, Spool, Waiting
 
 if t.TYPE_CHECKING:
@@ -54,7 +54,7 @@ class SpooledHandOvers:
 
     def put(
         self,
-        hand_overs: c.Sequence[tuple[str, HandOver, str | None]],
+        hand_overs: c.Sequence[tuple[str, KeptHandOver, str | None]],
         *,
         rows: list[int] | None = None,
         timeout: float = WRITE_TIMEOUT,
