@@ -80,6 +80,18 @@ def request_headers(way: str) -> dict[str, str]:
     return {} if way in ("page", "redirect") else {"Accept": "*/*"}
 
 
+def in_stage(operate: Record, stage: str) -> Record:
+    """Record an operation in a stage, and an event beside it."""
+
+    def record(mengpaneel: t.Any) -> None:
+        with getattr(mengpaneel, stage)():
+            operate(mengpaneel)
+
+        mengpaneel.track("View")
+
+    return record
+
+
 def site_of(record: Record, way: str = "page", **settings: t.Any) -> Site:
     """A site whose ``/`` records something, and whose other pages don't; ``/in`` is
     where Ann signs in, ``/out`` where she signs out."""
@@ -165,14 +177,7 @@ def test_an_operation_goes_from_the_server_for_who_it_is(
     name: str, way: str, stage: str
 ) -> None:
     operate, change = PROFILE[name]
-
-    def record(mengpaneel: t.Any) -> None:
-        with getattr(mengpaneel, stage)():
-            operate(mengpaneel)
-
-        mengpaneel.track("View")
-
-    site = site_of(record, way)
+    site = site_of(in_stage(operate, stage), way)
     client = come(site, ANN)
     response = client.get("/", headers=request_headers(way))
 
@@ -274,14 +279,7 @@ def test_an_operation_waits_until_somebody_is_identified(
     name: str, known: dict[str, str], way: str, stage: str
 ) -> None:
     operate, change = PROFILE[name]
-
-    def record(mengpaneel: t.Any) -> None:
-        with getattr(mengpaneel, stage)():
-            operate(mengpaneel)
-
-        mengpaneel.track("View")
-
-    site = site_of(record, way)
+    site = site_of(in_stage(operate, stage), way)
     client = come(site, known)
     response = client.get("/", headers=request_headers(way))
 

@@ -354,10 +354,10 @@ def test_what_is_durable_survives_the_death_of_its_process(tmp_path: Path) -> No
         assert sink.copies == 0
 
 
-def test_two_processes_share_one_spool(tmp_path: Path) -> None:
-    keeps = (
-        PRELUDE
-        + """
+#: Scripts: one process keeps, another hears what has arrived.
+KEEPS = (
+    PRELUDE
+    + """
     for number in range(100):
         keep(f"id{number}", 6.0)
 
@@ -370,18 +370,21 @@ def test_two_processes_share_one_spool(tmp_path: Path) -> None:
 
     assert hand_overs.counts().acknowledged == {"page": 70}
 """
-    )
-    acknowledges = (
-        PRELUDE
-        + """
+)
+ACKNOWLEDGES = (
+    PRELUDE
+    + """
     hand_overs.acknowledge([f"id{number}" for number in range(70)])
     time.sleep(1)
 """
-    )
+)
 
-    with Sink() as sink, started(tmp_path, keeps, sink.url) as process:
+
+def test_two_processes_share_one_spool(tmp_path: Path) -> None:
+
+    with Sink() as sink, started(tmp_path, KEEPS, sink.url) as process:
         process.wait_for("kept")
-        run(tmp_path, acknowledges, sink.url)
+        run(tmp_path, ACKNOWLEDGES, sink.url)
         assert process.wait(60) == 0, process.output
         assert sink.ids == {f"id{number}-0" for number in range(70, 100)}
         assert sink.copies == 0
@@ -488,29 +491,6 @@ def test_the_file_of_a_later_version_is_left_alone(
 
 
 def test_two_processes_share_nothing_but_redis(tmp_path: Path, redis: Redis) -> None:
-    keeps = (
-        PRELUDE
-        + """
-    for number in range(100):
-        keep(f"id{number}", 6.0)
-
-    print("kept", flush=True)
-    deadline = time.monotonic() + 30
-
-    while mengpaneel.ledger().waiting:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-    assert hand_overs.counts().acknowledged == {"page": 70}
-"""
-    )
-    acknowledges = (
-        PRELUDE
-        + """
-    hand_overs.acknowledge([f"id{number}" for number in range(70)])
-    time.sleep(1)
-"""
-    )
     folders = tmp_path / "here", tmp_path / "there"
 
     for folder in folders:
@@ -518,10 +498,10 @@ def test_two_processes_share_nothing_but_redis(tmp_path: Path, redis: Redis) -> 
 
     with (
         Sink() as sink,
-        started(folders[0], keeps, sink.url, acks=redis.url, spool=None) as process,
+        started(folders[0], KEEPS, sink.url, acks=redis.url, spool=None) as process,
     ):
         process.wait_for("kept")
-        run(folders[1], acknowledges, sink.url, acks=redis.url, spool=None)
+        run(folders[1], ACKNOWLEDGES, sink.url, acks=redis.url, spool=None)
         assert process.wait(60) == 0, process.output
         assert sink.ids == {f"id{number}-0" for number in range(70, 100)}
         assert sink.copies == 0

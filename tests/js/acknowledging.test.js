@@ -142,7 +142,8 @@ test("another page with the same calls is acknowledged for its own", async () =>
   assert.deepStrictEqual(third.acknowledged(), ["3.x"]);
 });
 
-test("a page that is shown again acknowledges what was under way", async () => {
+/** A page that was left and is shown again before Mixpanel answers. */
+const answeredAfter = async (status) => {
   let answer;
   const world = visit({
     calls: [["a", [track("A")]]], handover: "a.x",
@@ -151,8 +152,13 @@ test("a page that is shown again acknowledges what was under way", async () => {
   await world.settle();
   world.listeners.pagehide();
   world.listeners.pageshow();
-  answer({ status: 1 });
+  answer({ status });
   await world.settle();
+  return world;
+};
+
+test("a page that is shown again acknowledges what was under way", async () => {
+  const world = await answeredAfter(1);
   assert.deepStrictEqual(world.acknowledged(), ["a.x"]);
   assert.deepStrictEqual(world.sent(), [["fetch", "A"]]);
 });
@@ -170,16 +176,7 @@ test("a page that is shown again goes on, though it never hears what was answere
 });
 
 test("a page that is shown again hands back what was refused meanwhile", async () => {
-  let answer;
-  const world = visit({
-    calls: [["a", [track("A")]]], handover: "a.x",
-    mixpanel: () => new Promise((done) => (answer = done)),
-  });
-  await world.settle();
-  world.listeners.pagehide();
-  world.listeners.pageshow();
-  answer({ status: 0 });
-  await world.settle();
+  const world = await answeredAfter(0);
   assert.deepStrictEqual(world.acknowledged(), []);
   assert.deepStrictEqual(world.handedBack().map(({ handover }) => handover), ["a.x"]);
 });
