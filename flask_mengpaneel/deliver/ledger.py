@@ -5,9 +5,11 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import dataclasses
+import io
 import os
 import threading
 import time
+import weakref
 
 from .. import process
 
@@ -70,7 +72,7 @@ class Ledger:
         # Its thread may take it again: the handler of a signal may track. No thread
         # waits for anything while it has it, so that it does for green ones as well.
         self._lock = threading.RLock()
-        self._transfers: set[object] = set()
+        self._transfers: list[weakref.ref[io.BytesIO]] = []
         self._recorded = 0
         self._delivered = 0
         self._dropped: dict[str, int] = {}
@@ -82,25 +84,35 @@ class Ledger:
         """
         self._sources.append(source)
 
-    @contextlib.contextmanager
-    def transfer(self) -> c.Iterator[None]:
+    def transfer(self) -> contextlib.AbstractContextManager[object]:
         """While records go from one source to another, nobody reads the ledger.
 
         Several transfers may go on at once; they don't wait for each other.
+
+        :return: to be entered at once. It goes on until this is closed, or nobody has
+            it any more. Something of C's, as an exception from outside that arrives
+            while a function of Python's closes it would leave it open, and every
+            reader waiting, for as long as that exception's traceback is kept.
         """
-        transfer = object()
+        transfer = io.BytesIO()
 
         try:
-            try:
-                with self._lock:
-                    self._transfers.add(transfer)
+            with self._lock:
+                self._transfers = [*self._going_on(), weakref.ref(transfer)]
 
-                yield
-            finally:
-                self._transfers.discard(transfer)
-        finally:
-            # An exception from outside may arrive in the line above.
-            self._transfers.discard(transfer)
+            return transfer
+        except BaseException:
+            transfer.close()
+            raise
+
+    def _going_on(self) -> list[weakref.ref[io.BytesIO]]:
+        # Looked through here, as what a reference calls when its object dies would
+        # swallow an exception that arrives in it.
+        return [
+            reference
+            for reference in self._transfers
+            if (transfer := reference()) is not None and not transfer.closed
+        ]
 
     def record(self, records: int = 1) -> None:
         """Count what has been recorded, when it is flushed."""
@@ -128,7 +140,7 @@ class Ledger:
 
         while True:
             with self._lock:
-                if not self._transfers or time.monotonic() > deadline:
+                if not self._going_on() or time.monotonic() > deadline:
                     return self._read()
 
             time.sleep(0.001)

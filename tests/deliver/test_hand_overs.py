@@ -15,6 +15,7 @@ import pytest
 from flask_mengpaneel.deliver import hand_over_memory, hand_over_steps
 from flask_mengpaneel.deliver.hand_over_memory import BLOCK_SIZE, NEVER_SHOWN, ROBOT
 from flask_mengpaneel.deliver.hand_overs import HandOvers
+from flask_mengpaneel.deliver.ledger import SNAPSHOT_TIMEOUT, Ledger
 from flask_mengpaneel.deliver.setup import make_hand_overs
 from flask_mengpaneel.deliver.spool import Spool
 from flask_mengpaneel.envelope import Envelope
@@ -349,10 +350,16 @@ def lines_of(
 
 
 def interrupted(
-    function: t.Callable[[], object], stop_at: int, error: type[BaseException]
+    function: t.Callable[[], object],
+    stop_at: int,
+    error: type[BaseException],
+    kept: list[BaseException] | None = None,
 ) -> bool:
     """Whether a call goes through that many lines, at the last of which an exception
-    arrives."""
+    arrives.
+
+    :param kept: whoever gets the exception keeps it, and so its traceback, here.
+    """
     is_stopped = False
 
     def stop() -> None:
@@ -360,8 +367,11 @@ def interrupted(
         is_stopped = True
         raise error("from outside")
 
-    with contextlib.suppress(error):
+    try:
         lines_of(function, stop_at, stop)
+    except error as raised:
+        if kept is not None:
+            kept.append(raised)
 
     return is_stopped
 
@@ -405,6 +415,28 @@ def test_the_ledger_is_right_wherever_an_exception_arrives(
         balance = r.ledger.snapshot()
         assert balance.balanced
         assert balance.recorded == recorded
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_wherever_an_exception_arrives_the_transfer_is_over() -> None:
+    """Else readers of the ledger wait for it, for as long as the exception is kept."""
+    ledger = Ledger()
+    stop_at = 0
+    goes_on = True
+
+    def move() -> None:
+        with ledger.transfer():
+            ledger.record()
+
+    while goes_on:
+        stop_at += 1
+        kept: list[BaseException] = []
+        goes_on = interrupted(move, stop_at, Stop, kept)
+        before = time.monotonic()
+        assert ledger.snapshot().recorded <= stop_at
+        assert time.monotonic() - before < SNAPSHOT_TIMEOUT
+
+    assert stop_at > 5
 
 
 @pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
