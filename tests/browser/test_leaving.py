@@ -11,7 +11,8 @@ import pytest
 from needs import need, need_npm
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = 100
+#: In each of the two browsers: a hundred in all.
+PAGES = 50
 
 
 # It keeps the machine busy.

@@ -13,7 +13,7 @@ from script_pages import TOKEN, Page, ScriptSite, track, wait_until
 # What is under way when a page is left depends on the moment.
 pytestmark = pytest.mark.alone
 
-RUNS = 20
+RUNS = 8
 SIZES = [1, 4, 8, 20]
 LEAVE = {
     "link": "document.querySelector('a').click()",
