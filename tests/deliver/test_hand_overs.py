@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import functools
+import gc
 import sys
 import threading
 import time
@@ -15,7 +18,7 @@ import pytest
 from flask_mengpaneel.deliver import hand_over_memory, hand_over_steps
 from flask_mengpaneel.deliver.hand_over_memory import BLOCK_SIZE, NEVER_SHOWN, ROBOT
 from flask_mengpaneel.deliver.hand_overs import HandOvers
-from flask_mengpaneel.deliver.ledger import SNAPSHOT_TIMEOUT, Ledger
+from flask_mengpaneel.deliver.ledger import Ledger
 from flask_mengpaneel.deliver.setup import make_hand_overs
 from flask_mengpaneel.deliver.spool import Spool
 from flask_mengpaneel.envelope import Envelope
@@ -316,6 +319,30 @@ class Stop(BaseException):
     pass
 
 
+#: What files of it are interrupted in: the delivery, and context managers of Python's.
+INTERRUPTED = ("flask_mengpaneel/deliver", "contextlib.py")
+
+
+@functools.cache
+def with_lines(path: str) -> set[int]:
+    """The lines of what is entered by ``with`` in a file."""
+    tree = ast.parse(Path(path).read_text())
+    statements = [node for node in ast.walk(tree) if isinstance(node, ast.With)]
+    return {item.context_expr.lineno for one in statements for item in one.items}
+
+
+def is_end_of_with(frame: types.FrameType) -> bool:
+    """Whether a frame is about to leave a ``with``, in whose line it is once more.
+
+    Python traces that line as any other, but lets nothing arrive before it has called
+    what leaves: it looks for signals and the like where a call is made or a loop goes
+    on.
+    """
+    code, line = frame.f_code, frame.f_lineno
+    entry = min(start for start, _, number in code.co_lines() if number == line)
+    return line in with_lines(code.co_filename) and frame.f_lasti > entry
+
+
 def lines_of(
     function: t.Callable[[], object], stop_at: int, act: t.Callable[[], object]
 ) -> int:
@@ -326,10 +353,10 @@ def lines_of(
     def trace(frame: types.FrameType, what: str, _: object) -> t.Any:
         nonlocal lines
 
-        if "flask_mengpaneel/deliver" not in frame.f_code.co_filename:
+        if not any(part in frame.f_code.co_filename for part in INTERRUPTED):
             return None
 
-        if what == "line":
+        if what == "line" and not is_end_of_with(frame):
             lines += 1
 
             if lines == stop_at:
@@ -376,10 +403,19 @@ def interrupted(
     return is_stopped
 
 
+@pytest.fixture
+def collected() -> t.Iterator[None]:
+    """Collect at the end what exceptions left open, such as a connection that nobody
+    was told of: else Python warns of it in another test."""
+    yield
+    gc.collect()
+
+
 @pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
 @pytest.mark.parametrize("error", [Stop, OSError])
 @pytest.mark.parametrize("what", ["keep", "withdraw", "settle", "acknowledge"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("collected")
 def test_the_ledger_is_right_wherever_an_exception_arrives(
     sink: Sink, tmp_path: Path, durable: bool, error: type[BaseException], what: str
 ) -> None:
@@ -417,12 +453,15 @@ def test_the_ledger_is_right_wherever_an_exception_arrives(
         assert balance.recorded == recorded
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_wherever_an_exception_arrives_the_transfer_is_over() -> None:
+def test_wherever_an_exception_arrives_the_transfer_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Else readers of the ledger wait for it, for as long as the exception is kept."""
     ledger = Ledger()
     stop_at = 0
     goes_on = True
+    # How a reader waits.
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("a transfer goes on"))
 
     def move() -> None:
         with ledger.transfer():
@@ -432,13 +471,13 @@ def test_wherever_an_exception_arrives_the_transfer_is_over() -> None:
         stop_at += 1
         kept: list[BaseException] = []
         goes_on = interrupted(move, stop_at, Stop, kept)
-        before = time.monotonic()
         assert ledger.snapshot().recorded <= stop_at
-        assert time.monotonic() - before < SNAPSHOT_TIMEOUT
 
     assert stop_at > 5
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
 def test_an_exception_that_comes_too_late_stops_nothing(
     sink: Sink, tmp_path: Path, durable: bool
