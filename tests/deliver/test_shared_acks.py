@@ -381,7 +381,6 @@ ACKNOWLEDGES = (
 
 
 def test_two_processes_share_one_spool(tmp_path: Path) -> None:
-
     with Sink() as sink, started(tmp_path, KEEPS, sink.url) as process:
         process.wait_for("kept")
         run(tmp_path, ACKNOWLEDGES, sink.url)
