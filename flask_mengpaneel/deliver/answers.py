@@ -17,8 +17,9 @@ if t.TYPE_CHECKING:
     from .batches import Batch
     from .http import Reply
 
-# An app may have seeded the one that all share.
-_random = random.Random()
+# An app may have seeded the one that all share, and forks share any other that has a
+# state.
+_random = random.SystemRandom()
 
 #: Seconds before the first retry, and at most between two.
 FIRST_BACKOFF = 0.25

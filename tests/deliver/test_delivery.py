@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import multiprocessing
 import time
 import typing as t
 
@@ -169,6 +170,15 @@ def test_backoff_grows_to_a_limit_and_is_spread() -> None:
     assert 40 < pauses[-1] < 80
     assert backoff(0, 7.0) == 7.0
     assert len({backoff(9, None) for _ in range(9)}) == 9
+
+
+def test_backoff_is_spread_among_processes_of_one_parent() -> None:
+    context = multiprocessing.get_context("fork")
+    # Each child is another one.
+    with context.Pool(4, maxtasksperchild=1) as pool:
+        pauses = pool.starmap(backoff, [(9, None)] * 4, chunksize=1)
+
+    assert len(set(pauses)) == 4
 
 
 def test_batches_keep_to_mixpanels_limits() -> None:
