@@ -6,6 +6,8 @@ import collections
 import threading
 import typing as t
 
+from . import process
+
 
 class RecentlySeen:
     """Counts how often things were seen, and forgets those seen longest ago.
@@ -16,6 +18,11 @@ class RecentlySeen:
     def __init__(self, max_things: int) -> None:
         self._seen: collections.OrderedDict[t.Any, int] = collections.OrderedDict()
         self._max_things = max_things
+        self._lock = threading.Lock()
+        process.on_fork(self)
+
+    def after_fork(self) -> None:
+        """Go on in a child process: another thread of the parent may have the lock."""
         self._lock = threading.Lock()
 
     def count(self, thing: t.Any) -> int:
