@@ -86,6 +86,11 @@ def _watch_exit() -> None:
 _closing: list[object] = []
 
 
+def is_ending() -> bool:
+    """Whether everything finishes: it may be that no thread can be started."""
+    return bool(_closing)
+
+
 def _close_all() -> None:
     me = object()
     _closing.append(me)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections.abc as c
 import typing as t
 from abc import ABC, abstractmethod
 
@@ -30,10 +29,6 @@ class Transport(ABC):
 
     def resume_spooled(self) -> None:
         """Send what other processes have left, as this one serves its first request."""
-        return None
-
-    def stand_by(self, is_needed: c.Callable[[], bool]) -> None:
-        """Be ready to send at the end of the process, too, while that is needed."""
         return None
 
     def begin_shutdown(self) -> None:

@@ -93,14 +93,7 @@ class HandOverSteps:
                 min(self._spooled_dues, default=float("inf")),
             )
 
-    def stand_by(self) -> None:
-        """Let the transport be ready while something waits."""
-        self._transport.stand_by(lambda: bool(self.memory))
-
     def _step(self) -> None:
-        if self.memory:
-            self.stand_by()
-
         self._apply_written()
         self._apply_acknowledged()
         self._poll_spool()

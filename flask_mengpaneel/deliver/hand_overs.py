@@ -140,12 +140,11 @@ class HandOvers:
 
         if not self._steps.stepper.is_current:
             self._steps.stepper.notice_green_threads()
+            # Whatever waits woke the other one.
+            self._wake()
 
     def _wake(self) -> None:
-        if not self._steps.stepper.is_running:
-            process.before_exit(self)
-            self._steps.stand_by()
-
+        process.before_exit(self)
         self._steps.stepper.wake()
 
     def _count(self, balance: Balance) -> None:

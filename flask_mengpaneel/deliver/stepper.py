@@ -59,8 +59,7 @@ class Stepper:
 
         if not self.is_current:
             self._renew()
-            # Whatever waits woke the other one.
-            self.wake()
+            self.wakes_at = _NEVER
 
     @property
     def is_running(self) -> bool:

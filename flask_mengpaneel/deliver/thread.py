@@ -42,7 +42,6 @@ that let it, and ``ThreadTransport`` is what requests and the process see.
 
 from __future__ import annotations
 
-import collections.abc as c
 import logging
 import os
 import time
@@ -157,9 +156,7 @@ class ThreadTransport(SpoolingTransport):
 
         try:
             with self._pipeline.monitor.lock:
-                if self._pipeline.deadline is not None or not (
-                    self._workers.threads or self._start_worker()
-                ):
+                if not self._is_ready():
                     return False
 
                 fits = self._has_room_for(weight)
@@ -206,6 +203,15 @@ class ThreadTransport(SpoolingTransport):
             time.sleep(0)
 
         return True
+
+    def _is_ready(self) -> bool:
+        # Where there is no worker at the end, who closes this stands in.
+        return self._pipeline.deadline is None and (
+            self._has_worker() or process.is_ending()
+        )
+
+    def _has_worker(self) -> bool:
+        return bool(self._workers.threads) or self._start_worker()
 
     def _has_room_for(self, weight: int) -> bool:
         return not self._places.overflow.is_active and self._places.queue.has_room_for(
@@ -273,16 +279,11 @@ class ThreadTransport(SpoolingTransport):
     def resume_spooled(self) -> None:
         """Send what other processes left in the spool, if they did."""
         if self._spool is not None and self._spool.exists():
-            self.stand_by(self._workers.is_needed)
+            self._notice_changes()
 
-    def stand_by(self, is_needed: c.Callable[[], bool]) -> None:
-        """Have a worker while it is needed: at the end of a process none can start."""
-        self._notice_changes()
-        self._workers.is_needed = is_needed
-
-        with self._pipeline.monitor.lock:
-            if self._pipeline.deadline is None and not self._workers.threads:
-                self._start_worker()
+            with self._pipeline.monitor.lock:
+                if self._pipeline.deadline is None:
+                    self._has_worker()
 
     def poll_spool(self) -> None:
         """Send at once what has become due in the spool."""
@@ -344,8 +345,14 @@ class ThreadTransport(SpoolingTransport):
                 return
 
             self._is_closing = True
-            left = self._set_deadline() - time.monotonic()
-            self._pipeline.monitor.await_progress(self._is_over, max(left, 0.0))
+            deadline = self._set_deadline()
+
+            if is_worked_on := self._is_over() or self._has_worker():
+                left = max(deadline - time.monotonic(), 0.0)
+                self._pipeline.monitor.await_progress(self._is_over, left)
+
+        if not is_worked_on:
+            self._workers.stand_in(self._is_over, deadline)
 
         self._spool_rest()
         self._delivery.close()

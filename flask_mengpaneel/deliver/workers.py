@@ -18,6 +18,8 @@ logger = logging.getLogger("flask_mengpaneel")
 #: While as many as there may be wait for the answers of each endpoint, another builds
 #: messages.
 MAX_WORKERS = MAX_IN_FLIGHT + 3
+#: Seconds between two looks of a thread that stands in for them.
+PAUSE = 0.01
 
 
 class Workers:
@@ -29,8 +31,6 @@ class Workers:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.threads: set[threading.Thread] = set()
-        #: Whether somebody may need a worker when none can be started any more.
-        self.is_needed: c.Callable[[], bool] = lambda: False
         #: Those of them that are in the middle of a step.
         self._busy: set[threading.Thread] = set()
         self._pipeline = pipeline
@@ -86,9 +86,7 @@ class Workers:
 
         while step := self._next(thread):
             try:
-                step()
-            except Exception:
-                logger.exception("Delivering failed in an unexpected way.")
+                _do(step)
             finally:
                 with self._monitor.lock:
                     self._busy.discard(thread)
@@ -113,10 +111,33 @@ class Workers:
                 if len(self.threads) - len(self._busy) > 1:
                     break
 
-                is_idle = not pipeline.wait(now) and pipeline.is_empty
-
-                if is_idle and not self.is_needed():
+                if not pipeline.wait(now) and pipeline.is_empty:
                     break
 
             self.threads.discard(thread)
             return None
+
+    def stand_in(self, is_over: c.Callable[[], bool], deadline: float) -> None:
+        """Do the steps in this thread, at the end, when no worker can be started.
+
+        :param is_over: whether nothing is left to do.
+        :param deadline: by the clock that nobody sets.
+        """
+        while (now := time.monotonic()) < deadline:
+            with self._monitor.lock:
+                if is_over():
+                    return
+
+                step = self._pipeline.next_step(now)
+
+            if step:
+                _do(step)
+            else:
+                time.sleep(PAUSE)
+
+
+def _do(step: Step) -> None:
+    try:
+        step()
+    except Exception:
+        logger.exception("Delivering failed in an unexpected way.")

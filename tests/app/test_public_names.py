@@ -70,8 +70,8 @@ INTERNAL: dict[type, str] = {
     CallLog: "filtered from_json identifies of set_up size to_json",
     Strategy: "keeps_ledger",
     Ledger: "add_source deliver drop transfer record reset snapshot",
-    Transport: "begin_shutdown resume_spooled stand_by",
-    RecordingTransport: "begin_shutdown resume_spooled stand_by",
+    Transport: "begin_shutdown resume_spooled",
+    RecordingTransport: "begin_shutdown resume_spooled",
     Envelope: "from_bytes size to_bytes",
 }
 

@@ -719,6 +719,72 @@ def test_green_threads_may_take_the_place_of_others(
     assert ended.delivered == 3
 
 
+@pytest.mark.parametrize("library", LATE_PATCH)
+@pytest.mark.parametrize("spool", [None, "spool"])
+def test_the_end_is_looked_after_when_green_threads_came_before_the_first(
+    tmp_path: Path, library: str, spool: str | None
+) -> None:
+    script = f"""{PRELUDE}
+    {LATE_PATCH[library]}
+    # gevent has started what it looks names up with: at its end Python 3.12 doesn't.
+    visit(app)
+    assert mengpaneel.flush(20)
+    keep('a', 300.0)
+"""
+    spool = spool and str(tmp_path / "spool.sqlite3")
+
+    with Sink() as sink, started(tmp_path, script, sink.url, spool=spool) as process:
+        # It says much of what it couldn't patch.
+        assert process.wait() == 0, process.output
+        assert ("a-0" in sink.ids) is (spool is None)
+
+    (ended,) = ledgers(tmp_path)
+    assert ended.balanced
+    assert (ended.recorded, ended.delivered) == (2, 1 if spool else 2)
+    assert spool is None or Spool(Path(spool), "t").summary().unacknowledged == 1
+
+
+#: At its end Python 3.12 starts no threads, others don't where the system has no more.
+WITHOUT_THREADS = """
+    import atexit, threading
+    from flask_mengpaneel.deliver import pipeline
+    pipeline.IDLE_TIMEOUT = 0.05
+    visit(app)
+    assert mengpaneel.flush(20)
+
+    while "mengpaneel" in [thread.name for thread in threading.enumerate()]:
+        time.sleep(0.01)
+
+    for number in range(5):
+        keep(f"a{number}", 300.0)
+
+    def start(self):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    atexit.register(lambda: setattr(threading.Thread, "start", start))
+"""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"transport": "celery", "CELERY": {"broker_url": "redis://127.0.0.1:1/0"}},
+    ],
+    ids=["thread", "celery"],
+)
+def test_what_waits_is_sent_at_the_end_where_no_thread_can_be_started(
+    tmp_path: Path, settings: dict[str, t.Any]
+) -> None:
+    with Sink() as sink:
+        script = PRELUDE + WITHOUT_THREADS
+        ended = run(tmp_path, script, sink.url, spool=None, **settings)
+        assert ended.balanced
+        assert ended.delivered == ended.recorded == 6
+        assert {f"a{number}-0" for number in range(5)} < sink.ids
+        assert sink.copies == 0
+
+
 # When there are none, and when nobody acknowledges.
 
 
