@@ -118,9 +118,8 @@ def test_a_worker_without_work_ends_and_another_takes_over(
             assert r.thread.flush(5)
             assert len(sink.ids) == sent
 
-            for thread in threading.enumerate():
-                if thread.name == "mengpaneel":
-                    thread.join(5)
+            for thread in list(r.thread._workers.threads):
+                thread.join(5)
 
             assert not r.thread._workers.threads
 
