@@ -136,7 +136,7 @@ class ThreadTransport(SpoolingTransport):
 
         if had_workers and not self._pipeline.is_closed:
             with self._pipeline.monitor.lock:
-                self._ensure_worker()
+                self._workers.ensure(self)
 
     def _count(self, balance: Balance) -> None:
         with self._pipeline.monitor.lock:
@@ -207,16 +207,8 @@ class ThreadTransport(SpoolingTransport):
     def _is_ready(self) -> bool:
         # Where there is no worker at the end, who closes this stands in.
         return self._pipeline.deadline is None and (
-            self._ensure_worker() or process.is_ending()
+            self._workers.ensure(self) or process.is_ending()
         )
-
-    def _ensure_worker(self) -> bool:
-        """Start a worker if there is none; ``False`` if there can't be any."""
-        if self._workers.threads:
-            return True
-
-        process.on_exit(self)
-        return self._workers.start()
 
     def _has_room_for(self, weight: int) -> bool:
         return not self._places.overflow.is_active and self._places.queue.has_room_for(
@@ -288,7 +280,7 @@ class ThreadTransport(SpoolingTransport):
 
             with self._pipeline.monitor.lock:
                 if self._pipeline.deadline is None:
-                    self._ensure_worker()
+                    self._workers.ensure(self)
 
     def poll_spool(self) -> None:
         """Send at once what has become due in the spool."""
@@ -346,7 +338,7 @@ class ThreadTransport(SpoolingTransport):
             self._is_closing = True
             deadline = self._set_deadline()
 
-            if is_worked_on := self._is_over() or self._ensure_worker():
+            if is_worked_on := self._is_over() or self._workers.ensure(self):
                 left = max(deadline - time.monotonic(), 0.0)
                 self._pipeline.monitor.await_progress(self._is_over, left)
 

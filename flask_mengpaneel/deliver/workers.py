@@ -36,6 +36,17 @@ class Workers:
         self._pipeline = pipeline
         self._monitor = pipeline.monitor
 
+    def ensure(self, owner: process.Closed) -> bool:
+        """Start a thread if there is none, with the lock; ``False`` if none can be.
+
+        :param owner: is closed at the end of the process.
+        """
+        if self.threads:
+            return True
+
+        process.on_exit(owner)
+        return self.start()
+
     def start(self) -> bool:
         """Start a thread, with the lock; ``False`` if there can't be any more."""
         worker = threading.Thread(
