@@ -25,6 +25,7 @@ step.
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import dataclasses
 import logging
 import os
@@ -127,6 +128,7 @@ class HandOvers:
             self._delivery, self._transport, self._shared, self._spooled
         )
         self._is_closed = False
+        self._is_paused = False
 
     def after_fork(self) -> None:
         """Start anew in a child process: what waits is the parent's."""
@@ -171,6 +173,9 @@ class HandOvers:
         :param if_shown: the page was fetched in advance: when it is overdue, it has
             never been shown, and is dropped.
         """
+        if self._is_paused:
+            return
+
         self._notice_changes()
         due = time.monotonic() + timeout
         recent = self._steps.memory.recent
@@ -324,6 +329,16 @@ class HandOvers:
                 self.hand_on()
             elif self._steps.stepper.wakes_at:
                 self._wake()
+
+    @contextlib.contextmanager
+    def paused(self) -> c.Iterator[None]:
+        """Keep nothing for a while: what is handed over reaches nobody."""
+        self._is_paused = True
+
+        try:
+            yield
+        finally:
+            self._is_paused = False
 
     # For those who look, and at the end.
 

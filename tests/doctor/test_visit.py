@@ -13,7 +13,7 @@ from doctor_pages import PAGE, SCRIPT, lines, under
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.doctor.command import examine
 from flask_mengpaneel.testing import RecordingTransport
-from sites import CreateApp
+from sites import CHROME, CreateApp
 
 
 def compressed() -> Response:
@@ -86,6 +86,33 @@ def test_nothing_that_views_track_is_sent(
 
     app.test_client().get("/")
     assert len(transport.envelopes) == 1
+
+
+@pytest.mark.parametrize("url", ["/", "/from"])
+def test_nothing_that_pages_carry_waits_to_be_acknowledged(
+    app: Flask, mengpaneel: Mengpaneel, url: str
+) -> None:
+    @app.get("/")
+    def page() -> str:
+        with mengpaneel.setup():
+            mengpaneel.identify("ann")
+            mengpaneel.people.set({"Plan": "pro"})
+
+        mengpaneel.track("Look")
+        return PAGE
+
+    @app.get("/from")
+    def redirected() -> t.Any:
+        mengpaneel.track("Leave")
+        return redirect("/")
+
+    hand_overs = app.extensions["mengpaneel"].hand_overs
+    assert lines(app, url) == []
+    assert hand_overs.counts().kept == 0
+    assert mengpaneel.ledger().waiting == 0
+
+    app.test_client().get("/", headers={"User-Agent": CHROME})
+    assert hand_overs.counts().kept == 1
 
 
 def test_a_page_is_checked_though_nobody_has_consented(serve: CreateApp) -> None:
