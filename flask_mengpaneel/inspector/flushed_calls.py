@@ -112,7 +112,7 @@ def keep_flushed_call(
     :returns: the id of the row, and the JSON of all flushes of the call so far.
     """
     insert_id = insert_id_of(call)
-    before = None if insert_id is None else _row_of_event(db, insert_id)
+    before = _row_before(db, call, insert_id)
 
     if before is not None:
         flushes = dumps([*json.loads(before["flushes"]), flush])
@@ -161,16 +161,33 @@ def identified_person(calls: c.Iterable[Call]) -> str | None:
 
 def insert_id_of(call: Call) -> str | None:
     """Return the ``$insert_id`` of a tracked event; ``None`` if the call has none."""
-    if not call.tracks or len(call.arguments) < 2:
+    if not call.tracks:
         return None
 
-    properties = call.arguments[1]
-    return (
-        id_text(properties.get("$insert_id")) if isinstance(properties, dict) else None
+    # After the name, but for page views, which have none.
+    given = (one for one in call.arguments if isinstance(one, dict))
+    return id_text(next(given, {}).get("$insert_id"))
+
+
+def _row_before(
+    db: sqlite3.Connection, call: Call, insert_id: str | None
+) -> sqlite3.Row | None:
+    """Return the row of a call that was delayed, or handed back, and comes again."""
+    if insert_id is not None:
+        query = "SELECT * FROM calls WHERE insert_id = ?"
+        return t.cast("sqlite3.Row | None", db.execute(query, (insert_id,)).fetchone())
+
+    # The only other one that becomes an event: what has no id rides with the visitor.
+    if call.name != "alias":
+        return None
+
+    query = "SELECT * FROM calls WHERE wire = ? AND arrival IS NULL ORDER BY id"
+    rows = db.execute(query, (dumps(call.wire),)).fetchall()
+    return next(
+        (
+            row
+            for row in rows
+            if json.loads(row["flushes"])[-1]["strategy"] in CLIENT_STRATEGIES
+        ),
+        None,
     )
-
-
-def _row_of_event(db: sqlite3.Connection, insert_id: str) -> sqlite3.Row | None:
-    """Return the row of an event that was delayed, or handed back, and comes again."""
-    query = "SELECT * FROM calls WHERE insert_id = ?"
-    return t.cast("sqlite3.Row | None", db.execute(query, (insert_id,)).fetchone())

@@ -160,6 +160,39 @@ def test_alias_is_found_in_the_event_that_it_becomes(
     assert inspector.arrivals()[0].strategy == "ClientSide"
 
 
+@pytest.mark.parametrize("last", ["ClientSide", "AsyncServerSide"])
+def test_a_call_without_an_id_that_was_delayed_is_one_call(
+    app: Flask, inspector: Inspector, last: str
+) -> None:
+    alias = Call([["alias"], ["ada"]])
+    flush(app, "Delayed", alias)
+    flush(app, last, alias)
+    send(inspector, "track", event("$create_alias", alias="ada"))
+
+    assert strategies(inspector.arrivals()[0]) == ["Delayed", last]
+    assert inspector.not_arrived() == []
+
+
+def test_the_same_call_of_another_request_is_another_call(
+    app: Flask, inspector: Inspector
+) -> None:
+    alias = Call([["alias"], ["ada"]])
+    flush(app, "AsyncServerSide", alias)
+    flush(app, "AsyncServerSide", alias)
+
+    assert len(inspector.not_arrived()) == 2
+
+
+def test_a_page_view_tells_its_flush(app: Flask, inspector: Inspector) -> None:
+    value = event("$mp_web_page_view")
+    flush(app, "Delayed", Call([["track_pageview"], [value["properties"]]]))
+    flush(app, "ClientSide", Call([["track_pageview"], [value["properties"]]]))
+    send(inspector, "track", value)
+
+    assert strategies(inspector.arrivals()[0]) == ["Delayed", "ClientSide"]
+    assert inspector.not_arrived() == []
+
+
 def test_a_group_update_may_come_from_calls_of_that_group() -> None:
     value: dict[str, t.Any] = {
         "$group_key": "company",
