@@ -83,6 +83,19 @@ class Entry:
             self.browser_identity.user_id,
         )
 
+    def leads_to(self, known: Identity) -> Identity:
+        """Return the ids that the visitor has after these calls.
+
+        :param known: those that the browser has now.
+        """
+        before, after = self.browser_identity, self.identity_after
+
+        # A script of the page's has said who it is meanwhile.
+        if known.user_id != before.user_id:
+            return known
+
+        return after if before.device_id else after._replace(device_id=known.device_id)
+
     @property
     def new_identity(self) -> Identity:
         """The ids of a new visitor, for calls of somebody without any: the same ones

@@ -6,10 +6,11 @@ import collections.abc as c
 import typing as t
 import weakref
 
-from ..calls import Call
+from ..calls import Call, CallLog
 from ..outcome import REDIRECTS, Declined
 from . import redirects
 from .carrier import Carrier, copy_response, mark_private
+from .hand_over import merged
 from .response_policy import ResponsePolicy
 
 if t.TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "before",
         "declined",
         "delayed",
         "due_entries",
@@ -39,7 +41,6 @@ class Exchange:
         "headers",
         "is_copy",
         "is_page",
-        "is_redirect",
         "policy",
         "request",
         "response",
@@ -67,7 +68,9 @@ class Exchange:
         self.is_copy = is_copy
         #: What the response may be given.
         self.policy = ResponsePolicy(config, request, response, headers, visitor)
-        self.is_redirect = "location" in headers and response.status_code in REDIRECTS
+        #: What this visitor has done before of which the browser doesn't know yet: it
+        #: waits in the session.
+        self.before: list[Entry] = []
         #: What of that which waits may be made with this response.
         self.due_entries: list[Entry] = []
         #: Why strategies declined until now, by their names.
@@ -82,6 +85,11 @@ class Exchange:
         self.handed_over: HandOver | None = None
         #: The operations of the request that wait in the session.
         self.waiting: HandOver | None = None
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether the response sends the visitor somewhere else."""
+        return "location" in self.headers and self.response.status_code in REDIRECTS
 
     @property
     def redirects_offsite(self) -> bool:
@@ -106,6 +114,40 @@ class Exchange:
         new visitor gets them with this response."""
         visitor = self.visitor
         return visitor.identity if self.introduces else visitor.browser_identity
+
+    def find_before(self, calls: CallLog) -> None:
+        """Find out what the visitor has done before of which the browser doesn't know.
+
+        :param calls: those of the request itself, which may say who it is.
+        """
+        known = self.visitor.browser_identity
+        self.before = [
+            entry
+            for entry in self.delayed.entries
+            if not entry.is_operations and entry.is_of(known, calls)
+        ]
+
+    @property
+    def person(self) -> Visitor:
+        """The visitor, as what they have done before has made of them."""
+        before = self.before
+
+        if not before:
+            return self.visitor
+
+        # After a sign-out it is somebody new.
+        identity = self.identity_after(before) or before[-1].new_identity
+        done = merged(*(entry.calls for entry in before))
+        return self.visitor.after(done, identity)
+
+    def identity_after(self, entries: c.Iterable[Entry]) -> Identity:
+        """Return the ids that the visitor has after calls that wait."""
+        known = identity = self.known_identity
+
+        for entry in entries:
+            identity = entry.leads_to(known)
+
+        return identity
 
     def writable_response(self) -> Carrier:
         """Return the response as one that is given to nobody else, and so may be

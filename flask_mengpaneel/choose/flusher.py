@@ -163,6 +163,7 @@ class Flusher:
         """
         visitor, delayed = exchange.visitor, exchange.delayed
         calls = manager.drain() if manager else CallLog()
+        exchange.find_before(calls)
         set_up = None
 
         if delayed.entries and not visitor.browser_identity:
@@ -191,7 +192,7 @@ class Flusher:
         return set_up
 
     def _offer(self, calls: CallLog, exchange: Exchange, insisted: str | None) -> None:
-        visitor, waiting, outcome = exchange.visitor, Sorted([], [], []), None
+        person, waiting, outcome = exchange.person, Sorted([], [], []), None
 
         if exchange.delayed.entries:
             waiting = self._late_calls.sort(calls, exchange)
@@ -206,9 +207,9 @@ class Flusher:
             exchange.found = [one for one in exchange.found if one.id != own]
 
         if shares.whole:
-            outcome = self._chain.offer(shares, visitor, exchange, insisted)
+            outcome = self._chain.offer(shares, person, exchange, insisted)
         elif exchange.due_entries:
-            outcome = self._chain.offer_delayed(shares.riding, visitor, exchange)
+            outcome = self._chain.offer_delayed(shares.riding, person, exchange)
 
         if outcome and not self._chain.hands_over(outcome):
             exchange.sent_by_server = [*exchange.sent_by_server, *outcome.calls]
@@ -221,7 +222,7 @@ class Flusher:
         operations = self._sharing.share_set_up(calls, exchange).operations
 
         if operations.tracking:
-            self._chain.send_from_server(operations, exchange.visitor)
+            self._chain.send_from_server(operations, exchange.person)
 
     def _write_cookie(self, exchange: Exchange) -> None:
         """Tell the browser library what the server has learnt in its place."""

@@ -68,7 +68,9 @@ class HandingOver:
         if self._hand_overs is None or not self._timeout(exchange) or not acknowledges:
             return HandOver.of(id, calls, entries)
 
-        naming = Naming(exchange.known_identity)
+        # What is due is made first, and changes what it changes.
+        earlier = [entry for entry in exchange.before if entry not in entries]
+        naming = Naming(exchange.identity_after(earlier))
         *others, own = naming.name([*(entry.calls for entry in entries), calls])
         named = [
             dataclasses.replace(entry, calls=log)

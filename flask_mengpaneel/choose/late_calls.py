@@ -7,7 +7,7 @@ import collections.abc as c
 import time
 import typing as t
 
-from ..calls import CallLog, count
+from ..calls import Call, CallLog, count
 from ..recently_seen import RecentlySeen
 from .hand_over import CONSENT_REFUSED
 from .operations import is_of_group, riding_records, without_group_operations
@@ -139,12 +139,16 @@ class LateCalls:
             exchange.delayed.remove([*entries.late, *entries.foreign])
 
     def _send_late(self, entries: list[Entry], exchange: Exchange) -> None:
+        visitor = exchange.visitor
+        sent: list[Call] = []
+
         for entry in self.unsent(entries):
-            outcome = self._send_own(entry, exchange.visitor)
-            exchange.sent_by_server = [
-                *(outcome.calls if outcome else ()),
-                *exchange.sent_by_server,
-            ]
+            if outcome := self._send_own(entry, visitor):
+                sent += outcome.calls
+                visitor = visitor.after(entry.calls, visitor.identity)
+
+        # They were before those of the request itself.
+        exchange.sent_by_server = [*sent, *exchange.sent_by_server]
 
     def send_lost(self, entries: list[Entry], visitor: Visitor) -> None:
         """Send calls from the server whose session is gone."""

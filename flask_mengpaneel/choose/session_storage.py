@@ -36,9 +36,10 @@ def store_in_session(
 
     # A new visitor gets ids with this very response, so that the calls are theirs
     # whoever sits in front of the browser when they are made.
-    identity = exchange.known_identity
+    known = exchange.known_identity
+    identity = exchange.identity_after(exchange.before)
     (named,) = Naming(identity, _page_properties(visitor)).name([calls])
-    entry = Entry.of(named, identity.after(calls), identity)
+    entry = Entry.of(named, identity.after(calls), known)
     entries = [*delayed.entries, *(entry.parts() if is_whole else [entry])]
 
     try:
@@ -51,7 +52,7 @@ def store_in_session(
             raise Declined("the session can't hold so much")
 
         delayed.store(entries)
-        visitor.identity_sent = identity is visitor.identity
+        visitor.identity_sent = known is visitor.identity
     except Declined:
         raise
     except Exception as error:

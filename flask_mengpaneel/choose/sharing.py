@@ -42,7 +42,7 @@ class Sharing:
 
         :param waiting: operations that have waited until now.
         """
-        visitor = exchange.visitor
+        visitor = exchange.person
 
         if calls.before_setup or calls.tracking:
             calls = self._set_up.news(calls, visitor)
@@ -78,7 +78,7 @@ class Sharing:
 
     def share_set_up(self, calls: CallLog, exchange: Exchange) -> Shares:
         """Divide a set-up that goes with nothing but a page."""
-        visitor = exchange.visitor
+        visitor = exchange.person
         is_known = visitor.browser_identity.is_identified
 
         # Else it waits, and not in the session, for something that is tracked.

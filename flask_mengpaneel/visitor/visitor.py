@@ -106,6 +106,22 @@ class Visitor:
 
         return visitor
 
+    def after(self, calls: c.Iterable[Call], identity: Identity) -> Visitor:
+        """Return the same visitor as calls have made of them of which the browser
+        doesn't know yet.
+
+        :param identity: the ids that they have after that.
+        """
+        visitor = copy.copy(self)
+        persistence = Persistence(self.cookie, self.identity)
+
+        for call in calls:
+            persistence.apply(call, time.time())
+
+        visitor.cookie = persistence.to_cookie()
+        visitor.browser_identity = visitor.identity = identity
+        return visitor
+
     def apply(self, calls: c.Sequence[Call]) -> None:
         """Become the visitor that these calls, which were sent, have made of it."""
         if calls:
