@@ -13,8 +13,8 @@ from flask.cli import with_appcontext
 from .doctor.command import doctor
 
 if t.TYPE_CHECKING:
-    from .deliver.delivery import Delivery
     from .deliver.inline import InlineTransport
+    from .deliver.spool import Spool
 
 
 @click.group()
@@ -33,10 +33,9 @@ def spool(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
 
-    spool_file = _delivery().spool
+    spool_file = _spool()
 
     if spool_file is None:
-        click.echo("This app has no spool.")
         return
 
     summary = spool_file.summary()
@@ -56,14 +55,13 @@ def send(timeout: float) -> None:
     Leaves to another process what that one is sending, and to browsers what they may
     still acknowledge. Fails if anything else still waits.
     """
-    delivery = _delivery()
+    spool_file = _spool()
 
-    if delivery.spool is None:
-        click.echo("This app has no spool.")
+    if spool_file is None:
         return
 
     sent = _inline().sender.send_spooled(time.monotonic() + timeout)
-    summary = delivery.spool.summary()
+    summary = spool_file.summary()
     waiting = summary.records - summary.unacknowledged
     click.echo(f"{sent} records sent, {waiting} wait.")
 
@@ -82,10 +80,9 @@ def status() -> None:
     All processes that share the spool share these numbers. They leave out what a
     process delivered without the spool, which is in its own ledger only.
     """
-    spool_file = _delivery().spool
+    spool_file = _spool()
 
     if spool_file is None:
-        click.echo("This app has no spool.")
         return
 
     summary = spool_file.summary()
@@ -104,8 +101,15 @@ def status() -> None:
         click.echo(f"{records:>12}  {reason}")
 
 
-def _delivery() -> Delivery:
-    return _inline().delivery
+def _spool() -> Spool | None:
+    """Return the app's spool, or say why there is none."""
+    delivery = _inline().delivery
+
+    if delivery.spool is None:
+        reason = "" if delivery.config.active else ": nothing is tracked here"
+        click.echo(f"This app has no spool{reason}.")
+
+    return delivery.spool
 
 
 def _inline() -> InlineTransport:

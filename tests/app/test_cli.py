@@ -137,6 +137,18 @@ def test_without_a_spool(tmp_path: Path) -> None:
         assert (result.exit_code, result.output) == (0, "This app has no spool.\n")
 
 
+@pytest.mark.filterwarnings("ignore:MENGPANEEL_TOKEN is not set")
+@pytest.mark.parametrize("settings", [{}, {"token": "t", "enabled": False}])
+def test_without_a_spool_as_nothing_is_tracked(
+    tmp_path: Path, settings: dict[str, t.Any]
+) -> None:
+    app = Flask(__name__, instance_path=str(tmp_path))
+    Mengpaneel(app, **settings)
+
+    for command in (["spool"], ["spool", "send"], ["status"]):
+        assert "no spool: nothing is tracked here" in call(app, *command).output
+
+
 def test_an_app_without_mengpaneel() -> None:
     result = call(Flask(__name__), "status")
     assert result.exit_code == 1
