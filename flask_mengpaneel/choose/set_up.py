@@ -7,6 +7,7 @@ import threading
 import time
 import typing as t
 
+from .. import process
 from ..calls import Call, CallLog, dumps
 from .operations import operations_of, riding, without_group_operations
 
@@ -40,6 +41,11 @@ class SetUpOperations:
         #: What was said last of each person, and when by the monotonic clock.
         self._said: collections.OrderedDict[str, tuple[int, float]]
         self._said = collections.OrderedDict()
+        self._lock = threading.Lock()
+        process.on_fork(self)
+
+    def after_fork(self) -> None:
+        """Go on in a child process: another thread of the parent may have the lock."""
         self._lock = threading.Lock()
 
     def news(self, calls: CallLog, visitor: Visitor) -> CallLog:
