@@ -175,6 +175,8 @@ class Process:
                 cwd=folder,
                 # The tests themselves may have been started so that it is ignored.
                 preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+                # To be ended with its children: uWSGI leaves them alone if it is killed.
+                start_new_session=True,
             )
 
     def wait(self, timeout: float = 30) -> int:
@@ -189,7 +191,9 @@ class Process:
         return self.wait()
 
     def kill(self) -> None:
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
         self.process.wait()
 
     @property
