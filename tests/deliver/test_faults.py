@@ -813,6 +813,34 @@ def test_uwsgi(tmp_path: Path, port: int, threads: bool) -> None:
         assert ("enable-threads = true" in server.output) is not threads
 
 
+# At a fork of which Python isn't told, a thread that waits for its interpreter lock
+# would leave that as it is then to the others, and they would wait for ever; one that
+# imports something, half a module. So there are none.
+WARM = """
+import threading, time
+from flask_mengpaneel.deliver import pipeline
+from flask_mengpaneel.record import running_views
+from processes import create_app, mengpaneel, visit
+
+pipeline.IDLE_TIMEOUT = 0.05
+running_views._CHECK_INTERVAL = running_views._MAX_IDLE = 0.05
+app = create_app()
+
+# So that no process answers all.
+@app.before_request
+def wait():
+    time.sleep(0.02)
+
+visit(app)
+assert mengpaneel.flush(10)
+deadline = time.monotonic() + 20
+
+while any(one.name.startswith("mengpaneel") for one in threading.enumerate()):
+    assert time.monotonic() < deadline, threading.enumerate()
+    time.sleep(0.01)
+"""
+
+
 @pytest.mark.parametrize(
     "options",
     [["--master"], ["--master", "--lazy-apps"], ["--master", "--threads=2"], []],
@@ -821,22 +849,14 @@ def test_uwsgi(tmp_path: Path, port: int, threads: bool) -> None:
 def test_processes_that_uwsgi_forks_share_no_ids(
     tmp_path: Path, port: int, options: list[str]
 ) -> None:
-    (tmp_path / "warm.py").write_text(
-        "import time\nfrom processes import create_app, mengpaneel, visit\n"
-        "app = create_app()\n"
-        # So that no process answers all.
-        "@app.before_request\ndef wait():\n    time.sleep(0.02)\n"
-        # A fork in the middle of an import, of which Python isn't told, would leave
-        # the others with half a module.
-        "visit(app)\nassert mengpaneel.flush(10)\n"
-    )
+    (tmp_path / "warm.py").write_text(WARM)
     uwsgi = Path(sys.executable).with_name("uwsgi")
     command = [str(uwsgi), f"--http-socket=127.0.0.1:{port}", "--enable-threads"]
     command += ["--workers=3", "--die-on-term", "--module=warm:app", *options]
     command += [f"--pythonpath={path}" for path in [*sys.path[::-1], tmp_path] if path]
 
     with Sink() as sink:
-        server = Process(tmp_path, command, settings_for(sink.url))
+        server = Process(tmp_path, command, settings_for(sink.url, spool=None))
 
         try:
             # The third may stay without work for long.
