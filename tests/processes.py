@@ -175,7 +175,7 @@ class Process:
                 cwd=folder,
                 # The tests themselves may have been started so that it is ignored.
                 preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-                # To be ended with its children: uWSGI leaves them alone if it is killed.
+                # To be ended with its children: uWSGI that is killed leaves them alone.
                 start_new_session=True,
             )
 
