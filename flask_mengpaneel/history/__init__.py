@@ -1,0 +1,1 @@
+"""Events of the past, out of a file, and ``flask mengpaneel import``."""
