@@ -1,0 +1,1 @@
+"""Which events are there? Those that the app declares: its tracking plan."""
