@@ -1,5 +1,26 @@
 /*! Flask-Mengpaneel inspector, MIT licence */
 (() => {
+  // src/inspector/address.ts
+  function addressOfPerson(person) {
+    return `?${new URLSearchParams({ person })}`;
+  }
+  function filtersInAddress() {
+    return new URLSearchParams(location.search);
+  }
+  function setFilters(filters2) {
+    replaceAddress(String(filters2), keyInAddress());
+  }
+  function keyInAddress() {
+    return location.hash.slice(1);
+  }
+  function setKey(key) {
+    if (key !== keyInAddress()) replaceAddress(location.search.slice(1), key);
+  }
+  function replaceAddress(query, key) {
+    const address = location.pathname + (query && `?${query}`) + (key && `#${key}`);
+    history.replaceState(null, "", address);
+  }
+
   // src/inspector/elements.ts
   function byId(id) {
     return document.getElementById(id);
@@ -17,7 +38,10 @@
   var MAX_PERSON = 28;
   var MAX_SECONDS = 1e11;
   function brief(value) {
-    return shorten(typeof value === "string" ? value : JSON.stringify(value), MAX_BRIEF);
+    return shorten(fullText(value), MAX_BRIEF);
+  }
+  function fullText(value) {
+    return typeof value === "string" ? value : JSON.stringify(value);
   }
   function shortPerson(person) {
     if (person.startsWith("$device:")) return `device ${person.slice(8, 16)}`;
@@ -86,6 +110,7 @@
   var ADDED_TO_EVENTS = new Set(
     "token time distinct_id mp_lib mp_sent_by_lib_version mp_country_code ip".split(" ")
   );
+  var CAMPAIGN = /^(utm_\w+|([dg]|fb|ms|tt|tw)clid|[gw]braid|sccid|ko_click_id|li_fat_id|mp_keyword)$/;
   var ADDED_TO_PROFILES = /* @__PURE__ */ new Set(["$browser", "$browser_version", "$os"]);
   function arrivalKey(id) {
     return `a${id}`;
@@ -93,7 +118,10 @@
   function callKey(id) {
     return `c${id}`;
   }
-  function entryOfArrival(arrival) {
+  function unrecordedKey(id) {
+    return `u${id}`;
+  }
+  function entryOfArrival(arrival, partly) {
     const record = isObject(arrival.record) ? arrival.record : {};
     const isEvent = arrival.endpoint === "track" || arrival.endpoint === "import";
     return {
@@ -101,10 +129,17 @@
       at: arrival.at,
       kind: isEvent ? "event" : "update",
       person: arrival.person,
+      sentAs: String(sentAs(record) ?? ""),
       flushes: arrival.flushes,
-      marks: marksOf(arrival),
+      state: stateOf(arrival.flushes),
+      sources: sourcesOf(arrival.flushes),
+      during: "",
+      insertId: arrivalInsertId(arrival),
+      leftOut: leftOutOf(partly),
+      marks: [...marksOf(arrival), ...leftOutMarks(partly)],
       problem: arrival.problem,
       remarks: arrival.remarks,
+      undeclared: arrival.undeclared,
       duplicateOf: arrival.duplicateOf,
       record: arrival.record,
       endpoint: arrival.endpoint,
@@ -113,19 +148,34 @@
       ...isWholeRequest(record) && { name: `Request to /${arrival.endpoint}` }
     };
   }
+  function arrivalInsertId({ record }) {
+    const properties = isObject(record) && isObject(record.properties) ? record.properties : {};
+    return String(properties.$insert_id ?? "");
+  }
+  function callInsertId({ wire }) {
+    return String(wire.at(-1).find(isObject)?.$insert_id ?? "");
+  }
+  function sentAs(record) {
+    const properties = isObject(record.properties) ? record.properties : {};
+    return record.$distinct_id ?? properties.distinct_id;
+  }
   function eventParts(record, arrival) {
     const properties = isObject(record.properties) ? record.properties : {};
+    const sorted = sortProperties(properties, arrival.own);
+    const shown = { ...sorted.own, ...sorted.registered, ...sorted.campaign };
     return {
       name: String(record.event || "(no name)"),
-      summary: summary(ownProperties(properties)),
+      properties: shown,
+      summary: summary(shown),
       device: device(properties),
       lag: arrival.problem ? 0 : lag(arrival.at, properties.time),
-      sections: sectionsOfEvent(record, properties)
+      sections: sectionsOfEvent(record, sorted)
     };
   }
   function updateParts(record) {
     return {
       name: nameOfUpdate(record),
+      properties: {},
       summary: summaryOfUpdate(record),
       device: device(isObject(record.$set) ? record.$set : {}),
       lag: 0,
@@ -135,25 +185,33 @@
   function isWholeRequest(record) {
     return "request" in record && Object.keys(record).length === 1;
   }
-  function entryOfCall(call) {
+  function entryOfCall(call, partly) {
     const args = call.wire.at(-1);
     const properties = args.find(isObject) || {};
     const tracks = typeof args[0] === "string" && call.name.startsWith("track");
+    const state = stateOf(call.flushes);
+    const own = sortProperties(properties, null).own;
     return {
       key: callKey(call.id),
       at: call.at,
       kind: "not-arrived",
       name: tracks ? String(args[0]) : `${call.name}()`,
-      summary: summary(ownProperties(properties)),
+      properties: own,
+      summary: summary(own),
       person: String(properties.distinct_id || call.person || ""),
+      sentAs: "",
       flushes: call.flushes,
+      state,
+      sources: sourcesOf(call.flushes),
+      during: "",
+      insertId: callInsertId(call),
+      leftOut: leftOutOf(partly),
       device: "",
       lag: 0,
-      marks: [
-        call.failure ? { tone: "error", text: "not delivered" } : { tone: "neutral", text: whyNotArrived(call.flushes) }
-      ],
+      marks: [whyNotArrived(call, state), ...leftOutMarks(partly)],
       problem: call.failure,
       remarks: [],
+      undeclared: "",
       duplicateOf: null,
       sections: [
         { title: "Recorded call", values: { [call.name]: args.length === 1 ? args[0] : args } }
@@ -163,28 +221,99 @@
       agent: ""
     };
   }
-  function whyNotArrived(flushes) {
-    if (flushes.at(-1)?.became.startsWith("not sent")) return "not sent";
-    return lastStrategy(flushes) === "Delayed" ? "waits for a page" : "not arrived yet";
+  function entryOfUnrecorded(call) {
+    const { id, name, event, reason, origin, missing, insertId } = call;
+    return {
+      key: unrecordedKey(id),
+      at: call.at,
+      kind: "not-recorded",
+      name: event || `${name}()`,
+      properties: {},
+      summary: missing.length ? missing.join(", ") : reason,
+      person: "",
+      sentAs: "",
+      flushes: [],
+      state: "",
+      sources: origin ? [[origin, ""]] : [],
+      during: call.during || "outside a request",
+      insertId,
+      device: "",
+      lag: 0,
+      marks: missing.length ? leftOutMarks(call) : [{ tone: "warning", text: insertId ? "not sent" : "not recorded" }],
+      problem: missing.length ? "" : reason,
+      remarks: [],
+      undeclared: "",
+      leftOut: leftOutOf(call),
+      duplicateOf: null,
+      sections: [{ title: "Call", values: { [name]: event } }],
+      record: { ...call },
+      endpoint: "",
+      agent: ""
+    };
   }
-  function marksOf({ problem, remarks, duplicateOf, flushes }) {
+  function strategyOf({ endpoint, flushes }) {
+    return endpoint || flushes.length ? lastStrategy(flushes) : "";
+  }
+  function sourcesOf(flushes) {
+    return flushes.flatMap((flush) => flush.sources);
+  }
+  function leftOutOf(partly) {
+    return partly?.missing.length ? partly.reason : "";
+  }
+  function leftOutMarks(partly) {
+    if (!partly?.missing.length) return [];
+    const [first, ...others] = partly.missing;
+    const more = others.length ? ` and ${others.length} more` : "";
+    return [{ tone: "warning", text: `property left out: ${first}${more}` }];
+  }
+  function stateOf(flushes) {
+    return flushes.at(-1)?.state ?? "";
+  }
+  function whyNotArrived({ failure, flushes }, state) {
+    if (failure.startsWith("dropped:")) return { tone: "neutral", text: "dropped" };
+    if (failure) return { tone: "error", text: "not delivered" };
+    if (state === "dropped") return { tone: "error", text: "not sent" };
+    if (lastStrategy(flushes) === "Delayed") return { tone: "neutral", text: "waits for a page" };
+    if (state === "waiting") return { tone: "neutral", text: "waits for the browser" };
+    return { tone: "neutral", text: "not arrived yet" };
+  }
+  var STATE_MARKS = {
+    waiting: { tone: "pending", text: "to be acknowledged" },
+    acknowledged: { tone: "good", text: "acknowledged" },
+    sent: { tone: "neutral", text: "sent by the server" }
+  };
+  function marksOf(arrival) {
+    const { problem, remarks, duplicateOf, flushes, undeclared } = arrival;
     const marks = [];
-    const became = flushes.at(-1)?.became ?? "";
-    if (became.startsWith("sent by the server"))
-      marks.push({ tone: "neutral", text: "sent by the server" });
+    const state = STATE_MARKS[stateOf(flushes)];
     if (problem) marks.push({ tone: "error", text: "refused" });
+    if (state) marks.push(state);
     if (duplicateOf) marks.push({ tone: "neutral", text: "duplicate" });
+    if (undeclared) marks.push({ tone: "warning", text: "not in the plan" });
     if (remarks.length) {
       const isCut = remarks.some((remark) => remark.includes("is cut"));
       marks.push({ tone: "warning", text: isCut ? "cut" : "note" });
     }
     return marks;
   }
-  function ownProperties(properties) {
-    return pick(properties, (name) => !name.startsWith("$") && !ADDED_TO_EVENTS.has(name));
+  function sortProperties(properties, own) {
+    const ownNames = own && new Set(own);
+    const placeOf = (name) => {
+      if (ownNames?.has(name)) return "own";
+      if (name.startsWith("$") || ADDED_TO_EVENTS.has(name)) return "added";
+      if (CAMPAIGN.test(name)) return "campaign";
+      return ownNames ? "registered" : "own";
+    };
+    const placed = (place) => pick(properties, (name) => placeOf(name) === place);
+    return {
+      own: placed("own"),
+      registered: placed("registered"),
+      campaign: placed("campaign"),
+      added: placed("added")
+    };
   }
-  function pick(values, wanted) {
-    return Object.fromEntries(Object.entries(values).filter(([name]) => wanted(name)));
+  function pick(values, wanted2) {
+    return Object.fromEntries(Object.entries(values).filter(([name]) => wanted2(name)));
   }
   function summary(properties) {
     return Object.entries(properties).slice(0, 4).map(([name, value]) => `${name}: ${brief(value)}`).join("  ·  ");
@@ -209,10 +338,11 @@
     return [properties.$browser, properties.$device || properties.$os].filter((part) => typeof part === "string" && part).join(" · ");
   }
   function sectionsOfEvent(record, properties) {
-    const own = ownProperties(properties);
     return [
-      { title: "Properties", values: own },
-      { title: "Added by the library", values: pick(properties, (name) => !(name in own)) },
+      { title: "Properties", values: properties.own },
+      { title: "Super properties", values: properties.registered },
+      { title: "Campaign", values: properties.campaign },
+      { title: "Added by the library", values: properties.added, isLibrarys: true },
       {
         title: "Beside the properties",
         values: pick(record, (name) => name !== "event" && name !== "properties")
@@ -229,8 +359,10 @@
   }
 
   // src/inspector/feed.ts
-  async function fetchFeed(after) {
-    const response = await fetch(`${document.body.dataset.arrivals}?after=${after}`);
+  async function fetchFeed(after, row, signal) {
+    const query = new URLSearchParams({ after: String(after), wait: "1" });
+    if (row) query.set("row", row);
+    const response = await fetch(`${document.body.dataset.arrivals}?${query}`, { signal });
     if (!response.ok) throw new Error(String(response.status));
     return response.json();
   }
@@ -242,16 +374,73 @@
     });
   }
 
+  // src/inspector/search.ts
+  var known = /* @__PURE__ */ new WeakMap();
+  function squeeze(text) {
+    return text.normalize("NFC").toLowerCase().replace(/\s+/g, " ").trim();
+  }
+  function searchableText(entry) {
+    let text = known.get(entry);
+    if (text === void 0) {
+      text = squeeze([...partsOf(entry)].join("\n"));
+      known.set(entry, text);
+    }
+    return text;
+  }
+  function* partsOf(entry) {
+    yield entry.name;
+    yield entry.summary;
+    yield Object.entries(entry.properties).map(([name, value]) => `${name}: ${fullText(value)}`).join(" · ");
+    yield clock(entry.at);
+    yield `${entry.person} ${shortPerson(entry.person)}`;
+    yield entry.device;
+    yield entry.agent;
+    yield `/${entry.endpoint} +${duration(entry.lag)}`;
+    yield entry.problem;
+    yield entry.leftOut;
+    yield entry.during;
+    yield* entry.remarks;
+    yield* entry.marks.map((mark) => mark.text);
+    for (const { title, values } of entry.sections) {
+      yield title;
+      for (const [name, value] of Object.entries(values)) {
+        yield `${name}: ${fullText(value)}`;
+        yield `${name} ${fullText(value)}`;
+      }
+    }
+    for (const [place, name] of entry.sources) yield `${place} in ${name}`;
+    for (const { strategy, declined, during, became } of entry.flushes) {
+      yield `${strategy} ${STRATEGIES[strategy] ?? ""}`;
+      yield during;
+      yield became;
+      for (const [name, reason] of Object.entries(declined)) yield `${name} ${reason}`;
+    }
+    yield JSON.stringify(entry.record, null, 1);
+    yield JSON.stringify(entry.record);
+  }
+
   // src/inspector/filters.ts
   var LIT_FOR = 600;
+  var KINDS = {
+    event: ({ kind }) => kind === "event",
+    update: ({ kind }) => kind === "update",
+    waiting: ({ kind, state, problem }) => kind === "not-arrived" && !problem && state !== "dropped",
+    acknowledged: ({ state }) => state === "acknowledged",
+    sent: ({ state }) => state === "sent",
+    lost: ({ kind, state, problem }) => kind === "not-arrived" && (Boolean(problem) || state === "dropped"),
+    refused: ({ kind, problem }) => (kind === "event" || kind === "update") && Boolean(problem),
+    "not-recorded": ({ kind, leftOut }) => kind === "not-recorded" && !leftOut,
+    "left-out": ({ leftOut }) => Boolean(leftOut),
+    changed: ({ remarks }) => remarks.length > 0,
+    duplicate: ({ duplicateOf }) => Boolean(duplicateOf)
+  };
+  var NAMES = ["strategy", "kind", "person", "text"];
   var Filters = class {
     #rows;
     #form = byId("filters");
     #fields = this.#form.elements;
     /** By the strategy's name; "" is all of them. */
     #buttons = /* @__PURE__ */ new Map();
-    /** What a row's text is searched in. */
-    #searchable = /* @__PURE__ */ new WeakMap();
     #strategy = "";
     constructor(rows2) {
       this.#rows = rows2;
@@ -261,31 +450,39 @@
         [OTHER]: "not recorded by this app"
       };
       for (const [name, hint] of Object.entries(strategies)) this.#addButton(name, hint);
-      this.#form.addEventListener("input", () => this.apply());
+      this.#form.addEventListener("input", () => this.#change());
       this.#form.addEventListener("submit", (event) => event.preventDefault());
       byId("unfilter").addEventListener("click", () => this.#reset());
+      addEventListener("popstate", () => this.#read());
+      this.#read();
     }
     /** Show the rows that match, and hide the others. */
     apply() {
       let shown = 0;
       for (const { node, entry } of this.#rows) {
-        node.hidden = !this.#matches(entry);
+        node.hidden = entry.key !== this.#rows.pinned && !this.#matches(entry);
         if (!node.hidden) shown += 1;
       }
       this.#drawCounts();
       byId("empty").hidden = this.#rows.size > 0;
       byId("unmatched").hidden = this.#rows.size === 0 || shown > 0;
     }
-    /** Offer the people in the rows, and no others. */
+    /** Offer the people in the rows, and who is chosen. */
     offerPeople() {
       const select = this.#fields.person;
-      const people = [...new Set([...this.#rows].map(({ entry }) => entry.person))].filter(Boolean).sort();
+      const chosen = select.value;
+      const people = [.../* @__PURE__ */ new Set([chosen, ...[...this.#rows].map(({ entry }) => entry.person)])].filter(Boolean).sort();
       const offered = [...select.options].slice(1).map((option) => option.value);
       if (people.join("\n") === offered.join("\n")) return;
-      const chosen = select.value;
       select.length = 1;
       for (const person of people) select.add(new Option(shortPerson(person), person));
-      select.value = people.includes(chosen) ? chosen : "";
+      select.value = chosen;
+    }
+    /** Show everything of a person, and nothing else. */
+    showPerson(person) {
+      history.pushState(null, "", addressOfPerson(person));
+      this.#read();
+      scrollTo({ top: 0 });
     }
     /** Light the buttons of strategies for a moment. */
     light(strategies) {
@@ -296,6 +493,35 @@
     }
     focusText() {
       this.#fields.text.focus();
+    }
+    /** Take what is chosen from the page's address. */
+    #read() {
+      const query = filtersInAddress();
+      const { text, kind, person } = this.#fields;
+      const wanted2 = query.get("person") ?? "";
+      if (wanted2 && ![...person.options].some((option) => option.value === wanted2))
+        person.add(new Option(shortPerson(wanted2), wanted2));
+      text.value = query.get("text") ?? "";
+      kind.value = query.get("kind") ?? "";
+      if (kind.selectedIndex < 0) kind.value = "";
+      person.value = wanted2;
+      this.#strategy = query.get("strategy") ?? "";
+      this.#rows.pinned = "";
+      this.apply();
+    }
+    #change() {
+      const { text, kind, person } = this.#fields;
+      const chosen = {
+        strategy: this.#strategy,
+        kind: kind.value,
+        person: person.value,
+        text: text.value.trim()
+      };
+      const query = new URLSearchParams();
+      for (const name of NAMES) if (chosen[name]) query.set(name, chosen[name]);
+      setFilters(query);
+      this.#rows.pinned = "";
+      this.apply();
     }
     #addButton(name, hint) {
       const count = element("span", { class: "count" }, "0");
@@ -314,17 +540,18 @@
       );
       button.addEventListener("click", () => {
         this.#strategy = this.#strategy === name ? "" : name;
-        this.apply();
+        this.#change();
       });
       this.#buttons.set(name, { button, count, level });
       byId("channels").append(button);
     }
     #drawCounts() {
-      const counts = /* @__PURE__ */ new Map([["", this.#rows.size]]);
+      const counts = /* @__PURE__ */ new Map();
       for (const { entry } of this.#rows) {
-        const name = lastStrategy(entry.flushes);
+        const name = strategyOf(entry);
         counts.set(name, (counts.get(name) || 0) + 1);
       }
+      counts.set("", this.#rows.size);
       for (const [name, { button, count, level }] of this.#buttons) {
         const number = counts.get(name) || 0;
         count.textContent = String(number);
@@ -334,33 +561,26 @@
     }
     #matches(entry) {
       const { text, kind, person } = this.#fields;
-      const wanted = text.value.trim().toLowerCase();
-      return (!this.#strategy || lastStrategy(entry.flushes) === this.#strategy) && (!person.value || entry.person === person.value) && (!kind.value || isKind(entry, kind.value)) && (!wanted || this.#searchableText(entry).includes(wanted));
-    }
-    #searchableText(entry) {
-      let text = this.#searchable.get(entry);
-      if (text === void 0) {
-        const { name, person, record } = entry;
-        text = `${name} ${person} ${JSON.stringify(record)}`.toLowerCase();
-        this.#searchable.set(entry, text);
-      }
-      return text;
+      const wanted2 = squeeze(text.value);
+      return (!this.#strategy || strategyOf(entry) === this.#strategy) && // An address may have the device of somebody who has signed in since.
+      (!person.value || entry.person === person.value || entry.sentAs === person.value) && (!kind.value || KINDS[kind.value](entry)) && (!wanted2 || searchableText(entry).includes(wanted2));
     }
     #reset() {
       this.#form.reset();
       this.#strategy = "";
-      this.apply();
+      this.#change();
     }
   };
-  function isKind(entry, kind) {
-    if (kind === "refused") return Boolean(entry.problem);
-    if (kind === "changed") return entry.remarks.length > 0;
-    if (kind === "duplicate") return Boolean(entry.duplicateOf);
-    return entry.kind === kind;
-  }
 
   // src/inspector/details.ts
-  function drawDetails(entry, showFirst) {
+  var COPIED_FOR = 1500;
+  var PROBLEMS = {
+    event: { tone: "error", title: "Mixpanel would refuse this" },
+    update: { tone: "error", title: "Mixpanel would refuse this" },
+    "not-arrived": { tone: "error", title: "Not delivered" },
+    "not-recorded": { tone: "warning", title: "Not recorded" }
+  };
+  function drawDetails(entry, links) {
     const values = entry.sections.filter((section) => Object.keys(section.values).length).map(drawSection);
     return element(
       "div",
@@ -369,23 +589,29 @@
       element(
         "div",
         { class: "side" },
-        ...drawNotices(entry, showFirst),
-        drawFlushes(entry.flushes),
-        drawArrival(entry)
+        ...drawNotices(entry, links),
+        ...drawSources(entry),
+        drawFlushes(entry),
+        drawFacts(entry, links)
       )
     );
   }
-  function drawNotices(entry, showFirst) {
+  function drawNotices(entry, links) {
     const notices = [];
     if (entry.problem) {
-      const notArrived = entry.kind === "not-arrived";
-      const title = notArrived ? "Not delivered" : "Mixpanel would refuse this";
-      notices.push(drawNotice("error", title, [entry.problem]));
+      const { tone, title } = PROBLEMS[entry.kind];
+      notices.push(drawNotice(tone, title, [entry.problem]));
     }
     if (entry.remarks.length) {
       notices.push(drawNotice("warning", "Mixpanel would change this", entry.remarks));
     }
-    if (entry.duplicateOf) notices.push(drawDuplicate(showFirst));
+    if (entry.undeclared) {
+      notices.push(drawNotice("warning", "The app has not declared this", [entry.undeclared]));
+    }
+    if (entry.leftOut) {
+      notices.push(drawNotice("warning", "Left out when it was recorded", [entry.leftOut]));
+    }
+    if (entry.duplicateOf) notices.push(drawDuplicate(arrivalKey(entry.duplicateOf), links));
     return notices;
   }
   function drawNotice(tone, title, texts) {
@@ -396,31 +622,85 @@
       ...texts.map((text) => element("p", {}, text))
     );
   }
-  function drawDuplicate(showFirst) {
+  function drawDuplicate(first, links) {
     const notice = drawNotice("neutral", "Mixpanel would count this once", [
       "An event of the same name, person, time and $insert_id arrived before."
     ]);
-    if (showFirst) notice.append(drawButton("Go to the first", showFirst));
+    if (links.has(first))
+      notice.append(drawLink("Go to the first", `#${first}`, () => links.showRow(first)));
     return notice;
   }
-  function drawButton(text, click) {
-    const button = element("button", { type: "button", class: "small" }, text);
-    button.addEventListener("click", click);
+  function drawLink(text, address, click) {
+    const link = element("a", { href: address }, text);
+    link.addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      click();
+    });
+    return link;
+  }
+  function drawCopyButton(label, text) {
+    if (!navigator.clipboard) return "";
+    const button = element("button", { type: "button", class: "small" }, label);
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(text());
+      button.textContent = "Copied";
+      setTimeout(() => button.textContent = label, COPIED_FOR);
+    });
     return button;
   }
-  function drawFlushes(flushes) {
+  function drawSources({ sources }) {
+    if (!sources.length) return [];
+    const lines = sources.map(
+      ([place, name], index) => element(
+        "li",
+        {},
+        index ? "called from " : "",
+        element("code", {}, place),
+        name && ` in ${name}`
+      )
+    );
+    return [
+      element(
+        "section",
+        { class: "sources" },
+        element("h3", {}, "Where it was called"),
+        element("ol", {}, ...lines),
+        drawCopyButton("Copy file and line", () => sources[0][0])
+      )
+    ];
+  }
+  function drawFlushes({ at, during, endpoint, flushes }) {
+    if (during) return drawCalled(during, at);
     const section = element("section", {}, element("h3", {}, "How it got here"));
     if (!flushes.length) {
       section.append(
         element(
           "p",
           { class: "quiet" },
-          "This app didn't record it: it comes from the page's own script, the browser library itself or another program."
+          endpoint ? "This app didn't record it: it comes from the page's own script, the browser library itself or another program." : "It was dropped before any strategy was asked."
         )
       );
     }
     for (const flush of flushes) section.append(...drawFlush(flush));
     return section;
+  }
+  function drawCalled(during, at) {
+    return element(
+      "section",
+      {},
+      element("h3", {}, "When it was called"),
+      drawMoment(during, at)
+    );
+  }
+  function drawMoment(during, at) {
+    return element(
+      "p",
+      { class: "during" },
+      during || "outside a request",
+      " ",
+      element("time", {}, clock(at))
+    );
   }
   function drawFlush({ strategy, declined, at, during, became }) {
     const step = (kind, name, text) => element("li", { class: kind }, element("b", {}, name), " ", element("span", {}, text));
@@ -432,44 +712,42 @@
     );
     if (became) steps.push(element("li", { class: "became" }, became));
     return [
-      element(
-        "p",
-        { class: "during" },
-        during || "outside a request",
-        " ",
-        element("time", {}, clock(at))
-      ),
+      drawMoment(during, at),
       element("ol", { class: "chain" }, ...steps)
     ];
   }
-  function drawArrival(entry) {
+  function drawFacts(entry, links) {
+    const { person } = entry;
     const facts = Object.entries({
-      Person: entry.person,
+      Person: person,
       Endpoint: entry.endpoint && `/${entry.endpoint}`,
       Recorded: entry.lag > 0.05 ? `${duration(entry.lag)} before it arrived` : "",
       "Sent by": entry.agent
     }).filter(([, value]) => value);
+    const everything = () => drawLink(
+      "Everything of this person",
+      addressOfPerson(person),
+      () => links.showPerson(person)
+    );
     return element(
       "section",
       {},
-      element("h3", {}, "Arrival"),
+      facts.length ? element("h3", {}, entry.endpoint ? "Arrival" : "Call") : "",
       element(
         "dl",
         { class: "facts" },
         ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])
       ),
-      // Pages that are neither local nor on https have no clipboard.
-      navigator.clipboard ? drawCopyButton(entry.record) : ""
+      element(
+        "p",
+        { class: "links" },
+        person ? everything() : "",
+        drawLink("Address of this row", `#${entry.key}`, () => links.showRow(entry.key)),
+        drawCopyButton("Copy JSON", () => JSON.stringify(entry.record, null, 2))
+      )
     );
   }
-  function drawCopyButton(record) {
-    const button = drawButton("Copy JSON", async () => {
-      await navigator.clipboard.writeText(JSON.stringify(record, null, 2));
-      button.textContent = "Copied";
-    });
-    return button;
-  }
-  function drawSection({ title, values }) {
+  function drawSection({ title, values, isLibrarys }) {
     const rows2 = Object.entries(values).map(
       ([name, value]) => element(
         "tr",
@@ -478,7 +756,12 @@
         element("td", {}, ...drawValue(value))
       )
     );
-    return element("table", {}, element("caption", {}, title), ...rows2);
+    return element(
+      "table",
+      { class: isLibrarys ? "library" : "own" },
+      element("caption", {}, title),
+      ...rows2
+    );
   }
   function drawValue(value) {
     if (typeof value === "string") return drawText(value);
@@ -495,6 +778,12 @@
 
   // src/inspector/summary.ts
   var MAX_EARLIER = 4;
+  var NO_PERSON = {
+    event: "nobody",
+    update: "nobody",
+    "not-arrived": "not known yet",
+    "not-recorded": "not known"
+  };
   function drawSummary(entry) {
     return element(
       "summary",
@@ -511,8 +800,8 @@
         element("span", { class: "brief" }, entry.summary)
       ),
       element("span", { class: "marks" }, ...entry.marks.map(drawMark), ...drawLag(entry.lag)),
-      drawPerson(entry.person, entry.kind === "not-arrived" ? "not known yet" : "nobody"),
-      drawStrategies(entry.flushes),
+      drawPerson(entry.person, NO_PERSON[entry.kind]),
+      drawStrategies(entry),
       element("span", { class: "device" }, entry.device)
     );
   }
@@ -534,8 +823,10 @@
       element("span", { class: "who" }, shortPerson(person) || otherwise)
     );
   }
-  function drawStrategies(flushes) {
-    const last = lastStrategy(flushes);
+  function drawStrategies(entry) {
+    const { flushes } = entry;
+    const last = strategyOf(entry);
+    if (!last) return element("span", { class: "strategy" });
     const earlier = flushes.slice(0, -1).slice(-MAX_EARLIER).map(({ strategy }) => element("span", { class: `earlier ${strategyClass(strategy)}` }));
     return element(
       "span",
@@ -554,6 +845,17 @@
     /** In the order in which they came. */
     #rows = /* @__PURE__ */ new Map();
     #list = byId("list");
+    /** The key of a row that is shown also if it doesn't match; empty if there is none. */
+    pinned = "";
+    #links;
+    /** @param showPerson Show everything of a person. */
+    constructor(showPerson) {
+      this.#links = {
+        showPerson,
+        has: (key) => this.#rows.has(key),
+        showRow: (key) => this.show(key)
+      };
+    }
     get size() {
       return this.#rows.size;
     }
@@ -565,13 +867,13 @@
     }
     /** Show an entry, in place of the one with its key; tell whether there was none. */
     put(entry) {
-      const known = this.#rows.get(entry.key);
-      if (known) {
-        known.entry = entry;
-        this.#draw(known);
+      const known2 = this.#rows.get(entry.key);
+      if (known2) {
+        known2.entry = entry;
+        this.#draw(known2);
         return false;
       }
-      const row = { entry, node: element("li"), open: false };
+      const row = { entry, node: element("li", { id: entry.key }), open: false };
       this.#rows.set(entry.key, row);
       this.#draw(row);
       this.#insert(row);
@@ -581,15 +883,41 @@
       this.#rows.get(key)?.node.remove();
       this.#rows.delete(key);
     }
+    /** Let an arrival take the place of the call that it comes from. */
+    replace(call, arrival) {
+      const row = this.#rows.get(call);
+      this.remove(call);
+      if (row?.open) this.#open(arrival);
+      if (keyInAddress() === call) setKey(arrival);
+    }
     clear() {
       for (const key of [...this.#rows.keys()]) this.remove(key);
     }
-    /** Remove the rows that came first until there are no more than there may be. */
+    /** Remove the rows that came first until there are no more than there may be, but not
+     * the one that the page's address is of. */
     trim() {
       for (const key of this.#rows.keys()) {
         if (this.#rows.size <= MAX_ROWS) return;
-        this.remove(key);
+        if (key !== keyInAddress()) this.remove(key);
       }
+    }
+    /** Open a row and go there, also if it doesn't match; tell whether it is here. */
+    show(key) {
+      const node = this.#open(key);
+      if (!node) return false;
+      this.pinned = key;
+      node.hidden = false;
+      setKey(key);
+      node.querySelector("summary").focus({ preventScroll: true });
+      node.scrollIntoView({ block: "start" });
+      return true;
+    }
+    #open(key) {
+      const row = this.#rows.get(key);
+      if (!row) return void 0;
+      row.open = true;
+      this.#draw(row);
+      return row.node;
     }
     /** Put a row before all that are older; nearly always that is the top. */
     #insert(row) {
@@ -600,31 +928,32 @@
     }
     #draw(row) {
       const { entry } = row;
+      const hadFocus = row.node.contains(document.activeElement);
       const details = element("details", { class: `row ${entry.kind}` }, drawSummary(entry));
-      details.classList.toggle("refused", Boolean(entry.problem));
+      details.classList.toggle(
+        "refused",
+        Boolean(entry.problem) && entry.kind !== "not-recorded"
+      );
       details.classList.toggle("duplicate", Boolean(entry.duplicateOf));
       details.open = row.open;
       let drawn = false;
       const drawInside = () => {
-        if (!drawn) details.append(drawDetails(entry, this.#showFirst(entry)));
+        if (!drawn) details.append(drawDetails(entry, this.#links));
         drawn = true;
       };
       details.addEventListener("toggle", () => {
+        if (row.open === details.open) return;
         row.open = details.open;
-        if (details.open) drawInside();
+        if (row.open) {
+          drawInside();
+          setKey(entry.key);
+        } else if (keyInAddress() === entry.key) {
+          setKey("");
+        }
       });
       if (row.open) drawInside();
       row.node.replaceChildren(details);
-    }
-    /** Return what opens the row of which an entry is a duplicate, if it is here. */
-    #showFirst({ duplicateOf }) {
-      const first = duplicateOf && this.#rows.get(arrivalKey(duplicateOf));
-      if (!first) return void 0;
-      return () => {
-        first.node.hidden = false;
-        first.node.querySelector("details").open = true;
-        first.node.querySelector("summary").focus();
-      };
+      if (hadFocus) details.querySelector("summary").focus({ preventScroll: true });
     }
   };
   function timeOf(node) {
@@ -632,30 +961,53 @@
   }
 
   // src/inspector/main.ts
-  var POLL_INTERVAL = 1e3;
-  var rows = new Rows();
+  var MIN_INTERVAL = 1e3;
+  var CROWD_INTERVAL = 150;
+  var rows = new Rows((person) => filters.showPerson(person));
   var filters = new Filters(rows);
+  var unrecorded = /* @__PURE__ */ new Map();
   var revision = 0;
   var cleared = 0;
   var paused = false;
+  var wanted = keyInAddress();
   var timer;
+  var question = new AbortController();
   function applyFeed(feed) {
     const isFirst = revision === 0;
-    const isCleared = feed.cleared !== cleared;
+    const isCleared = feed.cleared !== cleared || feed.after < revision;
     revision = feed.after;
     cleared = feed.cleared;
     if (isCleared) rows.clear();
-    for (const call of feed.calls) {
-      if (call.arrived) rows.remove(callKey(call.id));
-      else rows.put(entryOfCall(call));
+    const fresh = entriesOf(feed).filter((entry) => rows.put(entry)).filter((entry) => entry.endpoint);
+    for (const call of feed.calls)
+      if (call.arrival !== null) rows.replace(callKey(call.id), arrivalKey(call.arrival));
+    for (const { entry } of [...rows]) {
+      const partly = unrecorded.get(entry.insertId);
+      if (partly && (entry.kind === "event" || entry.leftOut && entry.flushes.length))
+        rows.remove(unrecordedKey(partly.id));
     }
-    const fresh = feed.arrivals.map(entryOfArrival).filter((entry) => rows.put(entry));
     rows.trim();
-    if (feed.calls.length || feed.arrivals.length || isCleared) {
+    if (feed.calls.length || feed.arrivals.length || feed.unrecorded.length || isCleared) {
       filters.offerPeople();
       filters.apply();
     }
     if (!isFirst && fresh.length) announce(fresh);
+    if (isFirst) showWanted();
+  }
+  function showWanted() {
+    wanted = keyInAddress();
+    byId("gone").hidden = !wanted || rows.show(wanted);
+  }
+  function entriesOf(feed) {
+    for (const call of feed.unrecorded)
+      if (call.insertId) unrecorded.set(call.insertId, call);
+    return [
+      ...feed.unrecorded.map(entryOfUnrecorded),
+      ...feed.arrivals.map(
+        (arrival) => entryOfArrival(arrival, unrecorded.get(arrivalInsertId(arrival)))
+      ),
+      ...feed.calls.filter((call) => call.arrival === null).map((call) => entryOfCall(call, unrecorded.get(callInsertId(call))))
+    ].sort((one, other) => one.at - other.at);
   }
   function announce(fresh) {
     const names = fresh.slice(-3).map((entry) => entry.name);
@@ -670,16 +1022,23 @@
   }
   async function poll() {
     clearTimeout(timer);
+    question.abort();
     if (paused || document.hidden) return;
+    question = new AbortController();
+    const { signal } = question;
+    const began = performance.now();
+    const before = revision;
     try {
-      applyFeed(await fetchFeed(revision));
+      const feed = await fetchFeed(before, before ? "" : wanted, signal);
+      if (signal.aborted) return;
+      applyFeed(feed);
       showState("live", "Live");
     } catch {
+      if (signal.aborted) return;
       showState("offline", "No answer, trying again");
     }
-    if (paused) showState("paused", "Paused");
-    clearTimeout(timer);
-    timer = setTimeout(poll, POLL_INTERVAL);
+    const rest = began + MIN_INTERVAL - performance.now();
+    timer = setTimeout(poll, revision === before ? rest : CROWD_INTERVAL);
   }
   function togglePause() {
     paused = !paused;
@@ -697,8 +1056,13 @@
   byId("pause").addEventListener("click", togglePause);
   byId("clear").addEventListener("click", clear);
   document.addEventListener("visibilitychange", poll);
+  addEventListener("hashchange", () => {
+    if (keyInAddress() && !rows.get(keyInAddress())) location.reload();
+    else showWanted();
+  });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "/" && !(event.target instanceof HTMLInputElement)) {
+    const isTyping = event.target.matches("input, select");
+    if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey) {
       event.preventDefault();
       filters.focusText();
     }

@@ -14,36 +14,28 @@ import typing as t
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    abort,
-    has_request_context,
-    redirect,
-    render_template,
-    request,
-)
+from flask import Blueprint, Flask, has_request_context, redirect, request
 from werkzeug.datastructures import Headers
 
-from ..calls import dumps
+from ..calls import Call
+from ..choose.script import static_folder
+from ..config import INSPECTOR_PREFIX, PREFIX, Config
+from ..deliver.hand_over_news import What
 from ..deliver.http import Reply
-from ..signals import failed, flushed
+from ..hosts import ENDPOINTS
+from ..signals import failed, flushed, unrecorded
 from .arrivals import Arrival
 from .flushed_calls import FlushedCall
 from .ingestion import ingest
-from .rules import ENDPOINTS, Record
+from .rules import Record
 from .store import Store
+from .views import make_blueprint
 
 if t.TYPE_CHECKING:
     from flask.sansio.app import App
 
-    from ..config import Config
-
-URL_PREFIX = "/_mengpaneel/inspector"
-
-#: The most arrivals, and the most calls, in one answer to the page.
-MAX_FEED = 500
+    from ..outcome import Unrecorded
+    from .unrecorded_calls import UnrecordedCall
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -57,13 +49,14 @@ class Inspector:
 
     def __init__(self, config: Config, path: Path) -> None:
         self.store = Store(path, merge=config.id_merge == "simplified")
-        self.blueprint = _blueprint(self)
+        self.blueprint = make_blueprint(self.store, self._answer, config.url_prefix)
         self.blueprint.record_once(lambda state: self._listen(state.app))
 
     def _listen(self, app: App) -> None:
         app.extensions["mengpaneel_inspector"] = self
         flushed.connect(self._on_flushed, sender=app)
         failed.connect(self._on_failed, sender=app)
+        unrecorded.connect(self._on_unrecorded, sender=app)
 
     def post(
         self,
@@ -137,12 +130,27 @@ class Inspector:
         except sqlite3.Error:
             logger.warning("The inspector couldn't keep a failure.", exc_info=True)
 
-    def on_hand_over(self, id: str, what: str, why: str) -> None:
+    def _on_unrecorded(
+        self, sender: t.Any, unrecorded: Unrecorded, **extra: t.Any
+    ) -> None:
+        try:
+            self.store.add_unrecorded(unrecorded)
+        except sqlite3.Error:
+            logger.warning("The inspector couldn't keep a call.", exc_info=True)
+
+    def on_hand_over(self, id: str, what: What, why: str) -> None:
         """Keep what became of a hand-over."""
         try:
             self.store.conclude_hand_over(id, what, why)
         except sqlite3.Error:
             logger.warning("The inspector couldn't keep an acknowledgement.")
+
+    def on_dropped(self, app: Flask, calls: c.Sequence[Call], reason: str) -> None:
+        """Keep calls that were dropped before any flush."""
+        try:
+            self.store.add_dropped(calls, reason)
+        except sqlite3.Error:
+            logger.warning("The inspector couldn't keep what was dropped.")
 
     def arrivals(self) -> list[Arrival]:
         """Return everything that arrived, in order: also what is refused or double."""
@@ -204,6 +212,10 @@ class Inspector:
         """Return the recorded calls that have been flushed and have not arrived."""
         return [call for call in self.store.calls() if not call.arrived]
 
+    def unrecorded(self) -> list[UnrecordedCall]:
+        """Return the calls that weren't recorded, or not as a whole."""
+        return self.store.unrecorded()
+
     def clear(self) -> None:
         """Forget everything."""
         self.store.clear()
@@ -232,123 +244,6 @@ class Inspector:
             time.sleep(0.02)
 
 
-def _blueprint(inspector: Inspector) -> Blueprint:
-    blueprint = Blueprint(
-        "mengpaneel_inspector",
-        __name__,
-        template_folder="templates",
-        url_prefix=URL_PREFIX,
-    )
-    endpoints = ", ".join(ENDPOINTS)
-
-    @blueprint.get("/", strict_slashes=False)
-    def page() -> Response:
-        response = Response(render_template("mengpaneel/inspector.html"))
-        response.headers["Content-Security-Policy"] = (
-            "default-src 'none'; script-src 'self'; style-src 'self';"
-            " connect-src 'self'; img-src 'self' data:; base-uri 'none';"
-            " form-action 'none'; frame-ancestors 'self'"
-        )
-        return response
-
-    @blueprint.get("/arrivals")
-    def arrivals() -> Response:
-        feed = _feed(inspector.store, request.args.get("after", 0, type=int))
-        # Not Flask's jsonify, which may sort: properties stay in the order in which
-        # they arrived.
-        response = Response(dumps(feed), content_type="application/json")
-        response.cache_control.no_store = True
-        return response
-
-    @blueprint.post("/clear")
-    def clear() -> tuple[str, int]:
-        # Browsers let other sites send a form here, but not JSON.
-        if not request.is_json:
-            abort(415)
-
-        inspector.clear()
-        return "", 204
-
-    @blueprint.route(
-        f"/<any({endpoints}):endpoint>/",
-        methods=["GET", "POST", "OPTIONS"],
-        strict_slashes=False,
-        provide_automatic_options=False,
-    )
-    def ingestion(endpoint: str) -> Response:
-        if request.method == "OPTIONS":
-            return _with_cors(Response(status=204))
-
-        reply = inspector._answer(
-            endpoint, request.args, Headers(request.headers), request.get_data()
-        )
-        return _with_cors(Response(reply.body, reply.status, dict(reply.headers)))
-
-    return blueprint
-
-
-def _with_cors(response: Response) -> Response:
-    """Let pages of other origins send here, with cookies, as Mixpanel does."""
-    origin = request.headers.get("Origin")
-
-    if origin is not None:
-        response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Allow-Credentials"] = "true"
-        response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
-        response.headers["Access-Control-Allow-Headers"] = request.headers.get(
-            "Access-Control-Request-Headers", "*"
-        )
-        response.vary.add("Origin")
-
-    return response
-
-
-def _feed(store: Store, after: int) -> dict[str, t.Any]:
-    """Return what is new or changed after a revision, for the page."""
-    latest, cleared = store.revisions()
-
-    # The page starts again after a clear.
-    if after < cleared:
-        after = 0
-
-    return {
-        "after": latest,
-        "cleared": cleared,
-        "arrivals": [
-            _arrival_json(arrival) for arrival in store.arrivals(after, MAX_FEED)
-        ],
-        "calls": [_call_json(call) for call in store.calls(after, MAX_FEED)],
-    }
-
-
-def _arrival_json(arrival: Arrival) -> dict[str, t.Any]:
-    return {
-        "id": arrival.id,
-        "at": arrival.at,
-        "endpoint": arrival.endpoint,
-        "record": arrival.value,
-        "problem": arrival.problem,
-        "remarks": arrival.remarks,
-        "duplicateOf": arrival.duplicate_of,
-        "person": arrival.person,
-        "flushes": arrival.flushes,
-        "agent": arrival.agent,
-    }
-
-
-def _call_json(call: FlushedCall) -> dict[str, t.Any]:
-    return {
-        "id": call.id,
-        "at": call.at,
-        "name": call.call.name,
-        "wire": call.call.wire,
-        "person": call.person,
-        "flushes": call.flushes,
-        "arrived": call.arrived,
-        "failure": call.failure,
-    }
-
-
 def create_inspector_app(path: Path | None = None) -> Flask:
     """Return an app that is nothing but an inspector.
 
@@ -358,9 +253,6 @@ def create_inspector_app(path: Path | None = None) -> Flask:
 
     :param path: the SQLite file; by default one in the app's instance folder.
     """
-    from ..choose.script import static_folder
-    from ..config import Config
-
     app = Flask(__name__)
     path = path or Path(app.instance_path) / "mengpaneel-inspector.sqlite3"
     inspector = Inspector(Config(), path)
@@ -370,8 +262,9 @@ def create_inspector_app(path: Path | None = None) -> Flask:
             "mengpaneel",
             __name__,
             static_folder=str(static_folder()),
-            url_prefix="/_mengpaneel",
+            url_prefix=PREFIX,
         )
     )
-    app.add_url_rule("/", view_func=lambda: redirect(f"{URL_PREFIX}/"), endpoint="home")
+    home = f"{INSPECTOR_PREFIX}/"
+    app.add_url_rule("/", view_func=lambda: redirect(home), endpoint="home")
     return app

@@ -7,10 +7,13 @@ import json
 import sqlite3
 import typing as t
 
-from ..calls import Json, dumps
+from ..calls import Call, Json, dumps
 from .flushed_calls import Flush
 from .rules import EVENT_ENDPOINTS, Record, seconds
 from .tables import id_text
+
+#: What the extension adds to an event, beside names that begin with "$".
+_ADDED = frozenset({"distinct_id", "time"})
 
 
 @dataclasses.dataclass(slots=True)
@@ -34,6 +37,9 @@ class Arrival:
     flushes: list[Flush]
     #: The user agent that sent it.
     agent: str
+    #: The names of the properties that the app gave the event; ``None`` if that is not
+    #: known.
+    own: list[str] | None
 
     @property
     def strategy(self) -> str:
@@ -62,7 +68,19 @@ def read_arrival(row: sqlite3.Row, *, merge: bool) -> Arrival:
         person=(row["person"] if merge else row["distinct_id"]) or "",
         flushes=json.loads(row["flushes"]),
         agent=row["agent"],
+        own=_own_properties(row["wire"]),
     )
+
+
+def _own_properties(wire: str | None) -> list[str] | None:
+    if wire is None:
+        return None
+
+    return [
+        name
+        for name in Call.from_json(json.loads(wire)).properties
+        if name not in _ADDED and not name.startswith("$")
+    ]
 
 
 def insert_arrival(

@@ -8,10 +8,10 @@ import json
 import sqlite3
 import typing as t
 
-from ..calls import Call, dumps
+from ..calls import Call, Source, SourcedCall, dumps
 from ..choose.operations import operation_of
 from ..config import CLIENT_STRATEGIES
-from ..deliver.hand_over_news import NEVER_ACKNOWLEDGED
+from ..deliver.hand_over_news import NEVER_ACKNOWLEDGED, What
 from .tables import id_text
 
 
@@ -29,9 +29,18 @@ class Flush(t.TypedDict):
     #: The id under which the server keeps the calls until they are acknowledged; empty
     #: if it doesn't.
     hand_over: str
-    #: What became of that, in words; empty without one.
+    #: Where that is; empty without one.
+    state: State
+    #: The same in words.
     became: str
+    #: The lines of the app that recorded the call; none if that was another process.
+    sources: list[Source]
 
+
+#: Where a hand-over is.
+State: t.TypeAlias = t.Literal["", "waiting"] | What
+#: The flushes of a call that was dropped before there was any.
+NO_FLUSHES = "[]"
 
 #: What becomes of a hand-over, if nothing is to be added.
 _BECAME = {
@@ -49,7 +58,7 @@ def waiting(strategy: str) -> str:
     return "waiting to be acknowledged"
 
 
-def became(strategy: str, what: str, why: str) -> str:
+def became(strategy: str, what: What, why: str) -> str:
     """Say what became of a hand-over.
 
     :param strategy: the strategy that handed it over.
@@ -80,10 +89,15 @@ class FlushedCall:
     person: str
     #: The flushes that it went through, oldest first.
     flushes: list[Flush]
-    #: Whether its record has arrived.
-    arrived: bool
+    #: The id of the arrival that it has become; ``None`` if it hasn't arrived.
+    arrival: int | None
     #: Why its record will not arrive; empty while it may.
     failure: str
+
+    @property
+    def arrived(self) -> bool:
+        """Whether its record has arrived."""
+        return self.arrival is not None
 
 
 def read_flushed_call(row: sqlite3.Row) -> FlushedCall:
@@ -94,7 +108,7 @@ def read_flushed_call(row: sqlite3.Row) -> FlushedCall:
         call=Call.from_json(json.loads(row["wire"])),
         person=row["person"] or "",
         flushes=json.loads(row["flushes"]),
-        arrived=row["arrival"] is not None,
+        arrival=row["arrival"],
         failure=row["failure"],
     )
 
@@ -124,21 +138,54 @@ def keep_flushed_call(
         return before["id"], flushes
 
     flushes = dumps([flush])
+    return _insert(db, revision, call, person, flush["at"], flushes), flushes
+
+
+def keep_dropped_call(
+    db: sqlite3.Connection,
+    revision: int,
+    call: Call,
+    person: str | None,
+    at: float,
+    reason: str,
+) -> None:
+    """Keep a call that was dropped before any flush.
+
+    :param person: the id that the calls with it identify, if they do.
+    """
+    _insert(db, revision, call, person, at, NO_FLUSHES, f"dropped: {reason}")
+
+
+def _insert(
+    db: sqlite3.Connection,
+    revision: int,
+    call: Call,
+    person: str | None,
+    at: float,
+    flushes: str,
+    failure: str = "",
+) -> int:
     row = {
         "revision": revision,
-        "at": flush["at"],
+        "at": at,
         "flush_revision": revision,
         "wire": dumps(call.wire),
-        "insert_id": insert_id,
+        "insert_id": insert_id_of(call),
         "person": person,
         "flushes": flushes,
+        "failure": failure,
     }
     cursor = db.execute(
         f"INSERT INTO calls ({', '.join(row)})"
         f" VALUES ({', '.join(':' + name for name in row)})",
         row,
     )
-    return t.cast(int, cursor.lastrowid), flushes
+    return t.cast(int, cursor.lastrowid)
+
+
+def sources_of(call: Call) -> list[Source]:
+    """Return the lines of the app that recorded a call, the one that made it first."""
+    return call.sources if isinstance(call, SourcedCall) else []
 
 
 def is_made(call: Call, strategy: str) -> bool:
@@ -181,8 +228,11 @@ def _row_before(
     if call.name != "alias":
         return None
 
-    query = "SELECT * FROM calls WHERE wire = ? AND arrival IS NULL ORDER BY id"
-    rows = db.execute(query, (dumps(call.wire),)).fetchall()
+    query = (
+        "SELECT * FROM calls WHERE wire = ? AND arrival IS NULL AND flushes != ?"
+        " ORDER BY id"
+    )
+    rows = db.execute(query, (dumps(call.wire), NO_FLUSHES)).fetchall()
     return next(
         (
             row

@@ -12,6 +12,7 @@ import time
 import typing as t
 
 from ..calls import Call, Json, dumps
+from .flushed_calls import NO_FLUSHES
 from .rules import OPERATIONS, Record
 from .tables import SELECT_ARRIVALS
 
@@ -51,9 +52,9 @@ def _call_of_alias(db: sqlite3.Connection, record: Record) -> sqlite3.Row | None
     # The call may have a second argument, which the event doesn't tell.
     start = dumps([["alias"], [record.properties.get("alias")]])[:-2]
     found = db.execute(
-        "SELECT id, flushes FROM calls WHERE arrival IS NULL"
+        "SELECT id, flushes FROM calls WHERE arrival IS NULL AND flushes != :none"
         " AND substr(wire, 1, length(:start)) = :start ORDER BY id",
-        {"start": start},
+        {"none": NO_FLUSHES, "start": start},
     ).fetchone()
     return t.cast("sqlite3.Row | None", found)
 
@@ -91,7 +92,9 @@ class _UnmatchedCall(t.NamedTuple):
 
 def _unmatched_update_calls(db: sqlite3.Connection) -> list[_UnmatchedCall]:
     rows = db.execute(
-        "SELECT * FROM calls WHERE insert_id IS NULL AND arrival IS NULL ORDER BY id"
+        "SELECT * FROM calls WHERE insert_id IS NULL AND arrival IS NULL"
+        " AND flushes != ? ORDER BY id",
+        (NO_FLUSHES,),
     )
     return [
         _UnmatchedCall(

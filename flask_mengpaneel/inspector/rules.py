@@ -32,9 +32,6 @@ from ..values import FORBIDDEN_IDS
 if t.TYPE_CHECKING:
     from ..calls import Json
 
-#: The endpoints, as they are called in a URL.
-ENDPOINTS = ("track", "import", "engage", "groups")
-
 #: Those that take events; the others take profile and group updates.
 EVENT_ENDPOINTS = frozenset({"track", "import"})
 
@@ -90,7 +87,7 @@ class Record:
 def check_record(endpoint: str, record: Record, now: float) -> None:
     """Set the record's problem and remarks, as Mixpanel would find them.
 
-    :param endpoint: one of :data:`ENDPOINTS`.
+    :param endpoint: one of :data:`.hosts.ENDPOINTS`.
     :param now: the server's clock, in seconds since the epoch.
     """
     try:

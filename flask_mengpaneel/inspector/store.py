@@ -12,9 +12,11 @@ import logging
 import sqlite3
 import tempfile
 import time
+import typing as t
 from pathlib import Path
 
 from ..calls import Call, dumps
+from ..deliver.hand_over_news import What
 from ..deliver.spool import make_private
 from . import matching
 from .arrivals import Arrival, insert_arrival, read_arrival
@@ -25,8 +27,10 @@ from .flushed_calls import (
     identified_person,
     insert_id_of,
     is_made,
+    keep_dropped_call,
     keep_flushed_call,
     read_flushed_call,
+    sources_of,
     waiting,
 )
 from .rules import EVENT_ENDPOINTS, Record
@@ -39,6 +43,17 @@ from .tables import (
     next_revision,
     trim,
 )
+from .unrecorded_calls import (
+    UnrecordedCall,
+    keep_unrecorded_call,
+    read_unrecorded_call,
+)
+
+if t.TYPE_CHECKING:
+    from ..outcome import Unrecorded
+
+#: Seconds between two looks at what other processes and threads have written.
+POLL_INTERVAL = 0.1
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -72,14 +87,19 @@ class Store:
             )
 
     @contextlib.contextmanager
-    def _transaction(self) -> c.Iterator[sqlite3.Connection]:
-        make_private(self.path)
-
-        # A connection for each transaction: threads share none, a fork inherits none.
+    def _connection(self) -> c.Iterator[sqlite3.Connection]:
+        # One for each use: threads share none, a fork inherits none.
         with contextlib.closing(
             sqlite3.connect(self.path, timeout=10, isolation_level=None)
         ) as db:
             db.row_factory = sqlite3.Row
+            yield db
+
+    @contextlib.contextmanager
+    def _transaction(self) -> c.Iterator[sqlite3.Connection]:
+        make_private(self.path)
+
+        with self._connection() as db:
             # Nobody misses what is lost in a power cut.
             db.execute("PRAGMA synchronous = OFF")
             db.execute("BEGIN IMMEDIATE")
@@ -171,7 +191,9 @@ class Store:
             at=time.time() if at is None else at,
             during=during,
             hand_over=hand_over or "",
+            state="waiting" if hand_over else "",
             became=waiting(strategy) if hand_over else "",
+            sources=[],
         )
         person = identified_person(calls)
 
@@ -180,11 +202,22 @@ class Store:
 
             for call in calls:
                 if is_made(call, strategy):
-                    _add_flushed_call(db, revision, call, person, flush)
+                    own: Flush = {**flush, "sources": sources_of(call)}
+                    _add_flushed_call(db, revision, call, person, own)
 
             trim(db, "calls")
 
-    def conclude_hand_over(self, id: str, what: str, why: str) -> None:
+    def add_unrecorded(self, told: Unrecorded, at: float | None = None) -> None:
+        """Keep a call that isn't recorded, or a part of one.
+
+        :param at: when it was made, in seconds since the epoch; now by default.
+        """
+        with self._transaction() as db:
+            at = time.time() if at is None else at
+            keep_unrecorded_call(db, next_revision(db), at, told)
+            trim(db, "unrecorded")
+
+    def conclude_hand_over(self, id: str, what: What, why: str) -> None:
         """Keep what became of a hand-over, in all flushes that it is of."""
         with self._transaction() as db:
             revision = next_revision(db)
@@ -199,6 +232,7 @@ class Store:
 
                     for flush in flushes:
                         if flush["hand_over"] == id:
+                            flush["state"] = what
                             flush["became"] = became(flush["strategy"], what, why)
 
                     db.execute(
@@ -216,6 +250,19 @@ class Store:
                 [(reason, revision, insert_id) for insert_id in insert_ids],
             )
 
+    def add_dropped(self, calls: c.Sequence[Call], reason: str) -> None:
+        """Keep calls that were dropped before any flush, and why."""
+        at, person = time.time(), identified_person(calls)
+
+        with self._transaction() as db:
+            revision = next_revision(db)
+
+            for call in calls:
+                if call.is_record:
+                    keep_dropped_call(db, revision, call, person, at, reason)
+
+            trim(db, "calls")
+
     def arrivals(self, after: int = 0, limit: int = MAX_KEPT) -> list[Arrival]:
         """Return what arrived, or changed, after a revision; oldest first."""
         with self._transaction() as db:
@@ -225,6 +272,12 @@ class Store:
             ).fetchall()
 
         return [read_arrival(row, merge=self._merge) for row in reversed(rows)]
+
+    def arrival(self, id: int) -> Arrival | None:
+        """Return one of what arrived, if it is still kept."""
+        with self._connection() as db:
+            row = db.execute(f"{SELECT_ARRIVALS} WHERE id = ?", (id,)).fetchone()
+            return None if row is None else read_arrival(row, merge=self._merge)
 
     def calls(self, after: int = 0, limit: int = MAX_KEPT) -> list[FlushedCall]:
         """Return the calls that were flushed, arrived or failed after a revision;
@@ -236,6 +289,45 @@ class Store:
             ).fetchall()
 
         return [read_flushed_call(row) for row in reversed(rows)]
+
+    def unrecorded(self, after: int = 0, limit: int = MAX_KEPT) -> list[UnrecordedCall]:
+        """Return the calls that weren't recorded after a revision; oldest first."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT * FROM unrecorded WHERE revision > ? ORDER BY id DESC LIMIT ?",
+                (after, limit),
+            ).fetchall()
+
+        return [read_unrecorded_call(row) for row in reversed(rows)]
+
+    def call(self, id: int) -> FlushedCall | None:
+        """Return one of the calls, if it is still kept."""
+        with self._connection() as db:
+            row = db.execute("SELECT * FROM calls WHERE id = ?", (id,)).fetchone()
+            return None if row is None else read_flushed_call(row)
+
+    def wait_for_change(
+        self, after: int, timeout: float, is_over: c.Callable[[], bool]
+    ) -> None:
+        """Wait until there is something after a revision.
+
+        :param timeout: in seconds.
+        :param is_over: whether nobody waits any more.
+        """
+        deadline = time.monotonic() + timeout
+        # Makes the tables, if somebody has deleted the file.
+        self.revisions()
+
+        with self._connection() as db:
+            while time.monotonic() < deadline and not is_over():
+                # Without a lock that others had to wait for. It is another revision,
+                # and not a later one, where the file has been made anew.
+                row = db.execute("SELECT latest FROM revisions").fetchone()
+
+                if row["latest"] != after:
+                    return
+
+                time.sleep(POLL_INTERVAL)
 
     def revisions(self) -> tuple[int, int]:
         """Return the latest revision, and that of the latest :meth:`clear`."""
@@ -250,7 +342,7 @@ class Store:
         with self._transaction() as db:
             revision = next_revision(db)
 
-            for table in ("arrivals", "calls", "devices"):
+            for table in ("arrivals", "calls", "unrecorded", "devices"):
                 db.execute(f"DELETE FROM {table}")
 
             db.execute("UPDATE revisions SET cleared = ?", (revision,))

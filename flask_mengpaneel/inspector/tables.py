@@ -16,11 +16,12 @@ from ..calls import Json
 MAX_KEPT = 5_000
 
 #: Changed with the schema. A file of another version is emptied.
-VERSION = 3
+VERSION = 4
 
 _SCHEMA = """
     DROP TABLE IF EXISTS arrivals;
     DROP TABLE IF EXISTS calls;
+    DROP TABLE IF EXISTS unrecorded;
     DROP TABLE IF EXISTS devices;
     DROP TABLE IF EXISTS clock;
     DROP TABLE IF EXISTS revisions;
@@ -62,16 +63,27 @@ _SCHEMA = """
     CREATE INDEX calls_revision ON calls (revision);
     CREATE INDEX calls_insert_id ON calls (insert_id);
 
+    CREATE TABLE unrecorded (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        revision INTEGER NOT NULL,
+        at REAL NOT NULL,
+        told TEXT NOT NULL,
+        insert_id TEXT NOT NULL
+    );
+    CREATE INDEX unrecorded_revision ON unrecorded (revision);
+
     CREATE TABLE devices (device_id TEXT PRIMARY KEY, user_id TEXT NOT NULL);
 
     CREATE TABLE revisions (latest INTEGER NOT NULL, cleared INTEGER NOT NULL);
     INSERT INTO revisions VALUES (1, 1);
 """
 
-#: Selects each arrival, and whose it is after Mixpanel has merged devices and users.
+#: Selects each arrival, whose it is after Mixpanel has merged devices and users, and
+#: the recorded call of an event.
 SELECT_ARRIVALS = (
     "SELECT arrivals.*, coalesce(arrivals.user_id, devices.user_id,"
-    " '$device:' || device_id, distinct_id) AS person"
+    " '$device:' || device_id, distinct_id) AS person,"
+    " (SELECT wire FROM calls WHERE calls.insert_id = arrivals.insert_id) AS wire"
     " FROM arrivals LEFT JOIN devices USING (device_id)"
 )
 

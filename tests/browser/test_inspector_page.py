@@ -12,12 +12,19 @@ from flask import Flask, Response, request, send_file
 from playwright.sync_api import Browser, Page, expect
 
 from flask_mengpaneel import Mengpaneel
+from flask_mengpaneel.calls import Source, SourcedCall
+from flask_mengpaneel.config import INSPECTOR_PREFIX
 from flask_mengpaneel.deliver.hand_over_news import NEVER_ACKNOWLEDGED
 from flask_mengpaneel.inspector import Inspector, create_inspector_app
-from flask_mengpaneel.inspector.app import URL_PREFIX
+from flask_mengpaneel.outcome import Unrecorded
 from mixpanel_records import event, track
 from needs import need_npm
 from servers import Server
+
+pytestmark = pytest.mark.browsers(
+    "chromium", why="a page for developers, of plain HTML; the same library sends to it"
+)
+
 
 STUB = """
 window.mixpanel = [];
@@ -58,6 +65,13 @@ LOW_CONTRAST = """
 """
 
 
+CUT_OFF = """
+(selector) => [...document.querySelectorAll(selector)]
+  .filter((node) => node.scrollWidth > node.clientWidth)
+  .map((node) => node.innerText)
+"""
+
+
 class Stand(Server):
     """An inspector, served, with a page beside it that tracks."""
 
@@ -86,7 +100,7 @@ class Stand(Server):
 
     @property
     def page_url(self) -> str:
-        return f"{self.url}{URL_PREFIX}/"
+        return f"{self.url}{INSPECTOR_PREFIX}/"
 
     def send(self, endpoint: str, *records: t.Any) -> None:
         self.inspector.post(f"/{endpoint}", json.dumps(records).encode(), {})
@@ -121,7 +135,7 @@ def test_the_real_library_sends_here(
     """As a path, as a URL of the same origin, and as one of another."""
     port = stand.url.rpartition(":")[2]
     stand.config = {
-        "api_host": f"{host and f'{host}:{port}'}{URL_PREFIX}",
+        "api_host": f"{host and f'{host}:{port}'}{INSPECTOR_PREFIX}",
         "batch_requests": batched,
         "batch_flush_interval_ms": 200,
     }
@@ -141,7 +155,7 @@ def test_the_real_library_sends_here(
 
 def test_an_empty_page_says_what_to_do(board: Page, stand: Stand) -> None:
     expect(board.locator("#empty")).to_be_visible()
-    expect(board.locator("#empty")).to_contain_text(f"{stand.url}{URL_PREFIX}")
+    expect(board.locator("#empty")).to_contain_text(f"{stand.url}{INSPECTOR_PREFIX}")
 
 
 def test_events_are_shown_as_they_arrive(board: Page, stand: Stand) -> None:
@@ -199,14 +213,14 @@ def test_an_acknowledgement_is_shown_soon_after_the_page(
 ) -> None:
     page.goto(shop.url)
     board = browser.new_page()
-    board.goto(f"{shop.url}{URL_PREFIX}/")
+    board.goto(f"{shop.url}{INSPECTOR_PREFIX}/")
     expect(row(board, "View Home").locator(".device")).not_to_be_empty()
     row(board, "View Home").locator("summary").click()
 
     expect(row(board, "View Home").locator(".became")).to_have_text(
         "acknowledged by the browser"
     )
-    expect(row(board, "View Home").locator(".mark")).to_have_count(0)
+    expect(row(board, "View Home").locator(".mark")).to_have_text("acknowledged")
     board.close()
 
 
@@ -228,7 +242,7 @@ def test_what_the_server_sends_in_place_of_the_page_is_marked(
     page.route("**/mengpaneel.js*", lambda route: route.abort())
     page.goto(shop.url)
     board = browser.new_page()
-    board.goto(f"{shop.url}{URL_PREFIX}/")
+    board.goto(f"{shop.url}{INSPECTOR_PREFIX}/")
     expect(row(board, "View Home").locator(".mark")).to_have_text(
         "sent by the server", timeout=15_000
     )
@@ -308,9 +322,14 @@ def test_filters_narrow_the_list_down(board: Page, stand: Stand) -> None:
 
     board.get_by_role("button", name="ClientSide 1", exact=True).click()
     expect(names).to_have_text(["Paged"])
+    # The page's address has what is chosen.
+    board.reload()
+    expect(names).to_have_text(["Paged"])
     board.get_by_role("button", name="All 3", exact=True).click()
 
     board.get_by_label("Kind").select_option("update")
+    expect(names).to_have_text(["people.set"])
+    board.reload()
     expect(names).to_have_text(["people.set"])
     board.get_by_label("Kind").select_option("")
 
@@ -327,6 +346,224 @@ def test_filters_narrow_the_list_down(board: Page, stand: Stand) -> None:
     board.keyboard.type(" or nothing")
     board.get_by_role("button", name="Show everything").click()
     expect(names).to_have_count(3)
+
+
+def test_it_finds_what_it_shows(board: Page, stand: Stand) -> None:
+    store = stand.inspector.store
+    sent = event("Place Order", Part="Dial", Note="la" * 50, Items=[{"sku": "A-1"}])
+    call = SourcedCall(track(sent).wire, [Source("shop/views.py:42", "place_order")])
+    declined = {"Delayed": "not a redirect"}
+    store.add_flush("ClientSide", declined, [call], "POST /orders", hand_over="abc")
+    stand.inspector.on_hand_over("abc", "sent", NEVER_ACKNOWLEDGED)
+    stand.send("track", sent, event("Other", distinct_id="$device:3f2a9c1e-77d0"))
+    reason = "the browser sends 'Sec-GPC: 1'"
+    store.add_unrecorded(
+        Unrecorded("track", "Banner", reason, "shop/ads.py:9", "GET /")
+    )
+    expect(board.locator("#list > li")).to_have_count(3)
+    names = board.locator("#list > li:visible .name")
+
+    for text, found in {
+        "Part: Dial": "Place Order",
+        "part:  dial · note: lala": "Place Order",
+        '"Part": "Dial"': "Place Order",
+        '"Part":"Dial"': "Place Order",
+        '"sku": "A-1"': "Place Order",
+        "la" * 50: "Place Order",
+        "sent by the server": "Place Order",
+        "not a redirect": "Place Order",
+        "POST /orders": "Place Order",
+        "shop/views.py:42": "Place Order",
+        "device 3f2a9c1e": "Other",
+        "not recorded": "Banner",
+        "sec-gpc": "Banner",
+        "shop/ads.py:9": "Banner",
+    }.items():
+        board.get_by_label("Text").fill(text)
+        expect(names).to_have_text([found])
+
+    board.reload()
+    expect(names).to_have_text(["Banner"])
+
+    # What is drawn of each row finds it, word for word.
+    board.get_by_label("Text").fill("")
+    drawn = board.locator("#list > li").evaluate_all(
+        """(rows) => rows.map((row) => [
+            row.querySelector(".name").innerText,
+            [...row.querySelectorAll("time, .name, .brief, .mark, .chip, .device")]
+                .map((part) => part.innerText),
+        ])"""
+    )
+
+    for name, texts in drawn:
+        for text in texts:
+            board.get_by_label("Text").fill(text)
+            expect(names.filter(has_text=name)).to_have_count(1)
+
+
+def test_own_properties_come_before_what_went_along(board: Page, stand: Stand) -> None:
+    campaign = {"utm_source": "news", "gclid": "abc"}
+    own = {"Part": "Dial", "Price": 9}
+    sent = event("Known", **campaign, Plan="pro", **own)
+    call = track(sent)
+    call.wire[1][1] = {**own, "$insert_id": sent["properties"]["$insert_id"]}
+    stand.inspector.store.add_flush("ClientSide", {}, [call])
+    # Of the page's own script, only the campaign is known for what it is.
+    stand.send("track", sent, event("Foreign", **campaign, Part="Dial"))
+
+    expect(row(board, "Known").locator(".brief")).to_have_text(
+        "Part: Dial · Price: 9 · Plan: pro · utm_source: news"
+    )
+    expect(row(board, "Foreign").locator(".brief")).to_have_text(
+        "Part: Dial · utm_source: news · gclid: abc"
+    )
+    row(board, "Known").locator("summary").click()
+    expect(row(board, "Known").locator("caption")).to_have_text(
+        ["Properties", "Super properties", "Campaign", "Added by the library"]
+    )
+
+
+def test_a_row_leads_to_its_line_its_person_and_has_an_address(
+    board: Page, stand: Stand, browser: Browser
+) -> None:
+    sources = [
+        Source("shop/tracking.py:7", "record"),
+        Source("shop/views.py:42", "buy"),
+    ]
+    sent = event("Mine")
+    call = SourcedCall(track(sent).wire, sources)
+    stand.inspector.store.add_flush("ClientSide", {}, [call])
+    row(board, "Mine").locator("summary").click()
+    expect(row(board, "Mine").locator(".sources li")).to_have_text(
+        ["shop/tracking.py:7 in record", "called from shop/views.py:42 in buy"]
+    )
+    waiting = board.url
+    assert waiting.endswith("#c1")
+
+    # What is open stays open when it arrives, and the address leads there as well.
+    stand.send("track", sent, event("Others", distinct_id="bob"))
+    expect(row(board, "Mine").locator(".chip")).to_have_text("ClientSide")
+    expect(row(board, "Mine").locator(".mark")).to_have_count(0)
+    expect(row(board, "Mine").locator(".sources")).to_be_visible()
+    assert board.url.endswith("#a1")
+
+    other = browser.new_page()
+    other.goto(waiting.replace("#", "?person=bob#"))
+    expect(row(other, "Mine").locator(".inside")).to_be_visible()
+    assert other.url.endswith("#a1")
+    # Also while others arrive, although it isn't bob's.
+    stand.send("track", event("Later", distinct_id="bob"))
+    expect(row(other, "Later")).to_be_visible()
+    expect(row(other, "Mine")).to_be_visible()
+
+    row(other, "Mine").get_by_role("link", name="Everything of this person").click()
+    expect(other.locator("#list > li:visible .name")).to_have_text(["Mine"])
+    assert other.url.endswith("?person=ada")
+    other.go_back()
+    expect(other.get_by_label("Person")).to_have_value("bob")
+
+    other.goto(f"{stand.page_url}#a99")
+    other.reload()
+    expect(other.locator("#gone")).to_be_visible()
+    other.close()
+
+
+def test_what_became_of_a_call_is_told_apart(board: Page, stand: Stand) -> None:
+    store, inspector = stand.inspector.store, stand.inspector
+
+    for name in ("One", "Two", "Three", "Four", "Five"):
+        strategy = "Delayed" if name == "Five" else "ClientSide"
+        store.add_flush(strategy, {}, [track(event(name))], hand_over=name)
+
+    inspector.on_hand_over("One", "acknowledged", "")
+    inspector.on_hand_over("Two", "sent", NEVER_ACKNOWLEDGED)
+    inspector.on_hand_over("Three", "dropped", "a robot's page")
+    store.add_flush("AsyncServerSide", {}, [track(event("Six"))])
+    store.add_failure([event("Six")["properties"]["$insert_id"]], "no answer")
+    store.add_unrecorded(Unrecorded("track", "Seven", "no consent"))
+    store.add_dropped([track(event("Eleven"))], "rolled back")
+
+    # Without one property, and one that has arrived after all.
+    for name, missing in (("Nine", ("Items[1].sku",)), ("Ten", ())):
+        id = event(name)["properties"]["$insert_id"]
+        told = Unrecorded("track", name, "it can't be sent", "", "", missing, id)
+        store.add_unrecorded(told)
+
+    stand.send("track", event("One"), event("Two"), event("Eight", distinct_id="null"))
+    stand.send("track", event("Nine"), event("Ten"))
+    expect(board.locator("#list > li")).to_have_count(11)
+    expect(row(board, "Ten").locator(".mark")).to_have_count(0)
+    # No strategy was asked, but the app has recorded it.
+    expect(row(board, "Eleven").locator(".chip")).to_have_count(0)
+
+    for name, mark in {
+        "One": "acknowledged",
+        "Two": "sent by the server",
+        "Three": "not sent",
+        "Four": "waits for the browser",
+        "Five": "waits for a page",
+        "Six": "not delivered",
+        "Seven": "not recorded",
+        "Eight": "refused",
+        "Nine": "property left out: Items[1].sku",
+        "Eleven": "dropped",
+    }.items():
+        expect(row(board, name).locator(".mark")).to_have_text([mark])
+
+    for kind, found in {
+        "waiting": ["Five", "Four"],
+        "acknowledged": ["One"],
+        "sent": ["Two"],
+        "lost": ["Eleven", "Six", "Three"],
+        "refused": ["Eight"],
+        "not-recorded": ["Seven"],
+        "left-out": ["Nine"],
+    }.items():
+        board.get_by_label("Kind").select_option(kind)
+        shown = board.locator("#list > li:visible .name").all_text_contents()
+        assert sorted(shown) == found, kind
+
+
+def test_it_asks_when_there_is_something_and_not_all_the_time(
+    page: Page, stand: Stand
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(stand.page_url)
+    expect(page.locator("#state")).to_have_text("Live")
+    page.wait_for_timeout(1500)
+
+    # What there was, and the question that waits.
+    assert len([url for url in asked if "/arrivals" in url]) <= 2
+    stand.send("track", event())
+    expect(row(page, "Place Order")).to_have_count(1)
+
+
+def test_it_works_under_the_policy_of_the_app(page: Page, tmp_path: Path) -> None:
+    app = Flask(__name__, instance_path=str(tmp_path))
+    mengpaneel = Mengpaneel(app, token="token", inspector=True)
+
+    @app.after_request
+    def be_strict(response: Response) -> Response:
+        policy = "default-src 'none'; script-src 'nonce-abc' 'strict-dynamic'"
+        response.headers["Content-Security-Policy"] = policy
+        return response
+
+    @app.get("/api")
+    def api() -> dict[str, str]:
+        mengpaneel.track("Ask")
+        return {}
+
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+
+    with Server(app) as server:
+        page.request.get(f"{server.url}/api", headers={"Sec-Fetch-Dest": "empty"})
+        page.goto(f"{server.url}{INSPECTOR_PREFIX}/")
+        row(page, "Ask").locator("summary").click()
+        expect(row(page, "Ask").locator(".sources")).to_contain_text("in api")
+
+    assert complaints == []
 
 
 def test_clear_empties_every_open_page(
@@ -410,6 +647,10 @@ def test_it_can_be_read_at_any_width_and_in_both_schemes(
     page.wait_for_function("document.getAnimations().length === 0")
 
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    boxes = [count.bounding_box() for count in page.locator(".count").all()]
+    assert len(boxes) == 7
+    assert all(box and 0 < box["x"] < width - box["width"] for box in boxes)
+    assert page.evaluate(CUT_OFF, ".channel .label") == []
     texts = "summary span, summary time, .inside p, .inside span, .label"
     texts += ", .became, th, td, dd"
     assert page.evaluate(LOW_CONTRAST, texts) == []

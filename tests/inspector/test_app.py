@@ -13,13 +13,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 from flask.testing import FlaskClient
 
-from flask_mengpaneel import Mengpaneel
+from flask_mengpaneel import Event, Mengpaneel
 from flask_mengpaneel.calls import Call
+from flask_mengpaneel.config import INSPECTOR_PREFIX
 from flask_mengpaneel.inspector import Inspector
-from flask_mengpaneel.inspector.app import URL_PREFIX
 from flask_mengpaneel.inspector.matching import MATCH_WINDOW, may_come_from
 from flask_mengpaneel.inspector.rules import Record
 from flask_mengpaneel.signals import failed
@@ -31,7 +31,7 @@ from servers import Server
 def test_the_browser_library_is_answered(client: FlaskClient) -> None:
     data = base64.b64encode(json.dumps([event()]).encode()).decode()
     response = client.post(
-        f"{URL_PREFIX}/track/?verbose=1&ip=1&_=1790000000000",
+        f"{INSPECTOR_PREFIX}/track/?verbose=1&ip=1&_=1790000000000",
         data={"data": data},
         headers={"Origin": "http://other.test"},
     )
@@ -44,7 +44,7 @@ def test_the_browser_library_is_answered(client: FlaskClient) -> None:
 
 def test_a_preflight_is_answered(client: FlaskClient) -> None:
     response = client.options(
-        f"{URL_PREFIX}/engage/",
+        f"{INSPECTOR_PREFIX}/engage/",
         headers={
             "Origin": "http://other.test",
             "Access-Control-Request-Headers": "content-type",
@@ -60,7 +60,9 @@ def test_a_preflight_is_answered(client: FlaskClient) -> None:
 def test_endpoints_answer_with_and_without_a_slash(
     client: FlaskClient, endpoint: str, slash: str
 ) -> None:
-    response = client.post(f"{URL_PREFIX}/{endpoint}{slash}", json=[{}], headers=BASIC)
+    response = client.post(
+        f"{INSPECTOR_PREFIX}/{endpoint}{slash}", json=[{}], headers=BASIC
+    )
 
     assert response.status_code == 200
     assert response.get_data() != b""
@@ -69,7 +71,7 @@ def test_endpoints_answer_with_and_without_a_slash(
 def test_a_beacon_is_taken(client: FlaskClient, inspector: Inspector) -> None:
     data = base64.b64encode(json.dumps([event()]).encode()).decode()
     client.post(
-        f"{URL_PREFIX}/track/",
+        f"{INSPECTOR_PREFIX}/track/",
         data=f"data={data.replace('=', '%3D').replace('+', '%2B')}",
         content_type="text/plain;charset=UTF-8",
     )
@@ -84,7 +86,10 @@ def test_events_are_read_from_a_query(
 ) -> None:
     data = base64.b64encode(json.dumps(event()).encode()).decode()
 
-    assert client.get(f"{URL_PREFIX}/track", query_string={"data": data}).data == b"1"
+    assert (
+        client.get(f"{INSPECTOR_PREFIX}/track", query_string={"data": data}).data
+        == b"1"
+    )
     assert len(inspector.events()) == 1
 
 
@@ -97,7 +102,9 @@ def test_import_over_http_and_in_process_answer_the_same(
         "Content-Encoding": "gzip",
         "Content-Type": "application/json",
     }
-    over_http = client.post(f"{URL_PREFIX}/import?strict=1", data=body, headers=headers)
+    over_http = client.post(
+        f"{INSPECTOR_PREFIX}/import?strict=1", data=body, headers=headers
+    )
     lower = {name.lower(): value for name, value in headers.items()}
     in_process = inspector.post("/import?strict=1", body, lower, timeout=1.0)
 
@@ -108,7 +115,7 @@ def test_import_over_http_and_in_process_answer_the_same(
 def test_an_unknown_path_is_not_found(
     client: FlaskClient, inspector: Inspector
 ) -> None:
-    assert client.post(f"{URL_PREFIX}/decide").status_code == 404
+    assert client.post(f"{INSPECTOR_PREFIX}/decide").status_code == 404
     assert inspector.post("/decide", b"", {}).status == 404
 
 
@@ -199,7 +206,7 @@ def test_the_feed_gives_what_is_new_or_changed(
     app: Flask, client: FlaskClient, inspector: Inspector
 ) -> None:
     def feed(after: int) -> t.Any:
-        return client.get(f"{URL_PREFIX}/arrivals?after={after}").get_json()
+        return client.get(f"{INSPECTOR_PREFIX}/arrivals?after={after}").get_json()
 
     value = event()
     send(inspector, "track", value, event("Other", **{"$insert_id": "other"}))
@@ -210,7 +217,7 @@ def test_the_feed_gives_what_is_new_or_changed(
     assert [arrival["id"] for arrival in first["arrivals"]] == [1, 2]
     assert [arrival["id"] for arrival in second["arrivals"]] == [1]
     assert second["arrivals"][0]["flushes"][0]["strategy"] == "ClientSide"
-    assert second["calls"][0]["arrived"] is True
+    assert second["calls"] == [{"id": 1, "arrival": 1}]
     assert feed(second["after"])["arrivals"] == []
 
 
@@ -218,10 +225,12 @@ def test_the_feed_starts_again_after_clear(
     client: FlaskClient, inspector: Inspector
 ) -> None:
     send(inspector, "track", event())
-    before = client.get(f"{URL_PREFIX}/arrivals").get_json()
-    response = client.post(f"{URL_PREFIX}/clear", json={})
+    before = client.get(f"{INSPECTOR_PREFIX}/arrivals").get_json()
+    response = client.post(f"{INSPECTOR_PREFIX}/clear", json={})
     send(inspector, "track", event("New"))
-    after = client.get(f"{URL_PREFIX}/arrivals?after={before['after']}").get_json()
+    after = client.get(
+        f"{INSPECTOR_PREFIX}/arrivals?after={before['after']}"
+    ).get_json()
 
     assert response.status_code == 204
     assert after["cleared"] > before["cleared"]
@@ -230,8 +239,8 @@ def test_the_feed_starts_again_after_clear(
 
 def test_other_sites_can_neither_read_nor_clear(client: FlaskClient) -> None:
     origin = {"Origin": "http://other.test"}
-    feed = client.get(f"{URL_PREFIX}/arrivals", headers=origin)
-    form = client.post(f"{URL_PREFIX}/clear", data={"a": "b"}, headers=origin)
+    feed = client.get(f"{INSPECTOR_PREFIX}/arrivals", headers=origin)
+    form = client.post(f"{INSPECTOR_PREFIX}/clear", data={"a": "b"}, headers=origin)
 
     assert "Access-Control-Allow-Origin" not in feed.headers
     assert form.status_code == 415
@@ -241,7 +250,7 @@ def test_other_sites_can_neither_read_nor_clear(client: FlaskClient) -> None:
 def test_the_page_has_no_inline_code_and_a_strict_policy(
     client: FlaskClient, slash: str
 ) -> None:
-    response = client.get(f"{URL_PREFIX}{slash}")
+    response = client.get(f"{INSPECTOR_PREFIX}{slash}")
     html = response.get_data(as_text=True)
 
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
@@ -250,7 +259,29 @@ def test_the_page_has_no_inline_code_and_a_strict_policy(
     assert html.count("<script") == html.count("<script defer src=")
 
 
-@pytest.mark.parametrize("name", ["inspector.js", "inspector.css"])
+@pytest.mark.parametrize(
+    "header", ["Content-Security-Policy", "Content-Security-Policy-Report-Only"]
+)
+def test_the_page_keeps_its_policy_whatever_the_app_has(
+    app: Flask, client: FlaskClient, header: str
+) -> None:
+    @app.after_request
+    def be_strict(response: Response) -> Response:
+        response.headers[header] = "default-src 'none'; script-src 'nonce-abc'"
+        return response
+
+    answer = client.get(f"{INSPECTOR_PREFIX}/")
+    policies = [
+        value
+        for name, value in answer.headers
+        if name.startswith("Content-Security-Policy")
+    ]
+
+    assert len(policies) == 1
+    assert "script-src 'self'" in policies[0]
+
+
+@pytest.mark.parametrize("name", ["inspector.js", "inspector.css", "inspector.svg"])
 def test_the_page_finds_its_files(client: FlaskClient, name: str) -> None:
     with client.get(f"/_mengpaneel/static/{name}") as response:
         assert response.status_code == 200
@@ -275,19 +306,19 @@ def test_an_app_tracks_everything_to_its_inspector(tmp_path: Path) -> None:
     with app.app_context():
         assert mengpaneel.flush()
 
-    feed = client.get(f"{URL_PREFIX}/arrivals").get_json()
+    feed = client.get(f"{INSPECTOR_PREFIX}/arrivals").get_json()
     flushes = [arrival["flushes"][0] for arrival in feed["arrivals"]]
 
     assert [arrival["problem"] for arrival in feed["arrivals"]] == ["", ""]
     assert [flush["strategy"] for flush in flushes] == ["AsyncServerSide"] * 2
     assert [flush["during"] for flush in flushes] == ["GET /api"] * 2
-    assert all(call["arrived"] for call in feed["calls"])
+    assert all(call["arrival"] for call in feed["calls"])
 
 
 def test_an_apps_own_script_stays_out_of_the_page(tmp_path: Path) -> None:
     app = Flask(__name__, instance_path=str(tmp_path))
     Mengpaneel(app, token="token", inspector=True)
-    page = app.test_client().get(URL_PREFIX).get_data(as_text=True)
+    page = app.test_client().get(INSPECTOR_PREFIX).get_data(as_text=True)
 
     assert "Inspector" in page
     assert "mengpaneel.js" not in page
@@ -314,7 +345,7 @@ def test_records_of_any_shape_are_kept_and_shown(
     half = "\ud83d"
     send(inspector, "track", event(half), event(distinct_id=half), event("</script>"))
     send(inspector, "groups", {"$group_key": half, "$group_id": half, half: half})
-    feed = client.get(f"{URL_PREFIX}/arrivals").get_json()
+    feed = client.get(f"{INSPECTOR_PREFIX}/arrivals").get_json()
 
     assert len(feed["arrivals"]) == 22
 
@@ -327,7 +358,7 @@ def server(app: Flask) -> c.Iterator[str]:
 
 def test_it_serves_other_processes_over_http(server: str, inspector: Inspector) -> None:
     request = urllib.request.Request(
-        f"{server}{URL_PREFIX}/import?strict=1",
+        f"{server}{INSPECTOR_PREFIX}/import?strict=1",
         json.dumps([event()]).encode(),
         {**BASIC, "Content-Type": "application/json"},
     )
@@ -342,7 +373,7 @@ def test_the_official_library_sends_here(server: str, inspector: Inspector) -> N
     from mixpanel import Consumer, Mixpanel
 
     host = server.removeprefix("http://")
-    consumer = Consumer(api_host=f"{host}{URL_PREFIX}")
+    consumer = Consumer(api_host=f"{host}{INSPECTOR_PREFIX}")
     consumer._endpoints = {  # the library speaks https only
         name: url.replace("https://", "http://")
         for name, url in consumer._endpoints.items()
@@ -355,3 +386,24 @@ def test_the_official_library_sends_here(server: str, inspector: Inspector) -> N
     assert inspector.events()[0]["properties"]["Total"] == 42
     assert len(inspector.updates()) == 2
     assert inspector.refused() == []
+
+
+def test_an_event_that_nobody_has_declared_is_marked(
+    client: FlaskClient, inspector: Inspector
+) -> None:
+    class PlaceOrder(Event, name="Inspect Order"):
+        items: int
+
+    names = ("Inspect Order", "inspect_ordr", "$mp_click")
+    send(inspector, "track", *(event(name) for name in names))
+    send(inspector, "engage", update(**{"$set": {"Plan": "pro"}}))
+    feed = client.get(f"{INSPECTOR_PREFIX}/arrivals").get_json()
+    told = [arrival["undeclared"] for arrival in feed["arrivals"]]
+
+    assert told == [
+        "",
+        "'inspect_ordr' is not in the tracking plan; the nearest is 'Inspect Order'",
+        "",
+        "",
+    ]
+    assert PlaceOrder(items=3).items == 3

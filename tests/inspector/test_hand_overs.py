@@ -12,44 +12,44 @@ from flask import Flask, redirect
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_mengpaneel import Mengpaneel
+from agents import GOOGLEBOT
+from flask_mengpaneel.config import INSPECTOR_PREFIX
 from flask_mengpaneel.inspector import Inspector
-from flask_mengpaneel.inspector.app import URL_PREFIX
 from flask_mengpaneel.inspector.flushed_calls import Flush
 from inspector_calls import flush, send
 from mixpanel_records import event, track
-from sites import CAPABLE, PAGE, block
+from sites import CAPABLE, PAGE, Site, block
 
 WAITING = "waiting to be acknowledged"
 ACKNOWLEDGED = "acknowledged by the browser"
 SENT = "sent by the server: never acknowledged"
-GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 
 
-class Shop:
-    """An app with an inspector."""
+class InspectedSite(Site):
+    """A site whose calls go to an inspector, and a visitor of it."""
 
     def __init__(self, folder: Path, **settings: t.Any) -> None:
-        self.app = app = Flask("shop", instance_path=str(folder))
-        app.secret_key = "secret"
-        self.mengpaneel = Mengpaneel(app, token="token", inspector=True, **settings)
+        def prepare(app: Flask) -> None:
+            app.instance_path = str(folder)
 
-        @app.get("/")
-        def page() -> str:
-            self.mengpaneel.track("Look")
-            return PAGE
+            # By default all goes to the inspector, and waits in the folder.
+            for name in {"transport", "spool", "api_host"} - settings.keys():
+                del app.config[f"MENGPANEEL_{name.upper()}"]
 
-        @app.get("/go")
-        def go() -> t.Any:
-            self.mengpaneel.track("Go")
-            return redirect("/quiet")
+        super().__init__(testing=False, prepare=prepare, inspector=True, **settings)
+        self.view("/", self._page)
+        self.view("/go", self._go)
+        self.view("/quiet", lambda: PAGE)
+        self.browser = self.client(None)
+        self.inspector: Inspector = self.app.extensions["mengpaneel_inspector"]
 
-        @app.get("/quiet")
-        def quiet() -> str:
-            return PAGE
+    def _page(self) -> str:
+        self.mengpaneel.track("Look")
+        return PAGE
 
-        self.client: FlaskClient = app.test_client()
-        self.inspector: Inspector = app.extensions["mengpaneel_inspector"]
+    def _go(self) -> t.Any:
+        self.mengpaneel.track("Go")
+        return redirect("/quiet")
 
     def flushes(self) -> list[Flush]:
         (call,) = self.inspector.store.calls()
@@ -69,7 +69,7 @@ class Shop:
 
     def acknowledge(self, token: str | None) -> None:
         assert token is not None
-        response = self.client.post(
+        response = self.browser.post(
             "/_mengpaneel/acks",
             data=token,
             headers={"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"},
@@ -84,49 +84,51 @@ def page_token(response: TestResponse) -> str | None:
 
 
 @pytest.fixture(params=[False, True], ids=["memory", "spool"])
-def make_shop(request: pytest.FixtureRequest, tmp_path: Path) -> c.Callable[..., Shop]:
-    """Makes a shop that keeps what waits in memory, or in the spool at once."""
+def make_site(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> c.Callable[..., InspectedSite]:
+    """Makes a site that keeps what waits in memory, or in the spool at once."""
 
-    def make(**settings: t.Any) -> Shop:
-        return Shop(tmp_path, **{"durable": request.param, **settings})
+    def make(**settings: t.Any) -> InspectedSite:
+        return InspectedSite(tmp_path, **{"durable": request.param, **settings})
 
     return make
 
 
 def test_a_page_waits_until_it_is_acknowledged(
-    make_shop: c.Callable[..., Shop],
+    make_site: c.Callable[..., InspectedSite],
 ) -> None:
-    shop = make_shop()
-    page = shop.client.get("/")
+    site = make_site()
+    page = site.browser.get("/")
 
-    assert shop.became(WAITING)
-    shop.acknowledge(page_token(page))
-    assert shop.became(ACKNOWLEDGED)
+    assert site.became(WAITING)
+    site.acknowledge(page_token(page))
+    assert site.became(ACKNOWLEDGED)
 
 
 def test_a_header_waits_until_it_is_acknowledged(
-    make_shop: c.Callable[..., Shop],
+    make_site: c.Callable[..., InspectedSite],
 ) -> None:
-    shop = make_shop()
+    site = make_site()
     headers = {**CAPABLE, "X-Mengpaneel-Flush-Capable": "true; ack"}
-    shop.client.get("/")  # It has a cookie from now on.
-    shop.inspector.clear()
-    response = shop.client.get("/", headers=headers)
+    site.browser.get("/")  # It has a cookie from now on.
+    site.inspector.clear()
+    response = site.browser.get("/", headers=headers)
 
-    assert shop.became(WAITING)
-    shop.acknowledge(response.headers["X-Mengpaneel-Hand-Over"])
-    assert shop.became(ACKNOWLEDGED)
+    assert site.became(WAITING)
+    site.acknowledge(response.headers["X-Mengpaneel-Hand-Over"])
+    assert site.became(ACKNOWLEDGED)
 
 
 def test_what_nobody_acknowledges_the_server_sends(
-    make_shop: c.Callable[..., Shop],
+    make_site: c.Callable[..., InspectedSite],
 ) -> None:
-    shop = make_shop(ack_timeout=0.1)
-    shop.client.get("/")
-    shop.inspector.wait_for(events=1, timeout=20)
+    site = make_site(ack_timeout=0.1)
+    site.browser.get("/")
+    site.inspector.wait_for(events=1, timeout=20)
 
-    assert shop.became(SENT)
-    assert shop.inspector.arrivals()[0].flushes[-1]["became"] == SENT
+    assert site.became(SENT)
+    assert site.inspector.arrivals()[0].flushes[-1]["became"] == SENT
 
 
 @pytest.mark.parametrize(
@@ -137,70 +139,70 @@ def test_what_nobody_acknowledges_the_server_sends(
     ],
 )
 def test_what_nobody_saw_is_not_sent(
-    make_shop: c.Callable[..., Shop],
+    make_site: c.Callable[..., InspectedSite],
     headers: dict[str, str],
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("flask_mengpaneel.choose.handing_over._MAX_ADVANCE", 0.1)
-    shop = make_shop(ack_timeout=0.1)
-    shop.client.get("/", headers=headers)
+    site = make_site(ack_timeout=0.1)
+    site.browser.get("/", headers=headers)
 
-    assert shop.became(words)
+    assert site.became(words)
 
 
 def test_what_waits_in_the_session_is_taken_up(
-    make_shop: c.Callable[..., Shop],
+    make_site: c.Callable[..., InspectedSite],
 ) -> None:
-    shop = make_shop()
-    shop.client.get("/go")
-    assert shop.became("waiting for a later response to take it up")
+    site = make_site()
+    site.browser.get("/go")
+    assert site.became("waiting for a later response to take it up")
 
-    shop.acknowledge(page_token(shop.client.get("/quiet")))
-    assert shop.became("taken up by a later response", ACKNOWLEDGED)
+    site.acknowledge(page_token(site.browser.get("/quiet")))
+    assert site.became("taken up by a later response", ACKNOWLEDGED)
 
 
 def test_what_no_response_takes_up_the_server_sends(
-    make_shop: c.Callable[..., Shop],
+    make_site: c.Callable[..., InspectedSite],
 ) -> None:
-    shop = make_shop(delayed_max_age=1)
-    shop.client.get("/go")
+    site = make_site(delayed_max_age=1)
+    site.browser.get("/go")
 
-    assert shop.became("sent by the server: no later response has taken it up")
+    assert site.became("sent by the server: no later response has taken it up")
 
 
 def test_at_its_end_a_process_sends_what_waits(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, spool=None)
-    shop.client.get("/")
-    shop.app.extensions["mengpaneel"].hand_overs.hand_on()
+    site = InspectedSite(tmp_path, spool=None)
+    site.browser.get("/")
+    site.app.extensions["mengpaneel"].hand_overs.hand_on()
 
-    assert shop.became("sent by the server: the process ended")
+    assert site.became("sent by the server: the process ended")
 
 
 def test_the_next_process_says_what_became_of_it(tmp_path: Path) -> None:
-    shop = Shop(tmp_path)
-    token = page_token(shop.client.get("/"))
-    shop.app.extensions["mengpaneel"].hand_overs.hand_on()
-    shop.app.extensions["mengpaneel"].background.close()
-    assert shop.became(WAITING)
+    site = InspectedSite(tmp_path)
+    token = page_token(site.browser.get("/"))
+    site.app.extensions["mengpaneel"].hand_overs.hand_on()
+    site.app.extensions["mengpaneel"].background.close()
+    assert site.became(WAITING)
 
-    following = Shop(tmp_path)
+    following = InspectedSite(tmp_path)
     following.acknowledge(token)
     assert following.became(ACKNOWLEDGED)
 
 
 def test_a_site_that_believes_its_clients_waits_for_nobody(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, ack_timeout=0)
-    shop.client.get("/")
+    site = InspectedSite(tmp_path, ack_timeout=0)
+    site.browser.get("/")
 
-    assert shop.became("")
+    assert site.became("")
 
 
 def test_the_page_is_told_of_it(
     app: Flask, client: FlaskClient, inspector: Inspector
 ) -> None:
     def feed(after: int) -> t.Any:
-        return client.get(f"{URL_PREFIX}/arrivals?after={after}").get_json()
+        return client.get(f"{INSPECTOR_PREFIX}/arrivals?after={after}").get_json()
 
     value = event()
     flush(app, "ClientSide", track(value), hand_over="abc")
@@ -210,6 +212,12 @@ def test_the_page_is_told_of_it(
     inspector.on_hand_over("abc", "acknowledged", "")
     after = feed(before["after"])
 
-    assert [call["flushes"][0]["became"] for call in before["calls"]] == [WAITING] * 2
-    assert [call["flushes"][0]["became"] for call in after["calls"]] == [ACKNOWLEDGED]
-    assert after["arrivals"][0]["flushes"][0]["became"] == ACKNOWLEDGED
+    def state(row: t.Any) -> tuple[str, str]:
+        flush = row["flushes"][0]
+        return flush["state"], flush["became"]
+
+    arrived, waits = before["calls"]
+    assert arrived == {"id": 1, "arrival": 1}
+    assert state(waits) == state(before["arrivals"][0]) == ("waiting", WAITING)
+    assert after["calls"] == [arrived]
+    assert state(after["arrivals"][0]) == ("acknowledged", ACKNOWLEDGED)

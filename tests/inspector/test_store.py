@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from flask_mengpaneel.config import Config
+from flask_mengpaneel.config import INSPECTOR_PREFIX, Config
 from flask_mengpaneel.inspector import Inspector, create_inspector_app
-from flask_mengpaneel.inspector.app import URL_PREFIX
 from flask_mengpaneel.inspector.store import MAX_KEPT
+from flask_mengpaneel.outcome import Unrecorded
+from flask_mengpaneel.signals import unrecorded
 from inspector_calls import flush, send
 from mixpanel_records import event, people, update
 
@@ -232,5 +233,19 @@ def test_only_the_owner_can_read_what_arrived(tmp_path: Path) -> None:
     path = tmp_path / "arrivals.sqlite3"
     path.touch(0o644)
     app = create_inspector_app(path)
-    app.test_client().get(f"{URL_PREFIX}/")
+    app.test_client().get(f"{INSPECTOR_PREFIX}/")
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_call_that_was_not_recorded_says_why(
+    app: Flask, inspector: Inspector
+) -> None:
+    told = Unrecorded("track", "Look", "no consent", "shop.py:7", "GET /", ("a",), "id")
+    unrecorded.send(app, unrecorded=told)
+    feed = app.test_client().get(f"{INSPECTOR_PREFIX}/arrivals").get_json()
+
+    assert [one.told for one in inspector.unrecorded()] == [told]
+    assert [one["reason"] for one in feed["unrecorded"]] == ["no consent"]
+    assert inspector.not_arrived() == []
+    inspector.clear()
+    assert inspector.unrecorded() == []

@@ -1,19 +1,35 @@
 // What an open row shows.
 
+import { addressOfPerson } from "./address";
 import { element } from "./elements";
-import type { Entry, Section, Tone } from "./entries";
+import { arrivalKey, type Entry, type Kind, type Section, type Tone } from "./entries";
 import type { Flush } from "./feed";
 import { clock, duration, keptText } from "./format";
 import { isObject, type Json } from "./json";
 import { STRATEGIES, strategyClass } from "./strategies";
 
-/**
- * Make the inside of an open row.
- *
- * @param showFirst Show the arrival of which the entry is a duplicate; undefined if the
- *   page doesn't have it.
- */
-export function drawDetails(entry: Entry, showFirst: (() => void) | undefined): HTMLElement {
+/** How long a button says that it has copied, in milliseconds. */
+const COPIED_FOR = 1500;
+
+/** What the problem of a row means. */
+const PROBLEMS: Readonly<Record<Kind, { tone: Tone; title: string }>> = {
+  event: { tone: "error", title: "Mixpanel would refuse this" },
+  update: { tone: "error", title: "Mixpanel would refuse this" },
+  "not-arrived": { tone: "error", title: "Not delivered" },
+  "not-recorded": { tone: "warning", title: "Not recorded" },
+};
+
+/** Where a row leads to. */
+export interface Links {
+  /** Show everything of a person. */
+  showPerson(person: string): void;
+  /** Tell whether the page has a row. */
+  has(key: string): boolean;
+  showRow(key: string): void;
+}
+
+/** Make the inside of an open row. */
+export function drawDetails(entry: Entry, links: Links): HTMLElement {
   const values = entry.sections
     .filter((section) => Object.keys(section.values).length)
     .map(drawSection);
@@ -25,27 +41,35 @@ export function drawDetails(entry: Entry, showFirst: (() => void) | undefined): 
     element(
       "div",
       { class: "side" },
-      ...drawNotices(entry, showFirst),
-      drawFlushes(entry.flushes),
-      drawArrival(entry),
+      ...drawNotices(entry, links),
+      ...drawSources(entry),
+      drawFlushes(entry),
+      drawFacts(entry, links),
     ),
   );
 }
 
-function drawNotices(entry: Entry, showFirst: (() => void) | undefined): HTMLElement[] {
+function drawNotices(entry: Entry, links: Links): HTMLElement[] {
   const notices = [];
 
   if (entry.problem) {
-    const notArrived = entry.kind === "not-arrived";
-    const title = notArrived ? "Not delivered" : "Mixpanel would refuse this";
-    notices.push(drawNotice("error", title, [entry.problem]));
+    const { tone, title } = PROBLEMS[entry.kind];
+    notices.push(drawNotice(tone, title, [entry.problem]));
   }
 
   if (entry.remarks.length) {
     notices.push(drawNotice("warning", "Mixpanel would change this", entry.remarks));
   }
 
-  if (entry.duplicateOf) notices.push(drawDuplicate(showFirst));
+  if (entry.undeclared) {
+    notices.push(drawNotice("warning", "The app has not declared this", [entry.undeclared]));
+  }
+
+  if (entry.leftOut) {
+    notices.push(drawNotice("warning", "Left out when it was recorded", [entry.leftOut]));
+  }
+
+  if (entry.duplicateOf) notices.push(drawDuplicate(arrivalKey(entry.duplicateOf), links));
 
   return notices;
 }
@@ -59,23 +83,70 @@ function drawNotice(tone: Tone, title: string, texts: string[]): HTMLElement {
   );
 }
 
-function drawDuplicate(showFirst: (() => void) | undefined): HTMLElement {
+function drawDuplicate(first: string, links: Links): HTMLElement {
   const notice = drawNotice("neutral", "Mixpanel would count this once", [
     "An event of the same name, person, time and $insert_id arrived before.",
   ]);
 
-  if (showFirst) notice.append(drawButton("Go to the first", showFirst));
+  if (links.has(first))
+    notice.append(drawLink("Go to the first", `#${first}`, () => links.showRow(first)));
 
   return notice;
 }
 
-function drawButton(text: string, click: () => void): HTMLElement {
-  const button = element("button", { type: "button", class: "small" }, text);
-  button.addEventListener("click", click);
+/** Make a link that changes the page, or is opened in another tab, or copied. */
+function drawLink(text: string, address: string, click: () => void): HTMLElement {
+  const link = element("a", { href: address }, text);
+  link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    click();
+  });
+  return link;
+}
+
+/** Make a button that copies a text; nothing where the page has no clipboard: that is
+ * where it is neither local nor on https. */
+function drawCopyButton(label: string, text: () => string): HTMLElement | "" {
+  if (!navigator.clipboard) return "";
+
+  const button = element("button", { type: "button", class: "small" }, label);
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(text());
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = label), COPIED_FOR);
+  });
   return button;
 }
 
-function drawFlushes(flushes: Flush[]): HTMLElement {
+/** Show the line of the app that recorded it. */
+function drawSources({ sources }: Entry): HTMLElement[] {
+  if (!sources.length) return [];
+
+  const lines = sources.map(([place, name], index) =>
+    element(
+      "li",
+      {},
+      index ? "called from " : "",
+      element("code", {}, place),
+      name && ` in ${name}`,
+    ),
+  );
+
+  return [
+    element(
+      "section",
+      { class: "sources" },
+      element("h3", {}, "Where it was called"),
+      element("ol", {}, ...lines),
+      drawCopyButton("Copy file and line", () => sources[0][0]),
+    ),
+  ];
+}
+
+function drawFlushes({ at, during, endpoint, flushes }: Entry): HTMLElement {
+  if (during) return drawCalled(during, at);
+
   const section = element("section", {}, element("h3", {}, "How it got here"));
 
   if (!flushes.length) {
@@ -83,8 +154,10 @@ function drawFlushes(flushes: Flush[]): HTMLElement {
       element(
         "p",
         { class: "quiet" },
-        "This app didn't record it: it comes from the page's own script, the browser" +
-          " library itself or another program.",
+        endpoint
+          ? "This app didn't record it: it comes from the page's own script, the browser" +
+              " library itself or another program."
+          : "It was dropped before any strategy was asked.",
       ),
     );
   }
@@ -92,6 +165,25 @@ function drawFlushes(flushes: Flush[]): HTMLElement {
   for (const flush of flushes) section.append(...drawFlush(flush));
 
   return section;
+}
+
+function drawCalled(during: string, at: number): HTMLElement {
+  return element(
+    "section",
+    {},
+    element("h3", {}, "When it was called"),
+    drawMoment(during, at),
+  );
+}
+
+function drawMoment(during: string, at: number): HTMLElement {
+  return element(
+    "p",
+    { class: "during" },
+    during || "outside a request",
+    " ",
+    element("time", {}, clock(at)),
+  );
 }
 
 function drawFlush({ strategy, declined, at, during, became }: Flush): HTMLElement[] {
@@ -106,48 +198,44 @@ function drawFlush({ strategy, declined, at, during, became }: Flush): HTMLEleme
   if (became) steps.push(element("li", { class: "became" }, became));
 
   return [
-    element(
-      "p",
-      { class: "during" },
-      during || "outside a request",
-      " ",
-      element("time", {}, clock(at)),
-    ),
+    drawMoment(during, at),
     element("ol", { class: "chain" }, ...steps),
   ];
 }
 
-function drawArrival(entry: Entry): HTMLElement {
+function drawFacts(entry: Entry, links: Links): HTMLElement {
+  const { person } = entry;
   const facts = Object.entries({
-    Person: entry.person,
+    Person: person,
     Endpoint: entry.endpoint && `/${entry.endpoint}`,
     Recorded: entry.lag > 0.05 ? `${duration(entry.lag)} before it arrived` : "",
     "Sent by": entry.agent,
   }).filter(([, value]) => value);
+  const everything = () =>
+    drawLink("Everything of this person", addressOfPerson(person), () =>
+      links.showPerson(person),
+    );
 
   return element(
     "section",
     {},
-    element("h3", {}, "Arrival"),
+    facts.length ? element("h3", {}, entry.endpoint ? "Arrival" : "Call") : "",
     element(
       "dl",
       { class: "facts" },
       ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]),
     ),
-    // Pages that are neither local nor on https have no clipboard.
-    navigator.clipboard ? drawCopyButton(entry.record) : "",
+    element(
+      "p",
+      { class: "links" },
+      person ? everything() : "",
+      drawLink("Address of this row", `#${entry.key}`, () => links.showRow(entry.key)),
+      drawCopyButton("Copy JSON", () => JSON.stringify(entry.record, null, 2)),
+    ),
   );
 }
 
-function drawCopyButton(record: Json): HTMLElement {
-  const button = drawButton("Copy JSON", async () => {
-    await navigator.clipboard.writeText(JSON.stringify(record, null, 2));
-    button.textContent = "Copied";
-  });
-  return button;
-}
-
-function drawSection({ title, values }: Section): HTMLElement {
+function drawSection({ title, values, isLibrarys }: Section): HTMLElement {
   const rows = Object.entries(values).map(([name, value]) =>
     element(
       "tr",
@@ -157,7 +245,12 @@ function drawSection({ title, values }: Section): HTMLElement {
     ),
   );
 
-  return element("table", {}, element("caption", {}, title), ...rows);
+  return element(
+    "table",
+    { class: isLibrarys ? "library" : "own" },
+    element("caption", {}, title),
+    ...rows,
+  );
 }
 
 function drawValue(value: Json): HTMLElement[] {

@@ -1,10 +1,13 @@
-// Which rows are shown: a button for each strategy, and a form.
+// Which rows are shown: a button for each strategy, and a form. The page's address has
+// what is chosen.
 
+import { addressOfPerson, filtersInAddress, setFilters } from "./address";
 import { byId, element } from "./elements";
-import type { Entry } from "./entries";
+import { strategyOf, type Entry } from "./entries";
 import { shortPerson } from "./format";
 import type { Rows } from "./rows";
-import { lastStrategy, OTHER, STRATEGIES, strategyClass } from "./strategies";
+import { searchableText, squeeze } from "./search";
+import { OTHER, STRATEGIES, strategyClass } from "./strategies";
 
 /** How long a strategy's button is lit when something has arrived, in milliseconds. */
 const LIT_FOR = 600;
@@ -21,14 +24,33 @@ interface FilterFields extends HTMLFormControlsCollection {
   person: HTMLSelectElement;
 }
 
+/** What may be asked of a row, by the names of the form's choices. */
+const KINDS: Readonly<Record<string, (entry: Entry) => boolean>> = {
+  event: ({ kind }) => kind === "event",
+  update: ({ kind }) => kind === "update",
+  waiting: ({ kind, state, problem }) =>
+    kind === "not-arrived" && !problem && state !== "dropped",
+  acknowledged: ({ state }) => state === "acknowledged",
+  sent: ({ state }) => state === "sent",
+  lost: ({ kind, state, problem }) =>
+    kind === "not-arrived" && (Boolean(problem) || state === "dropped"),
+  refused: ({ kind, problem }) =>
+    (kind === "event" || kind === "update") && Boolean(problem),
+  "not-recorded": ({ kind, leftOut }) => kind === "not-recorded" && !leftOut,
+  "left-out": ({ leftOut }) => Boolean(leftOut),
+  changed: ({ remarks }) => remarks.length > 0,
+  duplicate: ({ duplicateOf }) => Boolean(duplicateOf),
+};
+
+/** The filters, by their names in the page's address. */
+const NAMES = ["strategy", "kind", "person", "text"] as const;
+
 export class Filters {
   readonly #rows: Rows;
   readonly #form = byId<HTMLFormElement>("filters");
   readonly #fields = this.#form.elements as FilterFields;
   /** By the strategy's name; "" is all of them. */
   readonly #buttons = new Map<string, StrategyButton>();
-  /** What a row's text is searched in. */
-  readonly #searchable = new WeakMap<Entry, string>();
   #strategy = "";
 
   constructor(rows: Rows) {
@@ -41,9 +63,11 @@ export class Filters {
 
     for (const [name, hint] of Object.entries(strategies)) this.#addButton(name, hint);
 
-    this.#form.addEventListener("input", () => this.apply());
+    this.#form.addEventListener("input", () => this.#change());
     this.#form.addEventListener("submit", (event) => event.preventDefault());
     byId("unfilter").addEventListener("click", () => this.#reset());
+    addEventListener("popstate", () => this.#read());
+    this.#read();
   }
 
   /** Show the rows that match, and hide the others. */
@@ -51,7 +75,7 @@ export class Filters {
     let shown = 0;
 
     for (const { node, entry } of this.#rows) {
-      node.hidden = !this.#matches(entry);
+      node.hidden = entry.key !== this.#rows.pinned && !this.#matches(entry);
       if (!node.hidden) shown += 1;
     }
 
@@ -60,23 +84,30 @@ export class Filters {
     byId("unmatched").hidden = this.#rows.size === 0 || shown > 0;
   }
 
-  /** Offer the people in the rows, and no others. */
+  /** Offer the people in the rows, and who is chosen. */
   offerPeople(): void {
     const select = this.#fields.person;
-    const people = [...new Set([...this.#rows].map(({ entry }) => entry.person))]
+    const chosen = select.value;
+    const people = [...new Set([chosen, ...[...this.#rows].map(({ entry }) => entry.person)])]
       .filter(Boolean)
       .sort();
     const offered = [...select.options].slice(1).map((option) => option.value);
 
     if (people.join("\n") === offered.join("\n")) return;
 
-    const chosen = select.value;
     // Everybody stays.
     select.length = 1;
 
     for (const person of people) select.add(new Option(shortPerson(person), person));
 
-    select.value = people.includes(chosen) ? chosen : "";
+    select.value = chosen;
+  }
+
+  /** Show everything of a person, and nothing else. */
+  showPerson(person: string): void {
+    history.pushState(null, "", addressOfPerson(person));
+    this.#read();
+    scrollTo({ top: 0 });
   }
 
   /** Light the buttons of strategies for a moment. */
@@ -90,6 +121,42 @@ export class Filters {
 
   focusText(): void {
     this.#fields.text.focus();
+  }
+
+  /** Take what is chosen from the page's address. */
+  #read(): void {
+    const query = filtersInAddress();
+    const { text, kind, person } = this.#fields;
+    const wanted = query.get("person") ?? "";
+
+    if (wanted && ![...person.options].some((option) => option.value === wanted))
+      person.add(new Option(shortPerson(wanted), wanted));
+
+    text.value = query.get("text") ?? "";
+    kind.value = query.get("kind") ?? "";
+    // Of another version of the page.
+    if (kind.selectedIndex < 0) kind.value = "";
+    person.value = wanted;
+    this.#strategy = query.get("strategy") ?? "";
+    this.#rows.pinned = "";
+    this.apply();
+  }
+
+  #change(): void {
+    const { text, kind, person } = this.#fields;
+    const chosen = {
+      strategy: this.#strategy,
+      kind: kind.value,
+      person: person.value,
+      text: text.value.trim(),
+    };
+    const query = new URLSearchParams();
+
+    for (const name of NAMES) if (chosen[name]) query.set(name, chosen[name]);
+
+    setFilters(query);
+    this.#rows.pinned = "";
+    this.apply();
   }
 
   #addButton(name: string, hint: string): void {
@@ -109,19 +176,21 @@ export class Filters {
     );
     button.addEventListener("click", () => {
       this.#strategy = this.#strategy === name ? "" : name;
-      this.apply();
+      this.#change();
     });
     this.#buttons.set(name, { button, count, level });
     byId("channels").append(button);
   }
 
   #drawCounts(): void {
-    const counts = new Map([["", this.#rows.size]]);
+    const counts = new Map<string, number>();
 
     for (const { entry } of this.#rows) {
-      const name = lastStrategy(entry.flushes);
+      const name = strategyOf(entry);
       counts.set(name, (counts.get(name) || 0) + 1);
     }
+
+    counts.set("", this.#rows.size);
 
     for (const [name, { button, count, level }] of this.#buttons) {
       const number = counts.get(name) || 0;
@@ -133,38 +202,20 @@ export class Filters {
 
   #matches(entry: Entry): boolean {
     const { text, kind, person } = this.#fields;
-    const wanted = text.value.trim().toLowerCase();
+    const wanted = squeeze(text.value);
 
     return (
-      (!this.#strategy || lastStrategy(entry.flushes) === this.#strategy) &&
-      (!person.value || entry.person === person.value) &&
-      (!kind.value || isKind(entry, kind.value)) &&
-      (!wanted || this.#searchableText(entry).includes(wanted))
+      (!this.#strategy || strategyOf(entry) === this.#strategy) &&
+      // An address may have the device of somebody who has signed in since.
+      (!person.value || entry.person === person.value || entry.sentAs === person.value) &&
+      (!kind.value || KINDS[kind.value](entry)) &&
+      (!wanted || searchableText(entry).includes(wanted))
     );
-  }
-
-  #searchableText(entry: Entry): string {
-    let text = this.#searchable.get(entry);
-
-    if (text === undefined) {
-      const { name, person, record } = entry;
-      text = `${name} ${person} ${JSON.stringify(record)}`.toLowerCase();
-      this.#searchable.set(entry, text);
-    }
-
-    return text;
   }
 
   #reset(): void {
     this.#form.reset();
     this.#strategy = "";
-    this.apply();
+    this.#change();
   }
-}
-
-function isKind(entry: Entry, kind: string): boolean {
-  if (kind === "refused") return Boolean(entry.problem);
-  if (kind === "changed") return entry.remarks.length > 0;
-  if (kind === "duplicate") return Boolean(entry.duplicateOf);
-  return entry.kind === kind;
 }

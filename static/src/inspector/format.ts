@@ -11,7 +11,12 @@ const MAX_SECONDS = 1e11;
 
 /** Return a value as text that fits into a line. */
 export function brief(value: Json): string {
-  return shorten(typeof value === "string" ? value : JSON.stringify(value), MAX_BRIEF);
+  return shorten(fullText(value), MAX_BRIEF);
+}
+
+/** Return a value as text. */
+export function fullText(value: Json): string {
+  return typeof value === "string" ? value : JSON.stringify(value);
 }
 
 /** Return a person's id as text that fits into a column. */

@@ -1,8 +1,9 @@
 // The list of rows, newest first.
 
-import { drawDetails } from "./details";
+import { keyInAddress, setKey } from "./address";
+import { drawDetails, type Links } from "./details";
 import { byId, element } from "./elements";
-import { arrivalKey, type Entry } from "./entries";
+import type { Entry } from "./entries";
 import { drawSummary } from "./summary";
 
 /** What the page keeps: more would make it slow. */
@@ -18,6 +19,18 @@ export class Rows {
   /** In the order in which they came. */
   readonly #rows = new Map<string, Row>();
   readonly #list = byId("list");
+  /** The key of a row that is shown also if it doesn't match; empty if there is none. */
+  pinned = "";
+  readonly #links: Links;
+
+  /** @param showPerson Show everything of a person. */
+  constructor(showPerson: (person: string) => void) {
+    this.#links = {
+      showPerson,
+      has: (key) => this.#rows.has(key),
+      showRow: (key) => this.show(key),
+    };
+  }
 
   get size(): number {
     return this.#rows.size;
@@ -41,7 +54,7 @@ export class Rows {
       return false;
     }
 
-    const row = { entry, node: element("li"), open: false };
+    const row = { entry, node: element("li", { id: entry.key }), open: false };
     this.#rows.set(entry.key, row);
     this.#draw(row);
     this.#insert(row);
@@ -53,16 +66,48 @@ export class Rows {
     this.#rows.delete(key);
   }
 
+  /** Let an arrival take the place of the call that it comes from. */
+  replace(call: string, arrival: string): void {
+    const row = this.#rows.get(call);
+    this.remove(call);
+
+    if (row?.open) this.#open(arrival);
+    if (keyInAddress() === call) setKey(arrival);
+  }
+
   clear(): void {
     for (const key of [...this.#rows.keys()]) this.remove(key);
   }
 
-  /** Remove the rows that came first until there are no more than there may be. */
+  /** Remove the rows that came first until there are no more than there may be, but not
+   * the one that the page's address is of. */
   trim(): void {
     for (const key of this.#rows.keys()) {
       if (this.#rows.size <= MAX_ROWS) return;
-      this.remove(key);
+      if (key !== keyInAddress()) this.remove(key);
     }
+  }
+
+  /** Open a row and go there, also if it doesn't match; tell whether it is here. */
+  show(key: string): boolean {
+    const node = this.#open(key);
+    if (!node) return false;
+
+    this.pinned = key;
+    node.hidden = false;
+    setKey(key);
+    node.querySelector("summary")!.focus({ preventScroll: true });
+    node.scrollIntoView({ block: "start" });
+    return true;
+  }
+
+  #open(key: string): HTMLLIElement | undefined {
+    const row = this.#rows.get(key);
+    if (!row) return undefined;
+
+    row.open = true;
+    this.#draw(row);
+    return row.node;
   }
 
   /** Put a row before all that are older; nearly always that is the top. */
@@ -77,37 +122,39 @@ export class Rows {
 
   #draw(row: Row): void {
     const { entry } = row;
+    const hadFocus = row.node.contains(document.activeElement);
     const details = element("details", { class: `row ${entry.kind}` }, drawSummary(entry));
-    details.classList.toggle("refused", Boolean(entry.problem));
+    details.classList.toggle(
+      "refused",
+      Boolean(entry.problem) && entry.kind !== "not-recorded",
+    );
     details.classList.toggle("duplicate", Boolean(entry.duplicateOf));
     details.open = row.open;
 
     // Most rows are never opened, and what is inside is most of their nodes.
     let drawn = false;
     const drawInside = () => {
-      if (!drawn) details.append(drawDetails(entry, this.#showFirst(entry)));
+      if (!drawn) details.append(drawDetails(entry, this.#links));
       drawn = true;
     };
     details.addEventListener("toggle", () => {
+      // Also told of a row that is drawn open.
+      if (row.open === details.open) return;
+
       row.open = details.open;
-      if (details.open) drawInside();
+
+      if (row.open) {
+        drawInside();
+        setKey(entry.key);
+      } else if (keyInAddress() === entry.key) {
+        setKey("");
+      }
     });
 
     if (row.open) drawInside();
 
     row.node.replaceChildren(details);
-  }
-
-  /** Return what opens the row of which an entry is a duplicate, if it is here. */
-  #showFirst({ duplicateOf }: Entry): (() => void) | undefined {
-    const first = duplicateOf && this.#rows.get(arrivalKey(duplicateOf));
-    if (!first) return undefined;
-
-    return () => {
-      first.node.hidden = false;
-      first.node.querySelector("details")!.open = true;
-      first.node.querySelector("summary")!.focus();
-    };
+    if (hadFocus) details.querySelector("summary")!.focus({ preventScroll: true });
   }
 }
 

@@ -1,13 +1,20 @@
 // The line that a row shows, open or not.
 
 import { element } from "./elements";
-import type { Entry, Mark } from "./entries";
-import type { Flush } from "./feed";
+import { strategyOf, type Entry, type Kind, type Mark } from "./entries";
 import { clock, duration, hue, shortPerson } from "./format";
-import { lastStrategy, strategyClass } from "./strategies";
+import { strategyClass } from "./strategies";
 
 /** The earlier flushes that are shown beside the last one, at most. */
 const MAX_EARLIER = 4;
+
+/** What is shown where there is no person. */
+const NO_PERSON: Readonly<Record<Kind, string>> = {
+  event: "nobody",
+  update: "nobody",
+  "not-arrived": "not known yet",
+  "not-recorded": "not known",
+};
 
 export function drawSummary(entry: Entry): HTMLElement {
   return element(
@@ -25,8 +32,8 @@ export function drawSummary(entry: Entry): HTMLElement {
       element("span", { class: "brief" }, entry.summary),
     ),
     element("span", { class: "marks" }, ...entry.marks.map(drawMark), ...drawLag(entry.lag)),
-    drawPerson(entry.person, entry.kind === "not-arrived" ? "not known yet" : "nobody"),
-    drawStrategies(entry.flushes),
+    drawPerson(entry.person, NO_PERSON[entry.kind]),
+    drawStrategies(entry),
     element("span", { class: "device" }, entry.device),
   );
 }
@@ -56,8 +63,11 @@ function drawPerson(person: string, otherwise: string): HTMLElement {
 }
 
 /** Show the last strategy by name, and those of earlier flushes as bars before it. */
-function drawStrategies(flushes: Flush[]): HTMLElement {
-  const last = lastStrategy(flushes);
+function drawStrategies(entry: Entry): HTMLElement {
+  const { flushes } = entry;
+  const last = strategyOf(entry);
+  if (!last) return element("span", { class: "strategy" });
+
   const earlier = flushes
     .slice(0, -1)
     .slice(-MAX_EARLIER)
