@@ -12,6 +12,8 @@ PAGE = "<!doctype html><html><head><title>Shop</title></head><body></body></html
 SCRIPT = "/_mengpaneel/static/mengpaneel.js"
 HOST = "https://api-js.mixpanel.com"
 CDN = "https://cdn.mxpnl.com"
+#: As Mixpanel makes it.
+TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 def under(*policies: str) -> dict[str, t.Any]:

@@ -1,41 +1,16 @@
-"""What the doctor finds, and what a page's policies forbid of what it needs."""
+"""What the policies of a page forbid of what it needs."""
 
 from __future__ import annotations
 
 import collections.abc as c
 import dataclasses
-import enum
 from urllib.parse import urlsplit
 
+from ..mistakes import Finding, Level
 from .csp import Policy
 
 #: The Trusted Types policy with which the script loads the library.
 _TRUSTED_TYPES_POLICY = "mengpaneel"
-
-
-class Level(enum.Enum):
-    """How bad a finding is."""
-
-    #: Browsers can't make the calls: they are lost, or the server sends them late.
-    ERROR = "error"
-    #: Calls reach Mixpanel, but another strategy takes them than is meant to.
-    WARNING = "warning"
-    #: Good to know.
-    NOTE = "note"
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """Something that the app's developer should know."""
-
-    level: Level
-    text: str
-    #: What to write where, ready to be pasted.
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        remedy = f" -> {self.remedy}" if self.remedy else ""
-        return f"{self.level.value}: {self.text}{remedy}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,43 +3,71 @@
 from __future__ import annotations
 
 import collections.abc as c
+import json
 import typing as t
-import urllib.error
-import urllib.request
 from urllib.parse import urlsplit
 
 from flask import Flask
+from werkzeug.sansio.utils import host_is_trusted
 
-from ..config import CLIENT_STRATEGIES
-from .findings import Finding, Level
+from .. import mistakes
+from ..choose.session_cookie import fits_session, has_session
+from ..config import CLIENT_STRATEGIES, PREFIX
+from ..deliver.answers import Meaning, what_to_check
+from ..deliver.trial import try_token
+from ..limits import MAX_AHEAD
+from ..mistakes import Finding, Level
 
 if t.TYPE_CHECKING:
     from ..choose.app_state import AppState
     from ..config import Config
 
-#: Where the browser library sends if its configuration doesn't say
-#: (mixpanel-core.js of mixpanel-browser 2.83.0).
-CLIENT_HOST = "https://api-js.mixpanel.com"
+# What one event takes in the session, and the room that it has there at least.
+_ENTRY = "x" * 400
+_ROOM = 2048
+
+#: Seconds by which clocks may differ.
+_CLOCK_TOLERANCE = 60.0
+
+#: What rules of filter lists look for in a URL, whichever site it is of, among others:
+#: https://github.com/easylist/easylist/blob/master/easyprivacy/easyprivacy_general.txt
+#: The first two are names of what this is.
+_FILTERED = (
+    "mengpaneel",
+    "mixpanel",
+    "analytics",
+    "beacon",
+    "collect",
+    "counter",
+    "metric",
+    "pixel",
+    "stat",
+    "telemetry",
+    "track",
+)
 
 
 def check_settings(app: Flask, state: AppState) -> c.Iterator[Finding]:
     """Find what is wrong with the settings, whatever the page."""
     config = state.config
 
-    if config.inspector and not app.debug:
-        text = "everything goes to the inspector, and nothing to Mixpanel"
-        yield Finding(Level.WARNING, text, "MENGPANEEL_INSPECTOR = False")
-
-    if config.serverless and config.transport == "thread":
-        text = "this platform stops threads as soon as a response is sent"
-        yield Finding(Level.ERROR, text, 'MENGPANEEL_TRANSPORT = "inline"')
+    yield from mistakes.of_settings(app, config)
+    yield from mistakes.of_running_app(app, config)
 
     if config.transport == "celery" and "celery" not in app.extensions:
         text = 'MENGPANEEL_TRANSPORT is "celery", but the app has no Celery'
         yield Finding(Level.ERROR, text, 'app.extensions["celery"] = celery_app')
 
+    if (
+        app.debug
+        and "debugtoolbar" in app.blueprints
+        and app.config.get("DEBUG_TB_INTERCEPT_REDIRECTS")
+    ):
+        text = "Flask-DebugToolbar shows a page in place of each redirect"
+        yield Finding(Level.NOTE, text, "DEBUG_TB_INTERCEPT_REDIRECTS = False")
+
     yield from _check_spool(state)
-    yield from _check_regions(config)
+    yield from _check_url_prefix(app, config)
 
     if not app.secret_key and not CLIENT_STRATEGIES.isdisjoint(config.strategies):
         text = (
@@ -65,76 +93,110 @@ def _check_spool(state: AppState) -> c.Iterator[Finding]:
         yield Finding(Level.ERROR, text, 'MENGPANEEL_SPOOL = "/path/of/a/file.sqlite3"')
 
 
-def _check_regions(config: Config) -> c.Iterator[Finding]:
-    if CLIENT_STRATEGIES.isdisjoint(config.strategies) or config.inspector:
+def _check_url_prefix(app: Flask, config: Config) -> c.Iterator[Finding]:
+    prefix = config.url_prefix
+
+    for rule in app.url_map.iter_rules():
+        is_own = rule.endpoint.startswith(("mengpaneel.", "mengpaneel_inspector."))
+
+        if f"{rule.rule}/".startswith(config.own_paths) and not is_own:
+            text = f"{rule.rule} is below {prefix}, where nothing is recorded"
+            remedy = "MENGPANEEL_URL_PREFIX = a path below which the app has nothing"
+            yield Finding(Level.ERROR, text, remedy)
+
+    # Who hasn't chosen a name hasn't asked for one that isn't filtered.
+    inviting = [word for word in _FILTERED if word in prefix.lower()]
+
+    if inviting and prefix != PREFIX:
+        text = (
+            f"MENGPANEEL_URL_PREFIX is {prefix!r}: filter lists look for"
+            f" {inviting[0]!r}, and what is blocked is sent from the server"
+        )
+        yield Finding(Level.WARNING, text, 'MENGPANEEL_URL_PREFIX = "/shop-data"')
+
+
+def check_host(app: Flask, url: str) -> c.Iterator[Finding]:
+    """Find whether the app answers to the host of a page at all."""
+    trusted = app.config.get("TRUSTED_HOSTS")
+    host = urlsplit(url).netloc
+
+    if trusted and not host_is_trusted(host, trusted):
+        text = f"{host} isn't one of TRUSTED_HOSTS: the app answers nothing there"
+        remedy = f"flask mengpaneel doctor https://{str(trusted[0]).lstrip('.')}/"
+        yield Finding(Level.WARNING, text, remedy)
+
+
+def check_session(app: Flask, url: str, config: Config) -> c.Iterator[Finding]:
+    """Find whether the session can hold delayed calls, whoever makes it."""
+    yield from mistakes.session_domain(app, url)
+
+    if not app.secret_key:
         return
 
-    client = str(config.init_options.get("api_host") or CLIENT_HOST)
-    regions = [_region(host) for host in (config.api_host, client)]
+    kind = type(app.session_interface).__name__
+    remedy = "MENGPANEEL_STRATEGIES = " + json.dumps(
+        [name for name in config.strategy_names if name != "Delayed"]
+    )
 
-    if None not in regions and regions[0] != regions[1]:
-        text = (
-            f"the server sends to {config.api_host}, browsers send to {client}: a"
-            " project is in one region, and what another one gets is lost"
-        )
-        suffix = "" if regions[0] == "US" else f"-{str(regions[0]).lower()}"
-        host = CLIENT_HOST if not suffix else f"https://api{suffix}.mixpanel.com"
-        remedy = f'MENGPANEEL_CLIENT_CONFIG = {{"api_host": "{host}"}}'
-        yield Finding(Level.ERROR, text, remedy)
-
-
-def _region(url: str) -> str | None:
-    """Return the region of one of Mixpanel's hosts; ``None`` if it isn't Mixpanel's."""
-    regions = {"api": "US", "api-js": "US", "api-eu": "EU", "api-in": "IN"}
-    name, _, domain = (urlsplit(url).hostname or "").partition(".")
-    return regions.get(name) if domain == "mixpanel.com" else None
-
-
-def check_session_cookie(app: Flask, url: str) -> c.Iterator[Finding]:
-    """Find what makes browsers refuse the session's cookie, and the calls in it.
-
-    https://httpwg.org/http-extensions/draft-ietf-httpbis-rfc6265bis.html
-    """
-    interface = app.session_interface
-    name, secure = interface.get_cookie_name(app), interface.get_cookie_secure(app)
-    domain = (interface.get_cookie_domain(app) or "").lstrip(".")
-    host = urlsplit(url).hostname or ""
-    lost = "so that browsers refuse the session and the delayed calls in it"
-
-    if domain and host != domain and not host.endswith(f".{domain}"):
-        text = f"SESSION_COOKIE_DOMAIN is {domain!r}, but the page is on {host!r}, "
-        remedy = "SESSION_COOKIE_DOMAIN = None (or name a page of that host)"
-        yield Finding(Level.ERROR, text + lost, remedy)
-
-    samesite = str(interface.get_cookie_samesite(app) or "").lower()
-
-    if samesite == "none" and not secure:
-        text = 'SESSION_COOKIE_SAMESITE is "None" without SESSION_COOKIE_SECURE, '
-        yield Finding(Level.ERROR, text + lost, "SESSION_COOKIE_SECURE = True")
-
-    if samesite == "strict":
-        text = (
-            'SESSION_COOKIE_SAMESITE is "Strict": after a redirect from another site,'
-            " delayed calls wait for the next page"
-        )
-        yield Finding(Level.NOTE, text, 'SESSION_COOKIE_SAMESITE = "Lax"')
-
-    if name.startswith(("__Host-", "__Secure-")) and not secure:
-        text = f"SESSION_COOKIE_NAME is {name!r} without SESSION_COOKIE_SECURE, "
-        yield Finding(Level.ERROR, text + lost, "SESSION_COOKIE_SECURE = True")
-
-    if name.startswith("__Host-") and (domain or interface.get_cookie_path(app) != "/"):
-        text = f"SESSION_COOKIE_NAME is {name!r}, but it has a domain or a path, "
-        yield Finding(Level.ERROR, text + lost, 'SESSION_COOKIE_PATH = "/"')
-
-
-def check_reach(config: Config) -> c.Iterator[Finding]:
-    """Find whether the server can connect to Mixpanel."""
     try:
-        urllib.request.urlopen(config.api_host, timeout=10).close()
-    except urllib.error.HTTPError as error:
-        # An error is an answer too.
-        error.close()
-    except OSError as error:
-        text = f"{config.api_host} can't be reached from here: {error}"
+        with app.test_request_context(url):
+            if has_session() and fits_session(config.session_key, _ENTRY, _ROOM):
+                return
+
+        why = "it doesn't keep them"
+    except Exception as error:
+        why = repr(error)
+
+    text = (
+        f"the session of {kind} can't hold delayed calls ({why}): the server sends what"
+        " is tracked before a redirect"
+    )
+    yield Finding(Level.WARNING, text, remedy)
+
+
+def check_online(state: AppState) -> c.Iterator[Finding]:
+    """Find what Mixpanel says of the token, and whether the clock is right."""
+    config = state.config
+
+    if config.inspector:
+        yield Finding(
+            Level.NOTE, "the inspector stands in for Mixpanel: it isn't asked"
+        )
+        return
+
+    trial = try_token(state.delivery)
+
+    if trial.status is None:
+        text = f"{config.api_host} can't be reached from here: {trial.words}"
         yield Finding(Level.ERROR, text, "let the server connect to it")
+        return
+
+    yield from _check_clock(trial.clock_ahead)
+
+    if trial.accepts_token:
+        return
+
+    if trial.meaning is Meaning.FORBIDDEN:
+        text = f"Mixpanel refuses the token: {trial.words}"
+        yield Finding(Level.ERROR, text, what_to_check(trial.words))
+    elif trial.is_busy:
+        text = f"Mixpanel can't say now whether the token is right: {trial.words}"
+        yield Finding(Level.WARNING, text, "flask mengpaneel doctor --online")
+    else:
+        text = f"what answers at {config.api_host} isn't Mixpanel: {trial.words}"
+        yield Finding(Level.ERROR, text, 'MENGPANEEL_API_HOST = "https://..."')
+
+
+def _check_clock(ahead: float | None) -> c.Iterator[Finding]:
+    if ahead is None or abs(ahead) < _CLOCK_TOLERANCE:
+        return
+
+    way = "ahead of" if ahead > 0 else "behind"
+    text = f"the clock of this machine is {abs(ahead):.0f} seconds {way} Mixpanel's"
+    level = Level.WARNING
+
+    if ahead > MAX_AHEAD:
+        text += ", which takes no events from the future"
+        level = Level.ERROR
+
+    yield Finding(level, text, "timedatectl set-ntp true")

@@ -4,76 +4,60 @@ from __future__ import annotations
 
 import collections.abc as c
 import dataclasses
-import gzip
 import json
 import typing as t
 from urllib.parse import urljoin, urlsplit
 
-from flask import Flask, request, request_finished
+from flask import Flask
 
-from ..choose import injection
-from ..choose.response_policy import ResponsePolicy
+from .. import reasons
 from ..config import CLIENT_STRATEGIES
+from ..hosts import CLIENT_HOST
 from ..identity import hex_id
-from ..outcome import REDIRECTS, Declined
-from ..visitor.visitor import Visitor
+from ..mistakes import Finding, Level
 from .csp import HEADER, REPORT_ONLY, find_base, parse, parse_page
-from .findings import Finding, Level, Page, check_policies
-from .settings import CLIENT_HOST
+from .examiner import AnsweredElsewhere
+from .findings import Page, check_policies
+from .persistence import check_persistence
 
 if t.TYPE_CHECKING:
-    from flask import Response
-    from flask.testing import FlaskClient
-
     from ..choose.app_state import AppState
+    from ..choose.explaining import Explanation
+    from .examiner import Answer, Examiner
 
 #: The browser library's name, and path, for each kind of record
 #: (mixpanel-core.js of mixpanel-browser 2.83.0).
 _ROUTES = {"events": "track", "people": "engage", "groups": "groups"}
 
-#: As many as browsers follow.
-_MAX_REDIRECTS = 20
+#: What it begins with why nothing is tracked, if the visitor may not be.
+_UNTRACKED = (reasons.NOT_CONSENTED, reasons.NOT_ASKED)
 
-#: The headers with which a browser opens a page.
-_BROWSER = {
-    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
-    " (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
-    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-    "Accept-Encoding": "gzip",
-    "Accept-Language": "en",
-    "Sec-Fetch-Dest": "document",
-    "Sec-Fetch-Mode": "navigate",
-    "Sec-Fetch-Site": "none",
-}
+#: Of what ClientSide puts into a page, whatever has given its element attributes since.
+_SNIPPET = b' id="mengpaneel"'
 
-# Why a page can't carry calls, as the strategy that declines says it.
-_NO_CONSENT = "this visitor hasn't consented"
-_SHARED = "shared caches may keep the page"
-_NO_SCRIPTS = "the page's policy allows no scripts"
-
-_REMEDIES = {
-    "the body is encoded": "initialise what compresses before Mengpaneel: Flask runs"
-    " last what was registered first",
-    "the body is streamed": "render the page whole, or leave it to the server",
-    _SHARED: "Cache-Control: private",
-    "no </head> or </body>, or a frameset": "close the head of the page with </head>",
+#: How a script of the page's own asks.
+_FETCH = {
+    "Sec-Fetch-Mode": "cors",
+    "Sec-Fetch-Dest": "empty",
+    "Sec-Fetch-Site": "same-origin",
+    "Accept": "*/*",
 }
 
 
 class Visit:
     """A visit to pages of the app, asked for as a browser would.
 
-    :param client: asks the app.
+    :param examiner: asks the app.
     :param start: the URL of the app's root.
     """
 
     def __init__(
-        self, app: Flask, state: AppState, client: FlaskClient, start: str
+        self, app: Flask, state: AppState, examiner: Examiner, start: str
     ) -> None:
         self._app = app
         self._state = state
         self._config = state.config
-        self._client = client
+        self._examiner = examiner
         self._start = start
         self._accepts_hand_backs = False
         self._acknowledges = state.hand_overs is not None
@@ -83,11 +67,11 @@ class Visit:
 
         It is the script, and the URL to which a page hands calls back.
         """
-        url = urljoin(self._start, self._url_for("static", filename="mengpaneel.js"))
-        response = self._client.get(url, headers=_BROWSER, buffered=True)
+        url = urljoin(self._start, self._url_for("script"))
+        answer = self._answer(url)
 
-        if response.status_code != 200 or "javascript" not in response.content_type:
-            text = f"the app answers {urlsplit(url).path} with {response.status}"
+        if answer != "200 OK, text/javascript":
+            text = f"the app answers {urlsplit(url).path} with {answer}"
             remedy = 'let everybody get what is in the blueprint "mengpaneel"'
             yield Finding(Level.ERROR, text, remedy)
 
@@ -129,20 +113,34 @@ class Visit:
         """Post to the app as the script does; say how it refuses, if it does."""
         url = urljoin(self._start, self._url_for(endpoint))
         origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
-        headers = {**_BROWSER, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
-        headers |= {"Sec-Fetch-Site": "same-origin", "Origin": origin, "Accept": "*/*"}
-        response = self._client.post(
+        answer = self._answer(
             url,
+            "POST",
+            {**_FETCH, "Origin": origin},
             data=body,
             content_type="text/plain;charset=UTF-8",
-            headers=headers,
-            buffered=True,
         )
 
-        if response.status_code == 204:
+        if answer.startswith("204"):
             return None
 
-        return f"the app answers {urlsplit(url).path} with {response.status}"
+        return f"the app answers {urlsplit(url).path} with {answer}"
+
+    def _answer(self, url: str, *args: t.Any, **body: t.Any) -> str:
+        """Return the status and the type of an answer, or what is raised instead."""
+        try:
+            response = self._examiner.ask(url, *args, **body).response
+        except AnsweredElsewhere as error:
+            return f"{error}, by middleware"
+        except Exception as error:
+            return repr(error)
+
+        kind = response.mimetype
+        return (
+            f"{response.status}, {kind}"
+            if response.status_code == 200
+            else response.status
+        )
 
     def _remedy(self) -> str:
         if "csrf" in self._app.extensions:
@@ -150,95 +148,116 @@ class Visit:
 
         return 'let everybody post to the blueprint "mengpaneel"'
 
+    def check_own_library(self, url: str) -> c.Iterator[Finding]:
+        """Ask for a page that has no script of ours, and find what its own code would
+        need one for."""
+        try:
+            answer = self._examiner.visit(url)[-1]
+        except Exception:
+            # Nobody expects calls of it.
+            return
+
+        yield from check_persistence(answer.path or "/", self._config, answer.body)
+
     def check_page(self, url: str) -> c.Iterator[Finding]:
         """Ask for a page, and find what would keep its calls from reaching Mixpanel."""
-        name = urlsplit(url).path
+        name = urlsplit(url).path or "/"
 
         try:
-            url, response, body = self._open(url)
+            answers = self._examiner.visit(url)
+        except AnsweredElsewhere as error:
+            text = f"{name}: middleware answers in the app's place, with {error}"
+            yield Finding(Level.WARNING, text, "name a page that the app answers")
+            return
         except Exception as error:
-            yield Finding(Level.ERROR, f"{name}: the view raises {error!r}")
+            text = f"{name}: the view raises {error!r}"
+            yield Finding(Level.ERROR, text, f"flask mengpaneel explain GET {name}")
             return
 
-        if response.status_code in REDIRECTS:
-            text = f"{name}: redirects to {response.headers['Location']}"
-            yield Finding(Level.NOTE, text, "name a page that doesn't")
+        answer = answers[-1]
+
+        for one in answers:
+            yield from one.findings
+
+        if len(answers) > 1 or answer.target is not None:
+            yield self._redirects(name, answers)
+
+        if answer.target is not None:
             return
 
-        if response.status_code != 200:
-            text = f"{name}: the app answers with {response.status}"
-            yield Finding(Level.WARNING, text, "name a page that exists")
+        name = answer.path or "/"
+        status = answer.response.status
+
+        if answer.response.status_code != 200:
+            text = f"{name}: the app answers with {status}"
+            remedy = "name a page that exists"
+
+            if answer.response.status_code in (401, 403):
+                remedy = self._cookie_option()
+            elif "POST" in answer.response.allow:
+                remedy = f"flask mengpaneel explain POST {name}"
+
+            yield Finding(Level.WARNING, text, remedy)
             return
 
-        reason = self._reason_not_carried(response, body)
+        if isinstance(answer.nonce, Exception):
+            text = f"{name}: MENGPANEEL_CSP_NONCE raises {answer.nonce!r}"
+            remedy = "MENGPANEEL_CSP_NONCE = a callable that returns a nonce, or None"
+            yield Finding(Level.ERROR, text, remedy)
+            return
+
+        if answer.explanation is None:
+            text = f"{name}: the extension has failed, and left the page as it was"
+            yield Finding(Level.ERROR, text, "see the log")
+            return
+
+        reason = self._reason_not_carried(answer.explanation)
 
         if reason:
             yield self._not_carried(name, reason)
+        elif _is_replaced(answer):
+            text = f"{name}: something that runs after the extension replaces the page"
+            remedy = "initialise it after Mengpaneel: Flask runs last what was"
+            yield Finding(Level.ERROR, text, f"{remedy} registered first")
 
-        if reason in ("", _SHARED, _NO_CONSENT):
-            yield from self._check_policies(name, url, response, body)
-        elif reason == _NO_SCRIPTS:
+        yield from check_persistence(name, self._config, answer.body)
+
+        if reason is None or reason.startswith((reasons.SHARED_PAGE, *_UNTRACKED)):
+            yield from self._check_policies(name, answer)
+        elif reason == reasons.NO_SCRIPTS:
             # The page doesn't have the script, so that nothing is lost.
-            for finding in self._check_policies(name, url, response, body):
+            for finding in self._check_policies(name, answer):
                 yield dataclasses.replace(finding, level=Level.WARNING)
 
-    def _open(self, url: str) -> tuple[str, Response, bytes]:
-        responses: list[Response] = []
+    def _redirects(self, name: str, answers: list[Answer]) -> Finding:
+        last = answers[-1]
+        hops = [one.target for one in answers if one.target is not None]
 
-        # The client's own response doesn't tell whether the app streams it.
-        def receive(_app: Flask, response: Response) -> None:
-            responses.append(response)
+        if last.target is not None and last.stays:
+            text = f"{name}: redirects in a circle, to {', '.join(hops[:3])}"
+            return Finding(Level.ERROR, text, self._cookie_option())
 
-        while True:
-            with request_finished.connected_to(receive, self._app):
-                body = self._client.get(url, headers=_BROWSER, buffered=True).data
+        there = f"{name}: redirects to {', '.join(map(self._short, hops))}"
 
-            response = responses[-1]
-            target = urljoin(url, response.headers.get("Location", url))
+        if last.target is not None:
+            return Finding(Level.NOTE, there, "name a page that doesn't")
 
-            if (
-                len(responses) == _MAX_REDIRECTS
-                or response.status_code not in REDIRECTS
-                or urlsplit(target).hostname != urlsplit(url).hostname
-            ):
-                break
+        return Finding(Level.NOTE, f"{there}: this is examined", self._cookie_option())
 
-            url = target
+    def _short(self, url: str) -> str:
+        same = urlsplit(url)[:2] == urlsplit(self._start)[:2]
+        return urlsplit(url)._replace(scheme="", netloc="").geturl() if same else url
 
-        if response.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
+    def _cookie_option(self) -> str:
+        name = self._app.session_interface.get_cookie_name(self._app)
+        return f'--cookie "{name}=..." of somebody who may see it'
 
-        return url, response, body
-
-    def _reason_not_carried(self, response: Response, body: bytes) -> str:
-        """Return why a page can't carry calls; empty if it can."""
-        visitor = Visitor(self._config, request)
-        headers = injection.headers_of(response)
-        policy = ResponsePolicy(self._config, request, response, headers, visitor)
-
-        if visitor.consent.given is not True:
-            return _NO_CONSENT
-
-        if policy.is_shared:
-            return _SHARED
-
-        # The page carries calls, even if something that ran after the extension has
-        # compressed it, or given it a policy.
-        if b' id="mengpaneel"' in body:
-            return ""
-
-        reason = injection.unfit(response, headers)
-
-        if reason is None:
-            try:
-                injection.locate(response, headers)
-            except Declined as declined:
-                reason = str(declined)
-
-        return reason or ""
+    def _reason_not_carried(self, explanation: Explanation) -> str | None:
+        """Return why a page can't carry calls; ``None`` if it can."""
+        return explanation.nothing or explanation.declined.get("ClientSide")
 
     def _not_carried(self, name: str, reason: str) -> Finding:
-        if reason == _NO_CONSENT:
+        if reason.startswith(_UNTRACKED):
             return Finding(Level.NOTE, f"{name}: nothing is tracked: {reason}")
 
         if CLIENT_STRATEGIES.issuperset(self._config.strategies):
@@ -247,24 +266,18 @@ class Visit:
             level, then = Level.WARNING, "the server sends them"
 
         text = f"{name}: the page can't carry calls ({reason}): {then}"
-        return Finding(level, text, _REMEDIES.get(reason, ""))
+        return Finding(level, text, reasons.REMEDIES.get(reason, ""))
 
-    def _check_policies(
-        self, name: str, url: str, response: Response, body: bytes
-    ) -> c.Iterator[Finding]:
-        base = find_base(body.decode("utf-8", "replace"), url)
-        yield from self._check_base(name, url, base, body)
+    def _check_policies(self, name: str, answer: Answer) -> c.Iterator[Finding]:
+        url = answer.url
+        base = find_base(answer.html, url)
+        yield from self._check_base(name, url, base, answer.body)
 
-        try:
-            page = self._page(url, base)
-        except Exception as error:
-            yield Finding(Level.ERROR, f"{name}: MENGPANEEL_CSP_NONCE raises {error!r}")
-            return
-
-        headers = response.headers
+        page = self._page(url, base, t.cast("str | None", answer.nonce))
+        headers = answer.response.headers
         policies = [
             *(one for text in headers.getlist(HEADER) for one in parse(text, url)),
-            *parse_page(body.decode("utf-8", "replace"), url),
+            *parse_page(answer.html, url),
         ]
         yield from check_policies(name, page, policies)
 
@@ -281,7 +294,7 @@ class Visit:
             return
 
         host = self._config.init_options.get("api_host")
-        script = body.find(b'<script type="application/json" id="mengpaneel"')
+        script = body.find(_SNIPPET)
 
         if (
             isinstance(host, str)
@@ -297,24 +310,21 @@ class Visit:
             remedy = "put the <base> where the extension sees it, or after the script"
             yield Finding(Level.ERROR, text, remedy)
 
-    def _page(self, url: str, base: str) -> Page:
+    def _page(self, url: str, base: str, nonce: str | None) -> Page:
         """Return what a page needs.
 
         :param base: to what its addresses are relative.
-        :raises Exception: whatever the app's ``MENGPANEEL_CSP_NONCE`` raises.
         """
         config = self._config
-        nonce = config.csp_nonce() if config.csp_nonce else None
-        library = config.library_url and urljoin(url, config.library_url)
         options = config.init_options
         hosts, routes = (options.get(name) for name in ("api_hosts", "api_routes"))
         hosts = hosts if isinstance(hosts, dict) else {}
         routes = routes if isinstance(routes, dict) else {}
         default = options.get("api_host") or CLIENT_HOST
         return Page(
-            script_url=urljoin(url, self._url_for("static", filename="mengpaneel.js")),
-            library_url=library,
-            nonce=str(nonce) if nonce else None,
+            script_url=urljoin(url, self._url_for("script")),
+            library_url=config.library_url and urljoin(url, config.library_url),
+            nonce=nonce,
             api_urls=[
                 urljoin(
                     base, f"{hosts.get(kind, default)}/{routes.get(name, f'{name}/')}"
@@ -331,9 +341,14 @@ class Visit:
             ),
         )
 
-    def _url_for(self, endpoint: str, **values: str) -> str:
+    def _url_for(self, endpoint: str) -> str:
         # As the page itself has them, whatever the app's root is.
         with self._app.test_request_context(base_url=self._start):
-            return self._app.url_for(
-                f"mengpaneel.{endpoint}", _external=False, **values
-            )
+            return self._app.url_for(f"mengpaneel.{endpoint}", _external=False)
+
+
+def _is_replaced(answer: Answer) -> bool:
+    """Whether what the extension has put into the page isn't there any more."""
+    explanation = answer.explanation
+    is_given = explanation is not None and explanation.strategy == "ClientSide"
+    return is_given and _SNIPPET not in answer.body

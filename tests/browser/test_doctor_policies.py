@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 from flask import Flask, g, request
-from journey import Shop
+from journey import OpenShop, Shop
 from playwright.sync_api import Page as Tab
-from script_pages import wait_until
 
 from flask_mengpaneel.doctor.command import examine
+from waiting import wait_until
 
-OpenShop = c.Callable[..., Shop]
+pytestmark = pytest.mark.browsers(
+    "chromium",
+    why="what the doctor says is the same; that it is true, one browser shows",
+)
 
 
 @pytest.fixture

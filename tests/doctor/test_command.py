@@ -42,14 +42,14 @@ def test_an_app_without_the_extension_is_found(app: Flask) -> None:
     result = Flask("other").test_cli_runner().invoke(commands, ["doctor"])
 
     assert "This app has no Mengpaneel." in result.output
-    assert result.exit_code == 1
+    assert result.exit_code == 2
 
 
 def test_no_token_is_an_error(create_app: CreateApp) -> None:
     with pytest.warns(UserWarning, match="MENGPANEEL_TOKEN"):
         app = create_app(token=None)
 
-    assert lines(app)[0].startswith("error: there is no token")
+    assert lines(app)[0].startswith("error: MENGPANEEL_TOKEN is not set")
 
 
 def test_an_extension_that_is_off_is_a_note(create_app: CreateApp) -> None:

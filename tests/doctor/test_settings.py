@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import email.utils
 import socket
+import time
 import typing as t
 from pathlib import Path
 
 import pytest
-from flask import Flask
 
-from doctor_pages import HOST, lines
+from case_ids import case_id
+from doctor_pages import HOST, lines, under
 from flask_mengpaneel.doctor.command import examine
-from servers import Server
+from sink import Html, Sink, Status
 from sites import CreateApp
+
+
+def ago(seconds: float) -> str:
+    """A time as HTTP has it."""
+    return email.utils.formatdate(time.time() - seconds, usegmt=True)
 
 
 def test_no_secret_key_is_a_warning(serve: CreateApp) -> None:
@@ -88,8 +96,12 @@ def test_two_regions_are_an_error(
     serve: CreateApp, server: str, client: str | None, remedy: str | None
 ) -> None:
     config = {"api_host": client} if client else {}
-    found = examine(serve(api_host=server, client_config=config))
 
+    with pytest.warns(UserWarning) if remedy else contextlib.nullcontext() as said:
+        app = serve(api_host=server, client_config=config)
+
+    found = examine(app)
+    assert said is None or [str(one.message) for one in said] == [found[0].advice]
     assert [finding.remedy for finding in found] == (
         [f'MENGPANEEL_CLIENT_CONFIG = {{"api_host": "{remedy}"}}'] if remedy else []
     )
@@ -126,10 +138,7 @@ def test_the_inspector_in_production_is_a_warning(
 ) -> None:
     app = serve(inspector=True, transport="inline", testing=False)
 
-    assert (
-        "warning: everything goes to the inspector, and nothing to Mixpanel"
-        in (lines(app)[0])
-    )
+    assert lines(app)[0].startswith("warning: MENGPANEEL_INSPECTOR is True outside of")
 
 
 def test_mixpanel_is_asked_only_if_wanted(serve: CreateApp) -> None:
@@ -143,6 +152,111 @@ def test_mixpanel_is_asked_only_if_wanted(serve: CreateApp) -> None:
     assert finding.text.startswith(f"{host} can't be reached from here")
 
 
-def test_any_answer_of_mixpanel_will_do(serve: CreateApp) -> None:
-    with Server(Flask("mixpanel")) as server:
-        assert examine(serve(api_host=server.url), online=True) == []
+UNAUTHORIZED = {"code": 401, "error": "Invalid credentials", "status": "Unauthorized"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "level", "words"),
+    [
+        (None, None, ""),
+        (Status(401, body=UNAUTHORIZED), "error", "refuses the token: HTTP 401"),
+        (Status(403), "error", "refuses the token: HTTP 403"),
+        (Status(429), "warning", "can't say now whether the token is right: HTTP 429"),
+        (Status(502), "warning", "can't say now"),
+        (Status(404, body="<h1>Not found"), "error", "isn't Mixpanel: HTTP 404"),
+        (Status(401, body="<h1>Sign in"), "error", "isn't Mixpanel: HTTP 401"),
+        (Html(), "error", "isn't Mixpanel: HTTP 200"),
+    ],
+    ids=case_id,
+)
+def test_mixpanel_says_whether_the_token_is_right(
+    serve: CreateApp, sink: Sink, fault: Status | None, level: str | None, words: str
+) -> None:
+    sink.refuse = lambda record: None if record["event"] else "event: missing"
+    sink.script(*([fault] if fault else []))
+    found = examine(serve(api_host=sink.url), online=True)
+
+    assert [one.level.value for one in found] == ([level] if level else [])
+    assert all(words in one.text and one.remedy for one in found)
+    # Nothing has come into the project.
+    assert (len(sink.requests), sink.count()) == (1, 0)
+    assert sink.requests[0].headers["authorization"] == "Basic dG9rZW46"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "level", "words"),
+    [
+        (300, "warning", "seconds ahead of Mixpanel's"),
+        (4000, "error", "ahead of Mixpanel's, which takes no events from the future"),
+        (-300, "warning", "seconds behind Mixpanel's"),
+        (2, None, ""),
+        (None, None, ""),
+    ],
+)
+def test_mixpanel_says_whether_the_clock_is_right(
+    serve: CreateApp, sink: Sink, ahead: float | None, level: str | None, words: str
+) -> None:
+    date = "today" if ahead is None else ago(ahead)
+    sink.script(Status(200, {"Date": date}, {"code": 200, "status": "OK"}))
+    found = examine(serve(api_host=sink.url), online=True)
+
+    assert [one.level.value for one in found] == ([level] if level else [])
+    assert all(words in one.text for one in found)
+    assert all(one.remedy == "timedatectl set-ntp true" for one in found)
+
+
+def test_the_inspector_is_not_asked(serve: CreateApp, tmp_path: Path) -> None:
+    (finding,) = examine(serve(inspector=True), online=True)
+
+    assert finding.text.startswith("the inspector stands in for Mixpanel")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "word"),
+    [
+        ("/mengpaneel", "mengpaneel"),
+        ("/mixpanel-proxy", "mixpanel"),
+        ("/Analytics", "analytics"),
+        ("/x/tracking", "track"),
+        ("/pixels", "pixel"),
+        ("/telemetry", "telemetry"),
+    ],
+)
+def test_a_prefix_that_filter_lists_look_for_is_a_warning(
+    serve: CreateApp, prefix: str, word: str
+) -> None:
+    (line,) = lines(serve(url_prefix=prefix))
+
+    assert line.startswith(f"warning: MENGPANEEL_URL_PREFIX is {prefix!r}")
+    assert repr(word) in line
+
+
+@pytest.mark.parametrize("prefix", ["/_mengpaneel", "/shop-data", "/a"])
+def test_another_prefix_is_none(serve: CreateApp, prefix: str) -> None:
+    assert lines(serve(url_prefix=prefix)) == []
+
+
+def test_a_policy_that_allows_the_script_at_the_app_s_own_prefix_is_fine(
+    serve: CreateApp,
+) -> None:
+    policy = f"script-src {{}} https://cdn.mxpnl.com; connect-src 'self' {HOST}"
+    app = serve(
+        url_prefix="/shop-data",
+        **under(policy.format("https://localhost/shop-data/app.js")),
+    )
+    assert lines(app) == []
+
+    app = serve(
+        url_prefix="/shop-data", **under(policy.format("https://localhost/shop-data/x"))
+    )
+    assert any("/shop-data/app.js" in line for line in lines(app))
+
+
+@pytest.mark.parametrize("rule", ["/shop-data/cart", "/shop-data/<name>"])
+def test_a_view_below_the_prefix_is_an_error(serve: CreateApp, rule: str) -> None:
+    app = serve(url_prefix="/shop-data")
+    app.add_url_rule(rule, "cart", lambda name="": name)
+
+    (line,) = lines(app)
+
+    assert line.startswith(f"error: {rule} is below /shop-data")

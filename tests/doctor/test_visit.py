@@ -8,12 +8,16 @@ import typing as t
 import pytest
 from flask import Flask, Response, redirect, request
 from flask_wtf import CSRFProtect
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from doctor_pages import PAGE, SCRIPT, lines, under
+from agents import CHROME
+from doctor_pages import PAGE, SCRIPT, TOKEN, lines, under
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.doctor.command import examine
+from flask_mengpaneel.doctor.examiner import Person
 from flask_mengpaneel.testing import RecordingTransport
-from sites import CHROME, CreateApp
+from sites import CreateApp
 
 
 def compressed() -> Response:
@@ -48,7 +52,7 @@ def test_a_page_that_is_compressed_afterwards_is_fine(
 ) -> None:
     app = Flask("shop")
     app.secret_key = "secret"
-    app.config.update(MENGPANEEL_TOKEN="token", MENGPANEEL_SPOOL=None)
+    app.config.update(MENGPANEEL_TOKEN=TOKEN, MENGPANEEL_SPOOL=None)
 
     # Registered before the extension, and so run after it.
     @app.after_request
@@ -107,7 +111,7 @@ def test_nothing_that_pages_carry_waits_to_be_acknowledged(
         return redirect("/")
 
     hand_overs = app.extensions["mengpaneel"].hand_overs
-    assert lines(app, url) == []
+    assert [line for line in lines(app, url) if not line.startswith("note")] == []
     assert hand_overs.counts().kept == 0
     assert mengpaneel.ledger().waiting == 0
 
@@ -115,12 +119,25 @@ def test_nothing_that_pages_carry_waits_to_be_acknowledged(
     assert hand_overs.counts().kept == 1
 
 
-def test_a_page_is_checked_though_nobody_has_consented(serve: CreateApp) -> None:
-    app = serve(**under("connect-src 'none'"), consent=lambda: None)
-    first, second = lines(app)
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (None, "nobody has asked whether this visitor may be tracked"),
+        (False, "this visitor hasn't consented (MENGPANEEL_CONSENT)"),
+    ],
+)
+def test_a_page_is_checked_whatever_the_consent(
+    serve: CreateApp, answer: bool | None, why: str
+) -> None:
+    app = serve(**under("connect-src 'none'"), consent=lambda: answer)
+    (line,) = lines(app)
+    assert line.startswith("error: /: connect-src")
 
-    assert first == "note: /: nothing is tracked: this visitor hasn't consented"
-    assert second.startswith("error: /: connect-src")
+    first, second = map(str, examine(app, person=Person(consents=False)))
+    assert first == f"note: /: nothing is tracked: {why}"
+    assert second == line
+    # It is asked again.
+    assert app.extensions["mengpaneel"].config.consent() is answer
 
 
 def test_redirects_are_followed_within_the_site(app: Flask) -> None:
@@ -136,16 +153,48 @@ def test_redirects_are_followed_within_the_site(app: Flask) -> None:
     def out() -> t.Any:
         return redirect("https://other.test/")
 
-    assert lines(app)[0].startswith("warning: /: the page can't carry calls")
+    led, line = lines(app)
+    assert led.startswith("note: /: redirects to /old: this is examined -> --cookie")
+    assert line.startswith("warning: /old: the page can't carry calls")
     assert lines(app, "/out") == [
         "note: /out: redirects to https://other.test/ -> name a page that doesn't"
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "header"),
+    [("/mounted/", None), ("/", "/mounted"), ("https://shop.test/mounted/", None)],
+)
+def test_an_app_that_middleware_mounts_below_a_path_is_examined_there(
+    serve: CreateApp, url: str, header: str | None
+) -> None:
+    app = serve()
+
+    if header is None:
+        mounted = {"/mounted": app.wsgi_app}
+        app.wsgi_app = DispatcherMiddleware(Response(status=404), mounted)  # type: ignore[method-assign]
+    else:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)  # type: ignore[method-assign]
+
+    person = Person(headers=[("X-Forwarded-Prefix", header)] if header else [])
+
+    assert examine(app, [url], person=person) == []
 
 
 def test_a_page_that_is_not_there_is_found(app: Flask) -> None:
     (line,) = lines(app, "/none")
 
     assert line.startswith("warning: /none: the app answers with 404")
+
+
+def test_where_nothing_but_a_form_is_answered_the_way_to_ask_is_said(
+    app: Flask,
+) -> None:
+    app.add_url_rule("/orders", view_func=lambda: "", methods=["POST"])
+    (line,) = lines(app, "/orders")
+
+    assert line.startswith("warning: /orders: the app answers with 405")
+    assert line.endswith(" -> flask mengpaneel explain POST /orders")
 
 
 def test_a_view_that_raises_is_found(app: Flask) -> None:
@@ -257,3 +306,31 @@ def test_asking_whether_pages_may_acknowledge_leaves_nothing(
 
     counts = app.extensions["mengpaneel"].hand_overs.counts()
     assert counts.acknowledged == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "told", "finding"),
+    [
+        ('{persistence: "localStorage"}', {}, '"persistence": "localStorage"'),
+        ("{'persistence':'localStorage'}", {}, '"persistence": "localStorage"'),
+        ('{"persistence_name": "shop"}', {}, '"persistence_name": "shop"'),
+        ("{disable_persistence: true}", {}, '"disable_persistence": True'),
+        ("{disable_persistence:!0}", {}, '"disable_persistence": True'),
+        ('{persistence: "cookie"}', {}, None),
+        ("{disable_persistence: false}", {}, None),
+        ('{persistence: "localStorage"}', {"persistence": "localStorage"}, None),
+    ],
+)
+def test_where_the_page_s_own_library_keeps_the_visitor_has_to_be_told(
+    serve: CreateApp, options: str, told: dict[str, str], finding: str | None
+) -> None:
+    own = f"<head><script>mixpanel.init('token', {options})</script>"
+    app = serve(PAGE.replace("<head>", own), client_config=told)
+    found = lines(app)
+
+    if finding is None:
+        assert found == []
+    else:
+        (line,) = found
+        assert line.startswith("warning: /: its own code gives Mixpanel's library")
+        assert line.endswith(f"MENGPANEEL_CLIENT_CONFIG = {{{finding}}}")
