@@ -5,6 +5,13 @@ export interface MengpaneelScript {
    * the page's own code, or a named one. Call it after `mixpanel.init()`.
    */
   use(mixpanel: MixpanelInstance): void;
+
+  /**
+   * Say on a page that was made without the visitor's consent that they have given it:
+   * the library is loaded, and makes what the page has called meanwhile. `false` makes
+   * what waits never be made.
+   */
+  consent(isGiven: boolean): void;
 }
 
 /** What is needed of an instance: `mixpanel-browser` 2.50 or later has it all. */

@@ -1,6 +1,6 @@
 // What is posted to the app: calls that go back, and what is acknowledged.
 
-import { originalFetch } from "./browser";
+import { origin, originalFetch } from "./browser";
 import { leaving } from "./page";
 
 /** What may be in requests by `fetch` that outlive the page: see `isFetched`. */
@@ -9,16 +9,18 @@ let room = 20_000;
 /**
  * Post a text to the app.
  *
+ * @param path on the page's own site, wherever its `<base>` leads.
  * @param fail is called if the app couldn't take it now, and may later.
  * @param isSpare says that it is no loss if it doesn't arrive.
  */
 export const postToApp = (
-  url: string | null | undefined,
+  path: string | null | undefined,
   body: string,
   fail: () => void,
-  isSpare: boolean,
+  isSpare: unknown,
 ) => {
-  if (url && (!leaving || isFetched(body, isSpare)))
+  const url = origin + path;
+  if (path && (!leaving || isFetched(body, isSpare)))
     originalFetch(url, { method: "POST", body, keepalive: true }).then(
       // Later, where the app says so: 429 and 5xx. Other answers settle it.
       ({ status }) => status > 428 && fail(),
@@ -27,7 +29,7 @@ export const postToApp = (
     );
   // A beacon says at once whether there is room for it: browsers let 64 KiB outlive a
   // page.
-  else if (!url || !navigator.sendBeacon(url, body)) fail();
+  else if (!path || !navigator.sendBeacon(url, body)) fail();
 };
 
 /**
@@ -38,5 +40,5 @@ export const postToApp = (
  * A `fetch` doesn't say at once whether there is room for it. So it has to be small; a
  * character takes up to three bytes.
  */
-const isFetched = (body: string, isSpare: boolean) =>
+const isFetched = (body: string, isSpare: unknown) =>
   !isSecureContext && isSpare && (room -= body.length) > 0;

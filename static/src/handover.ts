@@ -20,7 +20,7 @@ export const itemsToMake = (signed: SignedCalls): Item[] => {
   const isRepeated = wasMade(signed.handover);
   const items: Item[] = [];
   // What was made before, whoever made it acknowledges: it may be on its way yet.
-  const handOver: HandOver = { signed, items, open: isRepeated ? NaN : 1 };
+  const handOver: HandOver = { signed, items, openCount: isRepeated ? NaN : 1 };
 
   for (const [once, calls] of parts || [[null, data as Call[]] as const]) {
     const isMade = parts ? wasMade(once) : isRepeated;
@@ -28,8 +28,8 @@ export const itemsToMake = (signed: SignedCalls): Item[] => {
     for (const call of calls) {
       // Of what was handed back before, only the calls that were.
       const done = signed.calls ? !signed.calls.includes(items.length) : isMade;
-      items.push({ call, handOver, done });
-      if (!done) handOver.open++;
+      items.push({ wire: call, handOver, done });
+      if (!done) handOver.openCount++;
     }
   }
 
@@ -47,7 +47,7 @@ const wasMade = (id?: string | null) => {
 /** Note that a call was made, or that Mixpanel has taken a message of it. */
 export const settle = (handOver: HandOver) => {
   const token = handOver.signed.handover;
-  if (--handOver.open == 0 && token) acknowledge(token);
+  if (--handOver.openCount == 0 && token) acknowledge(token);
 };
 
 /** Give the app what is left of hand-overs of which something wasn't made or taken. */
@@ -69,7 +69,7 @@ const deliver = (calls: HandBack) =>
     JSON.stringify({ ...calls, blocked }),
     () => calls.handover || add("undelivered", calls),
     // Messages of ours take room too.
-    !!calls.handover || !main,
+    calls.handover || !main,
   );
 
 /**
@@ -86,5 +86,5 @@ export const resume = (): Item[] =>
     return [];
   });
 
-const isStamped = ({ call: [names, args] }: Item) =>
+const isStamped = ({ wire: [names, args] }: Item) =>
   /^track/.test("" + names) && args.some((value: any) => value?.distinct_id);

@@ -1,7 +1,7 @@
 // The instance of Mixpanel's library on which calls are made.
 
 import { safely } from "./debug";
-import { setBlocked } from "./page";
+import { page, setBlocked } from "./page";
 import type { Library } from "./types";
 
 /** The library, once it is there. */
@@ -21,11 +21,20 @@ export let immediate: Library;
 export let grouping: Library;
 
 /**
+ * Exchange with the app who the visitor is, where the library keeps that in no cookie:
+ * then there is the second script.
+ *
+ * @return what is added to the announcement of a request.
+ */
+export const share = () => safely(() => Mengpaneel.share?.(main!, page)) || "";
+
+/**
  * @param hook is given the library's events, and returns null for those that it is not
  *   to send.
  */
 export const setInstance = (mixpanel: Library, hook: (message: unknown) => unknown) => {
   main = mixpanel;
+  share();
   // A library that isn't made so makes no calls of ours.
   setBlocked(
     !safely(() => {

@@ -5,11 +5,16 @@ import { safely } from "./debug";
 import { main, setInstance } from "./instance";
 import { page, setBlocked } from "./page";
 import { flush, hook } from "./queue";
-import type { Library, PageData } from "./types";
+import type { Library, PageData, ScriptPolicy } from "./types";
 
-/** Load the library, with something in its place until it is there. */
-export const boot = ({ token, config, library }: PageData) => {
-  const root: any = (window.mixpanel = stub((mixpanel) => mixpanel));
+/** Whether an instance was found, which may not be in use yet. */
+let isFound = false;
+
+/** What stands in for the library until it is there, if we have put something there. */
+export let root: any;
+
+export const standIn = ({ token, config }: PageData) => {
+  root = window.mixpanel = stub((mixpanel) => mixpanel);
   // What the library asks of it: src/mixpanel-core.js, `init_from_snippet`.
   root.__SV = 1.2;
   root.__loaded = root.config = 0;
@@ -20,23 +25,30 @@ export const boot = ({ token, config, library }: PageData) => {
     root[name] = stub((mixpanel) => mixpanel);
     root._i.push([token, options, name]);
   };
-
-  const script = documentProperty("createElement").call(
-    document,
-    "script",
-  ) as HTMLScriptElement;
-  script.nonce = nonce;
-  script.onload = check;
-  // No `onerror`: Firefox gives up what a page loads half a second before it leaves it
-  // for the next, and tells in the same way as when something is blocked.
-  script.src =
-    safely(() =>
-      window
-        .trustedTypes!.createPolicy("mengpaneel", { createScriptURL: (url) => url })
-        .createScriptURL(library!),
-    ) || library!;
-  documentProperty("head").append(script);
 };
+
+let policy: ScriptPolicy | undefined;
+
+/** Load another script. */
+export const load = (url: string, done: () => void) =>
+  safely(() => {
+    const script = documentProperty("createElement").call(
+      document,
+      "script",
+    ) as HTMLScriptElement;
+    script.nonce = nonce;
+    script.onload = done;
+    // No `onerror`: Firefox gives up what a page loads half a second before it leaves it
+    // for the next, and tells in the same way as when something is blocked.
+    script.src =
+      safely(() =>
+        // A policy may be made once only.
+        (policy ||= trustedTypes.createPolicy("mengpaneel", {
+          createScriptURL: (url) => url,
+        })).createScriptURL(url),
+      ) || url;
+    documentProperty("head").append(script);
+  });
 
 /** Finds in the library what there is a stub of. */
 type Find = (mixpanel: any) => any;
@@ -66,20 +78,34 @@ const stub = (find: Find, root?: unknown[]): any =>
 
 /** Take an instance into use. */
 export const use = (mixpanel: Library) => {
-  setInstance(mixpanel, hook);
-  flush();
+  const begin = () => {
+    setInstance(mixpanel, hook);
+    flush();
+  };
+  isFound = true;
+  // The app doesn't see what the library knows: it is in no cookie, or in another one.
+  if (
+    page?.memory &&
+    !(
+      documentProperty("cookie").includes(page.cookie!) &&
+      page.cookie!.includes("mp_" + mixpanel.config?.persistence_name)
+    )
+  )
+    load(page.memory, begin);
+  else begin();
 };
 
 /** Use the library of the page, now or as soon as it runs its queue. */
 export const adopt = () =>
   globalVariable("mixpanel")?.push?.(function (this: Library) {
-    if (!main) use(this);
+    if (!isFound) use(this);
   });
 
 /** The page is loaded: a library that isn't there by now won't come. */
 export const check = () => {
   adopt();
-  if (main || !page) return;
-  setBlocked(true);
-  flush();
+  if (!isFound && page) {
+    setBlocked(true);
+    flush();
+  }
 };

@@ -8,7 +8,7 @@ import { send } from "./outbox";
 import { setLeaving } from "./page";
 import { queue } from "./queue";
 import { announceRequests } from "./requests";
-import { scan } from "./scan";
+import { consent, scan } from "./scan";
 
 const begin = () => {
   scan();
@@ -17,9 +17,10 @@ const begin = () => {
   addEventListener("load", check);
 };
 
-// A second copy of the script does nothing.
-if (!globalVariable("Mengpaneel")) {
-  window.Mengpaneel = { use } as typeof window.Mengpaneel;
+// The second script may have come first. A second copy of this one does nothing.
+const earlier = globalVariable("Mengpaneel");
+if (!earlier?.use) {
+  window.Mengpaneel = { ...earlier, use, consent };
   announceRequests();
 
   // A page from the back/forward cache goes on.

@@ -11,9 +11,6 @@ export let debug: unknown = "debug" in dataset;
 
 export const setPage = (data: PageData) => {
   page = data;
-  // The page's own site has them, wherever its `<base>` leads.
-  for (const name of ["acks", "fallback"] as const)
-    if (data[name]) data[name] = new URL(data[name], location.href).href;
   debug = data.debug || debug;
 };
 

@@ -29,7 +29,7 @@ export const flush = () =>
 
     for (current of queue.splice(0))
       safely(() => {
-        perform(current!.call);
+        perform(current!.wire);
         settle(current!.handOver);
       });
     current = null;
@@ -44,9 +44,9 @@ export const flush = () =>
  */
 export const hook = (message: any) => {
   if (!current) return message;
-  const own = current.call[1].find((value: any) => value?.distinct_id) as any;
+  const own = current.wire[1].find((value: any) => value?.distinct_id) as any;
   if (own && !own.$user_id) delete message.properties.$user_id;
-  current.handOver.open++;
+  current.handOver.openCount++;
   waiting.push([message, current]);
   return null;
 };

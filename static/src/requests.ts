@@ -3,7 +3,7 @@
 
 import { dataset, documentProperty, origin, originalFetch } from "./browser";
 import { safely } from "./debug";
-import { main } from "./instance";
+import { main, share } from "./instance";
 import { blocked, page } from "./page";
 import { enqueueCalls } from "./queue";
 
@@ -13,7 +13,7 @@ const SITE = origin + "/";
 
 /** What tells the app that calls can be made here, of which project, and acknowledged. */
 const announcement = () =>
-  `true; ${page?.acks ? "ack; " : ""}project=${main!.config.token}`;
+  `true; ${page?.acks ? "ack; " : ""}project=${main!.config.token}${share()}`;
 
 /** Whether a request is for the app, and calls of its response can be made. */
 const isAnnounced = (address: string | URL) =>
@@ -35,13 +35,14 @@ const isAnnounced = (address: string | URL) =>
 /** Make the calls of a response, before the code that asked for it goes on. */
 const receive = (url: string, header: (name: string) => string | null) =>
   safely(() => {
+    share();
     const text = url.startsWith(SITE) && header("X-Mengpaneel-Calls");
-    const { token } = main!.config;
-    if (text && (header("X-Mengpaneel-Project") || token) == token)
+    const project = header("X-Mengpaneel-Project");
+    if (text && (!project || project == main!.config.token))
       enqueueCalls({
         text,
         signature: header("X-Mengpaneel-Signature"),
-        handover: header("X-Mengpaneel-Hand-Over") || void 0,
+        handover: header("X-Mengpaneel-Hand-Over"),
       });
   });
 
@@ -57,15 +58,12 @@ export const announceRequests = () => {
 
     // A second argument would reset the referrer of a `Request`: its own headers have
     // ours, for as long as it takes. Other options are read through a proxy, so that
-    // whatever the page passed is what the browser gets: 5 us of 15, without need where
-    // there are none.
+    // whatever the page passed is what the browser gets: 5 us of 15.
     const options = isRequest
       ? init
-      : init
-        ? new Proxy(init, {
-            get: (target, name) => (name == "headers" ? headers : target[name]),
-          })
-        : { headers };
+      : new Proxy(init || {}, {
+          get: (target, name) => (name == "headers" ? headers : target[name]),
+        });
     headers.set(CAPABLE, announcement());
     const answer = originalFetch.call(this, input, options);
     headers.delete(CAPABLE);

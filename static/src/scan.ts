@@ -3,7 +3,7 @@
 import { documentProperty, globalVariable } from "./browser";
 import { safely } from "./debug";
 import { resume } from "./handover";
-import { adopt, boot } from "./library";
+import { adopt, check, load, root, standIn } from "./library";
 import { page, setPage } from "./page";
 import { enqueue, enqueueCalls } from "./queue";
 import type { PageData } from "./types";
@@ -18,27 +18,49 @@ export const scan = () => {
     safely(() => read(element.text, element.dataset.signature));
 };
 
+/** The data of a page whose visitor hasn't consented. */
+let withheld: PageData | null;
+
 const read = (text: string, signature?: string) => {
   const data: PageData = JSON.parse(text);
-  const isFirst = !page;
-  if (isFirst && isDeclined(data)) return;
 
-  setPage(data);
-  if (isFirst) {
-    if (data.library && !globalVariable("mixpanel")) safely(() => boot(data));
-    adopt();
-    enqueue(resume());
+  if (page) setPage(data);
+  else {
+    withheld = data;
+    if (data.library && !globalVariable("mixpanel")) standIn(data);
+    if (!data.unasked) consent(!isDeclined(data));
   }
   if (data.calls) enqueueCalls({ text, signature, handover: data.handover });
 };
 
+/** Begin to track, once the visitor has consented; or forget what has waited for that. */
+export const consent = (isGiven: boolean) => {
+  const data = withheld;
+  if (!data) return;
+
+  if (isGiven) {
+    withheld = null;
+    setPage(data);
+    if (root) {
+      delete root.push;
+      load(data.library!, check);
+    }
+    adopt();
+    enqueue(resume());
+  } else if (root) {
+    root.length = 0;
+    root.push = () => 0;
+  }
+};
+
 /**
- * Whether the visitor's browser says that it is not to be tracked. The app knows that
- * of those for whom it makes a page, but not of those who get it from a cache: a page
- * with calls was made for its visitor, and `ignore_dnt` is how the app says that it has
- * decided otherwise.
+ * Whether the app says that the visitor is not to be tracked, or their browser. The app
+ * knows that of those for whom it makes a page, but not of those who get it from a cache:
+ * a page with calls was made for its visitor, and `ignore_dnt` is how the app says that it
+ * has decided otherwise.
  */
-const isDeclined = ({ calls, config }: PageData) =>
-  (navigator.globalPrivacyControl || navigator.doNotTrack == "1") &&
-  !calls?.[0] &&
-  !config.ignore_dnt;
+const isDeclined = ({ refused, calls, config }: PageData) =>
+  refused ||
+  ((navigator.globalPrivacyControl || (navigator.doNotTrack as any) == 1) &&
+    !calls?.[0] &&
+    !config.ignore_dnt);

@@ -1,6 +1,6 @@
 // The words of the script. Nothing of this file is served.
 
-import type { Call, MixpanelInstance } from "../mengpaneel";
+import type { Call, MengpaneelScript, MixpanelInstance } from "../mengpaneel";
 
 /** The data element of a page: docs/protocol.md, "On a page". */
 export interface PageData {
@@ -13,6 +13,16 @@ export interface PageData {
   /** Where that is done. */
   acks?: string;
   fallback?: string;
+  /** Whether the visitor may not be tracked. */
+  refused?: boolean;
+  /** Whether the visitor hasn't been asked yet. */
+  unasked?: boolean;
+  /** The second script, for a library that keeps what it knows in no cookie. */
+  memory?: string;
+  /** The name of the library's own cookie, with what follows it. */
+  cookie?: string;
+  /** The ids of a new visitor, which the library is to go on with. */
+  ids?: object;
   debug?: unknown;
 }
 
@@ -24,7 +34,7 @@ export interface SignedCalls {
    * The token of this hand-over, if the server keeps it until it is acknowledged, and
    * sends it itself if it isn't. Then nothing of it needs to be kept here.
    */
-  handover?: string;
+  handover?: string | null;
   /** The positions of the calls that are still to be made; all, where it is missing. */
   calls?: number[];
 }
@@ -43,12 +53,12 @@ export interface HandOver {
    * has still to take. At 0 it is acknowledged; what fails stays open. `NaN`, which
    * counts no further, is that of a hand-over that isn't this page's to acknowledge.
    */
-  open: number;
+  openCount: number;
 }
 
 /** One call of a hand-over. */
 export interface Item {
-  call: Call;
+  wire: Call;
   handOver: HandOver;
   /**
    * Whether it needs no more: a message of it is on its way, or it was made earlier, or
@@ -56,6 +66,11 @@ export interface Item {
    * with the others of its hand-over, which mean little without it.
    */
   done: boolean;
+}
+
+/** https://www.w3.org/TR/trusted-types/ */
+export interface ScriptPolicy {
+  createScriptURL(url: string): string;
 }
 
 /** An instance of Mixpanel's library: what the script reads and calls of it. */
@@ -67,11 +82,26 @@ export interface Library extends MixpanelInstance {
     api_transport: string;
     ip: boolean | 0 | 1;
     token: string;
+    persistence: string;
+    persistence_name: string;
+    disable_persistence?: boolean;
   };
   get_api_host(kind: string): string;
+  get_property(name: string): unknown;
+  has_opted_out_tracking(): boolean;
+  register(properties: object): void;
+  reset(): void;
   unregister(name: string): void;
   add_hook(name: string, hook: (message: unknown) => unknown): void;
   [name: string]: unknown;
+}
+
+/** Both scripts together: what one has of the other. */
+declare module "../mengpaneel" {
+  interface MengpaneelScript {
+    /** Of the second script: see `share` in `instance.ts`. */
+    share?(main: Library, page: PageData | undefined): string;
+  }
 }
 
 declare global {
@@ -82,11 +112,9 @@ declare global {
 
   interface Window {
     mixpanel?: unknown;
-    trustedTypes?: {
-      createPolicy(
-        name: string,
-        rules: { createScriptURL(url: string): string },
-      ): { createScriptURL(url: string): string };
-    };
   }
+
+  /** Shorter without `window.`; not every browser has the first. */
+  const trustedTypes: { createPolicy(name: string, rules: ScriptPolicy): ScriptPolicy };
+  const Mengpaneel: MengpaneelScript;
 }

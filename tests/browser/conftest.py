@@ -15,9 +15,10 @@ from playwright.sync_api import (
     Playwright,
     sync_playwright,
 )
-from script_pages import Api, ScriptSite, wait_until
+from script_pages import Api, ScriptSite, without_errors
 
 from needs import need
+from waiting import wait_until
 
 #: A site without encryption: what is named as loopback, browsers take for safe.
 PLAIN_HOST = "plain.test"
@@ -85,17 +86,22 @@ def firefox(playwright: Playwright) -> c.Iterator[Browser]:
     browser.close()
 
 
+#: In each of these runs a test that has a browser, unless its marker says otherwise.
+BROWSERS = ("chromium", "firefox")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that has a browser in Chromium; in Firefox too where it is marked,
-    and only there in a module that is."""
+    """Run each test that has a browser in both, or in those that the marker
+    ``browsers`` of the test, else of its module, names: for a reason."""
     if "browser" not in metafunc.fixturenames:
         return
 
-    marker = metafunc.definition.get_closest_marker("also_in_firefox")
-    names = ["chromium"] if marker is None else ["chromium", "firefox"]
+    marker = metafunc.definition.get_closest_marker("browsers")
+    names = BROWSERS if marker is None else marker.args
+    assert names and set(names) <= set(BROWSERS), marker
 
-    if metafunc.definition.get_closest_marker("only_in_firefox"):
-        names = ["firefox"]
+    if marker and (marker.kwargs or set(names) != set(BROWSERS)):
+        assert isinstance(marker.kwargs.get("why"), str), f"no reason: {marker}"
 
     metafunc.parametrize(
         "browser",
@@ -107,21 +113,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leave out what a marker names no values of: what is the same in each browser."""
+    """Leave out, in Firefox, the values of parameters that a marker leaves out."""
     left_out = [item for item in items if _is_left_out(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 
 
 def _is_left_out(item: pytest.Item) -> bool:
-    marker = item.get_closest_marker("also_in_firefox")
+    marker = item.get_closest_marker("browsers")
 
     if marker is None or item.get_closest_marker("firefox") is None:
         return False
 
     assert isinstance(item, pytest.Function)
     params = item.callspec.params
-    return any(params[name] not in values for name, values in marker.kwargs.items())
+    kept = marker.kwargs.get("in_firefox", {})
+    return any(params[name] not in values for name, values in kept.items())
 
 
 @pytest.fixture
@@ -140,23 +147,10 @@ def context(browser: Browser) -> c.Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def page(context: BrowserContext, browser: Browser) -> c.Iterator[Page]:
+def page(context: BrowserContext) -> c.Iterator[Page]:
     """A tab, in which no error may reach the page, and in Firefox nothing be logged."""
-    page = context.new_page()
-    said: list[str] = []
-
-    def note(error: Error) -> None:
-        # Firefox tells in the same way what it keeps from a page by itself.
-        if "favicon.ico" not in error.message and "Cross-Origin" not in error.name:
-            said.append(str(error))
-
-    page.on("pageerror", note)
-
-    if browser.browser_type.name == "firefox":
-        page.on("console", lambda line: said.append(line.text))
-
-    yield page
-    assert said == []
+    with without_errors(context.new_page()) as page:
+        yield page
 
 
 @pytest.fixture

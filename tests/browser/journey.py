@@ -12,7 +12,6 @@ import dataclasses
 import io
 import itertools
 import json
-import logging
 import threading
 import time
 import typing as t
@@ -29,20 +28,34 @@ from flask import (
     send_from_directory,
     session,
 )
+from merges import simplified
 from playwright.sync_api import BrowserContext
 from playwright.sync_api import Page as Tab
-from script_pages import wait_until
 
 from flask_mengpaneel import Mengpaneel, Outcome, flushed
 from flask_mengpaneel.inspector import Inspector
 from needs import need_npm
-from servers import Server
+from servers import Complaints, Server
+from waiting import wait_until
 
 TOKEN = "TOKEN"
 STRICT = "default-src 'none'; script-src 'self'; connect-src 'self'"
 LIBRARY = "/npm/mixpanel-browser/dist/mixpanel.min.js"
 LOADED = "() => window.mixpanel && window.mixpanel.__loaded === true"
 SERVER_ONLY = ["AsyncServerSide", "ServerSide"]
+#: What an event says of the device, on each way to Mixpanel.
+DEVICE = ("$browser", "$browser_version", "$os", "$device")
+
+#: How the calls get to Mixpanel: the shop's options.
+WAYS: dict[str, dict[str, t.Any]] = {
+    "all ways": {},
+    "server-only": {"strategies": SERVER_ONLY},
+    "Delayed": {"force": "Delayed"},
+    "ClientSide": {"force": "ClientSide"},
+    "CapableClientSide": {"force": "CapableClientSide"},
+    "AsyncServerSide": {"force": "AsyncServerSide"},
+    "ServerSide": {"force": "ServerSide"},
+}
 
 #: The smallest picture there is: a transparent GIF.
 PIXEL = bytes.fromhex(
@@ -74,17 +87,6 @@ class Entry:
     latest: float
 
 
-class _Errors(logging.Handler):
-    """What the extension logged as gone wrong."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-
-
 class Shop(Server):
     """The app, served on loopback by threads.
 
@@ -110,6 +112,8 @@ class Shop(Server):
         self.headers = dict(headers or {})
         #: Whether pages do without jQuery, which some policies forbid.
         self.bare = False
+        #: What else is in the head of each page.
+        self.head = ""
         #: Seconds until the library, or a picture, is answered.
         self.delays = {"library": 0.0, "pixel": 0.0}
         self.book: list[Entry] = []
@@ -117,17 +121,17 @@ class Shop(Server):
         self.operations: list[tuple[str, str, dict[str, Json]]] = []
         #: The number of each event -> the strategies that took it, in order.
         self.ways: dict[int, list[str]] = {}
-        self.errors = _Errors()
+        # It stands in for Mixpanel in an app that is as in production otherwise.
+        self.errors = Complaints(known="MENGPANEEL_INSPECTOR is True outside of debug")
         self._lock = threading.Lock()
         self.mengpaneel = Mengpaneel()
         self.app = self._app(folder, settings, prepare, finish)
         self.inspector: Inspector = self.app.extensions["mengpaneel_inspector"]
-        logging.getLogger("flask_mengpaneel").addHandler(self.errors)
         super().__init__(self.app)
 
     def close(self) -> None:
         super().close()
-        logging.getLogger("flask_mengpaneel").removeHandler(self.errors)
+        self.errors.close()
 
     def _app(
         self,
@@ -209,7 +213,7 @@ class Shop(Server):
         getattr(self.mengpaneel.people, operation)(properties)
 
     def page(self, title: str, body: str = "") -> str:
-        head = "" if self.bare else _JQUERY
+        head = self.head if self.bare else _JQUERY + self.head
         return (
             f"<!doctype html><html><head><title>{title}</title>{head}</head>"
             f"<body><h1>{title}</h1>{_LINKS}{body}</body></html>"
@@ -240,7 +244,7 @@ class Shop(Server):
 
     def people(self) -> dict[int, str]:
         """Each event's number -> whose it is."""
-        return resolve(self.inspector.events())
+        return simplified(self.inspector.events())
 
     def settle(self, *tabs: Tab) -> None:
         """Wait until everything that was recorded has arrived, and what tabs and
@@ -275,11 +279,12 @@ class Shop(Server):
         recorded = [(entry.number, entry.event) for entry in self.book]
         _same(sorted((e["Number"], e["event"]) for e in found), recorded)
         by_number = {event["Number"]: event for event in found}
-        # Two requests may track in the same millisecond.
+        # Two requests may track in the same millisecond, or while the other does.
         turned = [
             (one, other)
             for one, other in itertools.pairwise(self.book)
-            if by_number[one.number]["time"] > by_number[other.number]["time"]
+            if one.latest < other.earliest
+            and by_number[one.number]["time"] > by_number[other.number]["time"]
         ]
         _same(turned, [])
         wrong = [
@@ -317,33 +322,6 @@ def _page_url() -> str:
         return request.url
 
     return request.referrer or ""
-
-
-def resolve(events: c.Iterable[dict[str, Json]]) -> dict[int, str]:
-    """Whose each event is, as Mixpanel's simplified merge of ids says: a message with
-    a device and a user links the two; the first user of a device owns what it did
-    without one."""
-    messages = [event["properties"] for event in events]
-    owners: dict[str, str] = {}
-
-    for properties in sorted(messages, key=lambda message: message["time"]):
-        device, user = properties.get("$device_id"), properties.get("$user_id")
-
-        if device and user:
-            owners.setdefault(device, user)
-
-    return {
-        properties["Number"]: _person(properties, owners)
-        for properties in messages
-        if "Number" in properties
-    }
-
-
-def _person(properties: dict[str, Json], owners: dict[str, str]) -> str:
-    device = properties.get("$device_id")
-    anonymous = owners.get(device, f"$device:{device}") if device else None
-    person = properties.get("$user_id") or anonymous or properties["distinct_id"]
-    return t.cast(str, person)
 
 
 _OPERATIONS = {"$add": "increment", "$append": "append", "$union": "union"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import collections.abc as c
+import contextlib
 import dataclasses
 import json
 import os
@@ -19,6 +20,8 @@ import typing as t
 from urllib.parse import parse_qs
 
 from flask import Flask, Response, redirect, request, send_file
+from playwright.sync_api import Error
+from playwright.sync_api import Page as Tab
 
 from servers import Server
 
@@ -38,14 +41,24 @@ def track(event: str, number: int = 0, **properties: Json) -> list[Json]:
     return [["track"], [event, {**properties, **stamp}]]
 
 
-def wait_until(condition: c.Callable[[], t.Any], seconds: float = 20) -> t.Any:
-    """Wait for a condition, and return its value; the last one after the deadline."""
-    deadline = time.monotonic() + seconds
+@contextlib.contextmanager
+def without_errors(tab: Tab) -> c.Iterator[Tab]:
+    """No error may reach the page of a tab, and in Firefox nothing be logged."""
+    said: list[str] = []
 
-    while not (value := condition()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    def note(error: Error) -> None:
+        # Firefox tells in the same way what it keeps from a page by itself.
+        if "favicon.ico" not in error.message and "Cross-Origin" not in error.name:
+            said.append(str(error))
 
-    return value
+    tab.on("pageerror", note)
+    browser = tab.context.browser
+
+    if browser is not None and browser.browser_type.name == "firefox":
+        tab.on("console", lambda line: said.append(line.text))
+
+    yield tab
+    assert said == []
 
 
 @dataclasses.dataclass

@@ -9,7 +9,9 @@ from flask import Flask, Response
 from journey import BY_FETCH, LIBRARY, LOADED, OpenShop, Shop, arrive
 from playwright.sync_api import BrowserContext
 from playwright.sync_api import Page as Tab
-from script_pages import SERVICE_WORKER, wait_until
+from script_pages import SERVICE_WORKER
+
+from waiting import wait_until
 
 #: What may be kept from a browser for a while.
 PARTS = {
@@ -18,7 +20,6 @@ PARTS = {
     "API and endpoint": "**/_mengpaneel/{inspector/track,acks,calls}{/**,**}",
     "endpoint": "**/_mengpaneel/{acks,calls}",
 }
-pytestmark = pytest.mark.also_in_firefox
 
 
 @pytest.fixture

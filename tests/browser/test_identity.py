@@ -21,9 +21,14 @@ from journey import (
 )
 from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Page as Tab
-from script_pages import wait_until
+from script_pages import without_errors
 
 from needs import need
+from waiting import wait_until
+
+pytestmark = pytest.mark.browsers(
+    "chromium", why="the same Python decides; the browser adds nothing"
+)
 
 
 @pytest.fixture
@@ -31,16 +36,47 @@ def shop(open_shop: OpenShop) -> Shop:
     return open_shop()
 
 
+#: What a page does that comes back as it was left, of which Playwright knows nothing
+#: in Firefox.
+COME_BACK = """
+addEventListener("pageshow", async event => {
+    if (event.persisted && window.mark === 1) {
+        await fetch("/api/stock");
+        await fetch("/api/fence");
+    }
+})
+"""
+
+
 @pytest.fixture
-def remembering(chromium: Browser) -> c.Iterator[Tab]:
-    """A tab of a browser that keeps left pages as they are."""
-    browser = chromium.browser_type.launch(
-        executable_path=need("chromium"),
-        args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"],
-        ignore_default_args=["--disable-back-forward-cache"],
-    )
-    yield browser.new_page()
-    browser.close()
+def remembering(browser: Browser) -> c.Iterator[Tab]:
+    """A tab of a browser that keeps left pages as they are, as Firefox always does."""
+    name = browser.browser_type.name
+
+    if name == "chromium":
+        browser = browser.browser_type.launch(
+            executable_path=need(name),
+            args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"],
+            ignore_default_args=["--disable-back-forward-cache"],
+        )
+
+    context = browser.new_context()
+
+    with without_errors(context.new_page()) as page:
+        page.add_init_script(COME_BACK)
+        yield page
+
+    context.close()
+
+    if name == "chromium":
+        browser.close()
+
+
+def come_back(shop: Shop, tab: Tab) -> None:
+    """Go back to the page that is marked, and wait for what it asks for."""
+    tab.evaluate("setTimeout(() => history.back())")
+    assert wait_until(lambda: shop.book[-1].event == "Fence")
+    shop.settle()
 
 
 def sign_in(tab: Tab, user: str) -> None:
@@ -303,6 +339,7 @@ def test_a_tab_left_open_over_a_switch_of_accounts_tracks_for_the_new_one(
     assert persons(shop)["Add To Cart 1"] == {"bob"}
 
 
+@pytest.mark.browsers("chromium", "firefox")
 def test_a_page_restored_after_a_sign_out_tracks_nothing_for_the_one_before(
     shop: Shop, remembering: Tab
 ) -> None:
@@ -318,10 +355,7 @@ def test_a_page_restored_after_a_sign_out_tracks_nothing_for_the_one_before(
     )
     page.wait_for_url(f"{shop.url}/")
     page.wait_for_function(LOADED)
-    page.go_back(wait_until="commit")
-    page.wait_for_function("window.mark === 1")
-    page.evaluate("fetch('/api/stock').then(answer => answer.text())")
-    shop.settle(page)
+    come_back(shop, page)
     shop.check()
     people = persons(shop)
     assert people["Sign Out"] == {"ann"}
@@ -395,7 +429,7 @@ def answer_together(shop: Shop, endpoint: str) -> None:
     shop.app.view_functions[endpoint] = together
 
 
-@pytest.mark.also_in_firefox
+@pytest.mark.browsers("chromium", "firefox")
 def test_two_tabs_that_race_for_delayed_calls_make_them_once(
     shop: Shop, page: Tab, context: BrowserContext
 ) -> None:
@@ -476,13 +510,11 @@ def test_back_and_forward_make_calls_once(shop: Shop, page: Tab) -> None:
     assert shop.names.count("Go") == 1
 
 
+@pytest.mark.browsers("chromium", "firefox")
 def test_a_page_from_the_back_forward_cache_makes_no_calls_again(
     shop: Shop, remembering: Tab
 ) -> None:
     page = remembering
-    page.add_init_script(
-        "addEventListener('pageshow', event => window.restored = event.persisted)"
-    )
     arrive(page, f"{shop.url}/products/1")
     sign_in(page, "ann")
     page.goto(f"{shop.url}/go?to=/products/2")
@@ -490,10 +522,7 @@ def test_a_page_from_the_back_forward_cache_makes_no_calls_again(
     page.evaluate("window.mark = 1")
     page.goto(f"{shop.url}/products/3")
     page.wait_for_function(LOADED)
-    page.go_back(wait_until="commit")
-    page.wait_for_function("window.restored === true && window.mark === 1")
-    page.evaluate("fetch('/api/stock').then(answer => answer.text())")
-    shop.settle(page)
+    come_back(shop, page)
     shop.check()
     assert shop.names == [
         "View Product 1",
@@ -593,6 +622,7 @@ IN_ADVANCE = """
 """
 
 
+@pytest.mark.browsers("chromium", why="Firefox has no speculation rules")
 @pytest.mark.parametrize("kind", ["prefetch", "prerender"])
 def test_a_page_that_is_loaded_in_advance_uses_up_no_delayed_calls(
     shop: Shop, page: Tab, context: BrowserContext, kind: str
@@ -619,6 +649,7 @@ def test_a_page_that_is_loaded_in_advance_uses_up_no_delayed_calls(
     assert shop.names.count("Go") == 1
 
 
+@pytest.mark.browsers("chromium", why="Firefox has no speculation rules")
 @pytest.mark.parametrize("kind", ["prefetch", "prerender"])
 def test_a_page_that_was_loaded_in_advance_makes_its_calls_when_it_is_shown(
     shop: Shop, page: Tab, kind: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import typing as t
 import urllib.request
 
 import pytest
@@ -11,32 +10,19 @@ from journey import (
     BY_FETCH,
     BY_JQUERY,
     BY_XHR,
+    DEVICE,
     LOADED,
-    SERVER_ONLY,
     STRICT,
+    WAYS,
     OpenShop,
     Shop,
     arrive,
 )
 from playwright.sync_api import Browser, BrowserContext, Route
 from playwright.sync_api import Page as Tab
-from script_pages import wait_until
 
-PHONE = (
-    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko)"
-    " Chrome/143.0.0.0 Mobile Safari/537.36"
-)
-#: How the calls get to Mixpanel: the shop's options.
-WAYS: dict[str, dict[str, t.Any]] = {
-    "all ways": {},
-    "server-only": {"strategies": SERVER_ONLY},
-    "Delayed": {"force": "Delayed"},
-    "ClientSide": {"force": "ClientSide"},
-    "CapableClientSide": {"force": "CapableClientSide"},
-    "AsyncServerSide": {"force": "AsyncServerSide"},
-    "ServerSide": {"force": "ServerSide"},
-}
-DEVICE = ("$browser", "$browser_version", "$os", "$device")
+from agents import CHROME_ON_ANDROID
+from waiting import wait_until
 
 
 def pay(shop: Shop, user: str) -> None:
@@ -49,7 +35,6 @@ def pay(shop: Shop, user: str) -> None:
     urllib.request.urlopen(call, timeout=10).close()
 
 
-@pytest.mark.also_in_firefox
 @pytest.mark.parametrize("policy", [None, STRICT], ids=["no policy", "strict policy"])
 def test_each_call_of_a_journey_arrives_once_and_in_order(
     open_shop: OpenShop, page: Tab, policy: str | None
@@ -102,14 +87,19 @@ def test_each_call_of_a_journey_arrives_once_and_in_order(
     assert complaints == []
 
 
-@pytest.mark.also_in_firefox(way=["all ways"])
+@pytest.mark.browsers(
+    "chromium",
+    "firefox",
+    why="the same Python takes the other ways",
+    in_firefox={"way": ["all ways"]},
+)
 @pytest.mark.parametrize("way", WAYS)
 def test_each_event_is_with_its_person_from_first_picture_to_sign_out(
     open_shop: OpenShop, browser: Browser, context: BrowserContext, way: str
 ) -> None:
     shop = open_shop(**WAYS[way])
     laptop = context.new_page()
-    second = browser.new_context(user_agent=PHONE)
+    second = browser.new_context(user_agent=CHROME_ON_ANDROID)
     phone = second.new_page()
     has_library = way != "server-only"
 
@@ -185,7 +175,6 @@ def test_each_event_is_with_its_person_from_first_picture_to_sign_out(
     assert devices[8][2:] == ("Android", "Android")
 
 
-@pytest.mark.also_in_firefox
 def test_what_a_page_has_waits_until_the_browser_has_acknowledged_it(
     open_shop: OpenShop, page: Tab
 ) -> None:
@@ -213,7 +202,6 @@ def test_what_a_page_has_waits_until_the_browser_has_acknowledged_it(
     assert shop.inspector.duplicates() == []
 
 
-@pytest.mark.also_in_firefox
 def test_profiles_are_the_servers_and_a_page_without_news_has_nothing(
     open_shop: OpenShop, page: Tab
 ) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
 from journey import OpenShop
 from playwright.sync_api import Page as Tab
 
-#: An address at which nobody listens.
-NOBODY = "http://127.0.0.1:9"
+from servers import NOBODY_LISTENS
 
 
-@pytest.mark.also_in_firefox
 def test_a_journey_without_the_library_arrives_by_way_of_the_app(
     open_shop: OpenShop, page: Tab
 ) -> None:
-    shop = open_shop(library_url=f"{NOBODY}/mixpanel.min.js")
+    shop = open_shop(library_url=f"{NOBODY_LISTENS}/mixpanel.min.js")
     page.goto(shop.url)
     page.click("text=Tea")
     page.click("text=Sign up")

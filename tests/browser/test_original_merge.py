@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import collections.abc as c
-import typing as t
-
 import pytest
 from journey import BY_FETCH, LOADED, SERVER_ONLY, OpenShop
+from merges import Clusters
 from playwright.sync_api import Page as Tab
 from test_journey import pay
+
+pytestmark = pytest.mark.browsers(
+    "chromium", why="the same Python decides; the browser adds nothing"
+)
+
 
 SIGN_UP = {
     "redirect": """user => {
@@ -19,44 +22,6 @@ SIGN_UP = {
     "fetch": """user => fetch(`/api/sign-up?user=${user}`, {method: "POST"})
         .then(() => { location.href = "/welcome" })""",
 }
-
-
-class Clusters:
-    """Which ids are one person, as the original merge says: by the messages that link
-    two of them. An anonymous id is linked once; an alias is of one id only.
-
-    Mixpanel takes the id of a device with and without its prefix.
-    """
-
-    def __init__(self, events: c.Iterable[dict[str, t.Any]]) -> None:
-        self._ids: dict[str, set[str]] = {}
-        linked: set[str] = set()
-
-        for event in events:
-            for new, old in _links(event["event"], event["properties"]):
-                if new not in linked:
-                    linked.add(new)
-                    self._join(new, old)
-
-    def _join(self, one: str, other: str) -> None:
-        both = self.of(one) | self.of(other)
-        self._ids.update(dict.fromkeys(both, both))
-
-    def of(self, id: str) -> set[str]:
-        """All ids of the person that has this one."""
-        plain = id.removeprefix("$device:")
-        return self._ids.get(plain, {plain})
-
-
-def _links(event: str, properties: dict[str, t.Any]) -> c.Iterator[tuple[str, str]]:
-    """The ids that a message links; the first may be linked only once."""
-    id = properties["distinct_id"]
-
-    if event == "$identify":
-        anonymous = properties.get("$anon_id") or properties["$anon_distinct_id"]
-        yield anonymous.removeprefix("$device:"), properties.get("$identified_id", id)
-    elif event == "$create_alias":
-        yield properties["alias"], id.removeprefix("$device:")
 
 
 @pytest.mark.parametrize("by", SIGN_UP)

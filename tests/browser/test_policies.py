@@ -19,9 +19,17 @@ from journey import (
     arrive,
     cookies,
 )
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Page as Tab
-from script_pages import wait_until
+from script_pages import without_errors
+
+from needs import need
+from waiting import wait_until
+
+pytestmark = pytest.mark.browsers(
+    "chromium",
+    why="the same Python decides; what policies do, test_journey.py tries in both",
+)
 
 
 @pytest.fixture
@@ -45,20 +53,23 @@ def _walk(shop: Shop, page: Tab) -> None:
 
 
 def _assert_silence(shop: Shop, page: Tab, requests: list[str]) -> None:
-    """Nothing was loaded, stored, injected or sent."""
+    """Nothing was recorded, stored or sent, and of what stands in for the library no
+    more was loaded than the script."""
     with shop.app.app_context():
         assert shop.mengpaneel.drain(10)
         assert shop.mengpaneel.ledger().delivered == 0
 
     assert shop.inspector.arrivals() == []
-    assert [url for url in requests if "mixpanel" in url or "_mengpaneel" in url] == []
+    assert _telling(requests) == []
     assert {name for name in cookies(page.context) if "mp" in name} == set()
-    assert page.evaluate("typeof window.mixpanel + typeof window.Mengpaneel") == (
-        "undefinedundefined"
-    )
     assert page.evaluate("localStorage.length + sessionStorage.length") == 0
-    assert "mengpaneel" not in page.content()
     assert shop.errors.lines == []
+
+
+def _telling(requests: list[str]) -> list[str]:
+    """The requests to Mixpanel, for its library, or by the script to the app."""
+    ours = [url for url in requests if "mixpanel" in url or "_mengpaneel" in url]
+    return [url for url in ours if "/_mengpaneel/static/" not in url]
 
 
 @pytest.mark.parametrize("signal", ["DNT", "Sec-GPC"])
@@ -86,20 +97,50 @@ def test_signals_count_for_nothing_where_the_app_says_so(
     assert shop.names == ["Land", "Fence"]
 
 
+#: What browsers that say no have, at which the library looks too.
+SAYS_NO = """
+for (const [name, value] of [["doNotTrack", "1"], ["globalPrivacyControl", true]])
+    Object.defineProperty(Navigator.prototype, name, {get: () => value})
+"""
+
+
+@pytest.fixture
+def refusing(browser: Browser) -> c.Iterator[Tab]:
+    """A tab of a browser that says no, with headers and properties."""
+    if browser.browser_type.name == "firefox":
+        browser = browser.browser_type.launch(
+            channel="moz-firefox",
+            executable_path=need("firefox"),
+            firefox_user_prefs={
+                "privacy.donottrackheader.enabled": True,
+                "privacy.globalprivacycontrol.enabled": True,
+            },
+        )
+
+        with without_errors(browser.new_page()) as page:
+            yield page
+
+        browser.close()
+    else:
+        context = browser.new_context(extra_http_headers={"DNT": "1", "Sec-GPC": "1"})
+        context.add_init_script(SAYS_NO)
+
+        with without_errors(context.new_page()) as page:
+            yield page
+
+        context.close()
+
+
+@pytest.mark.browsers("chromium", "firefox")
 @pytest.mark.parametrize("options", [{"respect_dnt": False}, {"consent": lambda: True}])
 def test_the_library_does_not_ask_again_where_the_app_has_decided(
-    open_shop: OpenShop, page: Tab, options: dict[str, t.Any]
+    open_shop: OpenShop, refusing: Tab, options: dict[str, t.Any]
 ) -> None:
-    """With the signal a browser has a property, at which the library looks."""
     shop = open_shop(**options)
-    page.context.set_extra_http_headers({"DNT": "1", "Sec-GPC": "1"})
-    page.add_init_script(
-        """for (const [name, value] of [["doNotTrack", "1"],
-                ["globalPrivacyControl", true]])
-            Object.defineProperty(Navigator.prototype, name, {get: () => value})"""
-    )
+    page = refusing
     arrive(page, shop.url)
     assert page.evaluate("navigator.doNotTrack") == "1"
+    assert page.evaluate("navigator.globalPrivacyControl") is True
     page.evaluate(BY_FETCH, 1)
     shop.settle(page)
     shop.check()
@@ -123,6 +164,69 @@ def test_nothing_is_sent_or_loaded_until_there_is_an_answer(
     shop = open_shop(consent="journey.by_session", **options)
     _walk(shop, page)
     _assert_silence(shop, page, requests)
+
+
+#: What a page's own code calls, each of which the library has.
+CALLS = """() => {
+    mixpanel.track("Clicked", {Number: -1}, {send_immediately: true});
+    mixpanel.people.set({Plan: "pro"});
+    mixpanel.get_group("Company", "acme").set({Seats: 12});
+    mixpanel.init("TOKEN", {debug: false});
+    mixpanel.time_event("Clicked");
+}"""
+
+
+@pytest.mark.browsers("chromium", "firefox")
+def test_calls_of_a_page_without_consent_do_nothing(
+    open_shop: OpenShop, page: Tab, requests: list[str]
+) -> None:
+    answers = {"/quiet?asked": None}
+    shop = open_shop(consent=lambda: answers.get(request.full_path, False))
+    page.goto(f"{shop.url}/quiet?refused")
+    page.evaluate(CALLS)
+    # A page without a place for the script has none of this.
+    page.goto(f"{shop.url}/quiet?asked")
+    page.evaluate(CALLS)
+    page.evaluate("Mengpaneel.consent(false)")
+    page.evaluate(CALLS)
+    _assert_silence(shop, page, requests)
+
+
+@pytest.mark.browsers("chromium", "firefox")
+@pytest.mark.parametrize("persistence", ["cookie", "localStorage"])
+def test_calls_of_a_page_go_out_when_consent_comes(
+    open_shop: OpenShop, page: Tab, requests: list[str], persistence: str
+) -> None:
+    shop = open_shop(
+        consent="journey.by_session", client_config={"persistence": persistence}
+    )
+    page.goto(f"{shop.url}/products/1")
+    page.evaluate(CALLS)
+    _assert_silence(shop, page, requests)
+    page.evaluate("fetch('/answer/yes').then(answer => answer.text())")
+    page.evaluate("Mengpaneel.consent(true)")
+    page.wait_for_function(LOADED)
+    page.evaluate(BY_FETCH, 1)
+    arrive(page, f"{shop.url}/products/2")
+    shop.settle(page)
+    assert shop.inspector.events("Clicked")[1:] == []
+    people = shop.people()
+    assert set(people) == {-1, *(entry.number for entry in shop.book)}
+    assert len(set(people.values())) == 1
+
+
+def test_calls_of_a_page_before_a_refusal_stay_refused(
+    open_shop: OpenShop, page: Tab
+) -> None:
+    shop = open_shop(consent="journey.by_session")
+    page.goto(f"{shop.url}/quiet")
+    page.evaluate("mixpanel.track('Before', {}, {send_immediately: true})")
+    page.evaluate("Mengpaneel.consent(false)")
+    page.evaluate("mixpanel.track('Between', {}, {send_immediately: true})")
+    page.evaluate("Mengpaneel.consent(true)")
+    page.evaluate("mixpanel.track('After', {}, {send_immediately: true})")
+    wait_until(lambda: shop.inspector.events("After"))
+    assert [event["event"] for event in shop.inspector.events()] == ["After"]
 
 
 @pytest.mark.parametrize("options", [{}, {"strategies": SERVER_ONLY}])
@@ -177,7 +281,7 @@ def test_opting_out_in_a_view_takes_effect_at_once(
     with shop.app.app_context():
         assert shop.mengpaneel.drain(10)
 
-    assert [url for url in requests if "mixpanel" in url or "_mengpaneel" in url] == []
+    assert _telling(requests) == []
     assert shop.names == ["Land"]
     assert shop.inspector.events("After Opt-out") == []
     assert shop.inspector.events("Page") == []
@@ -217,7 +321,7 @@ def test_the_librarys_own_opt_out_holds_on_the_server(
     with shop.app.app_context():
         assert shop.mengpaneel.drain(10)
 
-    assert "mengpaneel" not in page.content()
+    assert not page.evaluate(LOADED)
     assert shop.names == ["Land"]
 
 

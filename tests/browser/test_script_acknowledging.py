@@ -6,7 +6,9 @@ import typing as t
 
 import pytest
 from playwright.sync_api import Page as Tab
-from script_pages import Json, Page, ScriptSite, track, wait_until
+from script_pages import Json, Page, ScriptSite, track
+
+from waiting import wait_until
 
 IDENTIFY = [["identify"], ["7"]]
 
@@ -26,7 +28,6 @@ def ask(page: Tab, name: str) -> None:
     page.evaluate(f"fetch('/api/{name}').then(r => r.text())")
 
 
-@pytest.mark.also_in_firefox
 def test_a_pages_calls_are_acknowledged_when_mixpanel_has_answered(
     site: ScriptSite, page: Tab
 ) -> None:
@@ -45,7 +46,6 @@ def test_a_pages_calls_are_acknowledged_when_mixpanel_has_answered(
     assert site.handed_back == []
 
 
-@pytest.mark.also_in_firefox
 def test_calls_of_responses_are_acknowledged(site: ScriptSite, page: Tab) -> None:
     open_page(site, page)
     names = [f"n{number}" for number in range(30)]
@@ -79,7 +79,6 @@ def test_what_the_app_could_not_hear_it_is_told_later(
     assert wait_until(lambda: sorted(site.acknowledged) == ["a.x", "b.x"])
 
 
-@pytest.mark.also_in_firefox
 @pytest.mark.parametrize(
     "identity", [[IDENTIFY], [[["alias"], ["7"]], IDENTIFY]], ids=["identify", "alias"]
 )
@@ -122,7 +121,6 @@ def test_a_visitor_who_is_known_needs_no_message(site: ScriptSite, page: Tab) ->
     assert site.api.requests == requests
 
 
-@pytest.mark.also_in_firefox
 def test_profiles_and_groups_are_the_servers(site: ScriptSite, page: Tab) -> None:
     calls = [
         [["people", "set"], [{"Plan": "pro"}]],
@@ -224,7 +222,6 @@ AGAIN = [
 ]
 
 
-@pytest.mark.also_in_firefox
 @pytest.mark.parametrize("again", AGAIN)
 def test_a_response_that_comes_again_is_made_once(
     site: ScriptSite, page: Tab, again: t.Callable[[ScriptSite, Tab], None]
@@ -256,7 +253,6 @@ def test_each_turbo_visit_is_acknowledged(site: ScriptSite, page: Tab) -> None:
     assert site.acknowledged == ["one.x", "two.x"]
 
 
-@pytest.mark.also_in_firefox
 def test_a_page_without_acknowledging_says_so(site: ScriptSite, page: Tab) -> None:
     site.pages["/home"] = Page(data=site.data(["once", [track("First")]]))
     page.goto(site.url + "/home")

@@ -10,7 +10,15 @@ from collections import Counter
 
 import pytest
 from playwright.sync_api import Page as Tab
-from script_pages import LIBRARY, TOKEN, Page, ScriptSite, track, wait_until
+from script_pages import LIBRARY, TOKEN, Page, ScriptSite, track
+
+from servers import NOBODY_LISTENS
+from waiting import wait_until
+
+pytestmark = pytest.mark.browsers(
+    "chromium", why="needs CDP to block requests, or the script does the same in each"
+)
+
 
 CALLS = [
     [["identify"], ["7"]],
@@ -20,9 +28,6 @@ CALLS = [
 ]
 EVENTS = ["First", "Second"]
 
-
-#: An address at which nobody listens.
-NOBODY = "http://127.0.0.1:9"
 
 Block = c.Callable[..., None]
 
@@ -71,7 +76,12 @@ def announced_after(site: ScriptSite, page: Tab) -> bool:
     return site.capable("cart")
 
 
-@pytest.mark.also_in_firefox(how=["nobody"], token=TOKENS[1:])
+@pytest.mark.browsers(
+    "chromium",
+    "firefox",
+    why="the script does the same of each error",
+    in_firefox={"how": ["nobody"], "token": TOKENS[1:]},
+)
 @pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize("how", ["error", "nobody", "empty", "policy"])
 def test_calls_go_back_when_the_library_is_blocked(
@@ -86,7 +96,7 @@ def test_calls_go_back_when_the_library_is_blocked(
     if how == "error":
         request.getfixturevalue("block")("*" + LIBRARY)
     elif how == "nobody":
-        site.pages["/home"].data["library"] = f"{NOBODY}/mixpanel.min.js"
+        site.pages["/home"].data["library"] = f"{NOBODY_LISTENS}/mixpanel.min.js"
     elif how == "empty":
         page.route("**" + LIBRARY, lambda route: route.fulfill(body=""))
     else:
@@ -102,7 +112,12 @@ def test_calls_go_back_when_the_library_is_blocked(
     assert not announced_after(site, page)
 
 
-@pytest.mark.also_in_firefox(how=["nobody"], token=TOKENS[1:])
+@pytest.mark.browsers(
+    "chromium",
+    "firefox",
+    why="the script does the same of each error",
+    in_firefox={"how": ["nobody"], "token": TOKENS[1:]},
+)
 @pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize("how", ["error", "nobody"])
 def test_calls_go_back_when_mixpanel_is_blocked(
@@ -117,7 +132,7 @@ def test_calls_go_back_when_mixpanel_is_blocked(
     if how == "error":
         request.getfixturevalue("block")(site.api.url + "/*")
     else:
-        site.pages["/home"].data["config"] = {"api_host": NOBODY}
+        site.pages["/home"].data["config"] = {"api_host": NOBODY_LISTENS}
 
     page.goto(site.url + "/home")
     assert wait_until(lambda: len(site.calls_handed_back()) >= len(CALLS))
@@ -143,7 +158,12 @@ def test_calls_of_a_response_go_back_with_its_signature(
     assert site.handed_back[0]["handover"] == "cart.x"
 
 
-@pytest.mark.also_in_firefox(status=[400])
+@pytest.mark.browsers(
+    "chromium",
+    "firefox",
+    why="the script does the same of each status",
+    in_firefox={"status": [400]},
+)
 @pytest.mark.parametrize("status", [200, 400, 429, 503])
 def test_what_mixpanel_does_not_take_goes_back_without_a_word_of_blocking(
     site: ScriptSite, page: Tab, status: int
@@ -189,12 +209,12 @@ def test_calls_wait_for_the_next_page_when_the_app_is_out_of_reach_too(
     assert site.api.events == []
 
 
-@pytest.mark.also_in_firefox
+@pytest.mark.browsers("chromium", "firefox")
 def test_what_the_server_has_does_not_wait_in_the_browser(
     site: ScriptSite, page: Tab
 ) -> None:
     prepare(site, "page.x")
-    site.pages["/home"].data["library"] = f"{NOBODY}/mixpanel.min.js"
+    site.pages["/home"].data["library"] = f"{NOBODY_LISTENS}/mixpanel.min.js"
     site.fallback_status = 503
     page.goto(site.url + "/home")
     assert wait_until(lambda: site.statuses) == [503]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from playwright.sync_api import Page as Tab
-from script_pages import Page, ScriptSite, track, wait_until
+from script_pages import Page, ScriptSite, track
+
+from waiting import wait_until
 
 
 def test_the_pages_calls_are_made_in_order(site: ScriptSite, page: Tab) -> None:

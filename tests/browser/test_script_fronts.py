@@ -8,7 +8,14 @@ import typing as t
 import pytest
 from playwright.sync_api import ConsoleMessage
 from playwright.sync_api import Page as Tab
-from script_pages import LIBRARY, TOKEN, Page, ScriptSite, track, wait_until
+from script_pages import LIBRARY, TOKEN, Page, ScriptSite, track
+
+from waiting import wait_until
+
+pytestmark = pytest.mark.browsers(
+    "chromium", why="what depends on the browser is marked for both"
+)
+
 
 CALLS = [track("First", 1), [["people", "set"], [{"Plan": "pro"}]], track("Second", 2)]
 SNIPPET = """
@@ -53,7 +60,12 @@ LIBRARIES = {
 }
 
 
-@pytest.mark.also_in_firefox(name=["axios", "axios fetch", "htmx"], first=[True])
+@pytest.mark.browsers(
+    "chromium",
+    "firefox",
+    why="the others make their requests in the same ways",
+    in_firefox={"name": ["axios", "axios fetch", "htmx"], "first": [True]},
+)
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_libraries_that_make_requests_need_no_adapter(
@@ -193,7 +205,7 @@ NAMED = {
 }
 
 
-@pytest.mark.also_in_firefox
+@pytest.mark.browsers("chromium", "firefox")
 @pytest.mark.parametrize("name", NAMED)
 @pytest.mark.parametrize("head", [True, False])
 def test_what_elements_are_called_is_of_no_matter(
@@ -216,7 +228,7 @@ def test_what_elements_are_called_is_of_no_matter(
     assert site.api.events == ["First", "Second", "Add To Cart"]
 
 
-@pytest.mark.also_in_firefox
+@pytest.mark.browsers("chromium", "firefox")
 @pytest.mark.parametrize("name", ["currentScript", "head"])
 def test_a_nonce_is_passed_on_whatever_elements_are_called(
     site: ScriptSite, page: Tab, name: str
@@ -266,7 +278,12 @@ def test_order_of_identity_is_kept(site: ScriptSite, page: Tab) -> None:
     assert site.api.named("Anonymous")["distinct_id"].startswith("$device:")
 
 
-@pytest.mark.also_in_firefox(how=["reload", "tab"])
+@pytest.mark.browsers(
+    "chromium",
+    "firefox",
+    why="back shows a page there that was kept: see test_identity.py",
+    in_firefox={"how": ["reload", "tab"]},
+)
 @pytest.mark.parametrize("how", ["reload", "back", "tab"])
 def test_a_pages_calls_are_made_once(site: ScriptSite, page: Tab, how: str) -> None:
     site.pages["/home"] = Page(data=site.data(["once", CALLS]))
@@ -350,7 +367,9 @@ def test_a_page_from_a_cache_loads_no_library_for_those_who_refuse(
     page.goto(site.url + "/home", wait_until="load")
     page.evaluate("() => fetch('/api/cart').then(r => r.text())")
     assert not any(LIBRARY in url for url in requests)
-    assert page.evaluate("typeof window.mixpanel") == "undefined"
+    assert page.evaluate("window.mixpanel.__loaded") == 0
+    # What stands in for it does nothing, and throws nothing.
+    page.evaluate("mixpanel.track('Click')")
     assert not site.capable("cart")
     assert site.handed_back == []
     assert page.evaluate(f"!!localStorage.{TOKEN}_mengpaneel_undelivered")
@@ -380,7 +399,7 @@ def test_it_works_in_a_frame(site: ScriptSite, page: Tab) -> None:
     assert wait_until(lambda: len(site.api.events) == 2)
 
 
-@pytest.mark.also_in_firefox
+@pytest.mark.browsers("chromium", "firefox")
 def test_it_is_quiet_unless_asked(site: ScriptSite, page: Tab) -> None:
     lines: list[str] = []
     page.on("console", lambda message: lines.append(message.text))

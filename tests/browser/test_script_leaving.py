@@ -8,12 +8,15 @@ import typing as t
 import pytest
 from playwright.sync_api import BrowserContext
 from playwright.sync_api import Page as Tab
-from script_pages import TOKEN, Page, ScriptSite, track, wait_until
+from script_pages import TOKEN, Page, ScriptSite, track
+
+from waiting import wait_until
 
 # What is under way when a page is left depends on the moment.
 pytestmark = pytest.mark.alone
 
-RUNS = 8
+# In all, some seventy pages are left; a hundred more in test_leaving.py.
+RUNS = 4
 SIZES = [1, 4, 8, 20]
 LEAVE = {
     "link": "document.querySelector('a').click()",
@@ -75,7 +78,12 @@ def in_order(found: list[str]) -> bool:
     )
 
 
-@pytest.mark.also_in_firefox(wait=[0, 200])
+@pytest.mark.browsers(
+    "chromium",
+    "firefox",
+    why="each takes seconds, with nothing beside it",
+    in_firefox={"wait": [0, 200]},
+)
 @pytest.mark.parametrize("way", LEAVE)
 @pytest.mark.parametrize("wait", [0, 50, 200, 600])
 def test_what_is_acknowledged_has_arrived(
@@ -105,7 +113,6 @@ def test_what_is_acknowledged_has_arrived(
     assert set(handed_back(site)) <= {*due, "7"}
 
 
-@pytest.mark.also_in_firefox
 def test_what_is_under_way_when_its_page_is_left_is_not_acknowledged(
     site: ScriptSite, page: Tab
 ) -> None:
@@ -132,8 +139,12 @@ window.setTimeout = (action, delay, ...rest) =>
 """
 
 
-# Of a tab that is closed, Firefox sends a beacon as a rule only.
-@pytest.mark.also_in_firefox(way=["link"])
+@pytest.mark.browsers(
+    "chromium",
+    "firefox",
+    why="of a tab that is closed, Firefox sends a beacon as a rule only",
+    in_firefox={"way": ["link"]},
+)
 @pytest.mark.parametrize("way", ["link", "close"])
 @pytest.mark.parametrize("policy", ["", "no-referrer"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "plain.test"])
@@ -165,7 +176,6 @@ def handed_back(site: ScriptSite) -> list[str]:
     return [call[1][0] for call in site.calls_handed_back()]
 
 
-@pytest.mark.also_in_firefox
 @pytest.mark.parametrize("token", [None, "3.x"])
 def test_calls_of_a_page_left_before_the_library_came_go_back_to_the_app(
     site: ScriptSite, page: Tab, token: str | None
@@ -237,6 +247,12 @@ def test_more_than_may_outlive_a_page_is_not_lost(
     due = [f"0-{number}" for number in range(80)]
     wait_until(lambda: len(site.api.events) >= len(due), 20)
     assert sorted(site.api.events) == sorted(due)
-    assert in_order(site.api.events)
+
+    # Firefox cancels what was under way and was too large to outlive the page. It goes
+    # with the next page, after what wasn't: each event has its own time.
+    assert context.browser is not None
+
+    if context.browser.browser_type.name == "chromium":
+        assert in_order(site.api.events)
     times = [site.api.named(event)["time"] for event in due]
     assert times == sorted(set(times))

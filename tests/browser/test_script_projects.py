@@ -7,13 +7,14 @@ import collections.abc as c
 import pytest
 from flask import Flask, redirect, request
 from playwright.sync_api import Page as Tab
-from script_pages import LIBRARY, PACKAGES, Api, Json, wait_until
+from script_pages import LIBRARY, PACKAGES, Api, Json
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from flask_mengpaneel import Mengpaneel, Outcome, flushed
 from flask_mengpaneel.testing import RecordingTransport
 from servers import Server
 from sites import PAGE
+from waiting import wait_until
 
 
 class Twins(Server):

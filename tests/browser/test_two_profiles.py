@@ -15,6 +15,11 @@ from playwright.sync_api import Response as Received
 
 from nginx import GREEDY, Nginx
 
+pytestmark = pytest.mark.browsers(
+    "chromium", why="nginx decides what it keeps; the browser adds nothing"
+)
+
+
 SHARED = ("/products/2", "/api/stock", "/go", "/quiet")
 
 

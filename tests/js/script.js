@@ -20,7 +20,13 @@ function library(calls, api_host = "https://api.example", refused = []) {
     };
   return {
     people: { set: method("people.set"), union: method("people.union") },
-    config: { api_host, api_routes: { track: "track/" }, ip: true, token: "TOKEN" },
+    config: {
+      api_host,
+      api_routes: { track: "track/" },
+      ip: true,
+      persistence: "cookie",
+      token: "TOKEN",
+    },
     get_api_host: () => api_host,
     alias: method("alias"),
     identify: method("identify"),

@@ -36,6 +36,7 @@ for (const { name, page, request, exclude, headers, api_host, acks, ...vector } 
 
 const ACKS = "https://app.example/_mengpaneel/acks";
 const CALLS = "https://app.example/_mengpaneel/calls";
+const DATA = { acks: "/_mengpaneel/acks", fallback: "/_mengpaneel/calls" };
 
 /** What Mixpanel does with events, by the words of the vectors. */
 const ANSWERS = {
@@ -74,7 +75,7 @@ for (const { name, responses, ...vector } of acknowledge.vectors)
       const isTaken = vector.refuses && !eventsOf(body).some((event) => vector.refuses.includes(event));
       return ANSWERS[isTaken ? "takes" : vector.mixpanel];
     };
-    const { window, requests, settle } = open({ data: { acks: ACKS, fallback: CALLS }, answer, answers });
+    const { window, requests, settle } = open({ data: DATA, answer, answers });
     window.Mengpaneel.use(library([], undefined, vector.library == "refuses" ? ["A"] : []));
     for (const number in responses) await window.fetch(`/view/${number}`);
     await settle();

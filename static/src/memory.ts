@@ -1,0 +1,178 @@
+// memory.js: the second script, for a library that keeps what it knows of the visitor
+// where the app doesn't see it. A cookie of ours shows the ids to the app, and brings what
+// the app decides into the library: docs/front-ends.md, "What the library knows".
+
+import { documentProperty, globalVariable } from "./browser";
+import { safely } from "./debug";
+import type { Library, PageData } from "./types";
+
+/** What the library knows: names and values. */
+type Known = Record<string, unknown>;
+
+const IDS = ["distinct_id", "$device_id", "$user_id"];
+
+/** The methods that say who it is, or whether they may be tracked. */
+const METHODS = ["identify", "alias", "reset", "opt_in_tracking", "opt_out_tracking"];
+
+/** Bytes of a cookie, of which browsers keep 4 KB with its name and attributes. */
+const MOST = 3800;
+
+const YEAR = 31_536_000;
+
+/** @param name of a cookie, with what follows it. */
+const valueOf = (name: string): string | undefined =>
+  `; ${documentProperty("cookie")}`.split("; " + name)[1]?.split(";")[0];
+
+const read = (text?: string): Known =>
+  safely(() => JSON.parse(decodeURIComponent(text!.replace("!", "")))) || {};
+
+const setCookie = (cookie: string) =>
+  Reflect.set(Document.prototype, "cookie", cookie, document);
+
+/**
+ * Our cookie of a project.
+ *
+ * @param options of the library, some of which are for this cookie, too.
+ */
+const cookieOf = (token: string, options: PageData["config"]) => {
+  const name = `mp_${token}_mengpaneel=`;
+  const text = valueOf(name);
+  const known = read(text);
+  // It is about the cookie, and not of the visitor.
+  delete known.passing;
+
+  return {
+    text,
+    known,
+    /** Whether the app has written it, and the library doesn't know that yet. */
+    isDecided: text?.[0] == "!",
+    /** @param age in seconds; without one it ends with the browser's session. */
+    write: (value: string, age?: number) =>
+      setCookie(
+        `${name}${value};path=/` +
+          (age === void 0 ? "" : ";max-age=" + age) +
+          (options.cross_site_cookie ? ";SameSite=None" : "") +
+          (options.cross_site_cookie || options.secure_cookie ? ";secure" : ""),
+      ),
+  };
+};
+
+const written = (known: Known) => encodeURIComponent(JSON.stringify(known));
+
+/**
+ * Bring what the app has decided into the library's storage, before the library looks
+ * there: what it tracks by itself when it starts is of the right person, too.
+ */
+const prepare = ({ token, config, refused, unasked }: PageData) => {
+  const { known, isDecided, write } = cookieOf(token, config);
+  if (config.disable_persistence || !isDecided || refused || unasked) return;
+  const key = `mp_${config.persistence_name || token + "_mixpanel"}`;
+  const kept: Known = JSON.parse(localStorage[key] || "{}");
+  const isSame = kept.$device_id == known.$device_id;
+  localStorage[key] = JSON.stringify({ ...(isSame && kept), ...known });
+  write(written(known), YEAR);
+};
+
+/** Instances whose methods tell when they were called. */
+const watched = new Set<Library>();
+
+/** Whether the calls of the library's methods are our own. */
+let isBusy = false;
+
+/** The data of the latest page. */
+let page: PageData | undefined;
+
+/**
+ * Bring what the app has decided into the library, and show the app what the library
+ * knows then.
+ *
+ * @return what is added to the announcement of a request: who it is, where the browser
+ *   keeps no cookies.
+ */
+const share = (mixpanel: Library, latest: PageData | undefined) => {
+  page = latest;
+  if (!watched.has(mixpanel)) watch(mixpanel);
+  if (isBusy) return "";
+  isBusy = true;
+  const said = safely(() => exchange(mixpanel));
+  isBusy = false;
+  return said || "";
+};
+
+const watch = (mixpanel: Library) => {
+  watched.add(mixpanel);
+
+  for (const name of METHODS) {
+    const method = mixpanel[name] as any;
+    mixpanel[name] = function (...args: unknown[]) {
+      const result = method.apply(this, args);
+      share(mixpanel, page);
+      return result;
+    };
+  }
+};
+
+/**
+ * Let the library know what the app has written where this library doesn't look: its
+ * cookie has another name. From now on our cookie shows the app who it is.
+ */
+const takeUp = (mixpanel: Library, name: string, text: string) => {
+  const known = read(text);
+  // Whom the library knows by name isn't the new visitor for whom the app takes them.
+  if (known.$user_id || !mixpanel.get_property("$user_id")) mixpanel.register(known);
+
+  // For whichever of the host's domains it is.
+  location.hostname.split(".").forEach((_, level, parts) => {
+    setCookie(`${name};path=/;max-age=0;domain=${parts.slice(level).join(".")}`);
+  });
+  setCookie(`${name};path=/;max-age=0`);
+};
+
+/** The pages whose ids the library has taken up. */
+const begun = new Set<unknown>();
+
+const exchange = (mixpanel: Library) => {
+  const { disable_persistence, persistence_name, token } = mixpanel.config;
+  const { text, known, isDecided, write } = cookieOf(token, mixpanel.config);
+  const own = `mp_${persistence_name || token + "_mixpanel"}=`;
+  const seen = page?.cookie && valueOf(page.cookie);
+
+  // What the app sees anyhow, and what a visitor doesn't want to be kept.
+  if ((seen !== void 0 && page!.cookie == own) || mixpanel.has_opted_out_tracking()) {
+    if (text !== void 0) write("", 0);
+    return;
+  }
+
+  if (seen) takeUp(mixpanel, page!.cookie!, seen);
+
+  if (isDecided) {
+    // Somebody else: nothing of what the library knows is theirs.
+    if (known.$device_id && known.$device_id != mixpanel.get_property("$device_id"))
+      mixpanel.reset();
+    mixpanel.register(known);
+  }
+
+  const show = (names: string[]) => {
+    const shown: Known = { passing: disable_persistence || void 0 };
+    for (const name of names) shown[name] = mixpanel.get_property(name);
+    return written(shown);
+  };
+
+  let value = show([...new Set([...IDS, "__timers", ...Object.keys(known)])]);
+  if (value.length > MOST) value = show(IDS);
+  if (value == text) return;
+  write(value, disable_persistence ? void 0 : YEAR);
+  if (cookieOf(token, {}).text !== void 0) return;
+
+  // The browser takes no cookie, so the library has found none either.
+  if (page?.ids && !begun.has(page.ids)) {
+    begun.add(page.ids);
+    mixpanel.register(page.ids);
+  }
+  return "; visitor=" + show(IDS);
+};
+
+(globalVariable("Mengpaneel") || ((window as any).Mengpaneel = {})).share = share;
+safely(() =>
+  prepare(JSON.parse((documentProperty("scripts") as any).mengpaneel.text)),
+);

@@ -1,0 +1,147 @@
+"""A visitor is the one whom the library alone would see, wherever it keeps them."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import typing as t
+
+import pytest
+from journey import BY_FETCH, BY_XHR, LOADED, OpenShop, arrive, cookies, doing
+from persistences import APP, TRACK, Cell, compare, made, made_alone
+from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Page as Tab
+from script_pages import without_errors
+
+from needs import need
+from waiting import wait_until
+
+
+@pytest.fixture
+def contexts(browser: Browser) -> c.Iterator[c.Callable[[], BrowserContext]]:
+    """Gives browser profiles without history."""
+    opened: list[BrowserContext] = []
+
+    def open_() -> BrowserContext:
+        opened.append(browser.new_context())
+        return opened[-1]
+
+    yield open_
+
+    for context in opened:
+        context.close()
+
+
+OF_THE_PAGE = {"disable_persistence": True}
+
+#: Of each persistence, loader and chain some.
+SAMPLE = [
+    Cell("localStorage", "ours"),
+    Cell("localStorage", "snippet", "AsyncServerSide", is_told=False),
+    Cell("named localStorage", "instance", "CapableClientSide"),
+    Cell("disabled", "bundle", "ClientSide"),
+    Cell("named", "snippet", "server-only"),
+    Cell("named", "bundle", "ServerSide", is_told=False),
+    Cell("cookie", "instance", "no Delayed"),
+    Cell("one host", "ours", "Delayed", merge="original"),
+]
+
+
+@pytest.mark.browsers(
+    "chromium",
+    "firefox",
+    why="persistences.py makes the whole table, in both",
+    in_firefox={"cell": SAMPLE[:2]},
+)
+@pytest.mark.parametrize("cell", SAMPLE, ids=lambda cell: ", ".join(map(str, cell)))
+def test_a_journey_is_what_the_library_alone_would_make_of_it(
+    open_shop: OpenShop, contexts: c.Callable[[], BrowserContext], cell: Cell
+) -> None:
+    alone = made_alone(open_shop, contexts, cell.persistence, cell.merge)
+    assert compare(made(open_shop, contexts, cell), alone, cell) == {}
+
+
+@pytest.fixture
+def without_cookies(browser: Browser) -> c.Iterator[Tab]:
+    """A tab of a browser that takes no cookies, and has no storage."""
+    browser = browser.browser_type.launch(
+        channel="moz-firefox",
+        executable_path=need("firefox"),
+        firefox_user_prefs={"network.cookie.cookieBehavior": 2},
+    )
+
+    with without_errors(browser.new_page()) as page:
+        yield page
+
+    browser.close()
+
+
+@pytest.mark.browsers("firefox", why="Playwright can't tell Chromium to take none")
+@pytest.mark.parametrize("persistence", ["cookie", "localStorage"])
+def test_what_one_page_does_is_one_persons_where_there_are_no_cookies(
+    open_shop: OpenShop, without_cookies: Tab, persistence: str
+) -> None:
+    shop = open_shop(client_config={"persistence": persistence})
+    page = without_cookies
+
+    for number in (1, 2):
+        page.goto(f"{shop.url}/products/{number}")
+        page.wait_for_function(LOADED)
+        assert page.evaluate("document.cookie = 'any=1', document.cookie") == ""
+        page.evaluate(BY_FETCH, number)
+        page.evaluate(TRACK, {APP: -number})
+        page.evaluate(BY_XHR, number)
+        shop.settle(page)
+        wait_until(lambda number=number: -number in shop.people())
+
+    people = shop.people()
+    book = [*((one.number, one.url) for one in shop.book)]
+    found = {
+        number: {people[one] for one, url in book if url.endswith(f"/{number}")}
+        for number in (1, 2)
+    }
+    assert found == {1: {people[-1]}, 2: {people[-2]}}
+    assert people[-1] != people[-2]
+
+
+SHOWN = "mp_TOKEN_mengpaneel"
+
+
+@pytest.mark.parametrize("options", [{"persistence": "localStorage"}, OF_THE_PAGE])
+def test_what_is_shown_to_the_server_lives_as_long_as_what_the_library_keeps(
+    open_shop: OpenShop, page: Tab, options: dict[str, t.Any]
+) -> None:
+    shop = open_shop(client_config=options)
+    arrive(page, shop.url)
+    (life,) = [
+        cookie["expires"]
+        for cookie in page.context.cookies()
+        if cookie["name"] == SHOWN
+    ]
+    assert (life == -1) is (options is OF_THE_PAGE)
+
+    page.evaluate("mixpanel.opt_out_tracking()")
+    assert SHOWN not in cookies(page.context)
+    page.evaluate("mixpanel.opt_in_tracking()")
+    assert SHOWN in cookies(page.context)
+
+
+def test_the_server_knows_of_local_storage_the_clocks_and_what_it_has_registered(
+    open_shop: OpenShop, page: Tab
+) -> None:
+    shop = open_shop(client_config={"persistence": "localStorage"})
+    arrive(page, shop.url)
+    page.goto(shop.url + doing("picture", ["register", {"Plan": "free", "Left": 3}]))
+    page.goto(shop.url + doing("picture", ["track", "Register"]))
+    arrive(page, shop.url)
+    page.evaluate("mixpanel.register({Plan: 'pro', Theme: 'dark'})")
+    page.evaluate("mixpanel.time_event('Read')")
+    page.evaluate("fetch('/api/stock').then(answer => answer.text())")
+    page.goto(shop.url + doing("picture", ["track", "Read"]))
+    arrive(page, shop.url)
+    shop.settle(page)
+    read = shop.event("Read")
+    assert (read["Plan"], read["Left"]) == ("pro", 3)
+    assert read["$duration"] > 0
+    # It may be long, and each request would carry it; the page's own events have it.
+    assert "Theme" not in read
+    assert shop.event("Check Stock")["Theme"] == "dark"
