@@ -15,24 +15,36 @@ A call goes four steps, in this order:
 
 from .deliver.ledger import Ledger as Ledger
 from .envelope import Envelope as Envelope
+from .event import TrackedEvent as TrackedEvent
 from .extension import Mengpaneel as Mengpaneel
+from .login import Login as Login
 from .outcome import Declined as Declined
 from .outcome import Outcome as Outcome
+from .outcome import Unrecorded as Unrecorded
+from .plan.declared import Event as Event
 from .record.manager import Manager as Manager
 from .signals import failed as failed
 from .signals import flushed as flushed
+from .signals import unrecorded as unrecorded
 from .strategy import Strategy as Strategy
 from .transport import Transport as Transport
+from .visitor.portable import PortableVisitor as PortableVisitor
 
 __all__ = [
     "Declined",
     "Envelope",
+    "Event",
     "Ledger",
+    "Login",
     "Manager",
     "Mengpaneel",
     "Outcome",
+    "PortableVisitor",
     "Strategy",
+    "TrackedEvent",
     "Transport",
+    "Unrecorded",
     "failed",
     "flushed",
+    "unrecorded",
 ]

@@ -16,6 +16,9 @@ TRACKING = frozenset({"track", "track_pageview", "track_with_groups"})
 #: The calls that add groups to every event, and to the profile of the person.
 GROUP_CALLS = frozenset({"set_group", "add_group", "remove_group"})
 
+#: The calls that say who it is.
+_IDENTIFYING = frozenset({"identify", "reset"})
+
 #: Further calls that change one profile or event at Mixpanel.
 _RECORDS = frozenset({"alias"}) | GROUP_CALLS
 
@@ -41,6 +44,10 @@ class Stage(enum.StrEnum):
     BEFORE_SETUP = "before_setup"
     SETUP = "setup"
     TRACKING = "tracking"
+
+
+# Not asked of the enum each time: 13 steps of a redirect with a call.
+_STAGES = tuple(stage.value for stage in Stage)
 
 
 class Call:
@@ -88,12 +95,18 @@ class Call:
     @property
     def arguments(self) -> list[t.Any]:
         """The arguments of the last method of the chain."""
-        return t.cast("list[t.Any]", self.wire[-1])
+        arguments: list[t.Any] = self.wire[-1]
+        return arguments
 
     @property
     def tracks(self) -> bool:
         """Whether the call tracks an event."""
         return self.wire[0][0] in TRACKING
+
+    @property
+    def says_who(self) -> bool:
+        """Whether the call says who it is from then on."""
+        return self.wire[0][0] in _IDENTIFYING
 
     @property
     def is_record(self) -> bool:
@@ -115,11 +128,15 @@ class Call:
     @property
     def event(self) -> str:
         """The name of a tracked or timed event."""
-        if self.wire[0][0] != "track_pageview":
-            return t.cast(str, self.wire[1][0])
+        name: str
 
-        options = self.wire[1][1] if len(self.wire[1]) > 1 else {}
-        return t.cast(str, options.get("event_name", "$mp_web_page_view"))
+        if self.wire[0][0] != "track_pageview":
+            name = self.wire[1][0]
+        else:
+            options = self.wire[1][1] if len(self.wire[1]) > 1 else {}
+            name = options.get("event_name", "$mp_web_page_view")
+
+        return name
 
     @property
     def at(self) -> float | None:
@@ -139,11 +156,29 @@ class Call:
         properties: dict[str, Json] = self.wire[1][position]
         return properties
 
+    def become(self, event: str, properties: dict[str, Json]) -> None:
+        """Be the call of an event with another name and other properties."""
+        arguments = self.wire[1]
+
+        if self.wire[0][0] != "track_pageview":
+            arguments[:2] = [event, properties]
+            return
+
+        arguments[0] = properties
+
+        if event != self.event:
+            options = arguments[1] if len(arguments) > 1 else {}
+            arguments[1:] = [{**options, "event_name": event}]
+
     def with_defaults(self, defaults: c.Mapping[str, Json]) -> Call:
         """Return the same event with further properties; its own win."""
-        wire = [self.wire[0], list(self.wire[1])]
-        position = 0 if self.wire[0][0] == "track_pageview" else 1
-        wire[1][position] = {**defaults, **self.properties}
+        names, arguments = self.wire[0], list(self.wire[1])
+        position = 0 if names[0] == "track_pageview" else 1
+        arguments[position] = {**defaults, **arguments[position]}
+        return Call([names, arguments])
+
+    def instead(self, wire: list[t.Any]) -> Call:
+        """Return the call that is made in the place of this one."""
         return Call(wire)
 
     def __eq__(self, other: object) -> bool:
@@ -151,6 +186,35 @@ class Call:
 
     def __repr__(self) -> str:
         return f"Call({self.wire!r})"
+
+
+class Source(t.NamedTuple):
+    """A line of the app's own code."""
+
+    #: The file and the line: ``shop/views.py:42``.
+    place: str
+    function: str
+
+
+class SourcedCall(Call):
+    """A call that knows where it was recorded, as long as it stays in this process.
+
+    All calls of an app with an inspector are.
+    """
+
+    __slots__ = ("sources",)
+
+    def __init__(self, wire: list[t.Any], sources: list[Source]) -> None:
+        super().__init__(wire)
+        self.sources = sources
+
+    def with_defaults(self, defaults: c.Mapping[str, Json]) -> Call:
+        """Return the same event with further properties; its own win."""
+        return self.instead(super().with_defaults(defaults).wire)
+
+    def instead(self, wire: list[t.Any]) -> Call:
+        """Return the call that is made in the place of this one."""
+        return SourcedCall(wire, self.sources)
 
 
 @dataclasses.dataclass(slots=True)
@@ -184,6 +248,20 @@ class CallLog:
             call.wire[0][0] == "identify" for call in (*self.before_setup, *self.setup)
         )
 
+    @property
+    def stages(self) -> tuple[list[Call], list[Call], list[Call]]:
+        """The calls of each stage, in the order in which they are to reach Mixpanel."""
+        return self.before_setup, self.setup, self.tracking
+
+    def forget_timer(self, event: str) -> None:
+        """Take away what has started the clock of an event."""
+        for calls in self.stages:
+            calls[:] = [
+                call
+                for call in calls
+                if call.name != "time_event" or call.event != event
+            ]
+
     def of(self, stage: Stage) -> list[Call]:
         """Return the calls of one stage."""
         calls: list[Call] = getattr(self, stage)
@@ -202,9 +280,9 @@ class CallLog:
     def to_json(self) -> dict[str, t.Any]:
         """Return the calls as plain JSON values, by stage, without empty stages."""
         return {
-            stage.value: [call.wire for call in self.of(stage)]
-            for stage in Stage
-            if self.of(stage) or (stage is Stage.SETUP and self.set_up)
+            name: [call.wire for call in calls]
+            for name, calls in zip(_STAGES, self.stages, strict=True)
+            if calls or (name == Stage.SETUP and self.set_up)
         }
 
     @classmethod
@@ -241,6 +319,24 @@ def _list(value: t.Any) -> list[t.Any]:
     return value
 
 
+def _make_encode() -> c.Callable[[t.Any], str]:
+    encoder = json.JSONEncoder(separators=(",", ":"))
+    module: t.Any = json.encoder
+
+    if module.c_make_encoder is None:
+        return encoder.encode
+
+    # `JSONEncoder.encode` makes one each time: 4 us for a few ids, where this takes 1.
+    text = module.encode_basestring_ascii
+    encode = module.c_make_encoder(
+        None, encoder.default, text, None, ":", ",", False, False, True
+    )
+    return lambda value: "".join(encode(value, 0))
+
+
+_encode = _make_encode()
+
+
 def dumps(value: t.Any) -> str:
     """Return plain JSON values as ASCII, in the fewest bytes."""
-    return json.dumps(value, separators=(",", ":"))
+    return _encode(value)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import time
 import typing as t
+from pathlib import Path
 
 import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from .doctor.command import doctor
+from . import hosts
+from .deliver.answers import Meaning, what_to_check
+from .deliver.trial import TEST_EVENT, send_test_event
+from .doctor.command import doctor, explain
+from .history.command import import_
+from .plan.declared import declarations
+from .plan.documents import WRITERS
+from .reasons import why_inactive
 
 if t.TYPE_CHECKING:
+    from .config import Config
     from .deliver.inline import InlineTransport
     from .deliver.spool import Spool
+
+
+_PATH = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group()
@@ -23,6 +36,43 @@ def mengpaneel() -> None:
 
 
 mengpaneel.add_command(doctor)
+mengpaneel.add_command(explain)
+mengpaneel.add_command(import_)
+
+
+@mengpaneel.command("send-test")
+@with_appcontext
+def send_test() -> None:
+    """Send one event to Mixpanel, and show what it says.
+
+    Exits with 1 if Mixpanel doesn't take it.
+    """
+    delivery = _inline().delivery
+    config = delivery.config
+
+    if why := why_inactive(config):
+        raise click.ClickException(f"Nothing is sent: {why}.")
+
+    trial = send_test_event(delivery)
+    host = "the inspector" if config.inspector else config.api_host
+    click.echo(f"{host} says: {trial.words}")
+
+    if trial.meaning is not Meaning.TAKEN:
+        is_its_own = trial.accepts_token or trial.meaning is Meaning.FORBIDDEN
+        advice = what_to_check(trial.words) if is_its_own else ""
+        raise click.ClickException(
+            f"The event was not taken{f': {advice}' if advice else ''}."
+        )
+
+    where = f"{config.url_prefix}/inspector" if config.inspector else _reports(config)
+    click.echo(f'The event "{TEST_EVENT}" is in {where}.')
+
+
+def _reports(config: Config) -> str:
+    """Return where the events of a project are shown."""
+    region = hosts.region_of(config.api_host)
+    shown = f" at {hosts.REPORTS[region]}" if region else ""
+    return f"your project{shown}, under Data, Events, within a minute"
 
 
 @mengpaneel.group(invoke_without_command=True)
@@ -101,13 +151,68 @@ def status() -> None:
         click.echo(f"{records:>12}  {reason}")
 
 
+@mengpaneel.command()
+@click.option(
+    "--format",
+    type=click.Choice(list(WRITERS)),
+    help="Markdown, CSV or JSON Schema; by default as the file is called, else md.",
+)
+@click.option("--output", type=_PATH, help="The file to write, instead of showing it.")
+@click.option("--check", type=_PATH, help="Fail if this file isn't the plan any more.")
+@with_appcontext
+def plan(format: str | None, output: Path | None, check: Path | None) -> None:
+    """Write the tracking plan: the events that the app declares."""
+    if check is not None and output is not None:
+        raise click.UsageError("Either write a file or check one.")
+
+    path = check or output
+    ending = format or (path.suffix[1:] if path is not None else "md")
+
+    if ending not in WRITERS:
+        raise click.UsageError(f"What is {path}? Say it with --format.")
+
+    text = WRITERS[ending](declarations())
+
+    if check is not None:
+        _compare(check, text)
+    elif output is not None:
+        output.write_text(text, "utf-8")
+    else:
+        click.echo(text, nl=False)
+
+
+def _compare(path: Path, text: str) -> None:
+    """Fail if a file has another text, and show the difference."""
+    try:
+        former = path.read_text("utf-8")
+    except FileNotFoundError:
+        former = ""
+
+    if former == text:
+        return
+
+    lines = (former.splitlines(), text.splitlines())
+
+    for line in difflib.unified_diff(*lines, str(path), "the app", lineterm=""):
+        click.echo(line)
+
+    raise click.ClickException(
+        f"{path} is not the tracking plan any more. To write it anew: 'flask mengpaneel"
+        f" plan --output {path}'."
+    )
+
+
 def _spool() -> Spool | None:
     """Return the app's spool, or say why there is none."""
     delivery = _inline().delivery
 
     if delivery.spool is None:
-        reason = "" if delivery.config.active else ": nothing is tracked here"
-        click.echo(f"This app has no spool{reason}.")
+        why = why_inactive(delivery.config)
+        click.echo(
+            f"This app has no spool, as nothing is tracked: {why}."
+            if why
+            else "This app has no spool."
+        )
 
     return delivery.spool
 

@@ -10,10 +10,10 @@ import inspect
 import os
 import typing as t
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from . import hosts
 from . import setting_checks as check
-from .setting_checks import Check, InvalidSetting
+from .setting_checks import Check, InvalidSetting, WrongSetting
 from .strategy import Strategy
 from .transport import Transport
 
@@ -21,9 +21,16 @@ if t.TYPE_CHECKING:
     from flask import Flask
 
     from .calls import Json
+    from .event import TrackedEvent
+    from .login import Login
 
-#: Where the extension's own files and pages are.
+#: Where the extension's own files and pages are, unless the app says otherwise.
 PREFIX = "/_mengpaneel"
+INSPECTOR_PREFIX = f"{PREFIX}/inspector"
+
+#: The script's names below a prefix of the app's own.
+NEUTRAL_SCRIPT = "app.js"
+NEUTRAL_MODULE = "app.mjs"
 
 #: The names of the strategies, in the order in which they are asked.
 StrategyName: t.TypeAlias = t.Literal[
@@ -43,11 +50,6 @@ TRANSPORTS = ("thread", "inline", "celery")
 # https://vercel.com/docs/environment-variables/system-environment-variables
 # https://cloud.google.com/run/docs/container-contract#env-vars
 SERVERLESS = ("AWS_LAMBDA_FUNCTION_NAME", "VERCEL", "K_SERVICE", "FUNCTION_TARGET")
-
-#: Where projects live that don't live in the United States. A project's browsers and
-#: servers send to the same host there:
-#: https://docs.mixpanel.com/docs/privacy/eu-residency
-_REGIONAL_HOSTS = frozenset({"api-eu.mixpanel.com", "api-in.mixpanel.com"})
 
 
 class Unset:
@@ -94,7 +96,14 @@ class Settings(t.TypedDict, total=False):
     bots: t.Literal["send", "drop"]
     csp_nonce: c.Callable[[], str | None] | str | None
     ack_timeout: float
+    visitor: c.Callable[[], object] | str | None
+    celery_visitor: bool
     acks: str | None
+    before_send: c.Callable[[TrackedEvent], TrackedEvent | None] | str | None
+    events: t.Literal["off", "warn", "raise"]
+    login: Login | t.Literal["flask-login"] | str | None
+    login_profile: c.Callable[[t.Any], c.Mapping[str, t.Any] | None] | str | None
+    url_prefix: str
     inspector: bool
 
 
@@ -129,13 +138,36 @@ class Config:
     bots: str = "send"
     csp_nonce: c.Callable[[], str | None] | None = None
     ack_timeout: float = 30.0
+    visitor: c.Callable[[], object] | None = None
+    celery_visitor: bool = False
     acks: str | None = None
+    before_send: c.Callable[[TrackedEvent], TrackedEvent | None] | None = None
+    events: str = "off"
+    login: Login | None = None
+    login_profile: c.Callable[[t.Any], t.Any] | None = None
+    url_prefix: str = PREFIX
     inspector: bool = False
 
     @functools.cached_property
     def active(self) -> bool:
         """Whether calls go anywhere at all."""
         return self.enabled and self.token is not None
+
+    @functools.cached_property
+    def examines_events(self) -> bool:
+        """Whether an event is looked at before it is kept."""
+        return self.before_send is not None or self.events != "off"
+
+    @functools.cached_property
+    def own_paths(self) -> str:
+        """What the path of each request for the extension itself begins with."""
+        return f"{self.url_prefix}/"
+
+    @functools.cached_property
+    def script_path(self) -> str:
+        """Where the script is, below the prefix: under a name that tells nothing, if
+        the app's own prefix does."""
+        return "static/mengpaneel.js" if self.url_prefix == PREFIX else NEUTRAL_SCRIPT
 
     @functools.cached_property
     def strategy_names(self) -> tuple[str, ...]:
@@ -157,7 +189,7 @@ class Config:
 
         return name
 
-    @property
+    @functools.cached_property
     def consent_varies(self) -> bool:
         """Whether one visitor may be tracked where another may not."""
         return self.consent is not None or self.respect_dnt
@@ -165,22 +197,23 @@ class Config:
     @property
     def init_options(self) -> dict[str, Json]:
         """The options that the page gives to the browser library's ``init``."""
-        options: dict[str, Json] = {
-            # Where the server can see it: by default it is in localStorage.
-            "opt_out_tracking_persistence_type": "cookie",
-        }
+        # Where the server can see it: by default it is in localStorage.
+        options: dict[str, Json] = {"opt_out_tracking_persistence_type": "cookie"}
+        options |= self.client_config
 
         # The library would look at the browser's signal by itself. A page has it only
         # where there is consent, which a callable has given in spite of the signal.
         if self.consent is not None or not self.respect_dnt:
-            options["ignore_dnt"] = True
+            options.setdefault("ignore_dnt", True)
 
         if self.inspector:
-            options["api_host"] = "/_mengpaneel/inspector"
-        elif urlsplit(self.api_host).hostname in _REGIONAL_HOSTS:
-            options["api_host"] = self.api_host
+            # Also in the place of hosts that the app has for Mixpanel itself.
+            options["api_host"] = f"{self.url_prefix}/inspector"
+            options.pop("api_hosts", None)
+        elif hosts.is_regional(self.api_host):
+            options.setdefault("api_host", self.api_host)
 
-        return {**options, **self.client_config}
+        return options
 
     @functools.cached_property
     def cookie_name(self) -> str:
@@ -191,6 +224,12 @@ class Config:
         """
         name = self.client_config.get("persistence_name")
         return f"mp_{name}" if name else f"mp_{self.token}_mixpanel"
+
+    @functools.cached_property
+    def shown_cookie_name(self) -> str:
+        """The name of the cookie in which the script shows what the library knows,
+        where that isn't in a cookie of the library's own."""
+        return f"mp_{self.token}_mengpaneel"
 
     @functools.cached_property
     def session_key(self) -> str:
@@ -206,11 +245,21 @@ class Config:
 
     @functools.cached_property
     def cookie_persistence(self) -> bool:
-        """Whether the browser library keeps the visitor where the server can see."""
-        config = self.client_config
-        return config.get("persistence", "cookie") == "cookie" and not config.get(
-            "disable_persistence"
-        )
+        """Whether the browser library keeps the visitor in a cookie, as far as the app
+        says."""
+        return self.persistence == "cookie" and not self.forgets_with_page
+
+    @functools.cached_property
+    def persistence(self) -> str:
+        """Where the browser library keeps the visitor: in a cookie, if it doesn't know
+        what it is told."""
+        told = self.client_config.get("persistence")
+        return "localStorage" if told == "localStorage" else "cookie"
+
+    @functools.cached_property
+    def forgets_with_page(self) -> bool:
+        """Whether the browser library remembers nothing beyond the page."""
+        return bool(self.client_config.get("disable_persistence"))
 
     @classmethod
     def from_app(cls, app: Flask, overrides: c.Mapping[str, object]) -> Config:
@@ -234,14 +283,12 @@ class Config:
             field = key.removeprefix("MENGPANEEL_").lower()
 
             if field not in _CHECKS:
-                close = difflib.get_close_matches(key, KEYS, 1)
-                hint = f" Did you mean {close[0]}?" if close else ""
-                raise ValueError(f"{key} is not a setting of Flask-Mengpaneel.{hint}")
+                raise _unknown(key, field)
 
             try:
                 values[field] = _CHECKS[field](value)
             except InvalidSetting as error:
-                raise ValueError(f"{key} is {value!r}; it must be {error}.") from None
+                raise WrongSetting.of(key, value, error) from None
 
         return cls(**values)
 
@@ -249,6 +296,18 @@ class Config:
     def serverless(self) -> bool:
         """Whether this process may be frozen once the response has left."""
         return any(os.environ.get(name) for name in SERVERLESS)
+
+
+def _unknown(key: str, field: str) -> WrongSetting:
+    text = f"{key} is not a setting of Flask-Mengpaneel."
+    # Without the prefix, with which each is like each other.
+    close = difflib.get_close_matches(field, _CHECKS, 1)
+
+    if not close:
+        return WrongSetting(text, f"del app.config[{key!r}]")
+
+    meant = f"MENGPANEEL_{close[0].upper()}"
+    return WrongSetting(f"{text} Did you mean {meant}?", f"{meant} = ...")
 
 
 def _strategies(value: t.Any) -> tuple[StrategyName | type[Strategy], ...]:
@@ -326,7 +385,14 @@ _CHECKS: dict[str, Check] = {
     "bots": check.choice("send", "drop"),
     "csp_nonce": check.callable_or_path("a callable without arguments"),
     "ack_timeout": check.number(0, "seconds"),
+    "visitor": check.callable_or_path("a callable without arguments"),
+    "celery_visitor": check.boolean,
     "acks": check.acks,
+    "before_send": check.callable_or_path("a callable that takes an event"),
+    "events": check.choice("off", "warn", "raise"),
+    "login": check.login,
+    "login_profile": check.callable_or_path("a callable that takes a user"),
+    "url_prefix": check.url_prefix,
     "inspector": check.boolean,
 }
 

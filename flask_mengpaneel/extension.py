@@ -18,7 +18,7 @@ from flask import (
     send_from_directory,
 )
 
-from . import process
+from . import guard, mistakes, process, signals
 from .choose import hooks
 from .choose.acknowledging import AcknowledgingEndpoint
 from .choose.app_state import AppState
@@ -26,12 +26,16 @@ from .choose.chain import Chain
 from .choose.flusher import Flusher
 from .choose.hand_back import HandBackEndpoint
 from .choose.handing_over import HandingOver
+from .choose.held_calls import HeldCalls
 from .choose.late_calls import LateCalls
-from .choose.script import static_folder, version
+from .choose.script import SCRIPT, static_folder, version
 from .choose.sharing import Sharing
+from .choose.sign_in import SignIn
 from .choose.signing import Signer
 from .choose.strategies import make_strategies
-from .config import PREFIX, Config, Settings, StrategyName
+from .choose.uncommitted import Uncommitted
+from .choose.unrecorded import Reporter
+from .config import NEUTRAL_MODULE, NEUTRAL_SCRIPT, Config, Settings, StrategyName
 from .deliver.inline import InlineTransport
 from .deliver.ledger import Ledger
 from .deliver.setup import (
@@ -41,11 +45,13 @@ from .deliver.setup import (
     make_transport,
 )
 from .record.context import current_manager, request_state
-from .record.manager import current_app_state
+from .record.current_app import current_app_state
 from .record.proxies import current_request
 from .record.recorder import Recorder
 from .record.running_views import RunningViews
+from .setting_checks import InvalidSetting, WrongSetting
 from .strategy import Strategy
+from .visitor.portable import PortableVisitor
 
 if t.TYPE_CHECKING:
     from .inspector.app import Inspector
@@ -111,7 +117,8 @@ class Mengpaneel(Recorder):
             )
 
         config = Config.from_app(app, self._settings)
-        _warn_without_token(config)
+        _refuse_taken_paths(app, config)
+        _warn(app, config)
         inspector = _make_inspector(app, config)
         state = app.extensions["mengpaneel"] = _make_state(app, config, inspector)
         app.register_blueprint(_make_blueprint(app, state))
@@ -119,11 +126,23 @@ class Mengpaneel(Recorder):
         if inspector is not None:
             app.register_blueprint(inspector.blueprint)
             state.delivery.news.listener = inspector.on_hand_over
+            signals.dropped.connect(inspector.on_dropped, app)
 
         if config.active:
             process.end_in_order()
 
-        hooks.register(app, state.flusher, state.background, is_active=config.active)
+        if config.celery_visitor:
+            from .record.task_visitor import take_along
+
+            take_along(app, config)
+
+        hooks.register(
+            app,
+            state.flusher,
+            state.serve_first,
+            state.sign_in,
+            config,
+        )
         self._apps.add(app)
 
     # A method of one's own that calls it would take a call longer.
@@ -142,6 +161,15 @@ class Mengpaneel(Recorder):
     @strategy.setter
     def strategy(self, strategy: StrategyName | type[Strategy] | None) -> None:
         current_manager().strategy = strategy
+
+    @property
+    def visitor(self) -> PortableVisitor:
+        """Who the visitor of this request is, to be taken elsewhere: see
+        :class:`~flask_mengpaneel.Manager`.
+
+        :raises RuntimeError: this is neither a request nor a ``with Manager():`` block.
+        """
+        return current_manager().take_visitor()
 
     @property
     def ack_timeout(self) -> float:
@@ -196,13 +224,20 @@ class Mengpaneel(Recorder):
         return t.cast(AppState, current_app_state())
 
 
-def _warn_without_token(config: Config) -> None:
-    if config.enabled and config.token is None:
-        warnings.warn(
-            "MENGPANEEL_TOKEN is not set: nothing will be tracked. Set it to your"
-            " project's token, or MENGPANEEL_ENABLED to False.",
-            stacklevel=4,
-        )
+def _refuse_taken_paths(app: Flask, config: Config) -> None:
+    for rule in app.url_map.iter_rules():
+        if f"{rule.rule}/".startswith(config.own_paths):
+            allowed = f"a path below which the app has nothing, as {rule.rule!r}"
+            raise WrongSetting.of(
+                "MENGPANEEL_URL_PREFIX", config.url_prefix, InvalidSetting(allowed)
+            )
+
+
+def _warn(app: Flask, config: Config) -> None:
+    """Say what is wrong with the settings, for whoever starts the app."""
+    for finding in mistakes.of_settings(app, config):
+        if finding.level is not mistakes.Level.NOTE:
+            warnings.warn(finding.advice, stacklevel=4)
 
 
 def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppState:
@@ -211,6 +246,8 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
     delivery = make_delivery(
         app, config, ledger, post=inspector.post if inspector else None
     )
+    reporter = Reporter(app, config, ledger)
+    delivery.on_drop = reporter.drop
     background = make_transport(config, delivery, celery_of(app))
     inline = InlineTransport(delivery)
     signer = Signer(app, config.token)
@@ -225,10 +262,17 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
         ledger,
     )
     chain = Chain(app, ledger, strategies, config.strategy_names)
-    late_calls = LateCalls(config, chain, hand_overs, delivery.made)
+    held_calls = HeldCalls(config, ledger, reporter)
+    late_calls = LateCalls(config, chain, hand_overs, delivery.made, held_calls)
     sharing = Sharing(config, handing_over, late_calls)
-    flusher = Flusher(app, config, ledger, chain, handing_over, late_calls, sharing)
+    flusher = Flusher(app, config, chain, handing_over, late_calls, sharing, held_calls)
     running_views = RunningViews(background is not None)
+    sign_in = None
+
+    if config.login is not None and config.active:
+        sign_in = SignIn(config, config.login, boots=flusher.boots)
+        sign_in.connect(app)
+
     return AppState(
         config,
         ledger,
@@ -240,7 +284,10 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
         handing_over,
         chain,
         flusher,
+        Uncommitted(app, config, ledger, flusher, running_views),
         running_views,
+        sign_in,
+        reporter,
     )
 
 
@@ -255,17 +302,26 @@ def _make_inspector(app: Flask, config: Config) -> Inspector | None:
 
 def _make_blueprint(app: Flask, state: AppState) -> Blueprint:
     """Make the place of the extension's files, and of what browsers hand back."""
-    blueprint = Blueprint("mengpaneel", __name__, url_prefix=PREFIX)
+    config = state.config
+    blueprint = Blueprint("mengpaneel", __name__, url_prefix=config.url_prefix)
     options = _host_options(app, blueprint)
 
     for host in options:
+        # The first of both is what `url_for` gives for the script.
+        blueprint.add_url_rule(f"/{config.script_path}", "script", _script, **host)
         blueprint.add_url_rule("/static/<path:filename>", "static", _static, **host)
+
+        if config.script_path == NEUTRAL_SCRIPT:
+            blueprint.add_url_rule(f"/{NEUTRAL_MODULE}", "module", _module, **host)
 
     if state.config.active and state.config.fallback:
         hand_back = HandBackEndpoint(
             state.config, state.flusher, state.signer, state.handing_over
         )
         _add_endpoint(blueprint, "calls", hand_back.answer, options)
+
+    if guard.is_up():
+        guard.add_stand_in(blueprint, options)
 
     if state.hand_overs is not None:
         acknowledging = AcknowledgingEndpoint(state.hand_overs, state.signer)
@@ -281,7 +337,8 @@ def _add_endpoint(
     options: list[dict[str, t.Any]],
 ) -> None:
     def view() -> Response:
-        return answer(request)
+        # Not the proxy, which looks for it at each use.
+        return answer(current_request())
 
     for host in options:
         blueprint.add_url_rule(f"/{name}", name, view, methods=["POST"], **host)
@@ -306,6 +363,17 @@ def _host_options(app: Flask, blueprint: Blueprint) -> list[dict[str, t.Any]]:
     return [{"host": "<mengpaneel_host>"}]
 
 
+def _script() -> Response:
+    return _static(SCRIPT)
+
+
+def _module() -> Response:
+    """Return the script as a module, which imports it by its neutral name."""
+    path = static_folder() / SCRIPT.replace(".js", ".mjs")
+    text = path.read_text().replace(f"./{SCRIPT}", f"./{NEUTRAL_SCRIPT}")
+    return Response(text, content_type="text/javascript; charset=utf-8")
+
+
 def _static(filename: str) -> Response:
     named, max_age = request.args.get("v"), None
 
@@ -320,4 +388,11 @@ def _static(filename: str) -> Response:
     if named is not None and not current_app.debug:
         max_age = 31_536_000 if named == version(filename) else 0
 
-    return send_from_directory(static_folder(), filename, max_age=max_age)
+    response = send_from_directory(static_folder(), filename, max_age=max_age)
+
+    if filename == SCRIPT:
+        # For a browser's developer tools: beside the script, or below it.
+        folder = "" if request.path.endswith(SCRIPT) else "static/"
+        response.headers["SourceMap"] = f"{folder}{SCRIPT}.map"
+
+    return response

@@ -103,9 +103,11 @@ class Identity(t.NamedTuple):
         identity = self
 
         for call in calls:
-            if call.name == "identify":
-                identity = Identity(identity.device_id, call.arguments[0])
-            elif call.name == "reset":
+            name, arguments = call.wire[0][0], call.wire[1]
+
+            if name == "identify":
+                identity = Identity(identity.device_id, arguments[0])
+            elif name == "reset":
                 identity = Identity()
 
         return identity
@@ -126,6 +128,13 @@ class Identity(t.NamedTuple):
         return cls(*map(_id, value))
 
     @classmethod
+    def from_ids(cls, device_id: t.Any, user_id: t.Any = None) -> Identity:
+        """Return the ids that somebody says to be a visitor's, if they can be."""
+        user_id = _id(user_id)
+        is_device = user_id is not None and user_id.startswith(_DEVICE)
+        return cls(_id(device_id), None if is_device else user_id)
+
+    @classmethod
     def from_cookie(cls, cookie: c.Mapping[str, Json]) -> Identity:
         """Return the ids that the browser library keeps in its cookie."""
         if not cookie:
@@ -133,10 +142,15 @@ class Identity(t.NamedTuple):
 
         device_id = _id(cookie.get("$device_id"))
         user_id = _id(cookie.get("$user_id"))
-        distinct_id = _id(cookie.get("distinct_id"))
 
         if user_id and user_id.startswith(_DEVICE):
             user_id = None
+
+        # What it nearly always is needs no look of its own.
+        if cookie.get("distinct_id") in (user_id, f"{_DEVICE}{device_id}"):
+            return cls(device_id, user_id)
+
+        distinct_id = _id(cookie.get("distinct_id"))
 
         if distinct_id and distinct_id.startswith(_DEVICE):
             device_id = device_id or _id(distinct_id.removeprefix(_DEVICE))
@@ -150,11 +164,20 @@ NOBODY = Identity()
 
 
 def _id(value: t.Any) -> str | None:
+    if value is None:
+        return None
+
+    text = value if type(value) is str else _written(value)
+    return text if text is not None and fault_of(text) is None else None
+
+
+def _written(value: t.Any) -> str | None:
+    """Return an id that isn't a text as a browser writes it."""
     if isinstance(value, float) and value.is_integer():
-        # As a browser writes it, with the fewest digits that tell it from others.
+        # With the fewest digits that tell it from others.
         value = int(decimal.Decimal(repr(value)))
 
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value) if abs(value) < 2**63 else None
+        return str(value) if abs(value) < 2**63 else None
 
-    return value if isinstance(value, str) and fault_of(value) is None else None
+    return value if isinstance(value, str) else None

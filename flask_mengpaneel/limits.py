@@ -28,8 +28,10 @@ MAX_ITEMS = 255
 #: Objects in one another in a property.
 #: https://docs.mixpanel.com/reference/track-event#limits
 MAX_DEPTH = 3
-#: Characters of a text, a name or an id; Mixpanel cuts what is longer.
+#: Characters of a name or an id, and bytes of a text; Mixpanel cuts what is longer. The
+#: inspector counts bytes of both, the smaller reading.
 #: https://docs.mixpanel.com/reference/track-event#limits
+#: https://docs.mixpanel.com/docs/data-structure/property-reference/data-type
 MAX_TEXT = 255
 #: Bytes of a list or an object in a property of an event, and of a profile.
 #: https://docs.mixpanel.com/docs/data-structure/property-reference/data-type
@@ -77,7 +79,9 @@ MAX_OTHER_HEADERS = MAX_RESPONSE_HEADERS_BYTES // 2
 
 # URLs and user agents, as requests have them.
 
-#: Characters of a URL that are read: no server takes a longer one.
+#: Characters of a URL that are read: nginx, Apache and gunicorn take no longer one
+#: unless they are told to.
+#: https://nginx.org/en/docs/http/ngx_http_core_module.html#large_client_header_buffers
 MAX_URL = 8_192
 #: Characters of the name of a host.
 #: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4

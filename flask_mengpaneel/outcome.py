@@ -1,4 +1,4 @@
-"""The outcome of a flush: which strategy took the calls, why the others declined."""
+"""What becomes of calls: which strategy took them, or why they go nowhere."""
 
 from __future__ import annotations
 
@@ -11,9 +11,43 @@ if t.TYPE_CHECKING:
 #: The statuses of redirects: 304 is none, and 300 doesn't say where to.
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
+# Characters of an event's name that a message repeats.
+_MAX_EVENT = 100
+
 
 class Declined(Exception):
     """Raised by a strategy that can't take the calls; the message says why."""
+
+
+class Unrecorded(t.NamedTuple):
+    """A call that isn't recorded, or doesn't go anywhere; or a part of one.
+
+    :param call: the method: ``track``, ``people.set``.
+    :param event: the name of the event, if it tracks one.
+    :param reason: why, in words.
+    :param origin: the file and the line of the app in which it is made, if known.
+    :param during: the request in which it is made.
+    :param missing: where in its arguments is what isn't recorded; empty for all of it.
+    :param insert_id: the id of the event, if it has one already.
+    """
+
+    call: str
+    event: str
+    reason: str
+    origin: str = ""
+    during: str = ""
+    missing: tuple[str, ...] = ()
+    insert_id: str = ""
+
+    def __str__(self) -> str:
+        event = f"event {self.event[:_MAX_EVENT]!r}" if self.event else ""
+        where = ", ".join(filter(None, (event, self.origin, self.during)))
+        # What has an id has been recorded.
+        lost = " was not sent:" if self.insert_id else " was not recorded:"
+        colon = ":" if self.missing else lost
+        return f"mengpaneel.{self.call}{colon} {self.reason}" + (
+            f" ({where})" if where else ""
+        )
 
 
 class Outcome(t.NamedTuple):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import importlib.util
+import json
 import os
 import re
 import typing as t
@@ -15,6 +16,8 @@ from urllib.parse import urlsplit
 
 from werkzeug.utils import import_string
 
+from . import hosts
+from .login import Login
 from .values import plain
 
 if t.TYPE_CHECKING:
@@ -22,7 +25,36 @@ if t.TYPE_CHECKING:
 
 
 class InvalidSetting(Exception):
-    """A value is not allowed; the message says what is."""
+    """A value is not allowed; the message says what is.
+
+    :param meant: the value that was probably meant.
+    """
+
+    def __init__(self, allowed: str, meant: object = None) -> None:
+        super().__init__(allowed)
+        self.meant = meant
+
+
+class WrongSetting(ValueError):
+    """There is no such key, or its value isn't allowed; the message says what is.
+
+    :param remedy: what to write instead.
+    """
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+    @classmethod
+    def of(cls, key: str, value: object, error: InvalidSetting) -> WrongSetting:
+        """Say of a key's value what is wrong with it."""
+        said = f"{key} is {value!r}; it must be {error}."
+
+        if error.meant is None:
+            return cls(said, f"{key} = ...  # {error}")
+
+        hint = f"{said} Did you mean {error.meant!r}?"
+        return cls(hint, f"{key} = {json.dumps(error.meant)}")
 
 
 Check = c.Callable[[t.Any], t.Any]
@@ -125,12 +157,26 @@ def host(value: t.Any) -> str:
         raise InvalidSetting(allowed) from None
 
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise InvalidSetting(allowed)
+        raise InvalidSetting(allowed, hosts.meant(f"https://{value}"))
 
     if parts.query or parts.fragment:
         raise InvalidSetting(f"{allowed}, without a query")
 
-    return value.rstrip("/")
+    return _checked_host(value.rstrip("/")) or value.rstrip("/")
+
+
+def _checked_host(url: str) -> str | None:
+    """Take one of Mixpanel's hosts; ``None`` if a URL leads somewhere else.
+
+    :raises InvalidSetting: it is in Mixpanel's domain, where nothing takes records.
+    """
+    meant = hosts.meant(url)
+
+    if meant is None or url.lower() in (meant, f"{meant}:443"):
+        return meant and url.lower()
+
+    allowed = ", ".join(f"https://{name}" for name in hosts.REGIONS)
+    raise InvalidSetting(f"one of Mixpanel's hosts and no more: {allowed}", meant)
 
 
 def client_config(value: t.Any) -> c.Mapping[str, Json]:
@@ -139,9 +185,74 @@ def client_config(value: t.Any) -> c.Mapping[str, Json]:
         raise InvalidSetting("a dict of the browser library's init options")
 
     try:
-        return t.cast("dict[str, Json]", plain(value))
+        options = t.cast("dict[str, Json]", plain(value))
     except (TypeError, ValueError) as error:
         raise InvalidSetting(f"a dict that JSON can hold ({error})") from None
+
+    if "api_host" in options:
+        _check_client_hosts(options, options, "api_host")
+
+    if isinstance(by_kind := options.get("api_hosts"), dict):
+        for kind in by_kind:
+            _check_client_hosts(options, by_kind, kind)
+
+    return options
+
+
+def _check_client_hosts(
+    options: dict[str, Json], within: dict[str, Json], name: str
+) -> None:
+    """Check where browsers send.
+
+    :param within: the dict of the options that has the host, by its name.
+    """
+    given = within[name]
+
+    if not isinstance(given, str):
+        return
+
+    try:
+        within[name] = _client_host(given)
+    except InvalidSetting as error:
+        if error.meant is None:
+            raise InvalidSetting(f"a dict whose {name!r} is {error}") from None
+
+        within[name] = t.cast("Json", error.meant)
+        raise InvalidSetting(f"a dict whose {name!r} is {error}", options) from None
+
+
+def _client_host(value: str) -> str:
+    """Take the URL of a host for browsers, or a path on the app's own."""
+    # As browsers read it, it is a path below that of the page, or no server's.
+    if value and not re.match(r"(https?:)?//[^/]|/(?!/)", value, re.IGNORECASE):
+        meant = None
+
+        if re.match(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:[0-9]+)?(/|$)", value):
+            meant = hosts.meant(f"https://{value}") or f"https://{value}"
+
+        raise InvalidSetting(
+            "a URL with its scheme, or a path that begins with '/'", meant
+        )
+
+    try:
+        return _checked_host(value.rstrip("/")) or value
+    except ValueError:
+        raise InvalidSetting("a URL, or a path that begins with '/'") from None
+
+
+def url_prefix(value: t.Any) -> str:
+    """Take a path below which nothing else is."""
+    if (
+        not isinstance(value, str)
+        or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value)
+        or {".", ".."}.intersection(value.split("/"))
+    ):
+        raise InvalidSetting(
+            "a path that begins with '/' and doesn't end with it, such as '/shop-data',"
+            " of letters, digits, '-', '_', '.' and '~'"
+        )
+
+    return value
 
 
 def library_url(value: t.Any) -> str | None:
@@ -192,6 +303,28 @@ def acks(value: t.Any) -> str | None:
             "None as long as the package 'redis' isn't installed:"
             " pip install 'flask-mengpaneel[redis]'"
         )
+
+    return value
+
+
+def login(value: t.Any) -> Login | None:
+    """Take how the app signs visitors in, or the name of an extension for it."""
+    allowed = "'flask-login', a Login, its dotted path or None"
+
+    if value == "flask-login":
+        if importlib.util.find_spec("flask_login") is None:
+            raise InvalidSetting(
+                "None, or a Login of your own, as long as the package 'flask-login'"
+                " isn't installed: pip install flask-login"
+            )
+
+        return Login.flask_login()
+
+    if isinstance(value, str) and "." in value:
+        value = imported(value, allowed)
+
+    if value is not None and not isinstance(value, Login):
+        raise InvalidSetting(allowed)
 
     return value
 

@@ -19,6 +19,7 @@ import re
 import typing as t
 import uuid
 
+from .foreign_values import UNKNOWN, advice, is_duration, own_value
 from .limits import MAX_INTEGER_BITS, MAX_SAFE_INTEGER, MAX_TEXT
 
 if t.TYPE_CHECKING:
@@ -38,12 +39,13 @@ FORBIDDEN_IDS = frozenset(
 
 # Lists and dicts in one another. Mixpanel shows three; what is read and written with
 # the calls, sessions too, needs some frames for each.
-_MAX_DEPTH = 32
+_MAX_NESTING = 32
 
 # Values in all the lists and dicts of one value: no record has room for more.
-_MAX_ITEMS = 500_000
+_MAX_VALUES = 500_000
 
-_TOO_MANY = f"a value has more than {_MAX_ITEMS} values in it"
+_TOO_DEEP = "a value is nested too deeply, or contains itself"
+_TOO_MANY = f"a value has more than {_MAX_VALUES} values in it"
 
 #: A list or dict, and where in it is a value that isn't plain yet, how deep in all.
 _Pending: t.TypeAlias = "list[tuple[t.Any, t.Any, int]]"
@@ -74,7 +76,7 @@ def _plain_inside(pending: _Pending) -> None:
     Step by step and not by recursion: how deep a value may be must not depend on how
     deep its call is.
     """
-    left = _MAX_ITEMS
+    left = _MAX_VALUES
 
     while pending:
         place, key, depth = pending.pop()
@@ -89,8 +91,8 @@ def _plain_inside(pending: _Pending) -> None:
         if type(item) is dict or type(item) is list:
             left -= len(item)
 
-            if depth > _MAX_DEPTH:
-                raise ValueError("a value is nested too deeply, or contains itself")
+            if depth > _MAX_NESTING:
+                raise ValueError(_TOO_DEEP)
 
             if left < 0:
                 raise ValueError(_TOO_MANY)
@@ -121,7 +123,10 @@ def _plain(value: t.Any, pending: _Pending, depth: int) -> Json:
             items[key] = item
             kind = type(item)
 
-            if not (
+            if (kind is dict or kind is list) and not item:
+                # The caller may fill its own.
+                items[key] = kind()
+            elif not (
                 (kind is str and item.isascii())
                 or (kind is int and -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER)
                 or kind is bool
@@ -151,7 +156,7 @@ def _plain(value: t.Any, pending: _Pending, depth: int) -> Json:
 
 
 def _list(values: c.Iterable[t.Any], pending: _Pending, depth: int) -> list[t.Any]:
-    items = _few(values)
+    items = few(values)
 
     for place, item in enumerate(items):
         kind = type(item)
@@ -165,14 +170,20 @@ def _list(values: c.Iterable[t.Any], pending: _Pending, depth: int) -> list[t.An
     return items
 
 
-def _few(values: c.Iterable[t.Any]) -> list[t.Any]:
+def few(values: c.Iterable[t.Any]) -> list[t.Any]:
     """Return a list of values, which may be of a kind that never ends."""
-    items = list(itertools.islice(values, _MAX_ITEMS + 1))
+    items = list(itertools.islice(values, _MAX_VALUES + 1))
 
-    if len(items) > _MAX_ITEMS:
+    if len(items) > _MAX_VALUES:
         raise ValueError(_TOO_MANY)
 
     return items
+
+
+#: The types that need no look at other libraries, of those that are converted.
+_OWN_TYPES = frozenset(
+    {dt.datetime, dt.date, uuid.UUID, decimal.Decimal, set, frozenset}
+)
 
 
 def _converted(value: t.Any, pending: _Pending, depth: int) -> Json:
@@ -182,6 +193,15 @@ def _converted(value: t.Any, pending: _Pending, depth: int) -> Json:
     if isinstance(value, str):
         # Also a proxy of a text is an instance of one.
         return _text("".join(map(str, [value])))
+
+    if type(value) not in _OWN_TYPES:
+        own = own_value(value)
+
+        if own is not UNKNOWN:
+            return _plain(own, pending, depth)
+
+        if is_duration(value):
+            raise _unsendable(value)
 
     if isinstance(value, dt.datetime):
         if value.tzinfo is not None:
@@ -212,10 +232,10 @@ def _converted(value: t.Any, pending: _Pending, depth: int) -> Json:
         )
 
     if isinstance(value, c.Mapping):
-        return _plain(dict(_few(value.items())), pending, depth)
+        return _plain(dict(few(value.items())), pending, depth)
 
     if isinstance(value, c.Set):
-        items = _few(value)
+        items = few(value)
         pending.append((items, _SORT, depth))
         pending += [(items, place, depth + 1) for place in range(len(items))]
         return items
@@ -229,13 +249,15 @@ def _converted(value: t.Any, pending: _Pending, depth: int) -> Json:
     if hasattr(value, "__html__") or hasattr(value, "casefold"):
         return _text(str(value))
 
-    raise TypeError(
-        f"{_name(value)} can't be sent to Mixpanel; turn it into a text, a number, a"
-        " date, a list or a dict"
-    )
+    raise _unsendable(value)
+
+
+def _unsendable(value: object) -> TypeError:
+    return TypeError(f"{_name(value)} can't be sent to Mixpanel; {advice(value)}")
 
 
 def _name(value: object) -> str:
+    """Say of which type a value is."""
     kind = type(value)
     # Several libraries have a `bool` of their own.
     name = kind.__qualname__
@@ -268,17 +290,22 @@ def _finite(value: t.Any) -> float:
         number = math.inf
 
     if not math.isfinite(number):
-        raise ValueError(f"{number!r} can't be sent to Mixpanel: it isn't a number")
+        raise ValueError(
+            f"{number!r}, {_name(value)}, can't be sent to Mixpanel: it isn't a number;"
+            " write None in its place"
+        )
 
     # Without the sign of a zero, which browsers don't write.
     return number + 0.0
 
 
 def _key(key: object) -> str:
-    if isinstance(key, str | enum.Enum):
-        key = plain(key)
+    # Not as other values: making one plain that has keys again could take for ever.
+    while isinstance(key, enum.Enum):
+        key = key.value
 
-    return _text(str(key))
+    # Also a proxy of a text is an instance of one.
+    return _text("".join(map(str, [key])))
 
 
 def _text(text: str) -> str:

@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
 
-from flask_mengpaneel import Mengpaneel
+from flask_mengpaneel import Mengpaneel, process
 from sink import Sink
 from sites import CreateApp, Kept, Site
 
@@ -17,6 +17,27 @@ settings.register_profile(
     "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing() -> c.Iterator[None]:
+    """End what a test's apps still do, as at the end of a process.
+
+    Else they would send, and log, while the next test looks at what is sent and logged.
+    """
+    givers, things = set(process._handed_on), set(process._closed)
+    yield
+
+    for giver in set(process._handed_on) - givers:
+        giver.hand_on()
+
+    left = set(process._closed) - things
+
+    for thing in left:
+        thing.begin_shutdown()
+
+    for thing in left:
+        thing.close()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import typing as t
 
 from flask import Flask
 
+from agents import CHROME
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.deliver.hand_over_memory import Carrier
 from flask_mengpaneel.deliver.hand_overs import HandOvers
@@ -18,12 +19,6 @@ from flask_mengpaneel.deliver.setup import make_hand_overs
 from flask_mengpaneel.envelope import Envelope
 from flask_mengpaneel.identity import Identity
 from rig import Rig, events, rig
-
-CHROME = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
-    " Chrome/131.0.0.0 Safari/537.36"
-)
-GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 
 _ids = itertools.count()
 
@@ -96,12 +91,3 @@ def keep(
     envelope.user_agent = user_agent
     hand_overs.keep(id, envelope, carrier, timeout, if_shown=if_shown)
     return id
-
-
-def eventually(condition: c.Callable[[], object], timeout: float = 20) -> None:
-    """Wait until something is true."""
-    deadline = time.monotonic() + timeout
-
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -59,7 +59,7 @@ _SERVER = """
             alias {folder}/files/;
         }}
 
-        location /errors/ {{
+        location = /errors {{
             internal;
             alias {folder}/files/error.html;
         }}
@@ -116,7 +116,7 @@ WAYS: dict[str, str] = {
     "replacing-errors": _IGNORES
     + """
         proxy_intercept_errors on;
-        error_page 401 404 500 502 /errors/;
+        error_page 401 404 500 502 /errors;
     """,
     "asking-head": _IGNORES
     + """

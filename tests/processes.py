@@ -20,16 +20,19 @@ import threading
 import time
 import typing as t
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from flask import Flask
 from flask.testing import FlaskClient
 
+from agents import CHROME
 from flask_mengpaneel import Mengpaneel
 
 TESTS = Path(__file__).parent
 FOLDER = "MENGPANEEL_TEST_FOLDER"
 SETTINGS = "MENGPANEEL_TEST_SETTINGS"
+#: Seconds: on a busy machine two are less than they are elsewhere.
+SHUTDOWN_TIMEOUT = 20
 #: What starts to measure coverage in a process.
 COVERAGE = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
@@ -92,6 +95,7 @@ def celery_init_app(app: Flask) -> None:
 def visit(app: Flask, count: int = 1) -> None:
     """Make requests that track one event each."""
     client = app.test_client()
+    client.environ_base["HTTP_USER_AGENT"] = CHROME
 
     for _ in range(count):
         plain.append(timed(client, "/plain"))
@@ -130,6 +134,8 @@ class Ended:
     waiting: int
     dropped: dict[str, int]
     forwarded: int
+    incomplete: int
+    unrecorded: dict[str, int]
     #: Seconds by which its requests took longer than those of the plain view, at the
     #: 99th percentiles.
     slower: float
@@ -186,9 +192,9 @@ class Process:
             self.kill()
             raise AssertionError(self.output) from None
 
-    def terminate(self) -> int:
+    def terminate(self, timeout: float = 30) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.wait()
+        return self.wait(timeout)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -252,8 +258,7 @@ def settings_for(url: str, **settings: t.Any) -> dict[str, t.Any]:
     return {
         "MENGPANEEL_TOKEN": "t",
         "MENGPANEEL_API_HOST": url,
-        # On a busy machine two seconds are less than they are elsewhere.
-        "MENGPANEEL_SHUTDOWN_TIMEOUT": 20,
+        "MENGPANEEL_SHUTDOWN_TIMEOUT": SHUTDOWN_TIMEOUT,
     } | named
 
 
@@ -281,13 +286,15 @@ def free_port() -> int:
 def get(port: int, count: int) -> set[int]:
     """Make requests, once somebody answers; the processes that did."""
     pids = set()
+    url = f"http://127.0.0.1:{port}/visit"
+    request = Request(url, headers={"User-Agent": CHROME})
 
     for _ in range(count):
         deadline = time.monotonic() + 20
 
         while True:
             try:
-                with urlopen(f"http://127.0.0.1:{port}/visit", timeout=10) as answer:
+                with urlopen(request, timeout=10) as answer:
                     pids.add(json.load(answer)["pid"])
                 break
             except OSError:
@@ -314,3 +321,34 @@ def get_from_all(port: int, processes: int) -> None:
 
         for thread in threads:
             thread.join()
+
+
+@contextlib.contextmanager
+def celery_worker(
+    folder: Path, app: str, settings: dict[str, t.Any], *options: str
+) -> c.Iterator[Process]:
+    """A Celery worker that is ready.
+
+    :param app: where its Celery app is, as the command line has it.
+    """
+    command = [*(sys.executable, "-m", "celery", "-A", app, "worker")]
+    command += ["--loglevel=INFO", "--without-gossip", "--without-mingle"]
+    process = Process(folder, [*command, *(options or ("--concurrency=2",))], settings)
+
+    try:
+        process.wait_for("ready.")
+        yield process
+    finally:
+        if process.process.poll() is None:
+            # A child of its pool waits 30 s for its last result to be read, which
+            # nobody does if the result comes when the pool ends.
+            process.terminate(60)
+
+
+def celery_options(broker_url: str) -> dict[str, t.Any]:
+    """Celery's own settings for a broker that comes and goes."""
+    return {
+        "broker_url": broker_url,
+        "broker_connection_retry_on_startup": True,
+        "worker_hijack_root_logger": False,
+    }

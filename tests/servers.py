@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import typing as t
 
@@ -9,6 +10,33 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+
+#: An address at which nobody listens: what goes there fails at once.
+NOBODY_LISTENS = "http://127.0.0.1:9"
+
+
+class Complaints(logging.Handler):
+    """What the extension logs as gone wrong, as long as it is open.
+
+    :param known: the beginning of a line that is known.
+    """
+
+    def __init__(self, known: str | None = None) -> None:
+        super().__init__(logging.WARNING)
+        self._known = known
+        self.lines: list[str] = []
+        logging.getLogger("flask_mengpaneel").addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+
+        if self._known is None or not line.startswith(self._known):
+            self.lines.append(line)
+
+    def close(self) -> None:
+        logging.getLogger("flask_mengpaneel").removeHandler(self)
+        super().close()
 
 
 class _Quiet(WSGIRequestHandler):

@@ -9,34 +9,39 @@ import collections.abc as c
 import html.parser
 import json
 import re
+import shutil
+import tempfile
 import typing as t
-from urllib.parse import quote
+import weakref
+from urllib.parse import quote, unquote
 
 from flask import Flask, Response, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from agents import CHROME
 from flask_mengpaneel import Envelope, Mengpaneel, Outcome, flushed
 from flask_mengpaneel.deliver.translation import Translator
 from flask_mengpaneel.testing import RecordingTransport
+from servers import NOBODY_LISTENS
 
 CreateApp = c.Callable[..., Flask]
 
 TOKEN = "token"
 COOKIE = f"mp_{TOKEN}_mixpanel"
-CHROME = (
-    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
-    " Chrome/143.0.0.0 Safari/537.36"
-)
 PAGE = "<!doctype html><html><head><title>x</title></head><body><p>Hi</p></body></html>"
-# The browser's own ids, so that the server has none to tell it.
-KNOWN = {"distinct_id": "$device:d1", "$device_id": "d1"}
+#: What the library knows in a browser: nothing, its own ids, that Ann has signed in.
+#: To one with ids the server has none to tell.
+NOBODY: dict[str, str] = {}
+DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
+ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
 
 SCRIPT_TAGS = re.compile(
     rb'<script type="application/json" id="mengpaneel"[^<>]*>[^<>]*</script>'
     rb'<script src="[^"<>]*"(?: nonce="[^"<>]*")?></script>'
 )
 CAPABLE = {"X-Mengpaneel-Flush-Capable": "true", "Accept": "*/*"}
+ACKNOWLEDGES = {**CAPABLE, "X-Mengpaneel-Flush-Capable": "true; ack"}
 
 
 class Kept(RecordingTransport):
@@ -84,6 +89,12 @@ class Site:
         **settings: t.Any,
     ) -> None:
         self.app = Flask("shop")
+
+        if settings.get("inspector"):
+            # Not in the checkout, where the example would show it.
+            self.app.instance_path = tempfile.mkdtemp()
+            weakref.finalize(self, shutil.rmtree, self.app.instance_path, True)
+
         self.app.testing = testing
         self.app.debug = debug
         self.app.secret_key = "secret"
@@ -95,8 +106,7 @@ class Site:
             "token": TOKEN,
             "transport": self.kept,
             "spool": None,
-            # Nobody listens: what goes here by mistake fails at once.
-            "api_host": "http://127.0.0.1:9",
+            "api_host": NOBODY_LISTENS,
             **settings,
         }
         self.app.config.update(
@@ -139,6 +149,25 @@ class Site:
     def messages(self) -> list[dict[str, t.Any]]:
         """What the background transport would send to Mixpanel."""
         return sent(self.app, self.kept)
+
+
+def library_cookie(client: FlaskClient) -> dict[str, t.Any]:
+    """What the library knows in a browser."""
+    cookie = client.get_cookie(COOKIE)
+    return json.loads(unquote(cookie.value)) if cookie else {}
+
+
+def come(site: Site, known: dict[str, str]) -> FlaskClient:
+    """A browser in which the library knows this."""
+    return site.visitor(**known) if known else site.client()
+
+
+def balance(site: Site) -> tuple[int, int, int]:
+    """What the ledger says: recorded, delivered, waiting; nothing was dropped."""
+    balance = site.mengpaneel.ledger().snapshot()
+    assert balance.balanced, balance
+    assert balance.dropped == {}, balance
+    return balance.recorded, balance.delivered, balance.waiting
 
 
 def set_library_cookie(client: FlaskClient, **cookie: t.Any) -> None:
@@ -186,6 +215,12 @@ def tags(page: str) -> list[str]:
     parser.feed(page)
     parser.close()
     return parser.seen
+
+
+def loads_library(response: TestResponse) -> bool:
+    """Whether a page loads the browser library at once."""
+    data = block(response)
+    return data is not None and data.keys().isdisjoint(("refused", "unasked"))
 
 
 def block(response: TestResponse) -> dict[str, t.Any] | None:

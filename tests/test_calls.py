@@ -27,6 +27,11 @@ logs = st.builds(
 )
 
 
+@given(values | st.floats(allow_nan=False, allow_infinity=False))
+def test_calls_are_written_as_the_standard_library_writes_json(value: t.Any) -> None:
+    assert dumps(value) == json.dumps(value, separators=(",", ":"))
+
+
 @pytest.mark.parametrize(
     ("wire", "name", "arguments", "tracks", "is_record"),
     [

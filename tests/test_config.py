@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from case_ids import case_id
-from flask_mengpaneel import Mengpaneel, Strategy, Transport
+from flask_mengpaneel import Login, Mengpaneel, Strategy, Transport
 from flask_mengpaneel.config import KEYS, SERVERLESS, STRATEGIES, Config, Settings
 from flask_mengpaneel.testing import RecordingTransport
 
@@ -27,6 +27,7 @@ def allow() -> bool:
 
 
 transport = RecordingTransport()
+login = Login(user=allow, user_id=str, signals={})
 
 
 class Printing(Strategy):
@@ -64,6 +65,11 @@ def test_the_defaults_are_those_that_are_documented() -> None:
     assert config.csp_nonce is None
     assert config.ack_timeout == 30
     assert config.acks is None
+    assert config.before_send is None
+    assert config.events == "off"
+    assert config.login is None
+    assert config.login_profile is None
+    assert config.url_prefix == "/_mengpaneel"
     assert config.inspector is False
 
 
@@ -89,6 +95,16 @@ def test_type_checkers_know_of_each_field() -> None:
         ("api_host", "https://api-eu.mixpanel.com/", "https://api-eu.mixpanel.com"),
         ("api_host", "http://127.0.0.1:5001", "http://127.0.0.1:5001"),
         ("api_host", "https://proxy.test/mixpanel", "https://proxy.test/mixpanel"),
+        ("api_host", "HTTPS://API-IN.Mixpanel.com/", "https://api-in.mixpanel.com"),
+        ("api_host", "https://api-js.mixpanel.com", "https://api-js.mixpanel.com"),
+        ("api_host", "https://mixpanel.shop.test", "https://mixpanel.shop.test"),
+        ("api_host", "https://notmixpanel.com", "https://notmixpanel.com"),
+        ("client_config", {"api_host": "/mp"}, {"api_host": "/mp"}),
+        ("client_config", {"api_host": "//a.test/mp"}, {"api_host": "//a.test/mp"}),
+        ("client_config", {"api_host": None}, {"api_host": None}),
+        ("client_config", {"api_host": ""}, {"api_host": ""}),
+        ("client_config", {"api_host": "HTTP://[::1]"}, {"api_host": "HTTP://[::1]"}),
+        ("client_config", {"api_hosts": "x.test"}, {"api_hosts": "x.test"}),
         ("client_config", {"persistence": "cookie"}, {"persistence": "cookie"}),
         ("library_url", None, None),
         ("library_url", "/static/mixpanel.js", "/static/mixpanel.js"),
@@ -119,6 +135,14 @@ def test_type_checkers_know_of_each_field() -> None:
         ("bots", "drop", "drop"),
         ("csp_nonce", "test_config.allow", allow),
         ("on_failure", print, print),
+        ("url_prefix", "/shop-data", "/shop-data"),
+        ("url_prefix", "/a/b.c_d~e", "/a/b.c_d~e"),
+        ("before_send", allow, allow),
+        ("login", login, login),
+        ("login", "test_config.login", login),
+        ("login_profile", allow, allow),
+        ("before_send", "test_config.allow", allow),
+        ("events", "warn", "warn"),
     ],
     ids=case_id,
 )
@@ -158,6 +182,32 @@ WRONG = [
     ("api_host", "https://api mixpanel.com", "https://"),
     ("api_host", "https://api.mixpanel.com/\r\nX: y", "https://"),
     ("api_host", None, "https://"),
+    *(
+        ("api_host", url, f"Did you mean 'https://{meant}.mixpanel.com'?")
+        for url, meant in (
+            ("https://api.eu.mixpanel.com", "api-eu"),
+            ("https://eu.mixpanel.com", "api-eu"),
+            ("https://api-eu.mixpanel.com.", "api-eu"),
+            ("https://api-europe.mixpanel.com", "api-eu"),
+            ("https://data-in.mixpanel.com", "api-in"),
+            ("https://api-us.mixpanel.com", "api"),
+            ("https://api-jss.mixpanel.com", "api-js"),
+            ("https://mixpanel.com", "api"),
+            ("https://MIXPANEL.com/api", "api"),
+            ("https://api.mixpanel.com/import", "api"),
+            ("https://api.mixpanel.com:8443", "api"),
+            ("https://token@api.mixpanel.com", "api"),
+            ("api.eu.mixpanel.com/track", "api-eu"),
+            ("http://api-in.mixpanel.com", "api-in"),
+        )
+    ),
+    ("client_config", {"api_host": "mp.test:80/a"}, "mean {'api_host': 'https://mp."),
+    ("client_config", {"api_host": "//[::1"}, "a URL, or a path"),
+    *(
+        ("client_config", {"api_host": url}, "a path that begins with '/'")
+        for url in ("mp", "./mp", "localhost:8080/mp", "ftp://mp.test", "//", "http:mp")
+    ),
+    ("client_config", {"api_host": "//eu.mixpanel.com"}, "https://api-eu.mixpanel.com"),
     ("client_config", [], "dict"),
     ("client_config", "{}", "dict"),
     ("client_config", {"a": object()}, "JSON"),
@@ -216,6 +266,8 @@ WRONG = [
     ("id_merge", ["original"], "'original'"),
     ("anonymize_ip", "False", "True or False"),
     ("bots", True, "'drop'"),
+    ("events", True, "'off' or 'warn' or 'raise'"),
+    ("events", "error", "'raise'"),
     ("csp_nonce", "abc", "callable"),
     ("ack_timeout", "30", "seconds"),
     ("ack_timeout", -1, "seconds"),
@@ -229,6 +281,28 @@ WRONG = [
     ("acks", "redis://", "redis://"),
     ("acks", "redis://10.0.0.5:port", "redis://"),
     ("acks", "unix://", "redis://"),
+    ("before_send", True, "callable that takes an event"),
+    ("before_send", "nowhere.scrub", "dotted path"),
+    ("login", "flask-principal", "'flask-login', a Login"),
+    ("login", "nowhere.login", "dotted path"),
+    ("login", "test_config.allow", "'flask-login', a Login"),
+    ("login", True, "'flask-login', a Login"),
+    ("login_profile", "profile", "callable that takes a user"),
+    ("url_prefix", "", "begins with '/'"),
+    ("url_prefix", "/", "begins with '/'"),
+    ("url_prefix", "shop", "begins with '/'"),
+    ("url_prefix", "/shop/", "doesn't end with it"),
+    ("url_prefix", "//shop", "begins with '/'"),
+    ("url_prefix", "/a//b", "begins with '/'"),
+    ("url_prefix", "/a/../b", "begins with '/'"),
+    ("url_prefix", "/.", "begins with '/'"),
+    ("url_prefix", "/a b", "letters"),
+    ("url_prefix", "/a?b", "letters"),
+    ("url_prefix", "/<name>", "letters"),
+    ("url_prefix", "/é", "letters"),
+    ("url_prefix", "/a\n", "letters"),
+    ("url_prefix", "https://shop.test/a", "begins with '/'"),
+    ("url_prefix", None, "begins with '/'"),
     ("inspector", "1", "True or False"),
 ]
 
@@ -417,10 +491,26 @@ def test_a_client_config_with_a_host_of_its_own_wins_over_the_region() -> None:
     assert options["api_host"] == "/events"
 
 
-def test_with_the_inspector_browsers_send_to_it_whatever_the_region() -> None:
-    options = read(api_host="https://api-eu.mixpanel.com", inspector=True).init_options
+@pytest.mark.parametrize(
+    "client_config",
+    [
+        {},
+        {"api_host": "https://api-eu.mixpanel.com"},
+        {"api_host": "/events"},
+        {"api_hosts": {"people": "https://api-eu.mixpanel.com"}},
+    ],
+)
+def test_with_the_inspector_browsers_send_to_it_wherever_else_they_would(
+    client_config: dict[str, t.Any],
+) -> None:
+    options = read(
+        api_host="https://api-eu.mixpanel.com",
+        client_config=client_config,
+        inspector=True,
+    ).init_options
 
     assert options["api_host"] == "/_mengpaneel/inspector"
+    assert "api_hosts" not in options
 
 
 @pytest.mark.parametrize(

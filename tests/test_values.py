@@ -473,6 +473,19 @@ def test_ids_become_texts(value: t.Any, expected: str) -> None:
     assert identifier(value, "an id") == expected
 
 
+def test_what_is_in_the_name_of_a_property_is_not_made_plain() -> None:
+    """It may have such names itself, which would double the work each time."""
+
+    class Opaque(dict[str, int]):
+        def items(self) -> t.NoReturn:  # type: ignore[override]
+            raise AssertionError("nobody asks what is in it")
+
+    class Key(enum.Enum):
+        KEY = Opaque(a=1)
+
+    assert plain({Key.KEY: 2}) == {"{'a': 1}": 2}
+
+
 def test_type_checkers_know_of_the_kinds_of_ids() -> None:
     class Company(enum.Enum):
         ACME = "acme"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typing as t
 
-from .carrier import mark_private
-from .senders import Answer, Senders, refusal
+from werkzeug.wsgi import get_content_length
+
+from .senders import Senders, answer, refusal
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -28,20 +29,29 @@ class AcknowledgingEndpoint:
 
     def answer(self, request: Request) -> Response:
         """Answer tokens, separated by white space: 204 if one of them is right."""
-        response = refusal(request, _MAX_BYTES) or self._take(request)
-        # There are caches that keep answers to a POST.
-        mark_private(response, header=True)
-        return response
+        return refusal(request, _MAX_BYTES) or self._take(request)
 
     def _take(self, request: Request) -> Response:
-        body = request.get_data(cache=False).decode("ascii", "replace")
-        tokens = body.split()[:_MAX_TOKENS]
-        ids = [id for token in tokens if (id := self._signer.id_of(token)) is not None]
+        body = _body_of(request).decode("ascii", "replace")
+        ids = self._signer.ids_of(body.split()[:_MAX_TOKENS])
 
         if ids:
             self._hand_overs.acknowledge(ids)
-            return Answer(status=204)
+            return answer(204)
 
         # Those that are right are never too many: a whole office may be behind one
         # address, or everybody, behind a proxy that the app isn't told of.
-        return Answer(status=429 if self._senders.is_too_often(request) else 400)
+        return answer(429 if self._senders.is_too_often(request) else 400)
+
+
+def _body_of(request: Request) -> bytes:
+    """Return the body of a request that isn't refused, and so has a length."""
+    # The app has begun to read it, and may have it.
+    if "stream" in vars(request):
+        return request.get_data(cache=False)
+
+    # 7 us of the 80 that an acknowledgement takes: what is behind `get_data` finds out
+    # how much may be read, and how much there is.
+    environ = request.environ
+    body: bytes = environ["wsgi.input"].read(get_content_length(environ))
+    return body

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 import typing as t
 
+from .. import guard, hosts
+from ..config import UNSET
+from ..record.proxies import current_flask
+from ..testing import RecordingTransport
+from ..transport import Transport
 from ..values import plain
+from ..visitor.portable import PortableVisitor
+from .before import person_of
 
 if t.TYPE_CHECKING:
-    from ..calls import Json
+    from ..calls import Call, CallLog, Json
     from ..config import Config
     from ..deliver.delivery import Delivery
     from ..deliver.hand_overs import HandOvers
     from ..deliver.ledger import Ledger
     from ..outcome import Outcome
     from ..record.manager import Manager
+    from ..record.on_commit import Pending
+    from ..record.refusals import Refusal
     from ..record.running_views import RunningViews
-    from ..transport import Transport
     from .chain import Chain
     from .flusher import Flusher
     from .handing_over import HandingOver
+    from .sign_in import SignIn
     from .signing import Signer
+    from .uncommitted import Uncommitted
+    from .unrecorded import Reporter
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -29,7 +41,10 @@ logger = logging.getLogger("flask_mengpaneel")
 _OWN = frozenset({"time", "$insert_id", "token"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+_lock = threading.Lock()
+
+
+@dataclasses.dataclass(slots=True)
 class AppState:
     """The parts of one app, at ``app.extensions["mengpaneel"]``."""
 
@@ -48,7 +63,73 @@ class AppState:
     handing_over: HandingOver
     chain: Chain
     flusher: Flusher
+    #: The calls that wait for a database longer than for their flush.
+    uncommitted: Uncommitted
     running_views: RunningViews
+    #: Sets up who has signed in; ``None``: the app does that itself.
+    sign_in: SignIn | None
+    reporter: Reporter
+    #: Whether the app has been used.
+    is_in_use: bool = False
+
+    def begin_use(self) -> None:
+        """The app is used for the first time: not before is it known whether it is in
+        testing, as many say so when the extension is initialised already."""
+        with _lock:
+            if not self.is_in_use:
+                if current_flask().testing or guard.keeps_calls(self.config):
+                    self._begin_testing()
+
+                self.is_in_use = True
+
+    def _begin_testing(self) -> None:
+        """Send nothing to Mixpanel."""
+        config, own = self.config, self.config.transport
+        is_real = not config.inspector and hosts.meant(config.api_host) is not None
+
+        if isinstance(own, Transport):
+            # Not even where a view insists on the inline one.
+            if is_real:
+                self.chain.divert(own)
+        elif (
+            is_real
+            or guard.keeps_calls(config)
+            or (own is UNSET and not config.inspector)
+        ):
+            self.background = RecordingTransport()
+            self.chain.divert(self.background)
+            self.hand_overs = None
+            self.flusher.believe_clients()
+            self.running_views.stay_in_foreground()
+            self.delivery.made.leave_spool()
+
+    def serve_first(self) -> None:
+        """The app serves its first request: send what other processes have left."""
+        if not self.is_in_use:
+            self.begin_use()
+
+        if self.background is not None:
+            self.background.resume_spooled()
+
+    @property
+    def pending(self) -> dict[int, Pending]:
+        """The calls that wait for a database in their units of work, by the `id` of the
+        call."""
+        return self.uncommitted.pending
+
+    def begin(self, manager: Manager) -> None:
+        """Set up whom a request is about, before its first call."""
+        if self.sign_in is not None:
+            self.sign_in.begin(manager)
+
+    def take_visitor(self, manager: Manager) -> PortableVisitor:
+        """Return the visitor whom the calls of a manager are from, to be taken
+        elsewhere."""
+        # The browser gets the device's id with the response, if it is a new one.
+        manager.visitor.take_elsewhere()
+        key = self.config.session_key
+        person = person_of(manager, manager.calls, current_flask(), key)
+        return PortableVisitor.of(person, manager.recorded)
 
     def default_properties(self) -> dict[str, Json]:
         """Return the properties that the app adds to every event, as they are now."""
@@ -70,11 +151,35 @@ class AppState:
 
         return {name: given[name] for name in given if name not in _OWN}
 
-    def refuse(self, name: str, error: Exception) -> None:
-        """Drop a call that can't be sent."""
-        logger.error("mengpaneel.%s was not recorded: %s", name, error, exc_info=error)
-        self.ledger.record(1)
-        self.ledger.drop("refused when recorded", 1)
+    def drop(self, reason: str) -> None:
+        """Count a call that isn't kept."""
+        self.ledger.record_dropped(reason)
+
+    def refuse(self, refusal: Refusal, during: str) -> None:
+        """Count and report what can't be recorded of a call."""
+        self.reporter.refuse(refusal, during)
+
+    def skip(self, manager: Manager, call: Call) -> None:
+        """Count and report a call that isn't recorded."""
+        self.reporter.skip(manager, call)
+
+    def note_alias(self, manager: Manager) -> None:
+        """Say of an alias that it has no effect, if it has none."""
+        self.reporter.note_alias(manager)
+
+    def leave_pending(
+        self, manager: Manager, calls: CallLog, pending: dict[int, Pending]
+    ) -> CallLog:
+        """Return drained calls without those that wait for a database to commit."""
+        return self.uncommitted.leave(manager, calls, pending)
+
+    def send_pending(self, pending: list[Pending]) -> None:
+        """Send calls that have stayed behind: their database has committed."""
+        self.uncommitted.send(pending)
+
+    def drop_pending(self, pending: list[Pending]) -> None:
+        """Drop calls whose database was rolled back."""
+        self.uncommitted.drop(pending)
 
     def flush(self, manager: Manager) -> Outcome | None:
         """Send the calls that no response can carry."""

@@ -28,10 +28,24 @@ def is_shared(headers: c.Mapping[str, str]) -> bool:
 
     :param headers: those of the response; names in lower case.
     """
-    return any(
-        name.endswith(TO_CACHES) and lets_share(name, value)
-        for name, value in headers.items()
-    )
+    # A loop, as a generator costs 1 us more, of the 30 that a page without calls takes.
+    for name in headers:
+        if name.endswith(TO_CACHES) and lets_share(name, headers[name]):
+            return True
+
+    return False
+
+
+def tells_caches(headers: c.Iterable[tuple[str, str]]) -> bool:
+    """Whether headers say for how long caches may keep a response, or whom they may
+    give it to."""
+    for name, _value in headers:
+        name = name.lower()
+
+        if name == "expires" or name.endswith(TO_CACHES):
+            return True
+
+    return False
 
 
 def directives(value: str) -> dict[str, str]:
@@ -93,13 +107,14 @@ def is_open(headers: c.Mapping[str, str]) -> bool:
 
     https://www.rfc-editor.org/rfc/rfc9111#section-4.2
     """
-    control = directives(headers.get("cache-control", ""))
+    if "cache-control" in headers:
+        control = directives(headers["cache-control"])
 
-    if not control.keys().isdisjoint(("private", "no-store", "no-cache")):
-        return False
+        if not control.keys().isdisjoint(("private", "no-store", "no-cache")):
+            return False
 
-    if "max-age" in control:
-        return control["max-age"].strip('"') != "0"
+        if "max-age" in control:
+            return control["max-age"].strip('"') != "0"
 
     return "expires" in headers and _is_in_future(headers["expires"])
 

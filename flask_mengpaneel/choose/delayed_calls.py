@@ -23,7 +23,12 @@ from .operations import (
     operations_of,
     riding,
 )
-from .session_cookie import current_session, fits_session, read_session
+from .session_cookie import (
+    current_session,
+    fits_session,
+    read_session,
+    refreshes_cookie,
+)
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request
@@ -46,14 +51,21 @@ class Entry:
     #: When the calls were recorded, in seconds since the epoch.
     at: float
     id: str
+    #: Whether they wait for consent, and the ledger doesn't have them yet.
+    is_held: bool = False
 
     @classmethod
     def of(
-        cls, calls: CallLog, identity_after: Identity, browser_identity: Identity
+        cls,
+        calls: CallLog,
+        identity_after: Identity,
+        browser_identity: Identity,
+        *,
+        is_held: bool = False,
     ) -> Entry:
         """Make an entry of calls that were recorded just now."""
         id = hex_id()[:12]
-        return cls(calls, identity_after, browser_identity, time.time(), id)
+        return cls(calls, identity_after, browser_identity, time.time(), id, is_held)
 
     def is_of(self, now: Identity, calls: CallLog) -> bool:
         """Whether these calls are of the person whom a request is for.
@@ -142,6 +154,7 @@ class Entry:
             self.identity_after.to_json(),
             self.browser_identity.to_json(),
             self.calls.to_json(),
+            *([True] if self.is_held else ()),
         ]
 
     @classmethod
@@ -150,10 +163,10 @@ class Entry:
 
         :raises ValueError: it isn't an entry.
         """
-        if not isinstance(value, list) or len(value) != 5:
+        if not isinstance(value, list) or len(value) not in (5, 6):
             raise ValueError("not an entry")
 
-        id, at, identity_after, browser_identity, calls = value
+        id, at, identity_after, browser_identity, calls, *held = value
 
         if not isinstance(id, str) or not isinstance(at, int | float):
             raise ValueError("not an entry")
@@ -166,6 +179,7 @@ class Entry:
             Identity.from_json(browser_identity),
             at,
             id,
+            bool(held),
         )
 
 
@@ -212,12 +226,12 @@ class DelayedCalls:
         #: Whether the app has cleared the session, as one does when somebody signs in
         #: or out. What waited in it is here nevertheless.
         self.cleared = False
-        header = request.environ.get("HTTP_COOKIE")
+        environ = request.environ
 
-        if header is None:
-            return
-
-        if app.session_interface.get_cookie_name(app) not in header:
+        if (
+            "HTTP_COOKIE" not in environ
+            or app.session_interface.get_cookie_name(app) not in environ["HTTP_COOKIE"]
+        ):
             return
 
         try:
@@ -233,7 +247,7 @@ class DelayedCalls:
             return
 
         if stored is not None:
-            self.entries = _read_entries(stored)
+            self.entries = read_entries(stored)
 
     def store(self, entries: c.Sequence[Entry]) -> None:
         """Let these entries wait in the session, and no others."""
@@ -263,15 +277,10 @@ class DelayedCalls:
     @property
     def own_cookie(self) -> str | None:
         """The name of the session's cookie, if the app itself wouldn't write it."""
-        app = current_app
-        is_refreshed = (
-            current_session().permanent and app.config["SESSION_REFRESH_EACH_REQUEST"]
-        )
-
-        if self._marks[0] or is_refreshed:
+        if self._marks[0] or refreshes_cookie():
             return None
 
-        return app.session_interface.get_cookie_name(app)
+        return current_app.session_interface.get_cookie_name(current_app)
 
     @property
     def is_stored(self) -> bool:
@@ -309,7 +318,7 @@ class DelayedCalls:
         return self._packed[1]
 
 
-def _read_entries(stored: t.Any) -> list[Entry]:
+def read_entries(stored: t.Any) -> list[Entry]:
     """Read what a session holds, which another version may have written."""
     entries = []
 

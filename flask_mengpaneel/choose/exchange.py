@@ -9,8 +9,8 @@ import weakref
 from ..calls import Call, CallLog
 from ..outcome import REDIRECTS, Declined
 from . import redirects
+from .before import before_of, identity_after, person_after
 from .carrier import Carrier, copy_response, mark_private
-from .hand_over import merged
 from .response_policy import ResponsePolicy
 
 if t.TYPE_CHECKING:
@@ -21,6 +21,9 @@ if t.TYPE_CHECKING:
     from ..visitor.visitor import Visitor
     from .delayed_calls import DelayedCalls, Entry
     from .hand_over import HandOver
+
+#: Why clients don't make some calls.
+OPERATIONS = "the server makes operations on profiles and groups"
 
 
 class Exchange:
@@ -92,11 +95,13 @@ class Exchange:
         return "location" in self.headers and self.response.status_code in REDIRECTS
 
     @property
-    def redirects_offsite(self) -> bool:
-        """Whether the response sends the visitor to another site."""
-        return self.is_redirect and not redirects.is_internal(
-            self.headers["location"], self.request
-        )
+    def departure(self) -> str | None:
+        """Why the visitor, who is sent somewhere else, doesn't come back from there
+        with the session; ``None`` if they do, or stay."""
+        if not self.is_redirect:
+            return None
+
+        return redirects.departure(self.headers["location"], self.request)
 
     @property
     def introduces(self) -> bool:
@@ -112,42 +117,38 @@ class Exchange:
     def known_identity(self) -> Identity:
         """The ids that the browser will have on the next page, as far as one knows: a
         new visitor gets them with this response."""
-        visitor = self.visitor
-        return visitor.identity if self.introduces else visitor.browser_identity
+        known = self.visitor.browser_identity
+        return self.visitor.identity if not known and self.introduces else known
 
     def find_before(self, calls: CallLog) -> None:
         """Find out what the visitor has done before of which the browser doesn't know.
 
         :param calls: those of the request itself, which may say who it is.
         """
-        known = self.visitor.browser_identity
-        self.before = [
-            entry
-            for entry in self.delayed.entries
-            if not entry.is_operations and entry.is_of(known, calls)
-        ]
+        self.before = before_of(self.visitor, calls, self.delayed.entries)
 
     @property
     def person(self) -> Visitor:
         """The visitor, as what they have done before has made of them."""
-        before = self.before
-
-        if not before:
+        # Else it would have to be known who is new: 4 us, in each flush.
+        if not self.before:
             return self.visitor
 
-        # After a sign-out it is somebody new.
-        identity = self.identity_after(before) or before[-1].new_identity
-        done = merged(*(entry.calls for entry in before))
-        return self.visitor.after(done, identity)
+        return person_after(self.before, self.visitor, self.known_identity)
+
+    def decline_old_news(self, calls: CallLog) -> None:
+        """Tell a client nothing that it knows.
+
+        :raises Declined: there is nothing else.
+        """
+        reason = no_news(calls, self.person, self)
+
+        if reason:
+            raise Declined(reason)
 
     def identity_after(self, entries: c.Iterable[Entry]) -> Identity:
         """Return the ids that the visitor has after calls that wait."""
-        known = identity = self.known_identity
-
-        for entry in entries:
-            identity = entry.leads_to(known)
-
-        return identity
+        return identity_after(entries, self.known_identity)
 
     def writable_response(self) -> Carrier:
         """Return the response as one that is given to nobody else, and so may be
@@ -178,6 +179,20 @@ class Exchange:
         any more."""
         if self.due_entries:
             self.delayed.remove(self.due_entries)
+
+
+def no_news(calls: CallLog, visitor: Visitor, exchange: Exchange | None) -> str | None:
+    """Return why there is nothing to tell a client; ``None`` if there is something."""
+    if calls.before_setup or calls.tracking:
+        return None
+
+    if exchange is not None and exchange.due_entries:
+        return None
+
+    if not calls.setup:
+        return OPERATIONS
+
+    return None if visitor.would_learn(calls.setup) else "the browser knows it already"
 
 
 class ResponseState:

@@ -3,34 +3,34 @@ those that wait in the session."""
 
 from __future__ import annotations
 
+import collections.abc as c
 import logging
 import typing as t
 import weakref
 
-from ..calls import CallLog, count
-from ..config import PREFIX
+from ..calls import CallLog
 from ..outcome import Declined
+from ..record.errors import handle_error
+from ..visitor.browser_memory import hide
+from ..visitor.client import may_show_page
 from ..visitor.visitor import Visitor
 from . import injection
+from .before import person_of
 from .carrier import CALLS_HEADER, mark_private, without_carried
 from .delayed_calls import DelayedCalls
-from .errors import handle_error
 from .exchange import Exchange, ResponseState
-from .hand_over import HandOver
-from .late_calls import Sorted
+from .held_calls import HeldCalls
+from .late_calls import NOTHING_WAITS
 from .operations import share, without_group_operations
 from .session_cookie import session_comes_back
-from .session_storage import store_in_session
 from .set_up import without_set_up_operations
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
 
     from ..config import Config
-    from ..deliver.ledger import Ledger
     from ..outcome import Outcome
     from ..record.manager import Manager
-    from ..transport import Transport
     from .chain import Chain
     from .handing_over import HandingOver
     from .late_calls import LateCalls
@@ -48,22 +48,28 @@ class Flusher:
         self,
         app: Flask,
         config: Config,
-        ledger: Ledger,
         chain: Chain,
         handing_over: HandingOver,
         late_calls: LateCalls,
         sharing: Sharing,
+        held_calls: HeldCalls,
     ) -> None:
         # Else an app would be freed by Python's garbage collector only.
         self._reference = weakref.ref(app)
         self._config = config
-        self._ledger = ledger
         self._chain = chain
         #: Loads the browser library on pages without calls.
         self._client_side = chain.client_side
         self._handing_over = handing_over
         self._late_calls = late_calls
         self._sharing = sharing
+        self._held_calls = held_calls
+        self.explain: c.Callable[[Exchange, Outcome | None], None] | None = None
+
+    def believe_clients(self) -> None:
+        """Ask no client to acknowledge, from now on."""
+        self._handing_over.turn_off()
+        self._late_calls.turn_off()
 
     @property
     def boots(self) -> bool:
@@ -92,8 +98,8 @@ class Flusher:
         :return: the response, or a copy of it if that carries anything; and what has to
             be known of it until the request ends.
         """
-        # What waits is not for the inspector's pages.
-        if request.environ["PATH_INFO"].startswith(PREFIX):
+        # What waits is not for the inspector's pages, nor for an acknowledgement.
+        if request.environ["PATH_INFO"].startswith(self._config.own_paths):
             return response, None
 
         # An error page comes in the place of the response that has the calls.
@@ -109,20 +115,21 @@ class Flusher:
             delayed.entries = undone.found
 
         headers = injection.headers_of(response)
-        may_boot = self._client_side is not None and injection.is_html(
+        may_have_snippet = self._client_side is not None and injection.is_html(
             headers.get("content-type", "")
         )
-        is_idle = manager is None and undone is None and not delayed.entries
+        may_boot = may_have_snippet and may_show_page(request.environ)
         is_used = _CALLS_HEADER in headers or (
-            may_boot and injection.has_snippet(response)
+            may_have_snippet and injection.has_snippet(response)
         )
+        is_idle = manager is None and undone is None and not delayed.entries
+
+        if is_idle and not may_boot and not is_used and self.explain is None:
+            return response, None
 
         if is_used:
-            response = without_carried(response, self._config.cookie_name)
+            response = without_carried(response, self._config)
             headers = injection.headers_of(response)
-
-        if is_idle and not may_boot:
-            return response, None
 
         exchange = Exchange(
             self._config,
@@ -141,13 +148,17 @@ class Flusher:
             else:
                 undone.delayed.restore_marks()
 
-        set_up = None if is_idle else self._flush_into(exchange, manager)
+        nothing = None, None
+        set_up, outcome = nothing if is_idle else self._flush_into(exchange, manager)
 
         if may_boot and not exchange.is_page:
             self._boot(exchange)
 
         if set_up and exchange.is_page:
             self._send_set_up(set_up, exchange)
+
+        if self.explain is not None:
+            self.explain(exchange, outcome)
 
         if exchange.handed_over is None and not exchange.found and not delayed.entries:
             return exchange.response, None
@@ -156,31 +167,32 @@ class Flusher:
 
     def _flush_into(
         self, exchange: Exchange, manager: Manager | None
-    ) -> CallLog | None:
-        """Flush the calls of a request, and what waits in the session.
-
-        :return: a set-up with nothing that it goes with, but perhaps a page.
-        """
+    ) -> tuple[CallLog | None, Outcome | None]:
+        """Flush the calls of a request, and what waits in the session; return a set-up
+        with nothing that it goes with, but perhaps a page, and the outcome."""
         visitor, delayed = exchange.visitor, exchange.delayed
         calls = manager.drain() if manager else CallLog()
-        exchange.find_before(calls)
-        set_up = None
+        set_up = outcome = None
 
-        if delayed.entries and not visitor.browser_identity:
-            # Requests that are under way at once find the same new visitor.
-            visitor.identity = delayed.entries[0].new_identity
+        # Most have nothing that waits, and needn't be asked who they are.
+        if delayed.entries:
+            exchange.find_before(calls)
+
+            if visitor.is_unknown:
+                # Requests that are under way at once find the same new visitor.
+                visitor.identity = delayed.entries[0].new_identity
 
         if delayed.cleared and exchange.policy.session is None:
             delayed.store(delayed.entries)
 
         if visitor.consent.given is None:
-            self._hold_for_consent(calls, exchange)
+            self._held_calls.hold(calls, exchange)
         else:
             if not calls.before_setup and not calls.tracking:
                 set_up = calls
                 calls = without_set_up_operations(calls, visitor)
 
-            self._offer(calls, exchange, manager.strategy if manager else None)
+            outcome = self._offer(calls, exchange, manager)
 
         self._write_cookie(exchange)
 
@@ -189,16 +201,18 @@ class Flusher:
             mark_private(response)
             response._mengpaneel_cookie = delayed.own_cookie
 
-        return set_up
+        return set_up, outcome
 
-    def _offer(self, calls: CallLog, exchange: Exchange, insisted: str | None) -> None:
-        person, waiting, outcome = exchange.person, Sorted([], [], []), None
+    def _offer(
+        self, calls: CallLog, exchange: Exchange, manager: Manager | None
+    ) -> Outcome | None:
+        person, waiting, outcome = exchange.person, NOTHING_WAITS, None
 
         if exchange.delayed.entries:
             waiting = self._late_calls.sort(calls, exchange)
             self._late_calls.send_operations(waiting, exchange)
 
-        shares = self._sharing.share(calls, exchange, waiting.operations)
+        shares = self._sharing.share(calls, person, exchange, waiting.operations)
         exchange.found = exchange.delayed.entries
 
         if exchange.waiting is not None:
@@ -207,15 +221,18 @@ class Flusher:
             exchange.found = [one for one in exchange.found if one.id != own]
 
         if shares.whole:
+            insisted = manager.strategy if manager else None
             outcome = self._chain.offer(shares, person, exchange, insisted)
         elif exchange.due_entries:
             outcome = self._chain.offer_delayed(shares.riding, person, exchange)
 
-        if outcome and not self._chain.hands_over(outcome):
+        if outcome and not self._chain.is_client_side(outcome):
             exchange.sent_by_server = [*exchange.sent_by_server, *outcome.calls]
 
         if waiting.late or waiting.foreign:
             self._late_calls.send(waiting, exchange)
+
+        return outcome
 
     def _send_set_up(self, calls: CallLog, exchange: Exchange) -> None:
         """Send what the set-up says of a person who looks at a page."""
@@ -240,41 +257,22 @@ class Flusher:
         if is_written:
             mark_private(exchange.response)
 
-    def _hold_for_consent(self, calls: CallLog, exchange: Exchange) -> None:
-        """Keep the calls of a visitor who hasn't been asked for consent yet."""
-        if not calls.before_setup and not calls.tracking:
-            return
-
-        records = count(calls)
-
-        try:
-            entry = store_in_session(calls, exchange, self._config, is_whole=True)
-        except Declined as reason:
-            self._drop_without_consent(records)
-            logger.debug("Calls without consent were dropped: %s", reason)
-        else:
-            # The ledger has them when there is consent, or when they are lost.
-            exchange.handed_over = HandOver.to_session(entry)
-            exchange.handed_over.own = calls
-
-    def _drop_without_consent(self, records: int) -> None:
-        self._ledger.record(records)
-        self._ledger.drop("no consent yet", records)
-
     def _boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own."""
-        if self._client_side is None or exchange.visitor.consent.given is not True:
+        if self._client_side is None:
             return
 
         try:
             self._client_side.boot(exchange)
+
+            if exchange.visitor.consent.given is False and not exchange.policy.cookie:
+                hide(exchange.response, exchange.request, self._config)
         except Declined:
             # There is nothing that another strategy could take.
             pass
         except Exception as error:
             # What the response has been given already it keeps.
-            what = "the page doesn't load the browser library"
-            handle_error(self._app, what, error)
+            handle_error(self._app, "a page doesn't load the browser library", error)
 
     # -- responses that don't reach the visitor
 
@@ -357,14 +355,6 @@ class Flusher:
         if response is not None and visitor.cookie_is_stale(sent):
             visitor.write_cookie(response, sent)
 
-    def resume_spooled(self, background: Transport) -> None:
-        """Send what other processes have left, if they did."""
-        try:
-            background.resume_spooled()
-        except Exception as error:
-            what = "what other processes left could not be sent"
-            handle_error(self._app, what, error)
-
     # -- jobs, and what a request does after its response
 
     def flush(self, manager: Manager) -> Outcome | None:
@@ -376,15 +366,25 @@ class Flusher:
             return None
 
         calls = manager.drain()
+        person = person_of(manager, calls, self._app, self._config.session_key)
+        return self.send_late(calls, person, manager.strategy)
 
-        if manager.visitor.consent.given is None:
-            self._drop_without_consent(count(calls))
+    def send_late(
+        self, calls: CallLog, person: Visitor, insisted: str | None
+    ) -> Outcome | None:
+        """Send calls that no response can carry.
+
+        :param person: whom they are from.
+        :param insisted: the strategy that is asked first, if there is one.
+        """
+        if person.consent.given is None:
+            self._held_calls.drop(calls, person.client)
             return None
 
-        shares = share(calls, manager.visitor)
+        shares = share(calls, person)
         # There is no session in which they could.
         shares.stop_waiting()
-        return self._chain.offer(shares, manager.visitor, None, manager.strategy)
+        return self._chain.offer(shares, person, None, insisted)
 
     def flush_late(self, manager: Manager) -> None:
         """Send the calls of a manager where nobody waits for the outcome."""

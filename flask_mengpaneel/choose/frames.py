@@ -6,8 +6,10 @@ import collections.abc as c
 import typing as t
 from urllib.parse import urlsplit
 
+from ..visitor.client import PAGE_DESTINATIONS
+
 # The destinations of what is shown inside of another page.
-_FRAMES = frozenset({"iframe", "frame", "embed", "object", "fencedframe"})
+_FRAMES = PAGE_DESTINATIONS - {"document"}
 
 
 def forbids_frame(environ: c.Mapping[str, t.Any], headers: c.Mapping[str, str]) -> bool:

@@ -12,9 +12,8 @@ from ..identity import NOBODY, Identity
 from ..recently_seen import RecentlySeen
 from ..visitor.client import BLOCKED_COOKIE
 from ..visitor.visitor import Visitor
-from .carrier import mark_private
 from .operations import without_group_operations
-from .senders import Answer, Senders, refusal
+from .senders import Senders, answer, refusal
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -136,18 +135,12 @@ class HandBackEndpoint:
         ``text`` is what the app gave to the browser, to the letter; ``calls`` are the
         positions of those of its calls that weren't made.
         """
-        response = self._answer(request)
-        # There are caches that keep answers to a POST.
-        mark_private(response, header=True)
-        return response
-
-    def _answer(self, request: Request) -> Response:
         # First, so that another site's pages can't use up what a visitor may send.
         if (refused := refusal(request, _MAX_BYTES)) is not None:
             return refused
 
         if self._senders.is_too_often(request):
-            return Answer(status=429)
+            return answer(429)
 
         try:
             value = json.loads(request.get_data(cache=False))
@@ -157,14 +150,14 @@ class HandBackEndpoint:
             signed = self._signer.verify(text, signature)
 
             if signed is None:
-                return Answer(status=403)
+                return answer(403)
 
             calls = _read_calls(text)
             _check(positions, len(calls))
         except (ValueError, TypeError, LookupError, RecursionError):
-            return Answer(status=400)
+            return answer(400)
 
-        response = Answer(status=204)
+        response = answer(204)
         visitor = Visitor(self._config, request)
 
         if visitor.consent.given is not True:

@@ -6,12 +6,12 @@ import collections.abc as c
 import dataclasses
 import typing as t
 
-from ..calls import Call, CallLog
+from ..calls import TRACKING, Call, CallLog
+from ..identity import NOBODY, Identity
 from .operations import riding_records
 
 if t.TYPE_CHECKING:
     from ..calls import Json
-    from ..identity import Identity
     from .delayed_calls import Entry
 
 
@@ -34,6 +34,10 @@ class HandOver:
     records: int
     #: With what the client acknowledges it; ``None``: it is believed.
     token: str | None = None
+    #: Seconds that the client has for that.
+    timeout: float = 0
+    #: Whom the browser takes the visitor for once it has the response.
+    browser_identity: Identity = NOBODY
     #: Whether they wait in the session.
     in_session: bool = False
 
@@ -79,10 +83,15 @@ class Naming:
     def __init__(
         self, identity: Identity, defaults: c.Mapping[str, Json] | None = None
     ) -> None:
-        self._identity = identity
         self._defaults = defaults or {}
         #: Whether it is known of each event whose it is.
         self.is_complete = True
+        self._go_on_as(identity)
+
+    def _go_on_as(self, identity: Identity) -> None:
+        self._identity = identity
+        # Once for all events of a person.
+        self._properties = {**self._defaults, **identity.properties}
 
     def name(self, logs: c.Sequence[CallLog]) -> list[CallLog]:
         """Return logs anew, with the ids in their events.
@@ -90,26 +99,37 @@ class Naming:
         :param logs: in the order in which they were recorded. They are made together,
             stage by stage, and the last set-up is the one that counts.
         """
-        before = [self._named(log.before_setup) for log in logs]
-        self._identity = self._identity.after(merged(*logs).setup)
-        tracking = [self._named(log.tracking) for log in logs]
-        return [
-            CallLog(first, log.setup, last, log.set_up, log.size)
-            for first, log, last in zip(before, logs, tracking, strict=True)
-        ]
+        named, setup = [], None
+
+        for log in logs:
+            before = self._named(log.before_setup)
+            named.append(CallLog(before, log.setup, [], log.set_up, log.size))
+            setup = log.setup if log.set_up else setup
+
+        if setup:
+            self._go_on_as(self._identity.after(setup))
+
+        for new, log in zip(named, logs, strict=True):
+            new.tracking = self._named(log.tracking)
+
+        return named
 
     def _named(self, calls: c.Iterable[Call]) -> list[Call]:
         named = []
 
         for call in calls:
-            if call.tracks:
-                ids = self._identity.properties
-                call = call.with_defaults({**self._defaults, **ids})
+            if call.wire[0][0] not in TRACKING:
+                identity = self._identity.after([call])
 
-                if "distinct_id" not in call.properties:
-                    self.is_complete = False
+                if identity is not self._identity:
+                    self._go_on_as(identity)
+
+            # What waited says whose it is, and perhaps that nobody was signed in.
+            elif "distinct_id" in call.properties:
+                call = call.with_defaults(self._defaults)
             else:
-                self._identity = self._identity.after([call])
+                call = call.with_defaults(self._properties)
+                self.is_complete &= "distinct_id" in self._properties
 
             named.append(call)
 

@@ -8,6 +8,7 @@ import typing as t
 
 from ..identity import hex_id
 from ..record.context import request_state
+from .before import identity_after
 from .hand_over import CONSENT_REFUSED, HandOver, Naming
 from .operations import riding_records, without_group_operations
 
@@ -17,6 +18,8 @@ if t.TYPE_CHECKING:
     from ..deliver.hand_over_memory import Carrier
     from ..deliver.hand_overs import HandOvers
     from ..deliver.ledger import Ledger
+    from ..identity import Identity
+    from ..visitor.visitor import Visitor
     from .delayed_calls import Entry
     from .exchange import Exchange, ResponseState
     from .signing import Signer
@@ -45,6 +48,10 @@ class HandingOver:
         self._hand_overs = hand_overs
         self._signer = signer
 
+    def turn_off(self) -> None:
+        """Believe all clients from now on."""
+        self._hand_overs = None
+
     @property
     def is_on(self) -> bool:
         """Whether clients are asked to acknowledge."""
@@ -53,6 +60,9 @@ class HandingOver:
     def _timeout(self, exchange: Exchange) -> float:
         """Return for how many seconds a client may take to acknowledge what it is
         given; 0: it is believed."""
+        if self._hand_overs is None:
+            return 0
+
         asked = request_state(exchange.request).ack_timeout
         return self._config.ack_timeout if asked is None else asked
 
@@ -64,27 +74,24 @@ class HandingOver:
         :param acknowledges: whether the client says that it will.
         """
         id, entries = hex_id()[:16], exchange.due_entries
+        timeout = self._timeout(exchange) if acknowledges else 0
 
-        if self._hand_overs is None or not self._timeout(exchange) or not acknowledges:
-            return HandOver.of(id, calls, entries)
+        if timeout:
+            known = exchange.known_identity
+            named = _named(calls, exchange, known)
 
-        # What is due is made first, and changes what it changes.
-        earlier = [entry for entry in exchange.before if entry not in entries]
-        naming = Naming(exchange.identity_after(earlier))
-        *others, own = naming.name([*(entry.calls for entry in entries), calls])
-        named = [
-            dataclasses.replace(entry, calls=log)
-            for entry, log in zip(entries, others, strict=True)
-        ]
-        hand_over = HandOver.of(id, own, named)
+            # Else the client's events and the server's would be different ones.
+            if named is not None:
+                hand_over = HandOver.of(id, *named)
 
-        # Else the client's events and the server's would be different ones.
-        if not naming.is_complete:
-            return HandOver.of(id, calls, entries)
+                if hand_over.records or riding_records(hand_over.calls):
+                    hand_over.token = self._signer.token(id)
+                    hand_over.timeout = timeout
+                    hand_over.browser_identity = known
+                    return hand_over
 
-        if hand_over.records or riding_records(hand_over.calls):
-            hand_over.token = self._signer.token(id)
-
+        hand_over = HandOver.of(id, calls, entries)
+        hand_over.browser_identity = exchange.visitor.browser_identity
         return hand_over
 
     def complete(
@@ -92,25 +99,23 @@ class HandingOver:
     ) -> None:
         """Count what the client has got, and keep it if that is to be acknowledged."""
         exchange.handed_over = hand_over
-        visitor = exchange.visitor
-
-        if hand_over.token is not None and exchange.introduces:
-            # Its events have the ids that a new visitor gets with it.
-            visitor.identity_sent = True
 
         if hand_over.token is None:
             self.believe(hand_over.records)
-        else:
-            is_advance = visitor.client.is_prefetch
-            timeout = self._timeout(exchange)
-            self._keep(
-                hand_over.id,
-                hand_over.calls,
-                exchange,
-                carrier,
-                max(timeout, _MAX_ADVANCE) if is_advance else timeout,
-                if_shown=is_advance,
-            )
+            return
+
+        visitor = exchange.visitor
+
+        if hand_over.browser_identity is not visitor.browser_identity:
+            # Its events have the ids that a new visitor gets with it.
+            visitor.identity_sent = True
+
+        is_advance = visitor.client.is_prefetch
+
+        if is_advance:
+            hand_over.timeout = max(hand_over.timeout, _MAX_ADVANCE)
+
+        self._keep(hand_over, visitor, carrier, if_shown=is_advance)
 
     def to_session(
         self, entry: Entry, exchange: Exchange, carrier: Carrier, timeout: float
@@ -127,31 +132,32 @@ class HandingOver:
         if carrier == "operations":
             hand_over.records = len(entry.calls)
 
-        if self._hand_overs is None or not self._timeout(exchange) or not names:
+        if not self._timeout(exchange) or not names:
             self.believe(hand_over.records)
         elif hand_over.records:
             hand_over.token = self._signer.token(entry.id)
-            self._keep(entry.id, entry.calls, exchange, carrier, timeout)
+            hand_over.timeout = timeout
+            hand_over.browser_identity = exchange.known_identity
+            self._keep(hand_over, exchange.visitor, carrier)
 
         return hand_over
 
     def _keep(
         self,
-        id: str,
-        calls: CallLog,
-        exchange: Exchange,
+        hand_over: HandOver,
+        visitor: Visitor,
         carrier: Carrier,
-        timeout: float,
         *,
         if_shown: bool = False,
     ) -> None:
         """Keep calls until somebody says what has become of them."""
         assert self._hand_overs is not None, "somebody keeps them"
-        visitor = exchange.visitor
-        envelope = visitor.envelope(without_group_operations(calls, visitor))
+        calls = without_group_operations(hand_over.calls, visitor)
         # A device of which the browser will never know would be one more.
-        envelope.identity = exchange.known_identity
-        self._hand_overs.keep(id, envelope, carrier, timeout, if_shown=if_shown)
+        envelope = visitor.envelope(calls, hand_over.browser_identity)
+        self._hand_overs.keep(
+            hand_over.id, envelope, carrier, hand_over.timeout, if_shown=if_shown
+        )
 
     def withdraw(self, hand_over: HandOver) -> None:
         """Take calls back that the client or the session doesn't get after all."""
@@ -203,3 +209,27 @@ class HandingOver:
         with self._ledger.transfer():
             self._ledger.record(records)
             self._ledger.deliver(records)
+
+
+def _named(
+    calls: CallLog, exchange: Exchange, known: Identity
+) -> tuple[CallLog, list[Entry]] | None:
+    """Return calls, and what is due with them, with the ids in each event; ``None`` if
+    it isn't known of all events whose they are.
+
+    :param known: the ids that the browser has with the response.
+    """
+    entries = exchange.due_entries
+
+    if exchange.before:
+        # What is due is made first, and changes what it changes.
+        earlier = [entry for entry in exchange.before if entry not in entries]
+        known = identity_after(earlier, known)
+
+    naming = Naming(known)
+    *others, own = naming.name([*[entry.calls for entry in entries], calls])
+    named = [
+        dataclasses.replace(entry, calls=log)
+        for entry, log in zip(entries, others, strict=True)
+    ]
+    return (own, named) if naming.is_complete else None

@@ -58,7 +58,9 @@ def _others(
         others += len(name) + len(value) + 4
 
     if library_cookie:
-        cookie = request.cookies.get(config.cookie_name, "")
+        cookie = request.cookies.get(config.shown_cookie_name) or request.cookies.get(
+            config.cookie_name, ""
+        )
         # What has led to a page is remembered.
         referrer = request.environ.get("HTTP_REFERER", "")
         others += _LIBRARY_COOKIE + len(cookie) + 2 * len(referrer)

@@ -5,16 +5,22 @@ from __future__ import annotations
 import collections.abc as c
 import typing as t
 
+from ..mistakes import of_running_app
 from ..record.context import request_state
-from ..record.proxies import active_request, current_g, current_request
-from ..visitor.client import CAPABLE, PAGE_DESTINATIONS
+from ..record.errors import handle_error
+from ..record.proxies import active_request, current_flask, current_g, current_request
+from ..visitor.client import CAPABLE, may_show_page
+from .advice import advise, is_proxy_settled
+from .explaining import add_header
 
 if t.TYPE_CHECKING:
     from flask import Flask, Response
 
+    from ..config import Config
+    from ..record.context import RequestState
     from ..record.manager import Manager
-    from ..transport import Transport
     from .flusher import Flusher
+    from .sign_in import SignIn
 
 AfterRequest: t.TypeAlias = "c.Callable[[Response], Response]"
 Teardown: t.TypeAlias = "c.Callable[[BaseException | None], None]"
@@ -29,15 +35,19 @@ class _KeepsLast(list[t.Any]):
 
 
 def register(
-    app: Flask, flusher: Flusher, background: Transport | None, *, is_active: bool
+    app: Flask,
+    flusher: Flusher,
+    serve_first: c.Callable[[], None],
+    sign_in: SignIn | None,
+    config: Config,
 ) -> None:
     """Take part in the end of an app's requests.
 
-    :param background: is told of the first request.
-    :param is_active: whether calls go anywhere at all.
+    :param serve_first: is called with the first request.
+    :param sign_in: says who it is, before the response is given anything.
     """
-    if is_active:
-        app.after_request(_make_after_request(flusher, background))
+    if config.active:
+        app.after_request(_make_after_request(flusher, serve_first, sign_in, config))
 
     teardown_request, teardown_appcontext = _make_teardowns(flusher)
     # As if it was registered first, since Flask calls the last one first: the others
@@ -52,13 +62,22 @@ def register(
 # Plain functions, since Flask looks into what it calls each time.
 
 
-def _make_after_request(flusher: Flusher, background: Transport | None) -> AfterRequest:
-    boots, is_first = flusher.boots, True
+def _make_after_request(
+    flusher: Flusher,
+    serve_first: c.Callable[[], None],
+    sign_in: SignIn | None,
+    config: Config,
+) -> AfterRequest:
+    boots, is_first, watches_proxies, explains = flusher.boots, True, True, False
 
     def after_request(response: Response) -> Response:
-        nonlocal is_first
+        nonlocal is_first, watches_proxies, explains
         request = current_request()
         environ, state = request.environ, request_state(request)
+
+        if sign_in is not None:
+            sign_in.before_response(request, state, response)
+
         manager = state.manager
         # From now on nothing but the server can send what is tracked.
         state.is_answered = True
@@ -68,23 +87,32 @@ def _make_after_request(flusher: Flusher, background: Transport | None) -> After
 
         if is_first:
             is_first = False
+            advise(of_running_app(current_flask(), config))
 
-            if background is not None:
-                flusher.resume_spooled(background)
+            if current_flask().debug:
+                explains, flusher.explain = True, flusher.explain or add_header
+
+            _serve_first(serve_first)
 
         # Else there are no calls, nothing can wait for it, and it is no page.
         if (
             manager is not None
             or "HTTP_COOKIE" in environ
             or CAPABLE in environ
-            or (
-                boots
-                and environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGE_DESTINATIONS
-            )
+            or explains
+            or (boots and may_show_page(environ))
         ):
             former, state.response_state = state.response_state, None
 
             try:
+                if watches_proxies and (
+                    "HTTP_X_FORWARDED_FOR" in environ
+                    or "HTTP_X_FORWARDED_PROTO" in environ
+                    or "HTTP_FORWARDED" in environ
+                ):
+                    app = current_flask()
+                    watches_proxies = not is_proxy_settled(app, config, environ)
+
                 response, state.response_state = flusher.respond(
                     manager, request, response, former
                 )
@@ -94,6 +122,14 @@ def _make_after_request(flusher: Flusher, background: Transport | None) -> After
         return response
 
     return after_request
+
+
+def _serve_first(serve_first: c.Callable[[], None]) -> None:
+    try:
+        serve_first()
+    except Exception as error:
+        what = "what other processes left could not be sent"
+        handle_error(current_flask(), what, error)
 
 
 def _make_teardowns(flusher: Flusher) -> tuple[Teardown, Teardown]:
@@ -106,6 +142,9 @@ def _make_teardowns(flusher: Flusher) -> tuple[Teardown, Teardown]:
 
             if response_state is not None:
                 flusher.conclude(response_state, state.manager)
+
+            if state.manager is None:
+                return
 
         manager: Manager | None = current_g().__dict__.get("_mengpaneel")
 
@@ -121,8 +160,14 @@ def _make_teardowns(flusher: Flusher) -> tuple[Teardown, Teardown]:
         on_g = current_g().__dict__
 
         # Those of requests that have ended; requests may share an app context.
-        while (manager := on_g.get("_mengpaneel")) is not None:
-            if manager.request in (None, active_request()):
+        while "_mengpaneel" in on_g:
+            manager: Manager = on_g["_mengpaneel"]
+            request = active_request()
+
+            if manager.request in (None, request) and not manager.ends_with_context:
+                if request is not None:
+                    _leave_context(manager, request_state(request), flusher)
+
                 break
 
             manager.close()
@@ -131,3 +176,15 @@ def _make_teardowns(flusher: Flusher) -> tuple[Teardown, Teardown]:
                 flusher.flush_late(manager)
 
     return teardown_request, teardown_appcontext
+
+
+def _leave_context(manager: Manager, state: RequestState, flusher: Flusher) -> None:
+    """Let a request go on in the app context around one that ends."""
+    if state.manager is not manager:
+        return
+
+    manager.leave_context()
+
+    # Unless that one has ended before: a thread may take longer.
+    if state.is_answered and manager.calls:
+        flusher.flush_late(manager)

@@ -11,8 +11,9 @@ import typing as t
 from werkzeug.wrappers import response as werkzeug_response
 from werkzeug.wsgi import ClosingIterator
 
+from .. import reasons
 from ..outcome import REDIRECTS, Declined
-from .page_scanner import find_place, is_amp
+from .page_scanner import find_place
 
 if t.TYPE_CHECKING:
     from flask import Response
@@ -30,11 +31,19 @@ _ENCODES = getattr(
     getattr(werkzeug_response, "_iter_encoded", None), "__code__", object()
 )
 
-# What `snippet` of `script.py` makes.
+# A character that few pages have. A search for it alone takes 8 us in 1 MB, one for all
+# of what begins with it 50 to 60.
+_MARK = "^"
+_MARK_DATA = _MARK.encode()
+
+#: What begins what is put into a page; `script.py` makes it.
+OPENING = f'<script type="application/json" id="mengpaneel" data-mark="{_MARK}"'
 _SNIPPET = re.compile(
-    rb"""<script type="application/json" id="mengpaneel"[^<>]*+>[^<]*+</script>"""
+    re.escape(OPENING.encode()) + rb"""[^<>]*+>[^<]*+</script>"""
+    rb"""(?:<script src="(?=[^<>"]*?/memory\.js\?)[^<>"]*+"[^<>]*+></script>)?+"""
     rb"""<script src="[^<>"]*+"[^<>]*+></script>"""
 )
+_OPENING_DATA = OPENING.encode()
 
 
 def headers_of(response: Response) -> dict[str, str]:
@@ -91,10 +100,16 @@ class Parts(list[bytes]):
 def has_snippet(response: Response) -> bool:
     """Whether the page may have been given to somebody already: an app may keep pages
     with all that was put into them."""
-    return any(
-        '"mengpaneel"' in part if isinstance(part, str) else b'"mengpaneel"' in part
-        for part in whole_body(response) or ()
-    )
+    for part in whole_body(response) or ():
+        is_text = isinstance(part, str)
+
+        # From its end, twice as fast.
+        if (_MARK if is_text else _MARK_DATA) in part and (
+            part.rfind(OPENING if is_text else _OPENING_DATA) >= 0
+        ):
+            return True
+
+    return False
 
 
 def remove_snippet(response: Response) -> None:
@@ -106,9 +121,9 @@ def remove_snippet(response: Response) -> None:
 
 def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
     """Put the snippet into the page, which is the body of the response."""
-    former = response.response
+    former, length = response.response, len(page)
 
-    if len(page) < _CHUNK:
+    if length < _CHUNK:
         response.response = [b"".join((page[:at], snippet, memoryview(page)[at:]))]
     else:
         response.response = Parts(page, at, snippet)
@@ -118,7 +133,7 @@ def insert(response: Response, page: bytes, at: int, snippet: bytes) -> None:
     if close is not None:
         response.call_on_close(close)
 
-    _set_length(response, len(page) + len(snippet))
+    _set_length(response, length + len(snippet))
 
 
 def _set_length(response: Response, length: int) -> None:
@@ -138,10 +153,10 @@ def unfit(response: Response, headers: c.Mapping[str, str]) -> str | None:
         return f"browsers don't show what comes with {status}"
 
     if not is_html(headers.get("content-type", "")):
-        return "not HTML"
+        return reasons.NOT_HTML
 
     if "content-encoding" in headers:
-        return "the body is encoded"
+        return reasons.ENCODED
 
     disposition = headers.get("content-disposition")
 
@@ -150,12 +165,12 @@ def unfit(response: Response, headers: c.Mapping[str, str]) -> str | None:
         return "an attachment"
 
     if response.direct_passthrough or whole_body(response) is None:
-        return "the body is streamed"
+        return reasons.STREAMED
 
     policies = headers.get("content-security-policy")
 
     if policies and forbids_scripts(policies):
-        return "the page's policy allows no scripts"
+        return reasons.NO_SCRIPTS
 
     content_type = headers["content-type"].lower()
 
@@ -173,7 +188,8 @@ def whole_body(response: Response) -> list[t.Any] | tuple[t.Any, ...] | None:
     """
     body: t.Any = response.response
 
-    if isinstance(body, list | tuple):
+    # The first is what Flask makes of what a view returns.
+    if type(body) is list or isinstance(body, list | tuple):
         return body
 
     # What Werkzeug makes of what it has asked an application for ...
@@ -230,14 +246,13 @@ def locate(response: Response, headers: c.Mapping[str, str]) -> tuple[bytes, int
     :raises Declined: there is no place for it.
     """
     page = _joined(response)
+    at, is_amp = find_place(page, is_xml="xml" in headers["content-type"])
 
-    if is_amp(page):
-        raise Declined("an AMP page, which may have no scripts of its own")
-
-    at = find_place(page, is_xml="xml" in headers["content-type"])
+    if is_amp:
+        raise Declined(reasons.AMP)
 
     if at is None:
-        raise Declined("no </head> or </body>, or a frameset")
+        raise Declined(reasons.NO_PLACE)
 
     return page, at
 

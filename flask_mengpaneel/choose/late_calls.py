@@ -17,10 +17,12 @@ if t.TYPE_CHECKING:
     from ..deliver.hand_overs import HandOvers
     from ..deliver.made import Made
     from ..outcome import Outcome
+    from ..visitor.client import Client
     from ..visitor.visitor import Visitor
     from .chain import Chain
     from .delayed_calls import Entry
     from .exchange import Exchange
+    from .held_calls import HeldCalls
 
 # Entries that a process remembers to have sent.
 _MAX_SENT = 10_000
@@ -33,11 +35,15 @@ class Sorted(t.NamedTuple):
     """What waits in the session, but what is due with the response."""
 
     #: What the server sends, as it has waited too long.
-    late: list[Entry]
+    late: c.Sequence[Entry] = ()
     #: What the server sends, as it is other visitors'.
-    foreign: list[Entry]
+    foreign: c.Sequence[Entry] = ()
     #: What goes on waiting until somebody is identified.
-    operations: list[Entry]
+    operations: c.Sequence[Entry] = ()
+
+
+#: What there is nearly always.
+NOTHING_WAITS = Sorted()
 
 
 class LateCalls:
@@ -49,12 +55,18 @@ class LateCalls:
         chain: Chain,
         hand_overs: HandOvers | None,
         made: Made,
+        held_calls: HeldCalls,
     ) -> None:
         self._config = config
         self._chain = chain
         self._hand_overs = hand_overs
         self._made = made
+        self._held_calls = held_calls
         self._sent = RecentlySeen(_MAX_SENT)
+
+    def turn_off(self) -> None:
+        """Take nothing of that which waits for others to have been sent."""
+        self._hand_overs = None
 
     def sort(self, calls: CallLog, exchange: Exchange) -> Sorted:
         """Find out what of that which waits is due with this response.
@@ -72,7 +84,7 @@ class LateCalls:
         result = Sorted(late, foreign, operations)
 
         if visitor.consent.given is False:
-            self._discard(delayed.entries)
+            self._discard(delayed.entries, visitor.client)
 
             # What this request recorded it recorded before it opted out.
             if may_change:
@@ -88,7 +100,7 @@ class LateCalls:
         is_last = (
             not self._chain.replays
             or visitor.client.is_blocked
-            or exchange.redirects_offsite
+            or exchange.departure is not None
         )
 
         for entry in delayed.entries:
@@ -115,8 +127,11 @@ class LateCalls:
 
         return result
 
-    def _discard(self, entries: c.Iterable[Entry]) -> None:
+    def _discard(self, entries: list[Entry], client: Client) -> None:
         """See to it that nobody sends what its visitor doesn't want to be sent."""
+        for entry in self.unsent(one for one in entries if one.is_held):
+            self._held_calls.drop(entry.calls, client, CONSENT_REFUSED)
+
         if self._hand_overs is not None:
             for entry in entries:
                 counted = count if entry.is_operations else riding_records
@@ -138,7 +153,7 @@ class LateCalls:
         if exchange.policy.session is None:
             exchange.delayed.remove([*entries.late, *entries.foreign])
 
-    def _send_late(self, entries: list[Entry], exchange: Exchange) -> None:
+    def _send_late(self, entries: c.Sequence[Entry], exchange: Exchange) -> None:
         visitor = exchange.visitor
         sent: list[Call] = []
 

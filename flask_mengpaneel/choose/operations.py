@@ -19,10 +19,6 @@ if t.TYPE_CHECKING:
     from ..visitor.visitor import Visitor
 
 
-# The calls that say whose profile it is.
-_IDENTIFYING = frozenset({"identify", "reset"})
-
-
 def operation_of(call: Call) -> Call | None:
     """Return the operation that a call makes on a profile or group, if it makes one."""
     wire = call.wire
@@ -37,12 +33,12 @@ def operation_of(call: Call) -> Call | None:
     key, value = wire[1]
 
     if name == "set_group":
-        return Call([["people", "set"], [{key: value}]])
+        return call.instead([["people", "set"], [{key: value}]])
 
     if name == "add_group":
-        return Call([["people", "union"], [{key: [value]}]])
+        return call.instead([["people", "union"], [{key: [value]}]])
 
-    return Call([["people", "remove"], [{key: value}]])
+    return call.instead([["people", "remove"], [{key: value}]])
 
 
 def operations_of(calls: c.Iterable[Call]) -> list[Call]:
@@ -52,17 +48,19 @@ def operations_of(calls: c.Iterable[Call]) -> list[Call]:
 
 def riding_records(calls: c.Iterable[Call]) -> int:
     """Return how many records calls make where a client makes them."""
-    return sum(call.is_record and operation_of(call) is None for call in calls)
+    # Of those that ride only events are, and what names somebody: 1 us less.
+    records = 0
 
+    for call in calls:
+        if call.tracks or (call.is_record and operation_of(call) is None):
+            records += 1
 
-def identifies(call: Call) -> bool:
-    """Whether a call says whose profile those after it are for."""
-    return call.name in _IDENTIFYING
+    return records
 
 
 def belongs_to_operations(call: Call) -> bool:
     """Whether a call is an operation, or says whose profile those after it are for."""
-    return identifies(call) or operation_of(call) is call
+    return call.says_who or operation_of(call) is call
 
 
 def apart(calls: CallLog) -> CallLog:
@@ -75,7 +73,7 @@ def apart(calls: CallLog) -> CallLog:
         after = Stage.TRACKING if stage is Stage.SETUP else stage
 
         for call in calls.of(stage):
-            if identifies(call):
+            if call.says_who:
                 operations.of(stage).append(call)
             elif (operation := operation_of(call)) is not None:
                 operations.of(after).append(operation)
@@ -136,7 +134,7 @@ def share(calls: CallLog, visitor: Visitor, earlier: c.Sequence[Call] = ()) -> S
 
 class _Division:
     def __init__(self, visitor: Visitor) -> None:
-        identity = visitor.browser_identity
+        identity = visitor.known_identity
         self._is_known = identity.is_identified
         self._persistence = Persistence(visitor.cookie, identity)
         self._shares = Shares(CallLog(), CallLog(), CallLog())
@@ -181,7 +179,7 @@ class _Division:
         if operation is None:
             shares.whole.of(stage).append(call)
 
-            if name in _IDENTIFYING:
+            if call.says_who:
                 shares.operations.of(stage).append(call)
         elif self._is_known or operation.wire[0][0] != "people":
             shares.whole.of(stage).append(call)
@@ -235,7 +233,10 @@ def registered(call: Call, persistence: Persistence) -> Call:
 def without_group_operations(calls: CallLog, visitor: Visitor) -> CallLog:
     """Return calls that ride as the server makes them itself, should it have to: it has
     made the operations already."""
-    if GROUP_CALLS.isdisjoint(call.name for call in calls):
+    for call in calls:
+        if call.wire[0][0] in GROUP_CALLS:
+            break
+    else:
         return calls
 
     persistence = Persistence(visitor.cookie, visitor.browser_identity)

@@ -7,6 +7,7 @@ import html
 import itertools
 import re
 import sys
+import typing as t
 
 #: Whether a possessive group is right where something in it has another way to match.
 #: https://github.com/python/cpython/issues/106052
@@ -106,14 +107,18 @@ _HTML = _make_tokens(empty=b"", script=_SCRIPT)
 # In XML an element may be empty.
 _XHTML = _make_tokens(_CDATA, empty=rb"(?<=/)>|", script=_XML_SCRIPT)
 
+_HEAD_END = b"</head>"
+
 #: Bytes; larger heads aren't kept to be recognised.
 _MAX_KEPT_HEAD = 8192
 
+# Before it there may be a mark of the byte order, a doctype, and comments.
 _HTML_TAG = _compile(
-    rb"""<html(?=[\s/>])(?P<attributes>"""
+    _possessive(rb"(?:[\s\xef\xbb\xbf]++|" + _COMMENT + rb"|<[!?][^>]*+>)*")
+    + rb"""<html(?=[\s/>])(?P<attributes>"""
     + _possessive(rb"""(?:[^>"']|"[^"]*+"?|'[^']*+'?)*""")
     + rb")",
-    re.IGNORECASE,
+    re.IGNORECASE | re.DOTALL,
 )
 
 _VALUE = re.compile(rb"""=\s*+(?:"[^"]*+"?|'[^']*+'?|[^\s"'>]++)""")
@@ -137,23 +142,38 @@ _FRAMESET = _compile(
 )
 
 
-def find_place(page: bytes, is_xml: bool = False) -> int | None:
-    """Find where in a page the script goes.
+class Place(t.NamedTuple):
+    """Where in a page the script goes.
 
-    :return: the offset of ``</head>``, else of the last ``</body>``, or ``None``
+    :param at: the offset of ``</head>``, else of the last ``</body>``, or ``None``
         if it has neither, or is a ``<frameset>``. If a ``<base>`` before it leads to
         another site, that of the ``<base>``: addresses before it are the page's own.
+    :param is_amp: whether the page is AMP, in which no script may be.
     """
-    end = page.find(b"</head>") + len(b"</head>")
 
-    if end >= len(b"</head>") and not _FRAMESET.match(page, end):
-        find = _head_end if end <= _MAX_KEPT_HEAD else _scan
-        at = find(page[:end], is_xml)
+    at: int | None
+    is_amp: bool
 
-        if at is not None:
-            return at
 
-    return _scan(page, is_xml)
+def find_place(page: bytes, is_xml: bool = False) -> Place:
+    """Find where in a page the script goes."""
+    at = page.find(_HEAD_END)
+
+    if at >= 0:
+        end = at + len(_HEAD_END)
+
+        if not _FRAMESET.match(page, end):
+            read = _read_head if end <= _MAX_KEPT_HEAD else _read
+            place = read(page[:end], is_xml)
+
+            if place.at is not None:
+                return place
+
+    return _read(page, is_xml)
+
+
+def _read(page: bytes, is_xml: bool) -> Place:
+    return Place(_scan(page, is_xml), is_amp(page))
 
 
 def _scan(page: bytes, is_xml: bool) -> int | None:
@@ -194,12 +214,12 @@ def _leads_elsewhere(address: str) -> bool:
 
 
 @functools.lru_cache(maxsize=128)
-def _head_end(page: bytes, is_xml: bool) -> int | None:
-    """Find where the head ends, in a part of a page that has nothing after it.
+def _read_head(page: bytes, is_xml: bool) -> Place:
+    """Find the place in a part of a page that ends with its head.
 
     The result is kept, since the pages of an app have few different heads.
     """
-    return _scan(page, is_xml)
+    return _read(page, is_xml)
 
 
 def is_amp(page: bytes) -> bool:
@@ -207,12 +227,12 @@ def is_amp(page: bytes) -> bool:
 
     https://amp.dev/documentation/guides-and-tutorials/learn/spec/amphtml
     """
-    match = _HTML_TAG.search(page, 0, _MAX_KEPT_HEAD)
+    match = _HTML_TAG.match(page, 0, _MAX_KEPT_HEAD)
 
     if match is None:
         return False
 
-    tag = match[1].lower()
+    tag = match["attributes"].lower()
 
     if b"amp" not in tag and _BOLT not in tag:
         return False

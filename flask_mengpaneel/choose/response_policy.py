@@ -6,13 +6,16 @@ import collections.abc as c
 import re
 import typing as t
 
-from flask import current_app
 from werkzeug.exceptions import SecurityError
 
+from .. import reasons
 from ..outcome import REDIRECTS
+from ..record.proxies import current_flask
+from ..visitor.lazy import lazy
 from . import caching, injection
 from .carrier import set_cookies
 from .frames import forbids_frame
+from .session_cookie import clears_cookies, is_session_unread
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -39,7 +42,6 @@ _ELSEWHERE = frozenset(
 # A browser that is to leave a page within these seconds may not come to its calls.
 _SOON = 5
 
-_DISTRUSTED = "the host that was asked is not trusted"
 _CLEARS = "the browser clears the site's data"
 
 
@@ -65,16 +67,16 @@ class ResponsePolicy:
         self._response = response
         self._headers = headers
         self._visitor = visitor
-        self._is_shared: bool | None = None
 
     # -- the carriers
 
-    @property
+    @lazy
     def page(self) -> str | None:
         """Why there are no calls in its body."""
         return (
             self._not_shown()
-            or self._not_private("page")
+            or self._is_blocked()
+            or (reasons.SHARED_PAGE if self.is_shared else None)
             or _clears(self._headers)
             or _hasty(self._headers)
         )
@@ -83,18 +85,16 @@ class ResponsePolicy:
     def boot(self) -> str | None:
         """Why the browser library isn't loaded by its body, which says nothing of the
         visitor but that there may be one to track."""
-        if self._config.consent_varies:
-            reason = self._not_private("page")
+        reason = self._not_shown()
 
-            if reason:
-                return reason
+        if reason:
+            return reason
 
-            if caching.is_open(self._headers):
-                return "shared caches may keep the page"
+        varies = self._config.consent_varies or self._visitor.client.is_blocked
+        is_shared = varies and (self.is_shared or caching.is_open(self._headers))
+        return reasons.SHARED_PAGE if is_shared else None
 
-        return self._not_shown()
-
-    @property
+    @lazy
     def header(self) -> str | None:
         """Why there are no calls in a header."""
         status = self._response.status_code
@@ -103,31 +103,32 @@ class ResponsePolicy:
             return f"clients don't see the headers of {status}"
 
         return (
-            self._not_private("response")
+            self._not_private(reasons.SHARED_RESPONSE)
             or _challenges(status, self._headers)
             or _is_elsewhere(self._headers)
             or _clears(self._headers)
             or _may_be_kept(self._request.method, self._headers)
         )
 
-    @property
+    @lazy
     def session(self) -> str | None:
         """Why nothing is changed in the session."""
         return (
             self.session_ends
-            or self._not_private("response")
+            or self._not_private(reasons.SHARED_RESPONSE)
             or _is_elsewhere(self._headers)
             or _renews(self._response)
         )
 
-    @property
+    @lazy
     def session_ends(self) -> str | None:
         """Why what is in the session may not come back: the app has seen to that."""
         if "clear-site-data" in self._headers:
             return _CLEARS
 
         if "set-cookie" in self._headers:
-            name = current_app.session_interface.get_cookie_name(current_app)
+            app = current_flask()
+            name = app.session_interface.get_cookie_name(app)
 
             if name in set_cookies(self._response):
                 return "the app writes the session's cookie itself"
@@ -140,47 +141,57 @@ class ResponsePolicy:
         if not self._session_comes_back():
             return "the client won't come back with the session"
 
-        return self.session
+        return self.session or _is_unread(self._request)
 
-    @property
+    @lazy
     def cookie(self) -> str | None:
         """Why the browser library isn't told by its cookie who the visitor is."""
-        if "clear-site-data" in self._headers:
-            cleared = self._headers["clear-site-data"]
+        if clears_cookies(self._headers.get("clear-site-data", "")):
+            return _CLEARS
 
-            if '"cookies"' in cleared or "*" in cleared:
-                return _CLEARS
+        config = self._config
 
-        return self._fixed_cookie(self._config.cookie_name)
+        # Until a library takes it up, it stays.
+        if (
+            config.forgets_with_page
+            and not self._visitor.browser_identity
+            and self._response.status_code not in REDIRECTS
+            and self.page is not None
+        ):
+            return "the library forgets with the page, and this is none"
 
-    @property
+        return self._fixed_cookie(config.cookie_name, config.shown_cookie_name)
+
+    @lazy
     def choice(self) -> str | None:
         """Why the visitor's choice, to be tracked or not, isn't kept in a cookie."""
         return self._fixed_cookie(self._config.opt_cookie_name)
 
-    @property
+    @lazy
     def is_shared(self) -> bool:
         """Whether a cache may give the response to other visitors."""
-        if self._is_shared is None:
-            self._is_shared = caching.is_shared(self._headers)
-
-        return self._is_shared
+        return caching.is_shared(self._headers)
 
     # -- the reasons that need more than the headers
 
-    def _not_private(self, what: str) -> str | None:
-        """Why the response may get into other hands than its visitor's."""
+    def _not_private(self, shared: str) -> str | None:
+        """Why the response may get into other hands than its visitor's.
+
+        :param shared: why, if it does by caches.
+        """
         if self.is_shared:
-            return f"shared caches may keep the {what}"
+            return shared
 
-        return _DISTRUSTED if _is_distrusted(self._request) else None
+        return reasons.DISTRUSTED if _is_distrusted(self._request) else None
 
-    def _fixed_cookie(self, name: str) -> str | None:
-        """Why a cookie is left to the app."""
-        if "set-cookie" in self._headers and name in set_cookies(self._response):
+    def _fixed_cookie(self, *names: str) -> str | None:
+        """Why cookies are left to the app."""
+        if "set-cookie" in self._headers and not set_cookies(self._response).isdisjoint(
+            names
+        ):
             return "the app writes the cookie itself"
 
-        return self._not_private("response") or _renews(self._response)
+        return self._not_private(reasons.SHARED_RESPONSE) or _renews(self._response)
 
     def _not_shown(self) -> str | None:
         """Why this isn't a page that a browser will show, or can't be changed."""
@@ -196,17 +207,21 @@ class ResponsePolicy:
         if not visitor.client.is_browser:
             return "the client is not a browser"
 
-        if visitor.client.is_blocked:
-            return "the browser library is blocked in this browser"
-
         if not visitor.client.is_page_view:
             return "fetched by a script, not shown as a page"
 
         if _is_distrusted(request):
-            return _DISTRUSTED
+            return reasons.DISTRUSTED
+
+        if forbids_frame(request.environ, headers):
+            return "the page's policy forbids the frame"
 
         reason = _challenges(self._response.status_code, headers)
-        return reason or _is_elsewhere(headers) or _refused_frame(request, headers)
+        return reason or _is_elsewhere(headers)
+
+    def _is_blocked(self) -> str | None:
+        is_blocked = self._visitor.client.is_blocked
+        return "the browser library is blocked in this browser" if is_blocked else None
 
     def _session_comes_back(self) -> bool:
         """Whether the client will bring what is put into the session now.
@@ -214,12 +229,13 @@ class ResponsePolicy:
         Where its cookie may have stayed at home, a new one would replace it, with all
         that is in it.
         """
-        interface, visitor = current_app.session_interface, self._visitor
+        app, visitor = current_flask(), self._visitor
+        interface = app.session_interface
 
-        if interface.get_cookie_name(current_app) in self._request.cookies:
+        if interface.get_cookie_name(app) in self._request.cookies:
             return True
 
-        if interface.get_cookie_samesite(current_app) == "Strict":
+        if interface.get_cookie_samesite(app) == "Strict":
             return visitor.client.is_browser and not visitor.client.is_cross_site
 
         return visitor.client.is_browser and not visitor.client.may_lack_cookies
@@ -234,6 +250,11 @@ def _is_distrusted(request: Request) -> bool:
         return not request.host
     except SecurityError:
         return True
+
+
+def _is_unread(request: Request) -> str | None:
+    is_unread = is_session_unread(request)
+    return "the session that came can't be read by this app" if is_unread else None
 
 
 def _renews(response: Response) -> str | None:
@@ -272,11 +293,6 @@ def _is_elsewhere(headers: c.Mapping[str, str]) -> str | None:
         return None
 
     return "a proxy answers with something else"
-
-
-def _refused_frame(request: Request, headers: c.Mapping[str, str]) -> str | None:
-    is_refused = forbids_frame(request.environ, headers)
-    return "the page's policy forbids the frame" if is_refused else None
 
 
 def _may_be_kept(method: str, headers: c.Mapping[str, str]) -> str | None:

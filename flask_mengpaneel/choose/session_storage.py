@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing as t
 
+from .. import reasons
 from ..calls import CallLog, Json
 from ..outcome import Declined
 from ..visitor.attribution import page_properties
@@ -20,11 +21,11 @@ if t.TYPE_CHECKING:
 
 
 def store_in_session(
-    calls: CallLog, exchange: Exchange, config: Config, *, is_whole: bool = False
+    calls: CallLog, exchange: Exchange, config: Config, *, is_held: bool = False
 ) -> Entry:
     """Keep calls in the session, after those that wait there already.
 
-    :param is_whole: whether their operations are among them.
+    :param is_held: whether all of them wait for consent, operations too.
     :return: the entry with them.
     :raises Declined: they can't wait there.
     """
@@ -39,17 +40,17 @@ def store_in_session(
     known = exchange.known_identity
     identity = exchange.identity_after(exchange.before)
     (named,) = Naming(identity, _page_properties(visitor)).name([calls])
-    entry = Entry.of(named, identity.after(calls), known)
-    entries = [*delayed.entries, *(entry.parts() if is_whole else [entry])]
+    entry = Entry.of(named, identity.after(calls), known, is_held=is_held)
+    entries = [*delayed.entries, *(entry.parts() if is_held else [entry])]
 
     try:
         if not has_session():
-            raise Declined("there is no session: SECRET_KEY is not set")
+            raise Declined(reasons.NO_SESSION)
 
         room = room_for_session(config, exchange.request, exchange.response, visitor)
 
         if not delayed.fits(entries, room):
-            raise Declined("the session can't hold so much")
+            raise Declined(reasons.NO_ROOM_IN_SESSION)
 
         delayed.store(entries)
         visitor.identity_sent = known is visitor.identity

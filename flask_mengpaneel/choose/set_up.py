@@ -9,7 +9,12 @@ import typing as t
 
 from .. import process
 from ..calls import Call, CallLog, dumps
-from .operations import operations_of, riding, without_group_operations
+from .operations import (
+    operation_of,
+    operations_of,
+    riding,
+    without_group_operations,
+)
 
 if t.TYPE_CHECKING:
     from ..visitor.visitor import Visitor
@@ -23,6 +28,10 @@ _MAX_PERSONS = 10_000
 def without_set_up_operations(calls: CallLog, visitor: Visitor) -> CallLog:
     """Return calls without the operations of the set-up; of its groups it keeps what
     goes with every event."""
+    # What most set up is who it is, and nothing else.
+    if not any(map(operation_of, calls.setup)):
+        return calls
+
     setup = riding(CallLog(setup=calls.setup)).setup
     log = without_group_operations(CallLog(calls.before_setup, setup), visitor)
     return CallLog(
@@ -51,12 +60,12 @@ class SetUpOperations:
     def news(self, calls: CallLog, visitor: Visitor) -> CallLog:
         """Return calls that are about to be made, without the operations of the set-up
         that were made lately."""
-        operations = operations_of(calls.setup)
+        operations = operations_of(calls.setup) if calls.setup else None
 
         if not operations:
             return calls
 
-        person = visitor.browser_identity.after([*calls.before_setup, *calls.setup])
+        person = visitor.known_identity.after([*calls.before_setup, *calls.setup])
 
         if not person or self._is_news(person.distinct_id, operations):
             return calls

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import collections.abc as c
 import logging
 import typing as t
 
 from ..calls import CallLog
 from ..outcome import Declined
 from .late_calls import MAX_OPERATION_AGE
-from .operations import Shares, all_of, identifies, share
+from .operations import Shares, all_of, share
 from .session_storage import store_in_session
 from .set_up import SetUpOperations
 
 if t.TYPE_CHECKING:
+    from ..calls import Call
     from ..config import Config
+    from ..visitor.visitor import Visitor
     from .delayed_calls import Entry
     from .exchange import Exchange
     from .handing_over import HandingOver
@@ -37,24 +40,31 @@ class Sharing:
         self._late_calls = late_calls
         self._set_up = SetUpOperations()
 
-    def share(self, calls: CallLog, exchange: Exchange, waiting: list[Entry]) -> Shares:
+    def share(
+        self,
+        calls: CallLog,
+        visitor: Visitor,
+        exchange: Exchange,
+        waiting: c.Sequence[Entry],
+    ) -> Shares:
         """Divide the calls of a request.
 
+        :param visitor: whom they are from.
         :param waiting: operations that have waited until now.
         """
-        visitor = exchange.person
-
         if calls.before_setup or calls.tracking:
             calls = self._set_up.news(calls, visitor)
 
-        says = visitor.browser_identity.is_identified or any(map(identifies, calls))
-        earlier: list[Entry] = []
+        operations: list[Call] = []
 
-        if waiting and says:
-            earlier = list(self._late_calls.unsent(waiting))
+        if waiting and (
+            visitor.known_identity.is_identified or any(call.says_who for call in calls)
+        ):
+            for entry in self._late_calls.unsent(waiting):
+                operations += entry.calls
+
             exchange.delayed.remove(waiting)
 
-        operations = [call for entry in earlier for call in entry.calls]
         shares = share(calls, visitor, operations)
 
         if shares.waiting:
@@ -79,10 +89,10 @@ class Sharing:
     def share_set_up(self, calls: CallLog, exchange: Exchange) -> Shares:
         """Divide a set-up that goes with nothing but a page."""
         visitor = exchange.person
-        is_known = visitor.browser_identity.is_identified
+        is_known = visitor.known_identity.is_identified
 
         # Else it waits, and not in the session, for something that is tracked.
-        if not is_known and not any(map(identifies, calls.setup)):
+        if not is_known and not any(call.says_who for call in calls.setup):
             return all_of(CallLog())
 
         return share(self._set_up.news(calls, visitor), visitor)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import binascii
+import collections.abc as c
 import functools
 import hashlib
 import hmac
@@ -20,6 +22,11 @@ if t.TYPE_CHECKING:
 
 # Seconds for which a signature counts: a tab may sleep for long.
 _MAX_AGE = 7 * 86400
+
+# Bytes of a code: one guess in 2**96 is right.
+_CODE_BYTES = 12
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 # For the tokens of an app that has no secret key.
 _PROCESS_KEY = os.urandom(32)
@@ -51,12 +58,22 @@ class Signer:
         As in Flask's own session, former keys count as well.
         """
         app = self._app()
+        key = self._key(purpose)
 
-        if app is None or not app.secret_key:
+        if app is None or key is None:
             return []
 
-        secrets = [app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or [])]
-        return [_derive(secret, f"{purpose} {self._project}") for secret in secrets]
+        former = app.config.get("SECRET_KEY_FALLBACKS") or ()
+        return [
+            key,
+            *[_derive(secret, f"{purpose} {self._project}") for secret in former],
+        ]
+
+    def _key(self, purpose: str) -> bytes | None:
+        """Return the key to sign with for a purpose; ``None`` if there is none."""
+        app = self._app()
+        secret = app.secret_key if app is not None else None
+        return _derive(secret, f"{purpose} {self._project}") if secret else None
 
     # -- texts
 
@@ -65,15 +82,15 @@ class Signer:
 
         :param browser_identity: whom the browser takes the visitor for that gets it.
         """
-        keys = self._keys("calls")
+        key = self._key("calls")
 
-        if not keys:
+        if key is None:
             return None
 
         ids = dumps(browser_identity.to_json()).encode()
         # The same calls, made again within a second, are other calls.
         signed = f"{_text_of(ids)}.{hex_id()[:12]}.{time.time():.0f}"
-        return f"{signed}.{_code(f'{text}.{signed}', keys[0])}"
+        return f"{signed}.{_code(f'{text}.{signed}', key)}"
 
     def verify(self, text: t.Any, signature: t.Any) -> Signed | None:
         """Read a signature, if this app signed the text with it not too long ago.
@@ -104,16 +121,23 @@ class Signer:
 
         Of an app without a secret key only this process will know it again.
         """
-        return f"{id}.{_code(id, self._token_keys[0])}"
+        return f"{id}.{_code(id, self._key('hand-over') or _PROCESS_KEY)}"
 
     def id_of(self, token: str) -> str | None:
         """Return the id in a token; ``None`` if it isn't this app's."""
-        id, _, code = token.partition(".")
-        return id if _matches(id, code, self._token_keys) else None
+        return next(iter(self.ids_of([token])), None)
 
-    @property
-    def _token_keys(self) -> list[bytes]:
-        return self._keys("hand-over") or [_PROCESS_KEY]
+    def ids_of(self, tokens: c.Iterable[str]) -> list[str]:
+        """Return the ids in those tokens that are this app's."""
+        keys, ids = self._keys("hand-over") or [_PROCESS_KEY], []
+
+        for token in tokens:
+            id, _, code = token.partition(".")
+
+            if _matches(id, code, keys):
+                ids.append(id)
+
+        return ids
 
 
 @functools.lru_cache(maxsize=64)
@@ -128,13 +152,19 @@ def _code(text: str, key: bytes) -> str:
     A fifth of the time that an HMAC takes: https://www.rfc-editor.org/rfc/rfc7693
     """
     data = text.encode("utf-8", "surrogatepass")
-    return _text_of(hashlib.blake2b(data, key=key, digest_size=15).digest())
+    return hashlib.blake2b(data, key=key, digest_size=_CODE_BYTES).hexdigest()
 
 
 def _matches(text: str, code: str, keys: list[bytes]) -> bool:
     given = code.encode("utf-8", "surrogatepass")
-    return any(hmac.compare_digest(_code(text, key).encode(), given) for key in keys)
+
+    for key in keys:
+        if hmac.compare_digest(_code(text, key).encode(), given):
+            return True
+
+    return False
 
 
 def _text_of(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode()
+    # As `base64.urlsafe_b64encode`, in fewer steps: 2 us of a page with calls.
+    return binascii.b2a_base64(data, newline=False).translate(_URL_SAFE).decode()

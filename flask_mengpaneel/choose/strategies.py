@@ -5,13 +5,15 @@ from __future__ import annotations
 import collections.abc as c
 import typing as t
 
-from .. import strategy
+from .. import mistakes, reasons, strategy
 from ..calls import Call, CallLog, dumps
 from ..identity import Identity
 from ..outcome import Declined
+from ..record.proxies import current_flask
 from ..strategy import Strategy
 from ..visitor.visitor import Visitor
 from . import injection
+from .advice import advise
 from .carrier import (
     CALLS_HEADER,
     HAND_OVER_HEADER,
@@ -37,7 +39,7 @@ if t.TYPE_CHECKING:
 #: The strategies that take calls out of the session.
 REPLAYING = frozenset({"ClientSide", "CapableClientSide"})
 
-_NO_RESPONSE = "not in a request"
+_NO_RESPONSE = "no response is to come"
 _NO_ROOM = "the background transport has no room"
 
 
@@ -50,6 +52,7 @@ class Delayed(Strategy):
     def __init__(self, config: Config, handing_over: HandingOver) -> None:
         self._config = config
         self._handing_over = handing_over
+        self._has_advised = False
 
     def flush(
         self,
@@ -57,18 +60,20 @@ class Delayed(Strategy):
         visitor: strategy.Visitor,
         exchange: strategy.Exchange | None,
     ) -> list[Call]:
-        exchange = _checked(exchange)
+        if type(exchange) is not Exchange:
+            raise Declined(_NO_RESPONSE)
 
         if not exchange.is_redirect:
             raise Declined("not a redirect")
 
-        if exchange.redirects_offsite:
-            raise Declined("a redirect to another site")
+        if reason := exchange.departure:
+            self._advise(reason, exchange)
+            raise Declined(reason)
 
         if not calls.before_setup and not calls.tracking:
             raise Declined("nothing but set-up calls")
 
-        if exchange.visitor.successors and self._config.cookie_persistence:
+        if exchange.visitor.successors and exchange.visitor.is_shown:
             # The response itself tells the browser.
             raise Declined("the next page is another visitor's")
 
@@ -81,6 +86,13 @@ class Delayed(Strategy):
             entry, exchange, "session", age
         )
         return list(calls)
+
+    def _advise(self, reason: str, exchange: Exchange) -> None:
+        """Say once that the session never comes back."""
+        if reason == reasons.INSECURE and not self._has_advised:
+            self._has_advised = True
+            environ = exchange.request.environ
+            advise(mistakes.of_request(current_flask(), self._config, environ))
 
 
 class ClientSide(Strategy):
@@ -99,19 +111,25 @@ class ClientSide(Strategy):
         visitor: strategy.Visitor,
         exchange: strategy.Exchange | None,
     ) -> list[Call]:
-        exchange = _checked(exchange)
+        if type(exchange) is not Exchange:
+            raise Declined(_NO_RESPONSE)
 
         if not injection.is_html(exchange.headers.get("content-type", "")):
-            raise Declined("not HTML")
+            raise Declined(reasons.NOT_HTML)
 
+        exchange.decline_old_news(calls)
         page, at = _locate(exchange, exchange.policy.page)
         _decline_successors(calls, exchange)
         hand_over = self._handing_over.prepare(calls, exchange)
+        identity = hand_over.browser_identity
+        # A browser with any cookie takes this one as well.
+        is_first = "HTTP_COOKIE" not in exchange.request.environ
         snippet = self._script.snippet(
             exchange.request,
             calls=_made_once(hand_over),
             token=hand_over.token,
-            browser_identity=_identity_with(hand_over, exchange),
+            browser_identity=identity,
+            ids=identity.properties if is_first else None,
             declined=exchange.declined,
         )
         response = exchange.writable_response()
@@ -125,30 +143,24 @@ class ClientSide(Strategy):
     def boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own.
 
+        Where the visitor may not be tracked, something stands in for it.
+
         :raises Declined: this isn't a page.
         """
         page, at = _locate(exchange, exchange.policy.boot)
-        snippet = self._script.snippet(exchange.request)
+        visitor = exchange.visitor
+        # One whose library is blocked has as much of it.
+        consent = visitor.consent.given and not visitor.client.is_blocked
+        snippet = self._script.snippet(exchange.request, consent=consent)
         is_all = not exchange.is_copy
         response = exchange.writable_response()
         injection.insert(response, page, at, snippet)
         exchange.is_page = True
 
-        if self._script.varies:
+        if self._script.varies or visitor.client.is_blocked:
             give_own_validators(
                 response, exchange.request, exchange.headers, snippet, is_all=is_all
             )
-
-
-def _checked(exchange: strategy.Exchange | None) -> Exchange:
-    """Return what the extension knows of a request and its response.
-
-    :raises Declined: there is no response.
-    """
-    if not isinstance(exchange, Exchange):
-        raise Declined(_NO_RESPONSE)
-
-    return exchange
 
 
 def _locate(exchange: Exchange, reason: str | None) -> tuple[bytes, int]:
@@ -163,20 +175,11 @@ def _locate(exchange: Exchange, reason: str | None) -> tuple[bytes, int]:
     return injection.locate(exchange.response, exchange.headers)
 
 
-def _identity_with(hand_over: HandOver, exchange: Exchange) -> Identity:
-    """Return whom the browser takes the visitor for once it has the response: somebody
-    new gets the ids that the events have."""
-    if hand_over.token is None:
-        return exchange.visitor.browser_identity
-
-    return exchange.known_identity
-
-
 def _decline_successors(calls: CallLog, exchange: Exchange) -> None:
     """Leave to the server what happened to somebody whom the browser library would
     give other ids: it alone says who comes after a reset.
 
-    :raises Declined: there is an event after a reset.
+    :raises Declined: there is an event after a reset, here or elsewhere.
     """
     visitor, is_reset = exchange.visitor, False
 
@@ -186,7 +189,7 @@ def _decline_successors(calls: CallLog, exchange: Exchange) -> None:
     for call in calls:
         is_reset = is_reset or call.name == "reset"
 
-        if is_reset and call.tracks:
+        if is_reset and (call.tracks or visitor.is_taken_elsewhere):
             raise Declined("there are events of the next visitor")
 
 
@@ -224,13 +227,16 @@ class CapableClientSide(Strategy):
         visitor: strategy.Visitor,
         exchange: strategy.Exchange | None,
     ) -> list[Call]:
-        exchange = _checked(exchange)
+        if type(exchange) is not Exchange:
+            raise Declined(_NO_RESPONSE)
+
         client = exchange.visitor.client
         reason = client.incapable or exchange.policy.header
 
         if reason:
             raise Declined(reason)
 
+        exchange.decline_old_news(calls)
         _decline_successors(calls, exchange)
         hand_over = self._handing_over.prepare(
             calls, exchange, acknowledges=client.acknowledges
@@ -240,14 +246,21 @@ class CapableClientSide(Strategy):
         if not needed:
             raise Declined("nothing but set-up calls")
 
-        identity = _identity_with(hand_over, exchange)
+        identity = hand_over.browser_identity
         headers = self._headers(needed, hand_over, identity)
 
         if len(headers[CALLS_HEADER]) > self._room(exchange, hand_over, headers):
             raise Declined("the other headers leave no room for it")
 
         response = exchange.writable_response()
-        response.headers.update(headers)
+
+        for name, value in headers.items():
+            # Of each that is set Flask asks whether it is there: 45 steps, and 25 so.
+            if name.lower() in exchange.headers:
+                response.headers[name] = value
+            else:
+                response.headers.add(name, value)
+
         mark_private(response, header=True)
         exchange.mark_carried()
         self._handing_over.complete(hand_over, exchange, "header")
@@ -297,13 +310,12 @@ class CapableClientSide(Strategy):
 
 def required_calls(calls: CallLog, visitor: Visitor) -> list[Call]:
     """Return the calls that a client has to make to be as far as this request is."""
+    known = visitor.browser_identity
     user_id = Identity().after(calls.setup).user_id
-    signs_in = visitor.browser_identity and user_id not in (
-        None,
-        visitor.browser_identity.user_id,
-    )
+    # Who a browser has is seldom unknown; who an app for phones has always is.
+    may_sign_in = known or (visitor.client.is_browser and not visitor.is_shown)
 
-    if calls.before_setup or signs_in:
+    if calls.before_setup or (may_sign_in and user_id not in (None, known.user_id)):
         return list(calls)
 
     return calls.tracking

@@ -34,37 +34,39 @@ def found_by(
     return set[str]().union(*(one.found(ids) for one in shared)) if ids else set()
 
 
-def without_settled(
+def rows_to_send(
     rows: list[Row],
     spool: Spool,
     shared: c.Iterable[SharedAcknowledgements],
     news: HandOverNews,
 ) -> list[Row]:
-    """Count overdue hand-overs, leased from the spool, that were acknowledged to
-    another process or aren't sent; return the other rows.
+    """Return the rows that are to be sent, of some that are leased from the spool.
+
+    The others are overdue hand-overs that were acknowledged to another process, or are
+    dropped: those are counted.
 
     :param news: gets what became of them.
     """
     acknowledged = found_by(shared, [row.hand_over for row in rows if row.hand_over])
-    settled: dict[str, list[int]] = {}
-    others = []
+    done_with: dict[str, list[int]] = {}
+    to_send = []
 
     for row in rows:
         if not row.hand_over:
-            others.append(row)
+            to_send.append(row)
         elif row.hand_over in acknowledged:
-            settled.setdefault("", []).append(row.id)
+            done_with.setdefault("", []).append(row.id)
             news.add(row.hand_over, "acknowledged")
         elif row.dropped_for:
-            settled.setdefault(row.dropped_for, []).append(row.id)
+            done_with.setdefault(row.dropped_for, []).append(row.id)
             news.add(row.hand_over, "dropped", row.dropped_for)
         else:
-            others.append(row)
+            to_send.append(row)
             # The session that has its operations may come back.
             spool.claim(row.hand_over)
             news.add(row.hand_over, "sent", NEVER_ACKNOWLEDGED)
 
-    for reason, ids in settled.items():
+    for reason, ids in done_with.items():
         spool.acknowledge(ids, reason)
 
-    return others
+    return to_send

@@ -10,8 +10,11 @@ import email.utils
 import enum
 import json
 import random
+import re
 import time
 import typing as t
+
+from .. import hosts
 
 if t.TYPE_CHECKING:
     from .batches import Batch
@@ -28,6 +31,10 @@ MAX_BACKOFF = 60.0
 MAX_RETRY_AFTER = 300.0
 #: Characters of somebody else's text that are passed on.
 MAX_WORDS = 300
+
+
+_NOT_BY_MIXPANEL = ", not by Mixpanel"
+_REGION = re.compile(r"\b(region|residency|cluster)\b", re.IGNORECASE)
 
 
 class Meaning(enum.Enum):
@@ -80,7 +87,7 @@ def read(reply: Reply, batch: Batch) -> Answer:
     if 400 <= status < 500:
         if not _is_refusal(status, body):
             # Somebody in between didn't let it through, so that Mixpanel took nothing.
-            reason = f"{reason}, not by Mixpanel"
+            reason = f"{reason}{_NOT_BY_MIXPANEL}"
             return Answer(Meaning.RETRY, reason, retry_after=retry_after)
 
         if status != 400:
@@ -120,6 +127,27 @@ def _is_refusal(status: int, body: dict[str, t.Any]) -> bool:
         isinstance(body.get("error"), str)
         and isinstance(body.get("status"), str)
         and body.get("code", status) == status
+    )
+
+
+def what_to_check(reason: str) -> str:
+    """Return what to check where Mixpanel refuses all there is; empty if it doesn't.
+
+    With a wrong token or region it answers 401 to events, 403 to operations:
+    https://docs.mixpanel.com/troubleshooting/errors/401-unauthorized
+
+    :param reason: as :func:`read` gives it.
+    """
+    if reason.endswith(_NOT_BY_MIXPANEL) or not (
+        reason.startswith(("HTTP 401", "HTTP 403")) or _REGION.search(reason)
+    ):
+        return ""
+
+    there_are = ", ".join(f"https://{name}" for name in hosts.SERVER_HOSTS)
+    return (
+        "check that MENGPANEEL_TOKEN is the token of your project, and"
+        f" MENGPANEEL_API_HOST the host of its region ({there_are}); 'flask mengpaneel"
+        " send-test' tries both"
     )
 
 

@@ -32,7 +32,7 @@ class Batch:
 
     @property
     def records(self) -> int:
-        """How many recorded operations it stands for."""
+        """How many recorded calls it stands for."""
         return sum(message.records for message in self.messages)
 
     def has_room_for(self, other: Batch) -> bool:

@@ -239,7 +239,7 @@ class CeleryTransport(SpoolingTransport):
 
             ledger.record(envelope.records)
 
-        self._direct.resume_spooled()
+        self._direct.poll_spool()
         return True
 
     def _spool_repeatable(self, envelope: Envelope) -> None:
@@ -260,7 +260,7 @@ class CeleryTransport(SpoolingTransport):
                     reported += delivery.spool_batch(again, BROKER_DOWN)
 
         delivery.report_drops(reported)
-        self._direct.resume_spooled()
+        self._direct.poll_spool()
 
 
 def _producer(celery: Celery) -> t.Any:

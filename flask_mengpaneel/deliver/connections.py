@@ -55,7 +55,7 @@ class RoundTrip:
     def remaining(self) -> float:
         """Return the seconds that are left.
 
-        :raises TimeoutError: none.
+        :raises TimeoutError: there are none.
         """
         remaining = self._deadline - time.monotonic()
 

@@ -6,35 +6,35 @@ again is up to whoever calls this: ``inline``, ``pipeline`` and ``celery``.
 
 from __future__ import annotations
 
-import base64
 import collections.abc as c
 import dataclasses
-import importlib
 import json
 import logging
 import typing as t
 
 from .. import process
 from ..envelope import Envelope, Message
-from .acknowledgements import SharedAcknowledgements, without_settled
+from .acknowledgements import SharedAcknowledgements, rows_to_send
 from .answers import Answer, Meaning, printable, read
 from .batches import ENVELOPE, Batch, pack, pack_rows, wrap
-from .failures import Dropped, Report, report_drops
+from .failures import (
+    Dropped,
+    DroppedBatch,
+    Report,
+    ReportEnvelope,
+    report_drops,
+    unsent,
+)
 from .hand_over_news import HandOverNews
-from .http import PATHS, HttpClient, RequestFailed
+from .http import PATHS, HttpClient, RequestFailed, authorized, compressed
 from .made import Made
 
 if t.TYPE_CHECKING:
     from ..config import Config
+    from .http import Reply
     from .ledger import Ledger
     from .spool import Row, Spool
     from .translation import Translator
-
-try:
-    # Six times as fast.
-    zlib = importlib.import_module("isal.isal_zlib")
-except ImportError:
-    zlib = importlib.import_module("zlib")
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -54,7 +54,7 @@ class Attempt:
     #: To be sent again, in this order.
     again: list[Batch] = dataclasses.field(default_factory=list)
     #: What won't be delivered, with the reason; to be reported.
-    dropped: list[Dropped] = dataclasses.field(default_factory=list)
+    dropped: list[DroppedBatch] = dataclasses.field(default_factory=list)
     #: Whether Mixpanel is in trouble, so that it should get a break.
     failed: bool = False
     reason: str = ""
@@ -89,10 +89,12 @@ class Delivery:
         self.acknowledgements: c.Sequence[SharedAcknowledgements] = ()
         #: What becomes of hand-overs.
         self.news = HandOverNews()
+        #: Is told of each envelope of which nothing is sent, and why.
+        self.on_drop: ReportEnvelope | None = None
         self._translator = translator
         self._report = report
         self._post = post
-        self._headers = _headers(config.token or "")
+        self._headers = authorized(config.token or "")
 
         if spool is not None:
             ledger.add_source(spool.count)
@@ -109,7 +111,15 @@ class Delivery:
     # What an envelope becomes.
 
     def translate(self, envelope: Envelope) -> tuple[list[Message], dict[str, int]]:
-        """Build an envelope's messages; also what isn't sent: reason -> records."""
+        """Build an envelope's messages; also what isn't sent: reason -> records.
+
+        Reports the envelope if nothing is sent of it: as with :meth:`report_drops`.
+        """
+        messages, dropped = self._build(envelope)
+        self.report_drops(unsent(envelope, messages, dropped))
+        return messages, dropped
+
+    def _build(self, envelope: Envelope) -> tuple[list[Message], dict[str, int]]:
         try:
             with process.importing:
                 return self._translator.messages(envelope)
@@ -131,17 +141,22 @@ class Delivery:
         if batch.rows and not self._renew_lease(batch):
             return Answer(Meaning.LEASE_LOST, "another process took it")
 
-        body, headers = self._body(batch)
-
         try:
-            reply = self._post(PATHS[batch.endpoint], body, headers, timeout)
-            return read(reply, batch)
+            return read(self.post(batch, timeout), batch)
         except RequestFailed as error:
             meaning = Meaning.AMBIGUOUS if error.ambiguous else Meaning.RETRY
             return Answer(meaning, printable(str(error)))
         except Exception as error:
             logger.exception("Sending to Mixpanel failed in an unexpected way.")
             return Answer(Meaning.AMBIGUOUS, printable(repr(error)))
+
+    def post(self, batch: Batch, timeout: float = REQUEST_TIMEOUT) -> Reply:
+        """Send a batch once.
+
+        :raises RequestFailed: there was no answer.
+        """
+        body, headers = self._body(batch)
+        return self._post(PATHS[batch.endpoint], body, headers, timeout)
 
     def _renew_lease(self, batch: Batch) -> bool:
         assert self.spool is not None
@@ -162,10 +177,7 @@ class Delivery:
             # The profile endpoints don't take compressed bodies.
             return body, self._headers
 
-        # Level 1 takes a fifth of the time of the default.
-        compressor = zlib.compressobj(1, wbits=31)
-        compressed: bytes = compressor.compress(body) + compressor.flush()
-        return compressed, self._headers | {"Content-Encoding": "gzip"}
+        return compressed(body), self._headers | {"Content-Encoding": "gzip"}
 
     def apply_answer(self, batch: Batch, answer: Answer) -> Attempt:
         """Count what an answer decides; return what is left to do.
@@ -230,7 +242,7 @@ class Delivery:
         else:
             self.ledger.deliver(batch.records)
 
-    def _drop(self, batch: Batch, reason: str) -> list[Dropped]:
+    def _drop(self, batch: Batch, reason: str) -> list[DroppedBatch]:
         if batch.rows:
             assert self.spool is not None
             self.spool.acknowledge(batch.rows, reason)
@@ -262,7 +274,7 @@ class Delivery:
 
         # What is all acknowledged isn't all there is.
         while not rows and (leased := self.spool.lease(limit, names, in_flight)):
-            rows = without_settled(leased, self.spool, self.acknowledgements, self.news)
+            rows = rows_to_send(leased, self.spool, self.acknowledgements, self.news)
 
         self.news.tell()
         unclear = [row for row in rows if row.sent and not row.message.repeatable]
@@ -308,7 +320,7 @@ class Delivery:
 
     # Into the spool, or nowhere.
 
-    def spool_batch(self, batch: Batch, reason: str) -> list[Dropped]:
+    def spool_batch(self, batch: Batch, reason: str) -> list[DroppedBatch]:
         """Put a batch into the spool; drop it if there is none that takes it.
 
         Inside :meth:`Ledger.transfer`; what it returns is for :meth:`report_drops`.
@@ -354,20 +366,23 @@ class Delivery:
         self, envelopes: c.Iterable[Envelope], reason: str
     ) -> list[Dropped]:
         """Count envelopes as dropped, as with :meth:`spool_batch`."""
-        translated = [self.translate(envelope) for envelope in envelopes]
+        reported: list[Dropped] = []
+        built: list[Message] = []
 
-        for _, dropped in translated:
+        for envelope in envelopes:
+            messages, dropped = self._build(envelope)
             self.count_dropped(dropped)
+            built += messages
+            reported += unsent(envelope, messages, dropped)
 
-        return [
-            one
-            for batch in pack(m for messages, _ in translated for m in messages)
-            for one in self._drop(batch, reason)
-        ]
+        for batch in pack(built):
+            reported += self._drop(batch, reason)
+
+        return reported
 
     def report_drops(self, dropped: c.Iterable[Dropped]) -> None:
         """Report what was dropped, when its transfer is over."""
-        report_drops(dropped, self._report)
+        report_drops(dropped, self._report, self.on_drop)
 
     def close(self) -> None:
         """Log what became of everything, at the end of the process."""
@@ -378,14 +393,7 @@ class Delivery:
         elif balance.recorded:
             logger.info("%s", balance)
 
+        self.ledger.close()
+
         if self.spool is not None:
             self.spool.close()
-
-
-def _headers(token: str) -> dict[str, str]:
-    credentials = base64.b64encode(f"{token}:".encode()).decode()
-    return {
-        "Authorization": f"Basic {credentials}",
-        "Content-Type": "application/json",
-        "Accept": "application/json",
-    }

@@ -35,6 +35,8 @@ class EndpointQueue:
     def __init__(self, width: int) -> None:
         self.batches: collections.deque[Batch] = collections.deque()
         self.in_flight: set[Batch] = set()
+        #: The answers that are being applied, whose batches may come back.
+        self._applying = 0
         #: Whether what comes goes through the spool until nothing for this endpoint is
         #: there, since there was too much.
         self.overflows = False
@@ -66,6 +68,11 @@ class EndpointQueue:
     def joins(self, batch: Batch) -> bool:
         """Whether a batch goes into one request with the last."""
         return bool(self.batches) and self.batches[-1].has_room_for(batch)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it has something to send, or to learn of what it has sent."""
+        return bool(self.batches or self.in_flight or self._applying)
 
     @property
     def is_full(self) -> bool:
@@ -117,6 +124,7 @@ class EndpointQueue:
             return False
 
         self.in_flight.remove(batch)
+        self._applying += 1
         return True
 
     def apply(self, attempt: Attempt) -> bool:
@@ -124,6 +132,7 @@ class EndpointQueue:
 
         :return: whether this ends a time of failures.
         """
+        self._applying -= 1
         self.batches.extendleft(reversed(attempt.again))
 
         if attempt.failed:
@@ -186,8 +195,8 @@ class EndpointQueues:
     @property
     def all_fail(self) -> bool:
         """Whether nothing gets on."""
-        used = [queue for queue in self if queue.batches or queue.in_flight]
-        return bool(used) and all(queue.failures for queue in used)
+        at_work = [queue for queue in self if queue.is_at_work]
+        return bool(at_work) and all(queue.failures for queue in at_work)
 
     def have_enough(self, now: float) -> bool:
         """Whether one that gets on has enough to send."""

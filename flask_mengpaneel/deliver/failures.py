@@ -9,6 +9,8 @@ import typing as t
 import weakref
 
 from .. import signals
+from ..envelope import Envelope, Message
+from .answers import what_to_check
 
 if t.TYPE_CHECKING:
     from flask import Flask
@@ -19,20 +21,43 @@ if t.TYPE_CHECKING:
 logger = logging.getLogger("flask_mengpaneel")
 
 #: A batch that won't be delivered, and why.
-Dropped = tuple["Batch", str]
+DroppedBatch = tuple["Batch", str]
+#: The same, or an envelope of which nothing is sent, and why.
+Dropped = DroppedBatch | tuple[Envelope, str]
 #: Is told of records that won't be delivered, and why.
 Report = c.Callable[[list[dict[str, t.Any]], str], None]
+#: Is told of an envelope of which nothing is sent, and why.
+ReportEnvelope = c.Callable[[Envelope, str], None]
 
 
-def report_drops(dropped: c.Iterable[Dropped], report: Report) -> None:
+def unsent(
+    envelope: Envelope, messages: list[Message], dropped: c.Iterable[str]
+) -> list[Dropped]:
+    """Return an envelope to be reported, if nothing of what it has is sent.
+
+    :param messages: those that were built of it.
+    :param dropped: the reasons why some weren't.
+    """
+    reasons = ", ".join(dropped)
+    return [(envelope, reasons)] if reasons and not messages else []
+
+
+def report_drops(
+    dropped: c.Iterable[Dropped],
+    report: Report,
+    report_envelope: ReportEnvelope | None,
+) -> None:
     """Report what was dropped.
 
     Never inside :meth:`Ledger.transfer`, nor with a lock: an app's functions are
     called, which may track and may read the ledger.
     """
-    for batch, reason in dropped:
+    for what, reason in dropped:
         try:
-            report([json.loads(message.json) for message in batch.messages], reason)
+            if not isinstance(what, Envelope):
+                report([json.loads(message.json) for message in what.messages], reason)
+            elif report_envelope is not None:
+                report_envelope(what, reason)
         except Exception:
             logger.exception("Reporting what was dropped failed.")
 
@@ -52,7 +77,9 @@ class FailureReporter:
         if app is None:
             return
 
-        logger.error("%d records were not delivered: %s", len(records), reason)
+        advice = what_to_check(reason)
+        said = f"{reason}; {advice}" if advice else reason
+        logger.error("%d records were not delivered: %s", len(records), said)
 
         # Mostly called by a background thread.
         with app.app_context():

@@ -36,7 +36,7 @@ class KeptHandOver(t.NamedTuple):
 
     content: Envelope | bytes
     kind: Kind
-    #: When it is overdue, by the clock that nobody sets.
+    #: When it is overdue, by the monotonic clock.
     due: float
     #: Whether it counts only if the page was shown: it was fetched in advance.
     if_shown: bool
@@ -107,7 +107,8 @@ def _serialized(content: Envelope | bytes) -> bytes:
 
 
 class HandOverMemory:
-    """The hand-overs themselves. But for :meth:`add`, whoever uses it has a lock."""
+    """The hand-overs themselves. Whoever uses it has a lock, except to add one: a
+    request does so by one step that nothing can interrupt."""
 
     def __init__(self) -> None:
         self.recent: dict[str, KeptHandOver] = {}
@@ -122,7 +123,7 @@ class HandOverMemory:
         return len(self.recent) + sum(len(block.left) for block in self._blocks)
 
     def add(self, id: str, hand_over: KeptHandOver) -> None:
-        """Add a hand-over, by one step that nothing can interrupt."""
+        """Add a hand-over; a request puts it into :attr:`recent` itself."""
         self.recent[id] = hand_over
 
     def get(self, id: str) -> Kind | None:

@@ -57,7 +57,7 @@ class HandOverSteps:
         self.stepper = Stepper(self._step, self._next_moment)
         #: Hand-overs that requests take out of the spool.
         self.withdrawals: collections.deque[Withdrawal] = collections.deque()
-        #: Seconds, by the clock that nobody sets, at which the spool has overdue ones.
+        #: Seconds, by the monotonic clock, at which the spool has overdue ones.
         self._spooled_dues: set[int] = set()
         #: (what became of it, its carrier or the reason) -> hand-overs.
         self.became: collections.Counter[tuple[str, str]] = collections.Counter()

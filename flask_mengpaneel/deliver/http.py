@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import collections.abc as c
+import importlib
 import typing as t
+
+try:
+    # Six times as fast.
+    zlib = importlib.import_module("isal.isal_zlib")
+except ImportError:
+    zlib = importlib.import_module("zlib")
 
 #: Where the messages of each endpoint are posted.
 PATHS = {
@@ -48,3 +56,21 @@ class HttpClient(t.Protocol):
         :raises RequestFailed: there was no answer.
         """
         ...
+
+
+def authorized(token: str) -> dict[str, str]:
+    """Return the headers of each request for a project."""
+    credentials = base64.b64encode(f"{token}:".encode()).decode()
+    return {
+        "Authorization": f"Basic {credentials}",
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+    }
+
+
+def compressed(body: bytes) -> bytes:
+    """Return a body as gzip."""
+    # Level 1 takes a fifth of the time of the default.
+    compressor = zlib.compressobj(1, wbits=31)
+    whole: bytes = compressor.compress(body) + compressor.flush()
+    return whole

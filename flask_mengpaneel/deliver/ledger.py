@@ -37,6 +37,10 @@ class Balance:
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     #: Delivered for another process; these are in that one's ledger.
     forwarded: int = 0
+    #: Of the recorded ones, those without something that can't be sent.
+    incomplete: int = 0
+    #: Never recorded, by reason: these are in none of the other numbers.
+    unrecorded: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def balanced(self) -> bool:
@@ -46,12 +50,22 @@ class Balance:
         )
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{reason}: {n}" for reason, n in self.dropped.items())
+        reasons = _by_reason(self.dropped)
         return (
             f"{self.recorded} recorded = {self.delivered} delivered"
             f" + {self.waiting} waiting + {sum(self.dropped.values())} dropped"
             + (f" ({reasons})" if reasons else "")
+            + (f"; {self.incomplete} incomplete" if self.incomplete else "")
+            + (
+                f"; not recorded: {_by_reason(self.unrecorded)}"
+                if self.unrecorded
+                else ""
+            )
         )
+
+
+def _by_reason(counts: c.Mapping[str, int]) -> str:
+    return ", ".join(f"{reason}: {number}" for reason, number in counts.items())
 
 
 class Ledger:
@@ -64,6 +78,10 @@ class Ledger:
 
     def __init__(self) -> None:
         self._sources: list[c.Callable[[Balance], None]] = []
+        #: Called when something was counted; maybe in the middle of a transfer.
+        self.on_change: c.Callable[[], None] | None = None
+        #: Called at the end of the process.
+        self.on_close: c.Callable[[], None] | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -76,6 +94,8 @@ class Ledger:
         self._recorded = 0
         self._delivered = 0
         self._dropped: dict[str, int] = {}
+        self._incomplete = 0
+        self._unrecorded: dict[str, int] = {}
 
     def add_source(self, source: c.Callable[[Balance], None]) -> None:
         """Add a source: a place in which records are.
@@ -123,10 +143,16 @@ class Ledger:
         with self._lock:
             self._recorded += records
 
+        if self.on_change is not None:
+            self.on_change()
+
     def deliver(self, records: int = 1) -> None:
         """Count what has reached Mixpanel, or what a believed client was given."""
         with self._lock:
             self._delivered += records
+
+        if self.on_change is not None:
+            self.on_change()
 
     def drop(self, reason: str, records: int = 1) -> None:
         """Count what won't be delivered."""
@@ -134,26 +160,57 @@ class Ledger:
             with self._lock:
                 self._dropped[reason] = self._dropped.get(reason, 0) + records
 
-    def snapshot(self) -> Balance:
-        """Return what the ledger says at this moment."""
+            if self.on_change is not None:
+                self.on_change()
+
+    def record_dropped(self, reason: str, records: int = 1) -> None:
+        """Count what is recorded and won't be delivered, which is no news in between:
+        to whoever reads then, it would be lost."""
+        with self.transfer():
+            self.record(records)
+            self.drop(reason, records)
+
+    def skip(self, reason: str) -> None:
+        """Count what isn't recorded."""
+        with self._lock:
+            self._unrecorded[reason] = self._unrecorded.get(reason, 0) + 1
+
+    def leave_out(self) -> None:
+        """Count a record without something that can't be sent."""
+        with self._lock:
+            self._incomplete += 1
+
+    def close(self) -> None:
+        """Finish: the process ends."""
+        if self.on_close is not None:
+            self.on_close()
+
+    def snapshot(self, without: c.Callable[[Balance], None] | None = None) -> Balance:
+        """Return what the ledger says at this moment.
+
+        :param without: a source that isn't asked.
+        """
         deadline = time.monotonic() + SNAPSHOT_TIMEOUT
 
         while True:
             with self._lock:
                 if not self._going_on() or time.monotonic() > deadline:
-                    return self._read()
+                    return self._read(without)
 
             time.sleep(0.001)
 
-    def _read(self) -> Balance:
+    def _read(self, without: c.Callable[[Balance], None] | None) -> Balance:
         balance = Balance(
             recorded=self._recorded,
             delivered=self._delivered,
             dropped=dict(self._dropped),
+            incomplete=self._incomplete,
+            unrecorded=dict(self._unrecorded),
         )
 
         for source in self._sources:
-            source(balance)
+            if source != without:
+                source(balance)
 
         return balance
 
@@ -181,6 +238,16 @@ class Ledger:
     def forwarded(self) -> int:
         """Delivered for another process."""
         return self.snapshot().forwarded
+
+    @property
+    def incomplete(self) -> int:
+        """Recorded without something that can't be sent."""
+        return self.snapshot().incomplete
+
+    @property
+    def unrecorded(self) -> dict[str, int]:
+        """Not recorded, by reason."""
+        return self.snapshot().unrecorded
 
     def __str__(self) -> str:
         return str(self.snapshot())

@@ -24,6 +24,10 @@ class Made:
         self._spool = spool
         self._seen = RecentlySeen(_MAX_IDS)
 
+    def leave_spool(self) -> None:
+        """Remember in this process only, from now on."""
+        self._spool = None
+
     def claim(self, id: str) -> bool:
         """Whether something is to be made now by whoever asks: nobody has before."""
         if self._seen.count(id):

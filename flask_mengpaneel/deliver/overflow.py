@@ -18,8 +18,8 @@ class Overflow:
         self.is_active = False
         #: Those of which a worker hasn't counted yet what became of them.
         self.writes: collections.deque[SpoolWrite] = collections.deque()
-        #: How often this process has put something into the spool. If it is the same
-        #: before and after a drain that found nothing, nothing is there.
+        #: How often something has come into the spool, as far as this process knows. If
+        #: it is the same before and after a drain that found nothing, nothing is there.
         self.arrivals = 0
 
     @property

@@ -102,6 +102,8 @@ class Pipeline:
     def poll_spool(self) -> None:
         """Ask the spool at once for what is due in it."""
         with self.monitor.lock:
+            # Else a worker that is reading it just now would say that nothing is there.
+            self.places.overflow.arrivals += 1
             self.places.endpoints.poll_at(0.0)
             self.monitor.work_available.notify()
 
@@ -346,18 +348,15 @@ class Pipeline:
         something has come into it during the drain."""
         overflow = self.places.overflow
         self.places.endpoints.poll_at(time.monotonic() + SPOOL_POLL_INTERVAL, endpoints)
-        nothing_came = (
-            not overflow.writes
-            and not self.places.workers_in[State.STORING]
-            and overflow.arrivals == arrivals
-        )
+        has_come = overflow.arrivals != arrivals
+        comes = overflow.writes or self.places.workers_in[State.STORING]
 
-        for name in endpoints if nothing_came else ():
+        for name in () if has_come or comes else endpoints:
             self.places.endpoints.by_name[name].overflows = False
 
-        if nothing_came and not self.places.queue.envelopes:
+        if not (has_come or comes or self.places.queue.envelopes):
             overflow.is_active = False
-        elif overflow.is_active:
+        elif overflow.is_active or has_come:
             self.places.endpoints.poll_at(0.0)
 
         self.monitor.progress.notify_all()

@@ -8,11 +8,13 @@ import warnings
 import weakref
 from pathlib import Path
 
-from .. import process
+from .. import guard, process
+from ..config import CLIENT_STRATEGIES, TRANSPORTS, Config
+from ..setting_checks import InvalidSetting, WrongSetting
 from ..transport import Transport
 from .delivery import Delivery
 from .failures import FailureReporter
-from .http import HttpClient, Reply
+from .http import HttpClient, Reply, RequestFailed
 from .spooling import SpoolingTransport
 from .thread import ThreadTransport
 from .translation import Translator
@@ -21,7 +23,6 @@ if t.TYPE_CHECKING:
     from celery import Celery
     from flask import Flask
 
-    from ..config import Config
     from .acknowledgements import SharedAcknowledgements
     from .connections import Client
     from .hand_overs import HandOvers
@@ -40,14 +41,32 @@ def make_delivery(
     :param post: sends the requests; over HTTP by default.
     :raises ValueError: ``MENGPANEEL_SPOOL`` can't be used.
     """
+    spool = None
+
+    if guard.keeps_calls(config):
+        # What waits in the spool is another's.
+        post = post or _refuse
+    elif config.active:
+        spool = open_spool(config, app.instance_path)
+
     return Delivery(
         config,
         Translator(config),
         ledger,
         FailureReporter(app, config),
         post=post or LazyHttpClient(config.api_host),
-        spool=open_spool(config, app.instance_path) if config.active else None,
+        spool=spool,
     )
+
+
+def _refuse(
+    path: str, body: bytes, headers: c.Mapping[str, str], timeout: float
+) -> t.NoReturn:
+    """Post nothing, in a test run.
+
+    :raises RequestFailed: always.
+    """
+    raise RequestFailed("this is a test run", ambiguous=False)
 
 
 def make_transport(
@@ -57,8 +76,6 @@ def make_transport(
 
     :param celery: gives the Celery app when it is needed, which is not yet now.
     """
-    from ..config import TRANSPORTS
-
     kind = config.transport
 
     if isinstance(kind, Transport):
@@ -93,8 +110,6 @@ def make_hand_overs(
 
     :param transport: sends in the background.
     """
-    from ..config import CLIENT_STRATEGIES
-
     if (
         transport is None
         or not config.active
@@ -164,9 +179,10 @@ def open_spool(config: Config, folder: str) -> Spool | None:
         try:
             spool.check()
         except SpoolError as error:
-            raise ValueError(
-                f"MENGPANEEL_SPOOL is {str(config.spool)!r}; it must be a file that can"
-                f" be written, or None ({error})."
+            allowed = f"a file that can be written, or None ({error})"
+            wrong = InvalidSetting(allowed)
+            raise WrongSetting.of(
+                "MENGPANEEL_SPOOL", str(config.spool), wrong
             ) from None
 
         return spool

@@ -341,8 +341,8 @@ class Spool:
         }
 
         def now() -> dict[str, t.Any]:
-            # Leases are measured by the clock that nobody sets, and which is the same
-            # for all processes of a machine.
+            # Leases are measured by the monotonic clock: nobody sets it, and it is the
+            # same for all processes of a machine.
             return {**free, "now": time.monotonic(), "wall": time.time()}
 
         def take(connection: sqlite3.Connection) -> list[Row]:
@@ -583,6 +583,10 @@ class Spool:
             self._connection = None
 
     def read(self, query: c.Callable[[sqlite3.Connection], T], failed: T) -> T:
+        """Ask the file something.
+
+        :param failed: the answer if it can't be asked.
+        """
         return self._guarded(query, failed, WRITE_TIMEOUT)
 
     def write(
@@ -592,6 +596,13 @@ class Spool:
         timeout: float = WRITE_TIMEOUT,
         undo: c.Callable[[], None] = lambda: None,
     ) -> T:
+        """Do something in one transaction, which also writes acknowledgements.
+
+        :param failed: the result if it can't be done.
+        :param timeout: seconds to wait for others that write.
+        :param undo: called if it was done and isn't written after all.
+        """
+
         def transaction(connection: sqlite3.Connection) -> T:
             try:
                 connection.execute("BEGIN IMMEDIATE")

@@ -23,8 +23,8 @@ class Stepper:
     """Takes the steps of somebody else, in a thread that is there while it is needed.
 
     :param step: does what there is to do.
-    :param next_moment: when there is something to do again, by the clock that nobody
-        sets; never, if there is nothing.
+    :param next_moment: when there is something to do again, by the monotonic clock;
+        never, if there is nothing.
     """
 
     def __init__(

@@ -212,9 +212,11 @@ class ThreadTransport(SpoolingTransport):
 
     def _has_room_for(self, weight: int) -> bool:
         return not self._places.overflow.is_active and self._places.queue.has_room_for(
-            weight,
-            prefers_spool=self._spool is not None and self._places.endpoints.all_fail,
+            weight, prefers_spool=self._prefers_spool
         )
+
+    def _prefers_spool(self) -> bool:
+        return self._spool is not None and self._places.endpoints.all_fail
 
     def _is_behind(self) -> bool:
         queue = self._places.queue

@@ -11,6 +11,7 @@ from mixpanel import Mixpanel
 from ..calls import Call, Json, dumps
 from ..envelope import Envelope, Message
 from ..identity import Identity, hex_id
+from ..reasons import BOT
 from ..record import profile_merging as profiles
 from ..visitor.attribution import page_properties, pageview_properties
 from ..visitor.client import is_page_url, join_url, parse_address
@@ -36,9 +37,8 @@ class Translator:
 
     def messages(self, envelope: Envelope) -> tuple[list[Message], dict[str, int]]:
         """The messages of an envelope, and how many records are not sent, by reason."""
-        if self._config.bots == "drop":
-            if is_bot(envelope.user_agent):
-                return [], {"bot": envelope.records}
+        if self._config.bots == "drop" and is_bot(envelope.user_agent):
+            return [], {BOT: envelope.records}
 
         translation = _Translation(self._config, envelope)
 

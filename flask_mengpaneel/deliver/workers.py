@@ -132,7 +132,7 @@ class Workers:
         """Do the steps in this thread, at the end, when no worker can be started.
 
         :param is_over: whether nothing is left to do.
-        :param deadline: by the clock that nobody sets.
+        :param deadline: by the monotonic clock.
         """
         while (now := time.monotonic()) < deadline:
             with self._monitor.lock:

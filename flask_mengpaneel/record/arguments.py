@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import collections.abc as c
 import datetime as dt
+import hashlib
+import marshal
 import numbers
 import re
 import typing as t
 
+from ..calls import Call, dumps
 from ..identity import ID_PROPERTIES
-from ..values import fault_of, identifier, is_number, plain
+from ..limits import MAX_INSERT_ID, MAX_RECORD_BYTES, MAX_TEXT
+from ..values import FORBIDDEN_IDS, fault_of, few, identifier, is_number, plain
 
 #: What a property may be: anything that :func:`~flask_mengpaneel.values.plain` turns
 #: into JSON.
 Value: t.TypeAlias = t.Any
 Properties: t.TypeAlias = c.Mapping[str, Value]
 
-_INSERT_ID = re.compile(r"[A-Za-z0-9-]{1,36}")
+_INSERT_ID = re.compile(rf"[A-Za-z0-9-]{{1,{MAX_INSERT_ID}}}")
+# Hexadecimal digits of an id that is made: as many as those of the extension's own.
+_MADE_DIGITS = 32
 
 
 class _Missing:
@@ -55,7 +61,7 @@ def names(value: t.Any) -> list[str]:
     if not isinstance(value, c.Iterable):
         raise TypeError(f"names are expected, not {value!r}")
 
-    return [text(name, "a name") for name in value]
+    return [text(name, "a name") for name in few(value)]
 
 
 def number(value: t.Any, what: str) -> float:
@@ -76,7 +82,7 @@ def mapping(value: t.Any, what: str = "properties") -> dict[str, t.Any]:
     """Return a dict of plain values."""
     given = plain(value)
 
-    if not isinstance(given, dict):
+    if type(given) is not dict:
         raise TypeError(f"{what} must be a dict, not {value!r}")
 
     return given
@@ -113,7 +119,7 @@ def group_id(value: t.Any) -> str:
 def group_ids(value: t.Any) -> list[str]:
     """Return the id of one group, or of several, as a list."""
     if isinstance(value, c.Sequence | c.Set) and not isinstance(value, str | bytes):
-        return [group_id(one) for one in value]
+        return [group_id(one) for one in few(value)]
 
     return [group_id(value)]
 
@@ -143,17 +149,28 @@ def event_properties(value: t.Any) -> dict[str, t.Any]:
             if is_number(given[name]):
                 given[name] = identifier(value[name], name)
 
-    if "$insert_id" in given and not (
-        isinstance(given["$insert_id"], str)
-        and _INSERT_ID.fullmatch(given["$insert_id"])
-    ):
-        # https://docs.mixpanel.com/reference/import-events#propertiesinsert_id
-        raise ValueError(
-            "$insert_id must be up to 36 letters, digits and '-', not"
-            f" {given['$insert_id']!r}"
-        )
+    if "$insert_id" in given:
+        given["$insert_id"] = insert_id(given["$insert_id"])
 
     return given
+
+
+def insert_id(value: t.Any) -> str:
+    """Return the id of an event, as Mixpanel takes it.
+
+    Of an id that it doesn't take, one is made that is the same each time, so that a
+    repeated event is the same event: other programs may have to make it as well.
+    https://docs.mixpanel.com/reference/import-events#propertiesinsert_id
+    """
+    id = identifier(value, "$insert_id")
+
+    if len(id) > MAX_TEXT:
+        raise ValueError(f"$insert_id has more than {MAX_TEXT} characters")
+
+    if _INSERT_ID.fullmatch(id) and id.lower() not in FORBIDDEN_IDS:
+        return id
+
+    return hashlib.sha256(id.encode()).hexdigest()[:_MADE_DIGITS]
 
 
 def event_time(value: t.Any) -> float:
@@ -204,3 +221,20 @@ def amounts(prop: str | Properties, by: t.Any) -> dict[str, t.Any]:
         return {text(prop, "a property name"): number(by, f"{prop!r}")}
 
     return mapping({name: number(one, f"{name!r}") for name, one in prop.items()})
+
+
+def checked_size(call: Call) -> int:
+    """Return about how many bytes a call has.
+
+    :raises ValueError: it has more than Mixpanel takes.
+    """
+    # Several times as fast as JSON, which has at most six bytes for each of these.
+    size = len(marshal.dumps(call.wire, 2))
+
+    if size > MAX_RECORD_BYTES // 6 and len(dumps(call.wire)) > MAX_RECORD_BYTES:
+        raise ValueError(
+            f"{call.name} has more than {MAX_RECORD_BYTES} bytes, which is what"
+            " Mixpanel takes"
+        )
+
+    return size

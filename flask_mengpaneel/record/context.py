@@ -4,45 +4,51 @@ from __future__ import annotations
 
 import typing as t
 
-from .manager import NO_CONTEXT, Manager, current_app_state
+from .current_app import NO_CONTEXT, current_app_state
+from .manager import Manager
 from .proxies import current_g, current_request
+from .running_task import manager_of_task
 
 if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
     from flask import Request
 
-#: Where an environment has the state of its request, also for threads that work for
-#: it, and while its body is streamed.
-_STATE = "flask_mengpaneel"
+#: Where a request has its state, also for threads that work for it.
+_STATE = "_mengpaneel"
 
 
 class RequestState:
     """The state of a request, from its first call to the end of its response."""
 
-    __slots__ = ("ack_timeout", "is_answered", "manager", "request", "response_state")
+    # Of the class, so that a request that does nothing sets none of them.
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        #: The manager of its calls, from the first one on.
-        self.manager: Manager | None = None
-        #: Seconds that its client has to acknowledge what it is given, if the request
-        #: has its own rule.
-        self.ack_timeout: float | None = None
-        #: Whether its response is ready: only the server can send what is tracked now.
-        self.is_answered = False
-        #: What has to be known of its response, for those who give it calls to carry.
-        self.response_state: t.Any = None
+    #: The manager of its calls, from the first one on.
+    manager: Manager | None = None
+    #: Seconds that its client has to acknowledge what it is given, if the request has
+    #: its own rule.
+    ack_timeout: float | None = None
+    #: Whether its response is ready: only the server can send what is tracked now.
+    is_answered = False
+    #: What has to be known of its response, for those who give it calls to carry.
+    response_state: t.Any = None
+    #: What has to be known of who has signed in or out, if the app's login says.
+    sign_in: t.Any = None
+    #: What waited in its session when it came; ``None``: nobody has asked yet.
+    waiting: t.Any = None
 
 
 def request_state(request: Request) -> RequestState:
     """Return the state of a request, a new one if it has none yet.
 
-    Middleware may ask an app twice with one environment: the other request's state is
-    not this one's.
+    It isn't in the environment, with which middleware may ask an app twice. There it
+    would have to know its request, and what leads back to itself waits for Python's
+    garbage collector.
     """
-    state: RequestState | None = request.environ.get(_STATE)
+    on_request = request.__dict__
+    state: RequestState | None = on_request.get(_STATE)
 
-    if state is None or state.request is not request:
-        state = request.environ[_STATE] = RequestState(request)
+    if state is None:
+        state = on_request[_STATE] = RequestState()
 
     return state
 
@@ -72,6 +78,13 @@ def current_manager() -> Manager:
     app_state = current_app_state()
 
     if request is None:
+        # A block that goes on elsewhere, such as a generator, isn't the task's.
+        if manager is None and app_state.config.celery_visitor:
+            manager = manager_of_task(app_state.config)
+
+            if manager is not None:
+                return manager
+
         raise RuntimeError(
             "Mengpaneel was called outside of a request. Use 'with Manager():' in"
             " scripts, commands and jobs."
@@ -83,18 +96,23 @@ def current_manager() -> Manager:
     if manager is None:
         manager = state.manager = Manager.of_request(app_state, request)
 
-        if state.is_answered or _is_socket(request):
+        if state.is_answered or _is_socket(request.environ):
             manager.flush_threshold = 1
         else:
             app_state.running_views.begin(manager)
-    elif manager.is_current:
+
+        manager.make_current()
+        app_state.begin(manager)
+        return manager
+
+    if manager.is_current:
         manager = manager.fork_for_thread()
 
     manager.make_current()
     return manager
 
 
-def _is_socket(request: Request) -> bool:
-    """Return whether it asks for a WebSocket: no response of that could carry calls."""
-    upgrade: str = request.environ.get("HTTP_UPGRADE", "")
-    return bool(upgrade) and upgrade.lower() == "websocket"
+def _is_socket(environ: WSGIEnvironment) -> bool:
+    """Return whether a request asks for a WebSocket: no response of that could carry
+    calls."""
+    return "HTTP_UPGRADE" in environ and environ["HTTP_UPGRADE"].lower() == "websocket"

@@ -3,88 +3,39 @@
 from __future__ import annotations
 
 import collections.abc as c
-import contextlib
-import marshal
 import sys
-import time
 import typing as t
 
 from flask import current_app
 
-from ..calls import TRACKING, Call, CallLog, Stage, dumps
-from ..config import PREFIX, StrategyName
-from ..identity import hex_id
-from ..limits import MAX_RECORD_BYTES, MAX_RECORDS
-from ..visitor.visitor import Visitor
+from .. import signals
+from ..calls import TRACKING, Call, SourcedCall, Stage
+from ..config import StrategyName
+from ..limits import MAX_RECORDS
+from ..visitor.named import is_asked
+from ..visitor.portable import PortableVisitor, recall
+from .arguments import checked_size
+from .before_send import ask
+from .clock import Clock
+from .current_app import AppState, current_app_state
+from .errors import handle_error
+from .job import Job, last_word
+from .on_commit import awaited_sessions, until_commit
+from .planned_events import compare
 from .proxies import active_request, current_flask, current_g
-from .recorder import Recorder
+from .source import find_sources
+from .staged_calls import StagedCalls
 
 if t.TYPE_CHECKING:
     from flask import Request
 
-    from ..calls import Json
-    from ..config import Config
     from ..outcome import Outcome
     from ..strategy import Strategy
-    from .running_views import RunningViews
-
-NO_CONTEXT = (
-    "Mengpaneel works inside a request, or inside an app context with 'with"
-    " Manager():'. There is no app context here: use 'with app.app_context():'."
-)
+    from ..values import Id
+    from .refusals import Refusal
 
 
-class AppState(t.Protocol):
-    """The part of an app's state that its managers need."""
-
-    @property
-    def config(self) -> Config:
-        """The app's settings."""
-        ...
-
-    @property
-    def running_views(self) -> RunningViews:
-        """The managers of requests that have no response yet."""
-        ...
-
-    def default_properties(self) -> dict[str, Json]:
-        """Return the properties that the app adds to every event, as they are now."""
-        ...
-
-    def refuse(self, name: str, error: Exception) -> None:
-        """Drop a call that can't be sent."""
-
-    def flush(self, manager: Manager) -> Outcome | None:
-        """Send the calls that no response can carry."""
-
-    def flush_late(self, manager: Manager) -> None:
-        """Send the calls of a manager where nobody waits for the outcome."""
-
-    def flush_running(self, manager: Manager) -> None:
-        """Send the calls of a view that runs, from a thread that has no context."""
-
-
-def current_app_state() -> AppState:
-    """Return the state of the current app.
-
-    :raises RuntimeError: there is no app context, or its app has no Mengpaneel.
-    """
-    try:
-        app = current_flask()
-    except RuntimeError:
-        raise RuntimeError(NO_CONTEXT) from None
-
-    app_state: AppState | None = app.extensions.get("mengpaneel")
-
-    if app_state is None:
-        raise RuntimeError(
-            "This app has no Mengpaneel: call 'mengpaneel.init_app(app)'."
-        )
-
-    return app_state
-
-
-class Manager(Recorder):
+class Manager(StagedCalls):
     """Calls outside of a request: in a script, a CLI command, a job.
 
     Use it inside an app context::
@@ -96,37 +47,53 @@ class Manager(Recorder):
 
     The calls are flushed when the block is left, also by an exception, and on the way
     whenever there are 2,000 of them, so that a job of any length needs little memory:
-    set up first who it is about. The methods of the extension work in the block as
-    well.
+    set up first who it is about. The methods of the extension work in the block too.
 
+    Whoever is set up next begins anew: what was recorded for somebody else is flushed.
+
+    :param identify: the id of the person whom the calls are about, if there is no more
+        to set up.
+    :param visitor: a visitor of an earlier request: its ``mengpaneel.visitor``, or what
+        ``to_json()`` of that returned. The calls have their ids, device and page.
     :param strategy: insist on one of the strategies: ``"ServerSide"`` delivers before
         the block is left.
     :raises RuntimeError: there is no app context, or its app has no Mengpaneel.
+    :raises TypeError: that is no visitor.
     :raises ValueError: there is no such strategy.
     """
 
     __slots__ = (
-        "_app_state",
-        "_drained",
+        "_clock",
         "_is_recording",
-        "_last_time",
-        "_open_stages",
         "_outer_managers",
-        "_stage",
         "_strategy",
-        "_timers",
-        "calls",
+        "ends_with_context",
         "flush_threshold",
         "request",
-        "visitor",
     )
 
+    #: The strategy that is insisted on, by name.
+    _strategy: str | None
+
     def __init__(
-        self, *, strategy: StrategyName | type[Strategy] | None = None
+        self,
+        *,
+        identify: Id | None = None,
+        visitor: PortableVisitor | c.Mapping[str, t.Any] | None = None,
+        strategy: StrategyName | type[Strategy] | None = None,
     ) -> None:
-        self._begin(current_app_state(), None)
+        app_state = current_app_state()
+        self._begin(app_state, None)
         self.flush_threshold = MAX_RECORDS
-        self.strategy = strategy
+
+        if strategy is not None:
+            self._strategy = app_state.config.named_strategy(strategy)
+
+        if visitor is not None:
+            self.visitor = recall(visitor, app_state.config)
+            self._is_named = self.visitor.identity.is_identified
+
+        self._job = Job(app_state.config, self.visitor, identify)
 
     @classmethod
     def of_request(cls, app_state: AppState, request: Request) -> Manager:
@@ -136,26 +103,21 @@ class Manager(Recorder):
         return manager
 
     def _begin(self, app_state: AppState, request: Request | None) -> None:
-        self._app_state = app_state
+        if not app_state.is_in_use:
+            app_state.begin_use()
+
+        self._begin_stages(app_state, request)
         #: The request that it works in, if any.
         self.request = request
-        #: The visitor whom the calls are from.
-        self.visitor = Visitor(app_state.config, request)
-        self._strategy: str | None = None
-        self.calls = CallLog()
+        #: Whether it is current until the app context ends, and not in a block.
+        self.ends_with_context = False
+        self._strategy = None
         #: How many tracking calls are kept before they are flushed on the way: all
         #: while there is a response to come, none when there was one.
         self.flush_threshold = sys.maxsize
-        #: The stage that calls are recorded in now.
-        self._stage = Stage.TRACKING
-        self._open_stages = 0
         #: The managers that were current before, one for each time it was entered.
         self._outer_managers: list[Manager | None] = []
-        #: The calls that were drained last.
-        self._drained: CallLog | None = None
-        self._last_time = 0.0
-        #: When the clock of each timed event was started.
-        self._timers: dict[str, float] = {}
+        self._clock = Clock()
         #: Whether calls are kept at all; ``None`` before the first.
         self._is_recording: bool | None = None
 
@@ -175,59 +137,74 @@ class Manager(Recorder):
 
     @strategy.setter
     def strategy(self, strategy: StrategyName | type[Strategy] | None) -> None:
-        self._strategy = (
-            None
-            if strategy is None
-            else self._app_state.config.named_strategy(strategy)
-        )
+        config = self._app_state.config
+        self._strategy = None if strategy is None else config.named_strategy(strategy)
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether calls are kept at all."""
+        if self._is_recording is None:
+            self._is_recording = self.visitor.may_be_tracked
+
+        return self._is_recording
 
     # -- recording
 
     def record(self, wire: list[t.Any]) -> None:
         """Add a call to the current stage."""
         name = wire[0][0]
-        call = Call(wire)
+
+        if self._app_state.config.inspector:
+            call: Call = SourcedCall(wire, find_sources())
+        else:
+            call = Call(wire)
 
         if name == "opt_in_tracking" and self._app_state.config.active:
             self._is_recording = self.visitor.consent.opt_in()
 
-        if self._is_recording is None:
-            self._is_recording = (
-                self._app_state.config.active
-                and self.visitor.consent.given is not False
-                # What tracks all requests doesn't mean those of the extension itself.
-                and not self.visitor.client.path.startswith(PREFIX)
-            )
+        if not self.is_recording:
+            return self._app_state.skip(self, call)
 
-        if not self._is_recording:
-            return
+        if (
+            self._app_state.config.visitor is not None
+            and self._job is None
+            and is_asked(self.request)
+        ):
+            raise RuntimeError("MENGPANEEL_VISITOR can't make a call itself")
 
         if name in TRACKING:
-            self._stamp(call, call.properties)
+            if not self._app_state.config.examines_events:
+                self._stamp(call, call.properties)
+            elif not self._examine(call):
+                return
         elif name == "time_event":
-            self._timers[call.event] = self._now()
-            call.arguments.append(self._timers[call.event])
+            call.arguments.append(self._clock.start(call.event))
         elif name == "reset":
             self.visitor.start_new_visitor()
+        elif name == "alias":
+            self._app_state.note_alias(self)
 
-        # Several times as fast as JSON, which has at most six bytes for each of these.
-        size = len(marshal.dumps(wire, 2))
-
-        if size > MAX_RECORD_BYTES // 6 and len(dumps(wire)) > MAX_RECORD_BYTES:
-            raise ValueError(
-                f"{call.name} has more than {MAX_RECORD_BYTES} bytes, which is what"
-                " Mixpanel takes"
-            )
-
+        size = checked_size(call)
         stage = self._stage
 
         if stage is Stage.SETUP and name in TRACKING:
             # That something happened is never a part of who it is.
             stage = Stage.TRACKING
 
+        sessions, pending = awaited_sessions(), None
+
+        if sessions:
+            pending = until_commit(self, call, stage, size, sessions)
+
         with self._app_state.running_views.lock:
             self.calls.size += size
             self.calls.of(stage).append(call)
+
+            if pending is not None:
+                self._app_state.pending[id(call)] = pending
+
+        if signals.recorded.receivers:
+            self._tell(call)
 
         if name == "opt_out_tracking":
             self.visitor.consent.opt_out()
@@ -236,79 +213,89 @@ class Manager(Recorder):
         if len(self.calls.tracking) >= self.flush_threshold and not self._open_stages:
             self._app_state.flush_late(self)
 
+    def _tell(self, call: Call) -> None:
+        """Tell the app's receivers of a call, which is recorded whatever they do."""
+        app = current_flask()
+
+        try:
+            signals.recorded.send(app, call=call, unit=self)
+        except Exception as error:
+            handle_error(app, "a receiver of the signal 'recorded' failed", error)
+
+    def _examine(self, call: Call) -> bool:
+        """Stamp an event, and see whether the app wants it as it is.
+
+        :return: whether it is kept.
+        :raises ValueError: it isn't as the tracking plan has it.
+        """
+        config, own = self._app_state.config, list(call.properties)
+        self._stamp(call, call.properties)
+
+        if config.events != "off":
+            compare(call, own, is_strict=config.events == "raise")
+
+        if config.before_send is None or ask(config.before_send, call):
+            return True
+
+        self._app_state.drop("dropped by MENGPANEEL_BEFORE_SEND")
+        return False
+
     def _stamp(self, call: Call, properties: dict[str, t.Any]) -> None:
         if self._app_state.config.default_properties is not None:
             for name, value in self._app_state.default_properties().items():
                 properties.setdefault(name, value)
 
-        if "time" not in properties:
-            properties["time"] = self._now()
+        self._clock.stamp(properties)
 
-        if "$insert_id" not in properties:
-            properties["$insert_id"] = hex_id()
+        if self._clock.started and call.event in self._clock.started:
+            # It is measured here, where it happens.
+            duration = round(self._clock.stop(call.event), 3)
+            properties.setdefault("$duration", duration)
+            self.calls.forget_timer(call.event)
 
-        if self._timers and call.event in self._timers:
-            self._stop_clock(call.event, properties)
-
-    def _stop_clock(self, event: str, properties: dict[str, t.Any]) -> None:
-        """Measure what began in this unit here, where it happens; the call that
-        started the clock has done its work then."""
-        seconds = self._now() - self._timers.pop(event)
-        properties.setdefault("$duration", round(seconds, 3))
-
-        for stage in Stage:
-            self.calls.of(stage)[:] = [
-                call
-                for call in self.calls.of(stage)
-                if call.name != "time_event" or call.event != event
-            ]
-
-    def _now(self) -> float:
-        """Return the time in seconds since the epoch, later than ever before in this
-        unit."""
-        now = round(time.time() * 1000) / 1000
-
-        # Mixpanel sorts by time, so two events of one millisecond, or of a clock that
-        # was set back a little, must not have the same.
-        if now <= self._last_time < now + 1:
-            now = round(self._last_time + 1e-6, 6)
-
-        self._last_time = now
-        return now
-
-    def refuse(self, name: str, error: Exception) -> None:
-        """Raise what is wrong with a call while debugging and testing, else drop it."""
+    def refuse(self, refusal: Refusal) -> None:
+        """Raise what is wrong with a call while debugging and testing; else drop that,
+        and record the rest."""
         if current_app.debug or current_app.testing:
-            raise error
+            refusal.raise_(self.during)
 
-        self._app_state.refuse(name, error)
+        if refusal.wire is not None:
+            try:
+                self.record(refusal.wire)
+            except Exception as error:
+                refusal.wire, refusal.error = None, error
 
-    @contextlib.contextmanager
-    def stage(self, stage: Stage) -> c.Iterator[None]:
-        """Record calls in another stage for a while."""
-        outer = self._stage
+        self._app_state.refuse(refusal, self.during)
 
-        if stage is Stage.SETUP and outer is not Stage.SETUP:
-            self.calls.setup.clear()
-            self.calls.set_up = True
+    @property
+    def during(self) -> str:
+        """The request that it works in, for people; empty for a job."""
+        request = self.request
 
-        self._stage = stage
-        self._open_stages += 1
+        if request is None:
+            return ""
 
-        try:
-            yield
-        finally:
-            self._stage = outer
-            self._open_stages -= 1
+        # Whatever the visitor has put into the path.
+        return f"endpoint {request.endpoint!r}, {request.method} {request.path!r}"
 
     def fork_for_thread(self) -> Manager:
         """Return another manager for the same visitor: for a thread that has got a
         copy of the context while the view goes on."""
         fork = Manager.__new__(Manager)
         fork._begin(self._app_state, self.request)
-        fork.visitor = self.visitor
-        fork.calls.setup = list(self.calls.setup)
+        # As an app context of its own does in a view, such as an eager task's.
+        fork.ends_with_context = True
+        fork.visitor = self.visitor.applied(self.recorded)
         fork.calls.set_up = self.calls.set_up
+
+        # Else it isn't about who was set up any more. The visitor knows who it is.
+        if last_word(self.calls.tracking) is None:
+            fork.calls.setup = [
+                call
+                for call in self.calls.setup
+                if not call.says_who and id(call) not in self._app_state.pending
+            ]
+
         return fork
 
     # -- being current
@@ -316,10 +303,19 @@ class Manager(Recorder):
     def __enter__(self) -> Manager:
         self.request = active_request()
         self.make_current()
+
+        if self._job is not None and self._job.identify is not None:
+            try:
+                with self.setup():
+                    self.identify(self._job.identify)
+            except BaseException:
+                self._leave(current_g().__dict__)
+                raise
+
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._leave()
+        self._leave(current_g().__dict__)
         self.flush()
 
     def make_current(self) -> None:
@@ -333,9 +329,9 @@ class Manager(Recorder):
         """Whether an app context has it, perhaps another thread's."""
         return bool(self._outer_managers)
 
-    def _leave(self) -> None:
-        outer = self._outer_managers.pop()
-        on_g = current_g().__dict__
+    def _leave(self, on_g: dict[str, t.Any]) -> None:
+        # There is none for a thread whose request has been closed by another.
+        outer = self._outer_managers.pop() if self._outer_managers else None
 
         if outer is None:
             on_g.pop("_mengpaneel", None)
@@ -350,8 +346,22 @@ class Manager(Recorder):
         self.flush_threshold = 1
         self._app_state.running_views.end(self)
 
-        if self._outer_managers:
-            self._leave()
+        on_g = current_g().__dict__
+
+        if on_g.get("_mengpaneel") is self:
+            self._leave(on_g)
+        else:
+            # The first call was made in another app context than this one, such as a
+            # thread's, and this one has what came after.
+            del self._outer_managers[-1:]
+
+    def leave_context(self) -> None:
+        """Leave an app context that ends before its request: an eager task's."""
+        self._leave(current_g().__dict__)
+
+    def take_visitor(self) -> PortableVisitor:
+        """Return the visitor as they are at this moment, to be taken elsewhere."""
+        return self._app_state.take_visitor(self)
 
     # -- sending
 
@@ -371,22 +381,3 @@ class Manager(Recorder):
     def flush_while_running(self) -> None:
         """Send the calls of a view that runs, from a thread that has no context."""
         self._app_state.flush_running(self)
-
-    def drain(self) -> CallLog:
-        """Give the calls away; what is recorded from now on is of the next flush."""
-        with self._app_state.running_views.lock:
-            calls, self.calls = self.calls, CallLog()
-
-        if calls:
-            if self._drained is not None:
-                # The calls before these have said who it is.
-                self.visitor.apply([*self._drained])
-
-            self._drained = calls
-
-        return calls
-
-    def restore(self, calls: CallLog) -> None:
-        """Take drained calls back, for the next flush: the response that had them isn't
-        sent."""
-        self.calls, self._drained = calls, None

@@ -10,9 +10,12 @@ import typing as t
 from abc import ABC, abstractmethod
 
 from ..calls import Stage
+from ..plan.declared import Event, name_and_properties
 from ..values import Id, identifier, plain
 from . import arguments as checked
 from .arguments import MISSING, Properties, Value
+from .on_commit import DatabaseSession, begin_waiting, check_session, end_waiting
+from .refusals import Refusal
 
 P = t.ParamSpec("P")
 Recording = t.TypeVar("Recording", bound="HasManager")
@@ -26,8 +29,8 @@ class RecordsCalls(t.Protocol):
     def record(self, wire: list[t.Any]) -> None:
         """Keep a call, in the form of :class:`~flask_mengpaneel.calls.Call`."""
 
-    def refuse(self, name: str, error: Exception) -> None:
-        """Raise what is wrong with a call, or drop it."""
+    def refuse(self, refusal: Refusal) -> None:
+        """Raise what is wrong with a call, or record what is left of it."""
 
     def stage(self, stage: Stage) -> t.ContextManager[None]:
         """Keep calls in another stage for a while."""
@@ -54,7 +57,7 @@ def recorded(
         try:
             manager.record(method(self, *args, **kwargs))
         except Exception as error:
-            manager.refuse(method.__name__, error)
+            manager.refuse(Refusal(method, (self, *args), kwargs, error))
 
     _RECORDED.add(record)
     return record
@@ -210,8 +213,8 @@ class Recorder(HasManager):
     What is called here is recorded with its arguments as they are now, and reaches
     Mixpanel when the request or job is over. Wrong arguments raise
     :exc:`TypeError` or :exc:`ValueError` while debugging and testing, and are logged
-    and dropped in production. Outside of a request and of ``with Manager():`` a call
-    raises :exc:`RuntimeError`.
+    in production, where the rest of the call is recorded. Outside of a request and of
+    ``with Manager():`` a call raises :exc:`RuntimeError`.
 
     https://docs.mixpanel.com/docs/tracking-methods/sdks/javascript
     """
@@ -231,13 +234,17 @@ class Recorder(HasManager):
 
     @recorded
     def track(
-        self, event_name: str, properties: Properties | None = None
+        self, event_name: str | Event, properties: Properties | None = None
     ) -> list[t.Any]:
         """Track an event.
 
-        :param event_name: what happened: ``"Place Order"``.
+        :param event_name: what happened: ``"Place Order"``, or a declared event:
+            ``PlaceOrder(items=3)``.
         :param properties: under what circumstances.
         """
+        if type(event_name) is not str and isinstance(event_name, Event):
+            event_name, properties = name_and_properties(event_name, properties)
+
         return [
             ["track"],
             [checked.event_name(event_name), checked.event_properties(properties)],
@@ -268,9 +275,15 @@ class Recorder(HasManager):
 
     @recorded
     def track_with_groups(
-        self, event_name: str, properties: Properties | None, groups: Properties
+        self,
+        event_name: str | Event,
+        properties: Properties | None,
+        groups: Properties,
     ) -> list[t.Any]:
         """Track an event of one or more groups: ``{"company": "acme"}``."""
+        if isinstance(event_name, Event):
+            event_name, properties = name_and_properties(event_name, properties)
+
         return [
             ["track_with_groups"],
             [
@@ -301,7 +314,10 @@ class Recorder(HasManager):
 
     @recorded
     def alias(self, alias: Id, original: Id | None = None) -> list[t.Any]:
-        """Give the visitor a second id: the id of the user who has just signed up."""
+        """Give the visitor a second id: the id of the user who has just signed up.
+
+        Under the simplified ID merge Mixpanel does nothing with it.
+        """
         arguments = [checked.person_id(alias)]
 
         if original is not None:
@@ -471,3 +487,75 @@ class Recorder(HasManager):
         """Track from within :meth:`setup` or :meth:`before_setup`."""
         with self._manager().stage(Stage.TRACKING):
             yield self
+
+    # -- with a database
+
+    def on_commit(self, session: DatabaseSession) -> OnCommit:
+        """Record calls that leave when a session of SQLAlchemy commits, and are dropped
+        when it rolls back::
+
+            with mengpaneel.on_commit(db.session):
+                mengpaneel.track("Place Order", {"Items": 3})
+
+            mengpaneel.on_commit(db.session).track("Place Order", {"Items": 3})
+
+        Their time, their place among the others and whom they are about are those of
+        when they were recorded.
+
+        :param session: ``db.session`` of Flask-SQLAlchemy, a session of one's own, a
+            ``scoped_session`` or an ``AsyncSession``.
+        :raises TypeError: it is no session.
+        """
+        check_session(session)
+        return OnCommit(self, session)
+
+
+class OnCommit(Recorder):
+    """Records calls that wait for a database session: its own, and in a ``with`` block
+    all that are recorded there."""
+
+    __slots__ = ("_parent", "_session")
+
+    def __init__(self, parent: HasManager, session: DatabaseSession) -> None:
+        self._parent = parent
+        self._session = session
+
+    def _manager(self) -> RecordsCalls:
+        return _Waiting(self._parent._manager(), self._session)
+
+    def __enter__(self) -> Recorder:
+        begin_waiting(self._session)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        end_waiting(self._session)
+
+
+class _Waiting:
+    """Gives calls to a manager that wait for a session."""
+
+    def __init__(self, manager: RecordsCalls, session: DatabaseSession) -> None:
+        self._manager = manager
+        self._session = session
+
+    def record(self, wire: list[t.Any]) -> None:
+        with self._waiting():
+            self._manager.record(wire)
+
+    def refuse(self, refusal: Refusal) -> None:
+        with self._waiting():
+            self._manager.refuse(refusal)
+
+    @contextlib.contextmanager
+    def stage(self, stage: Stage) -> c.Iterator[None]:
+        with self._waiting(), self._manager.stage(stage):
+            yield
+
+    @contextlib.contextmanager
+    def _waiting(self) -> c.Iterator[None]:
+        begin_waiting(self._session)
+
+        try:
+            yield
+        finally:
+            end_waiting(self._session)

@@ -59,6 +59,10 @@ class RunningViews:
         """Start anew in a child process."""
         self._reset()
 
+    def stay_in_foreground(self) -> None:
+        """Start no thread from now on."""
+        self._in_background, self._has_thread = False, True
+
     def begin(self, view: RunningView) -> None:
         """Look after a view, from its first call."""
         self._since[view] = time.monotonic()

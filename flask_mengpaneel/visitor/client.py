@@ -9,6 +9,7 @@ import typing as t
 from urllib.parse import quote
 
 from ..limits import MAX_URL, MAX_USER_AGENT
+from .lazy import lazy
 
 if t.TYPE_CHECKING:
     from flask import Request
@@ -32,6 +33,9 @@ _PREFETCH = ("HTTP_SEC_PURPOSE", "HTTP_X_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_M
 
 # Characters of a list of addresses that are read: the first is within that.
 _MAX_ADDRESSES = 128
+
+# Characters of what a client says that can make calls which is kept to be recognised.
+_MAX_CAPABILITY = 128
 
 # In an environment: the parts of the URL.
 _URL = (
@@ -73,7 +77,7 @@ class Client:
 
     # -- what it is going to do with the response
 
-    @property
+    @lazy
     def is_page_view(self) -> bool:
         """Whether the client is going to show the response as a page.
 
@@ -91,7 +95,7 @@ class Client:
             return bool(mode == "navigate")
 
         if (
-            (CAPABLE in environ and capability(environ[CAPABLE]) is not None)
+            self._capability is not None
             or environ.get("HTTP_X_REQUESTED_WITH", "").lower() == "xmlhttprequest"
             or "HTTP_HX_REQUEST" in environ
             or "HTTP_TURBO_FRAME" in environ
@@ -102,15 +106,25 @@ class Client:
         accept = environ.get("HTTP_ACCEPT")
         return not accept or "text/html" in accept or "application/xhtml" in accept
 
-    @property
-    def _capability(self) -> dict[str, str] | None:
+    @lazy
+    def _capability(self) -> c.Mapping[str, str] | None:
         header = self.environ.get(CAPABLE)
-        return None if header is None else capability(header)
+
+        if header is None:
+            return None
+
+        # Most say the same, but for those that say who the visitor is: 4 us.
+        return (_kept if len(header) <= _MAX_CAPABILITY else capability)(header)
 
     @property
     def acknowledges(self) -> bool:
         """Whether the client says that it acknowledges the calls that it has made."""
         return "ack" in (self._capability or ())
+
+    @property
+    def said_visitor(self) -> str:
+        """What the script says of the visitor where the browser keeps no cookies."""
+        return (self._capability or {}).get("visitor", "")
 
     @property
     def incapable(self) -> str | None:
@@ -129,11 +143,16 @@ class Client:
     @property
     def is_prefetch(self) -> bool:
         """Whether the response may never be shown."""
-        return any(
-            self.environ.get(name, "").startswith("prefetch") for name in _PREFETCH
-        )
+        environ = self.environ
 
-    @functools.cached_property
+        # Most have none of them.
+        for name in _PREFETCH:
+            if name in environ and environ[name].startswith("prefetch"):
+                return True
+
+        return False
+
+    @lazy
     def is_blocked(self) -> bool:
         """Whether the browser library was found blocked in this browser."""
         header = self.environ.get("HTTP_COOKIE", "")
@@ -148,7 +167,7 @@ class Client:
         """Whether another site has led to the request, or made it."""
         return self.environ.get("HTTP_SEC_FETCH_SITE") == "cross-site"
 
-    @property
+    @lazy
     def may_lack_cookies(self) -> bool:
         """Whether the browser may have cookies that didn't come with the request.
 
@@ -172,10 +191,9 @@ class Client:
 
         Behind a proxy it is right when the app uses Werkzeug's ``ProxyFix``.
         """
-        found = parse_address(self.environ.get("REMOTE_ADDR"))
-        return _shortened(found) if found and self._config.anonymize_ip else found
+        return sent_address(self.environ.get("REMOTE_ADDR"), self._config)
 
-    @property
+    @lazy
     def page(self) -> tuple[list[str], str]:
         """The parts of the URL of the page that the visitor is on, and its referrer.
 
@@ -191,6 +209,17 @@ class Client:
             return url, referrer
 
         return [referrer] if referrer else [], ""
+
+    @property
+    def page_url(self) -> str:
+        """The URL of that page; empty if it isn't known."""
+        return join_url(self.page[0])
+
+
+def may_show_page(environ: c.Mapping[str, t.Any]) -> bool:
+    """Whether a client may show the response as a page; else it isn't one, and nothing
+    but the environment of the request needs to be asked."""
+    return environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGE_DESTINATIONS
 
 
 def capability(header: str) -> dict[str, str] | None:
@@ -208,6 +237,11 @@ def capability(header: str) -> dict[str, str] | None:
     return {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
 
 
+@functools.lru_cache(maxsize=64)
+def _kept(header: str) -> c.Mapping[str, str] | None:
+    return capability(header)
+
+
 def is_page_url(url: c.Sequence[str]) -> bool:
     """Return whether these are the parts of the URL of a page that is viewed."""
     return len(url) == len(_URL)
@@ -222,6 +256,13 @@ def join_url(url: c.Sequence[str]) -> str:
     # WSGI has the bytes of a path in a text (PEP 3333).
     path = quote((root + path).encode("latin-1", "replace"), safe="/!$&'()*+,:;=@%~|")
     return f"{scheme}://{host}{path}{'?' if query else ''}{query}"
+
+
+def sent_address(text: object, config: Config) -> str | None:
+    """Return the address that is sent of the one where a client is: shortened if so
+    configured."""
+    found = parse_address(text)
+    return _shortened(found) if found and config.anonymize_ip else found
 
 
 def parse_address(text: object) -> str | None:

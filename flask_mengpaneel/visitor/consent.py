@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import typing as t
+
+from .lazy import lazy
 
 if t.TYPE_CHECKING:
     from flask import Request
@@ -12,6 +13,15 @@ if t.TYPE_CHECKING:
     from ..config import Config
 
 logger = logging.getLogger("flask_mengpaneel")
+
+_OLD_OPT_OUT = "mp_optout"
+
+
+#: Why a visitor may not be tracked, as the ledger says.
+GPC = "no consent: Sec-GPC"
+DNT = "no consent: DNT"
+OPTED_OUT = "no consent: opted out"
+REFUSED = "no consent: MENGPANEEL_CONSENT"
 
 
 class Consent:
@@ -35,7 +45,7 @@ class Consent:
         ):
             self.given = not self._is_signalled_no()
 
-    @functools.cached_property
+    @lazy
     def given(self) -> bool | None:
         """Whether the visitor may be tracked; ``None``: not asked yet."""
         if self._request is None:
@@ -50,6 +60,20 @@ class Consent:
             return False
 
         return answer if self._config.consent else True
+
+    @property
+    def refusal(self) -> str:
+        """Why the visitor isn't tracked, if they aren't."""
+        environ = {} if self._request is None else self._request.environ
+
+        # It outweighs what the app says, which may outweigh the browser's headers.
+        if self.choice is False or ("HTTP_COOKIE" in environ and self._has_opted_out()):
+            return OPTED_OUT
+
+        if self._is_signalled_no():
+            return GPC if environ.get("HTTP_SEC_GPC") == "1" else DNT
+
+        return REFUSED
 
     def opt_out(self) -> None:
         """Don't track this visitor any more."""
@@ -88,16 +112,25 @@ class Consent:
 
         try:
             answer = self._config.consent()
+
+            # Of an `async def`, whose answer nobody waits for, it would be a yes.
+            if hasattr(answer, "__await__"):
+                raise TypeError("it gave something to await, and no answer")
+
+            return None if answer is None else bool(answer)
         except Exception:
             logger.exception("MENGPANEEL_CONSENT failed, which counts as no")
             return False
 
-        return None if answer is None else bool(answer)
-
     def _has_opted_out(self) -> bool:
         """Return whether the library's own cookies say so (gdpr-utils.js)."""
         assert self._request is not None
+        name = self._config.opt_cookie_name
+        header: str = self._request.environ["HTTP_COOKIE"]
+
+        # Most have neither, which Werkzeug finds out by two exceptions: 5 us.
+        if name not in header and _OLD_OPT_OUT not in header:
+            return False
+
         cookies = self._request.cookies
-        return cookies.get(self._config.opt_cookie_name) == "0" or bool(
-            cookies.get("mp_optout")
-        )
+        return cookies.get(name) == "0" or bool(cookies.get(_OLD_OPT_OUT))

@@ -9,11 +9,14 @@ the library is wrong about the browser.
 from __future__ import annotations
 
 import collections.abc as c
+import importlib
 import re
+import sys
 import types
 import typing as t
 from functools import lru_cache
 
+from .. import process
 from ..limits import MAX_USER_AGENT
 
 _REMEMBERED = 1024
@@ -258,7 +261,12 @@ def _is_bot(user_agent: str) -> bool:
 
 
 def _parsed(user_agent: str) -> t.Any:
-    # It takes longer to import than all else that a request needs.
+    # It takes longer to import than all else that a request needs: a tenth of a second,
+    # for which the thread that delivers would keep the interpreter.
+    if "user_agents" not in sys.modules:
+        with process.giving_way():
+            importlib.import_module("user_agents")
+
     from user_agents import parse
 
     return parse(user_agent)

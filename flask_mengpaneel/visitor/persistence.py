@@ -65,7 +65,7 @@ class Persistence:
 
         :param at: when it was recorded, in seconds, if the call doesn't say it.
         """
-        name = call.name
+        name = call.wire[0][0]
 
         if name in _REGISTERING:
             getattr(self, name)(*call.arguments)

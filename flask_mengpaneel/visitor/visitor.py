@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import collections.abc as c
 import copy
-import functools
-import json
 import time
 import typing as t
 
 from ..calls import Call, CallLog, Json, count
 from ..envelope import Envelope
 from ..identity import NOBODY, Identity
-from . import mixpanel_cookie
-from .client import Client, is_page_url
+from . import browser_memory, mixpanel_cookie, named
+from .browser_memory import BrowserMemory
+from .client import CAPABLE, Client, is_page_url
 from .consent import Consent
+from .lazy import lazy
 from .persistence import CHANGING_CALLS, Persistence
 
 if t.TYPE_CHECKING:
@@ -34,8 +34,12 @@ class Visitor:
 
     #: Whether calls that the browser is going to make have the ids of `identity`.
     identity_sent = False
+    #: Whether the app has taken the ids elsewhere, such as into a job.
+    is_taken_elsewhere = False
     #: The new visitors with the same browser, one after each ``reset()``.
     successors: tuple[Identity, ...] = ()
+    #: Who it is, as the app says; ``None``: it wasn't asked.
+    _named: Identity | None = None
     #: What was in the library's cookie, if `cookie` has more by now.
     _original_cookie: c.Mapping[str, Json] | None = None
 
@@ -47,42 +51,102 @@ class Visitor:
         #: Whether the visitor may be tracked.
         self.consent = Consent(config, request)
 
+        environ = self.client.environ
+
         # A visitor without cookies needn't be asked for what is in them.
-        if "HTTP_COOKIE" not in self.client.environ:
+        if "HTTP_COOKIE" not in environ and "visitor=" not in environ.get(CAPABLE, ""):
             self.cookie, self.browser_identity = {}, NOBODY
 
         self._identity: Identity | None = None
 
+    @property
+    def may_be_tracked(self) -> bool:
+        """Whether calls of this visitor go anywhere at all."""
+        return (
+            self._config.active
+            and self.consent.given is not False
+            # What tracks all requests doesn't mean those of the extension itself.
+            and not self.client.path.startswith(self._config.own_paths)
+        )
+
     # -- who it is
 
-    @functools.cached_property
+    @lazy
     def cookie(self) -> c.Mapping[str, Json]:
-        """What the browser library keeps in its cookie; empty if there is none."""
-        name = self._config.cookie_name
+        """What the browser library knows, as far as its cookies show it."""
+        return {} if self._request is None else self._memory.content
 
-        if self._request is None or name not in self.client.environ["HTTP_COOKIE"]:
-            return {}
+    @lazy
+    def _memory(self) -> BrowserMemory:
+        assert self._request is not None, "a job has no browser"
+        return BrowserMemory(self._config, self._request, self.client)
 
-        return mixpanel_cookie.read(self._request.cookies.get(name, ""))
-
-    @functools.cached_property
+    @lazy
     def browser_identity(self) -> Identity:
         """The ids that the browser library has for this visitor."""
         return Identity.from_cookie(self.cookie)
 
     @property
     def identity(self) -> Identity:
-        """The ids for what the server sends: the browser's, else a new device's."""
+        """The ids for what the server sends: the browser's, those that the app names,
+        or a new device's; nobody's, where a client keeps no cookies."""
         if self._identity is None:
-            known = self.browser_identity
-            is_known = (known is not NOBODY and known) or self._request is None
-            self._identity = known if is_known else Identity.new()
+            if self._config.visitor is not None and named.is_asked(self._request):
+                return NOBODY
+
+            self._identity = self.known_identity or self._new
 
         return self._identity
 
     @identity.setter
     def identity(self, identity: Identity) -> None:
         self._identity = identity
+
+    @property
+    def known_identity(self) -> Identity:
+        """The ids that the browser has for this visitor, or else the app; nobody's, if
+        neither knows them."""
+        return self.browser_identity or self._named_identity
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody has any ids for this visitor yet."""
+        return not (self.known_identity or self.is_taken_elsewhere)
+
+    def take_elsewhere(self) -> None:
+        """Let the browser have the ids: somebody else has them, too."""
+        self.identity_sent = self.is_taken_elsewhere = True
+
+    def identity_after(self, calls: c.Iterable[Call]) -> Identity:
+        """Return the ids that the visitor has after calls of theirs."""
+        persistence = Persistence({}, self.identity, successors=self.successors)
+
+        for call in calls:
+            if call.says_who:
+                persistence.apply(call, 0.0)
+
+        return persistence.identity
+
+    @property
+    def _named_identity(self) -> Identity:
+        """The id that the app gives to a visitor without the library's cookie."""
+        if self._config.visitor is None or self._request is None:
+            return NOBODY
+
+        if self._named is None and not named.is_asked(self._request):
+            answer = named.ask(self._config.visitor, self._request)
+            # Threads of one request may ask at once; they are told the same.
+            self._named = self._named or answer
+
+        return self._named or NOBODY
+
+    @property
+    def _new(self) -> Identity:
+        """The ids of a new visitor with this client.
+
+        One that keeps no cookies would be a new person with each request.
+        """
+        return Identity.new() if self.client.keeps_cookies else NOBODY
 
     def as_person(self, person: Identity) -> Visitor:
         """Return a visitor with these ids and the same browser, in front of which
@@ -125,27 +189,41 @@ class Visitor:
     def apply(self, calls: c.Sequence[Call]) -> None:
         """Become the visitor that these calls, which were sent, have made of it."""
         if calls:
-            self._original_cookie = self._original_cookie or self.cookie
+            if self._original_cookie is None:
+                self._original_cookie = self.cookie
+
             self.cookie = self._cookie_after(calls)
             self.browser_identity = self.identity = Identity.from_cookie(self.cookie)
-            self.successors = ()
+            resets = sum(call.name == "reset" for call in calls)
+            self.successors = self.successors[resets:]
+
+    def applied(self, calls: c.Sequence[Call]) -> Visitor:
+        """Return the visitor that these calls have made of it, as another one if they
+        say anything of it: to be taken elsewhere."""
+        self.take_elsewhere()
+
+        if not any(call.wire[0][0] in CHANGING_CALLS for call in calls):
+            return self
+
+        visitor = copy.copy(self)
+        # Those of a new visitor are made when they are first needed.
+        visitor.identity = self.identity
+        visitor.apply(calls)
+        visitor.successors = ()
+        return visitor
 
     def start_new_visitor(self) -> None:
         """Make place for a new visitor with the same browser: this one signs out."""
-        self.successors += (Identity.new(),)
+        self.successors += (self._new,)
 
-    def envelope(self, log: CallLog) -> Envelope:
-        """Put calls that are flushed now into an envelope of this visitor's."""
+    def envelope(self, log: CallLog, identity: Identity | None = None) -> Envelope:
+        """Put calls that are flushed now into an envelope; by default with own ids."""
         client = self.client
         calls = [*log.before_setup, *log.setup, *log.tracking]
         url, referrer = client.page
-        identifies = (log.setup or log.before_setup) and log.identifies
-        # A program that says whom it is about is no new device of theirs each time.
-        is_device = not identifies or client.keeps_cookies
-
         return Envelope(
             calls,
-            self.identity if is_device else self.browser_identity,
+            self.identity if identity is None else identity,
             self.successors,
             round(time.time() * 1000) / 1000,
             client.ip,
@@ -163,14 +241,14 @@ class Visitor:
         """Whether the browser library would know more by these calls of the set-up."""
         set_up = list(set_up)
 
-        if not self._config.cookie_persistence:
+        if not self.is_shown:
             return bool(set_up)
 
         user = self.browser_identity.user_id
 
         # What most say again and again: 0.5 us, and 21 for the rest.
         if all(
-            call.name == "identify" and call.arguments[0] == user for call in set_up
+            call.wire[0][0] == "identify" and call.wire[1][0] == user for call in set_up
         ):
             return False
 
@@ -183,7 +261,7 @@ class Visitor:
         for call in set_up:
             persistence.apply(call, 0.0)
 
-        return not _same(persistence.to_cookie(), before)
+        return not mixpanel_cookie.is_same(persistence.to_cookie(), before)
 
     @property
     def may_write_cookie(self) -> bool:
@@ -193,10 +271,31 @@ class Visitor:
         """
         return (
             self.client.keeps_cookies
-            and self._config.cookie_persistence
             and self.consent.given is True
-            and (bool(self.browser_identity) or not self.client.may_lack_cookies)
+            and (
+                self._was_known
+                or not (
+                    self.client.may_lack_cookies
+                    # Who has a name in the app needs none in the browser.
+                    or self._named_identity
+                )
+            )
         )
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the server sees who the visitor is to the browser library, and may
+        change it by a cookie."""
+        # With nothing but that, a library begins that forgets with the page.
+        begins = self._config.forgets_with_page and self.client.is_page_view
+        return self._config.cookie_persistence or begins or self._was_known
+
+    @property
+    def _was_known(self) -> bool:
+        """Whether the browser knew the visitor when it made the request."""
+        cookie = self._original_cookie
+        known = None if cookie is None else Identity.from_cookie(cookie)
+        return bool(self.browser_identity if known is None else known)
 
     def cookie_is_stale(self, sent: c.Sequence[Call]) -> bool:
         """Whether the browser library would know something else by now.
@@ -208,8 +307,12 @@ class Visitor:
         if not self.client.keeps_cookies or choice is not None:
             return choice is not None
 
-        if not (sent or self.identity_sent) or not self.may_write_cookie:
+        if not self._may_be_stale(sent) or not self.may_write_cookie:
             return False
+
+        # Calls that were sent before the response have changed it.
+        if self._original_cookie is not None:
+            return True
 
         timers = self.cookie.get("__timers")
         timed = timers if isinstance(timers, dict) else {}
@@ -218,6 +321,9 @@ class Visitor:
             or (bool(timed) and call.tracks and call.event in timed)
             for call in sent
         )
+
+    def _may_be_stale(self, sent: c.Sequence[Call]) -> bool:
+        return bool(sent) or self.identity_sent or self._original_cookie is not None
 
     def write_cookie(
         self,
@@ -259,35 +365,32 @@ class Visitor:
         request, config = self._request, self._config
         assert request is not None
 
-        if not config.cookie_persistence or not (
-            config.cookie_name in request.cookies or self.client.may_lack_cookies
-        ):
-            return False
-
-        mixpanel_cookie.forget(response, request, config)
-        return True
+        is_seen = not self.client.may_lack_cookies
+        return browser_memory.forget(response, request, config, is_seen=is_seen)
 
     def _write_ids(self, response: Response, sent: c.Sequence[Call]) -> bool:
         assert self._request is not None
 
-        if not (sent or self.identity_sent) or not self.may_write_cookie:
+        if not self._may_be_stale(sent) or not self.may_write_cookie:
             return False
 
         after = self._cookie_after(sent)
         before = self._original_cookie
 
-        if _same(after, self.cookie if before is None else before):
+        if mixpanel_cookie.is_same(after, self.cookie if before is None else before):
             return False
 
-        mixpanel_cookie.write(response, self._request, self._config, after)
+        self._memory.write(response, self._request, after)
         return True
 
     def _cookie_after(self, sent: c.Sequence[Call]) -> dict[str, Json]:
         url, referrer = self.client.page
+        # Where the script shows what the library knows, it doesn't show that of it.
+        is_kept = is_page_url(url) and not self._memory.is_shown
         persistence = Persistence(
             self.cookie,
             self.identity,
-            referrer if is_page_url(url) else None,
+            referrer if is_kept else None,
             self.successors,
         )
 
@@ -295,10 +398,3 @@ class Visitor:
             persistence.apply(call, time.time())
 
         return persistence.to_cookie()
-
-
-def _same(one: c.Mapping[str, Json], other: c.Mapping[str, Json]) -> bool:
-    # To Python true is 1, to nobody else.
-    return one == other and json.dumps(one, sort_keys=True) == json.dumps(
-        other, sort_keys=True
-    )

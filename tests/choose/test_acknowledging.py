@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import base64
-import collections.abc as c
 import io
 import re
 import typing as t
 
 import pytest
+from flask import request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from agents import CHROME
 from flask_mengpaneel.choose.signing import Signer
-from sites import CAPABLE, CHROME, PAGE, Site, block
+from sites import ACKNOWLEDGES, ANN, PAGE, Site, balance, block
+from waiting import Clock
 
 URL = "/_mengpaneel/acks"
-KNOWN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
-ACKNOWLEDGES = {**CAPABLE, "X-Mengpaneel-Flush-Capable": "true; ack"}
 
 
 def make_site(**settings: t.Any) -> Site:
@@ -50,41 +50,20 @@ def acknowledge(
     return client.post(URL, data=body, content_type="text/plain", **options)
 
 
-def books(site: Site) -> tuple[int, int, int]:
-    """Recorded, delivered, waiting."""
-    ledger = site.mengpaneel.ledger().snapshot()
-    assert ledger.balanced, ledger
-    return ledger.recorded, ledger.delivered, ledger.waiting
-
-
 # -- what is acknowledged
-
-
-@pytest.mark.parametrize("token", [page_token, header_token])
-def test_what_is_acknowledged_is_delivered(
-    site: Site, token: c.Callable[[FlaskClient], str]
-) -> None:
-    client = site.visitor(**KNOWN)
-    given = token(client)
-    assert books(site) == (1, 0, 1)
-    assert acknowledge(client, given).status_code == 204
-    assert books(site) == (1, 1, 0)
-    assert acknowledge(client, given).status_code == 204
-    assert books(site) == (1, 1, 0)
-    assert site.kept.calls == []
 
 
 @pytest.mark.parametrize("between", [" ", "\n", "\r\n", "  \n\t "])
 def test_many_are_acknowledged_at_once(site: Site, between: str) -> None:
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     tokens = [page_token(client) for _ in range(3)] + [header_token(client)]
     assert acknowledge(client, between.join(tokens) + between).status_code == 204
-    assert books(site) == (4, 4, 0)
+    assert balance(site) == (4, 4, 0)
 
 
 def test_a_page_says_where(site: Site) -> None:
     for path in ("/", "/quiet"):
-        data = block(site.visitor(**KNOWN).get(path))
+        data = block(site.visitor(**ANN).get(path))
         assert data is not None
         assert data["acks"] == URL
 
@@ -95,7 +74,7 @@ def test_a_page_says_where(site: Site) -> None:
 
 def test_nothing_of_it_is_there_if_it_is_switched_off() -> None:
     site = make_site(ack_timeout=0)
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     data = block(client.get("/"))
     assert data is not None
     assert not {"acks", "handover"} & data.keys()
@@ -103,16 +82,16 @@ def test_nothing_of_it_is_there_if_it_is_switched_off() -> None:
     assert "X-Mengpaneel-Hand-Over" not in headers
     assert "X-Mengpaneel-Calls" in headers
     assert acknowledge(client, "x").status_code == 404
-    assert books(site) == (2, 2, 0)
+    assert balance(site) == (2, 2, 0)
 
 
 @pytest.mark.parametrize("announced", ["true", "1", "TRUE", "true; project=token"])
 def test_who_does_not_say_so_is_believed(site: Site, announced: str) -> None:
     headers = {"X-Mengpaneel-Flush-Capable": announced, "Accept": "*/*"}
-    response = site.visitor(**KNOWN).get("/json", headers=headers)
+    response = site.visitor(**ANN).get("/json", headers=headers)
     assert "X-Mengpaneel-Calls" in response.headers
     assert "X-Mengpaneel-Hand-Over" not in response.headers
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +100,9 @@ def test_who_does_not_say_so_is_believed(site: Site, announced: str) -> None:
 )
 def test_the_words_are_in_any_order(site: Site, announced: str) -> None:
     headers = {"X-Mengpaneel-Flush-Capable": announced, "Accept": "*/*"}
-    response = site.visitor(**KNOWN).get("/json", headers=headers)
+    response = site.visitor(**ANN).get("/json", headers=headers)
     assert "X-Mengpaneel-Hand-Over" in response.headers
-    assert books(site) == (1, 0, 1)
+    assert balance(site) == (1, 0, 1)
 
 
 # -- only what the app gave
@@ -153,28 +132,28 @@ def forgeries(token: str) -> list[str]:
 
 
 def test_what_is_forged_is_refused(site: Site) -> None:
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     token = page_token(client)
 
     for forged in forgeries(token):
         assert acknowledge(client, forged).status_code == 400, forged
 
-    assert books(site) == (1, 0, 1)
+    assert balance(site) == (1, 0, 1)
 
 
 def test_the_right_ones_among_wrong_ones_are_taken(site: Site) -> None:
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     token = page_token(client)
     body = " ".join([*forgeries(token)[:5], token, *forgeries(token)[5:]])
     assert acknowledge(client, body).status_code == 204
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
 
 
 @pytest.mark.parametrize(("project", "key"), [("another", "secret"), ("token", "x")])
 def test_what_another_app_gave_is_refused(site: Site, project: str, key: str) -> None:
     other = make_site(token=project)
     other.app.secret_key = key
-    token = page_token(other.visitor(**KNOWN))
+    token = page_token(other.visitor(**ANN))
     assert acknowledge(site.client(), token).status_code == 400
     assert acknowledge(other.client(), token).status_code == 204
 
@@ -189,14 +168,14 @@ def test_a_signature_of_calls_is_no_token(site: Site) -> None:
 
 
 def test_a_key_that_was_rotated_out_counts_as_long_as_it_is_named(site: Site) -> None:
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     token = page_token(client)
     site.app.secret_key = "new"
     assert acknowledge(client, token).status_code == 400
     site.app.config["SECRET_KEY_FALLBACKS"] = ["older", "secret"]
     fresh = page_token(client)
     assert acknowledge(client, f"{token} {fresh}").status_code == 204
-    assert books(site) == (2, 2, 0)
+    assert balance(site) == (2, 2, 0)
     site.app.config["SECRET_KEY_FALLBACKS"] = None
     assert acknowledge(client, fresh).status_code == 204
 
@@ -205,24 +184,24 @@ def test_a_key_that_was_rotated_out_counts_as_long_as_it_is_named(site: Site) ->
 def test_without_a_secret_key_the_process_knows_its_own(key: t.Any) -> None:
     site, other = make_site(), make_site()
     site.app.secret_key = other.app.secret_key = key
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     token = page_token(client)
     assert acknowledge(client, forgeries(token)[0]).status_code == 400
     assert acknowledge(client, token).status_code == 204
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("key", [b"\xff\x00key", "ключ", "x" * 10_000], ids=len)
 def test_a_key_is_of_any_kind(key: t.Any) -> None:
     site = make_site()
     site.app.secret_key = key
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     assert acknowledge(client, page_token(client)).status_code == 204
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
 
 
 def test_a_token_goes_into_a_header_and_says_nothing(site: Site) -> None:
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     tokens = {page_token(client) for _ in range(10)}
     assert len(tokens) == 10
 
@@ -255,20 +234,20 @@ def test_garbage_is_refused(site: Site, body: bytes) -> None:
 
 
 def test_so_many_are_taken_at_once(site: Site) -> None:
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     token = page_token(client)
     wrong = "0123456789abcdef.x"
     assert acknowledge(client, " ".join([*[wrong] * 100, token])).status_code == 400
-    assert books(site) == (1, 0, 1)
+    assert balance(site) == (1, 0, 1)
     assert acknowledge(client, " ".join([*[wrong] * 99, token])).status_code == 204
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
 
 
 def test_a_hundred_tokens_are_not_too_large(site: Site) -> None:
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     tokens = [page_token(client) for _ in range(100)]
     assert acknowledge(client, "\r\n".join(tokens)).status_code == 204
-    assert books(site) == (100, 100, 0)
+    assert balance(site) == (100, 100, 0)
 
 
 def test_what_is_too_large_is_not_read(site: Site) -> None:
@@ -276,19 +255,60 @@ def test_what_is_too_large_is_not_read(site: Site) -> None:
     assert acknowledge(site.client(), b"x" * 6400).status_code == 400
 
 
-def test_a_body_without_a_length_is_refused(site: Site) -> None:
-    response = site.client().post(
-        URL,
-        input_stream=io.BytesIO(b"x"),
-        headers={"Transfer-Encoding": "chunked"},
-        environ_overrides={"wsgi.input_terminated": True},
-    )
-    assert response.status_code == 413
+#: Calls are handed back in the same ways.
+EACH_ENDPOINT = pytest.mark.parametrize("url", [URL, "/_mengpaneel/calls"])
 
 
-def test_other_methods_are_refused(site: Site) -> None:
+@EACH_ENDPOINT
+def test_a_body_without_a_length_is_refused(site: Site, url: str) -> None:
+    for body in (b"x", b"{}"):
+        response = site.client().post(
+            url,
+            input_stream=io.BytesIO(body),
+            headers={"Transfer-Encoding": "chunked"},
+            environ_overrides={"wsgi.input_terminated": True},
+        )
+        assert response.status_code == 413
+
+
+def test_what_the_app_has_read_before_is_taken() -> None:
+    """As a function does that logs bodies, or looks for a form in each of them."""
+    site = make_site()
+    seen = []
+
+    @site.app.before_request
+    def log_body() -> None:
+        assert not request.form
+        seen.append(request.get_data(as_text=True))
+
+    client = site.visitor(**ANN)
+    token = page_token(client)
+    assert acknowledge(client, token).status_code == 204
+    assert seen == ["", token]
+    assert balance(site) == (1, 1, 0)
+
+
+def test_a_body_that_the_app_only_thought_of_reading_is_taken() -> None:
+    site = make_site()
+    site.app.before_request(lambda: request.stream and None)
+    client = site.visitor(**ANN)
+    assert acknowledge(client, page_token(client)).status_code == 204
+
+
+def test_no_more_is_read_than_the_length_that_is_said(site: Site) -> None:
+    """The rest may be the next request on the same connection."""
+    client = site.visitor(**ANN)
+    token = page_token(client)
+    stream = io.BytesIO(f"{token}POST /next".encode())
+    said = {"wsgi.input": stream, "CONTENT_LENGTH": str(len(token))}
+    assert client.post(URL, environ_overrides=said).status_code == 204
+    assert stream.read() == b"POST /next"
+
+
+@EACH_ENDPOINT
+def test_other_methods_are_refused(site: Site, url: str) -> None:
     for method in ["get", "put", "delete", "patch"]:
-        assert getattr(site.client(), method)(URL).status_code == 405
+        assert getattr(site.client(), method)(url).status_code == 405
 
 
 OTHERS: list[dict[str, str]] = [
@@ -303,20 +323,10 @@ OTHERS: list[dict[str, str]] = [
 
 @pytest.mark.parametrize("headers", OTHERS, ids=str)
 def test_other_sites_acknowledge_nothing(site: Site, headers: dict[str, str]) -> None:
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     token = page_token(client)
     assert acknowledge(client, token, headers=headers).status_code == 403
-    assert books(site) == (1, 0, 1)
-
-
-class Clock:
-    """The time of the rate limit."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def time(self) -> float:
-        return self.now
+    assert balance(site) == (1, 0, 1)
 
 
 def test_an_address_may_acknowledge_so_often_a_minute(
@@ -324,7 +334,7 @@ def test_an_address_may_acknowledge_so_often_a_minute(
 ) -> None:
     clock = Clock()
     monkeypatch.setattr("flask_mengpaneel.choose.senders.time", clock)
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     token = page_token(client)
 
     for _ in range(120):
@@ -336,25 +346,25 @@ def test_an_address_may_acknowledge_so_often_a_minute(
     assert acknowledge(client, "x").status_code == 429
     # What is right is taken: whole offices have one address.
     assert acknowledge(client, token).status_code == 204
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
     other = {"environ_base": {"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": CHROME}}
     assert acknowledge(client, "x", **other).status_code == 400
-    clock.now += 60
+    clock.passed += 60
     assert acknowledge(client, "x").status_code == 400
 
 
 def test_an_address_acknowledges_as_often_as_it_is_right(site: Site) -> None:
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
 
     for _ in range(300):
         assert acknowledge(client, page_token(client)).status_code == 204
 
-    assert books(site) == (300, 300, 0)
+    assert balance(site) == (300, 300, 0)
 
 
 def test_no_cache_keeps_an_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flask_mengpaneel.choose.senders.time", Clock())
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     token = page_token(client)
     answers = [
         acknowledge(client, token),
@@ -374,8 +384,8 @@ def test_no_cache_keeps_an_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -
 def test_consent_is_not_needed_to_say_what_has_arrived(consent: bool | None) -> None:
     answers: list[bool | None] = [True]
     site = make_site(consent=lambda: answers[0])
-    client = site.visitor(**KNOWN)
+    client = site.visitor(**ANN)
     token = page_token(client)
     answers[0] = consent
     assert acknowledge(client, token).status_code == 204
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)

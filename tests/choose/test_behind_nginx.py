@@ -29,13 +29,13 @@ from flask.sessions import SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from agents import CHROME
 from needs import need
 from nginx import GREEDY, WAYS, Nginx
 from servers import Server
-from sites import CAPABLE, CHROME, COOKIE, PAGE, Site, scripts
+from sites import ACKNOWLEDGES, COOKIE, PAGE, Site, scripts
 
 SESSION = "session"
-ACKNOWLEDGING = CAPABLE | {"X-Mengpaneel-Flush-Capable": "true; ack"}
 LIBRARY = "http://127.0.0.1:9/library.js"
 #: The server soon sends what nginx has thrown away.
 SOON = {"ack_timeout": 0.5, "delayed_max_age": 1}
@@ -242,6 +242,8 @@ ROUTES: dict[str, Route] = {
     "error-404": Route(lambda: (PAGE, 404)),
     "error-404-plain": Route(lambda: abort(404)),
     "error-500": Route(lambda: (PAGE, 500)),
+    # As the app's own word; nginx says the same when it can't use the app's answer.
+    "error-502": Route(lambda: (PAGE, 502)),
     "error-fetched": Route(lambda: ({}, 404), is_fetched=True, is_capable=True),
     "accel-page": Route(_page(X_Accel_Redirect="/internal/file.html")),
     "accel-of-user": Route(
@@ -491,7 +493,7 @@ class Visitor:
             "Sec-Fetch-Mode": "navigate" if destination == "document" else "cors",
             "Sec-Fetch-Dest": destination,
             "X-Test-Visitor": self.name,
-            **(ACKNOWLEDGING if is_capable else {}),
+            **(ACKNOWLEDGES if is_capable else {}),
             **self._headers,
         }
 
@@ -829,8 +831,14 @@ def try_route(site: ProxiedSite, way: str, route: str, kinds: Kinds) -> None:
 
     for visitor in (one, other, one):
         answer = visitor.open(route)
-        assert answer.status not in (502, 504), site.nginx.output
+        assert answer.status not in (502, 504) or route == "error-502", (
+            site.nginx.output
+        )
 
+        if way == "replacing-errors" and route.startswith("error-"):
+            assert b"An error" in answer.body
+
+    assert site.recorded or not ROUTES[route.partition("?")[0]].events
     case.check()
 
 

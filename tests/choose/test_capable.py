@@ -13,10 +13,7 @@ from hypothesis import strategies as st
 from flask_mengpaneel.calls import Call, dumps
 from flask_mengpaneel.values import plain
 from servers import Server
-from sites import CAPABLE, TOKEN, Site, header_calls, names
-
-ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
-DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
+from sites import ANN, CAPABLE, DEVICE, TOKEN, Site, header_calls, names
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 

@@ -11,191 +11,36 @@ from __future__ import annotations
 import collections
 import collections.abc as c
 import contextlib
-import dataclasses
-import itertools
-import json
 import typing as t
-from urllib.parse import quote, unquote
 
 import pytest
 from flask import Response, redirect, session
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from werkzeug.test import TestResponse
 
 from flask_mengpaneel import Manager
-from sites import CAPABLE, COOKIE, PAGE, Site, block, header_calls
-
-REDIRECTS = (301, 302, 303, 307, 308)
-
-
-@dataclasses.dataclass
-class Arrival:
-    """Something that Mixpanel got."""
-
-    what: str
-    distinct_id: str
-    device_id: str | None = None
-    user_id: str | None = None
-    insert_id: str | None = None
+from imitation import Arrival, Browser, arrivals_of
+from simulated import World
+from sites import PAGE
 
 
-class Browser:
-    """A browser that has ``mengpaneel.js`` and Mixpanel's library."""
+class Journeys(World):
+    """A world in which a visitor does whatever visitors do.
 
-    def __init__(self, site: Site) -> None:
-        self.client = site.client()
-        self.arrived: list[Arrival] = []
-        self.has_library = False
-        self._devices = itertools.count()
-        self._made: set[str] = set()
-        self._identified = False
-        #: Profile operations wait here until `identify` is called, as the library's.
-        self._held: list[dict[str, t.Any]] = []
-        self._last: list[t.Any] = []
+    :param tells_each_time: whether each request says who is signed in, or the sign-up
+        alone.
+    """
 
-    @property
-    def is_known(self) -> bool:
-        """Whether it has ids of the visitor; a response that can't set a cookie
-        can't give it any."""
-        return self.client.get_cookie(COOKIE) is not None
-
-    # -- what it asks for
-
-    def show(self, path: str, **headers: str) -> None:
-        """Go to a page."""
-        response = self._follow("GET", path, {"Sec-Fetch-Dest": "document", **headers})
-        data = block(response)
-
-        if data is not None:
-            self.has_library, self._identified = True, False
-            self._cookie()
-            self._last = data.get("calls", [])
-            self._hand_over()
-
-    def again(self) -> None:
-        """Show the last page again: back, reload, a duplicated tab."""
-        if self.has_library:
-            self._identified = False
-            self._hand_over()
-
-    def fetch(self, path: str, *, method: str = "POST", capable: bool = True) -> None:
-        """Let a script of the page ask for something."""
-        headers = {"Sec-Fetch-Dest": "empty", "Accept": "*/*"}
-
-        if capable and self.has_library:
-            headers.update(CAPABLE)
-
-        for call in header_calls(self._follow(method, path, headers)):
-            self._make(call)
-
-    def load(self, path: str, destination: str, **headers: str) -> None:
-        """Ask for something that isn't shown as a page."""
-        self._follow("GET", path, {"Sec-Fetch-Dest": destination, **headers})
-
-    def _follow(self, method: str, path: str, headers: dict[str, str]) -> TestResponse:
-        response = self.client.open(path, method=method, headers=headers)
-
-        while response.status_code in REDIRECTS:
-            location = response.headers["Location"]
-
-            if location.startswith("https://"):
-                break
-
-            response = self.client.get(location, headers=headers)
-
-        return response
-
-    # -- what the scripts do
-
-    def _hand_over(self) -> None:
-        for once, calls in self._last:
-            if once not in self._made:
-                if once is not None:
-                    self._made.add(once)
-
-                for call in calls:
-                    self._make(call)
-
-    def _cookie(self) -> dict[str, t.Any]:
-        held = self.client.get_cookie(COOKIE)
-
-        if held is None:
-            return self._new_visitor()
-
-        cookie: dict[str, t.Any] = json.loads(unquote(held.decoded_value))
-        return cookie
-
-    def _new_visitor(self) -> dict[str, t.Any]:
-        device = f"browser-{id(self)}-{next(self._devices)}"
-        return self._keep({"distinct_id": f"$device:{device}", "$device_id": device})
-
-    def _keep(self, cookie: dict[str, t.Any]) -> dict[str, t.Any]:
-        self.client.set_cookie(COOKIE, quote(json.dumps(cookie)))
-        return cookie
-
-    def _make(self, call: list[t.Any]) -> None:
-        name = ".".join(call[0])
-        cookie = self._cookie()
-
-        if name == "track":
-            self._arrive(call[1][0], {**cookie, **call[1][1]})
-        elif name == "identify":
-            self._identify(cookie, call[1][0])
-        elif name == "alias":
-            self._arrive(f"alias {call[1][0]}", cookie)
-            self._identify(cookie, call[1][0])
-        elif name == "reset":
-            self._new_visitor()
-            self._held = []
-        elif name.startswith("people."):
-            self._held.append(call[1][0])
-            self._release()
-        else:
-            assert name == "register"
-
-    def _identify(self, cookie: dict[str, t.Any], user: str) -> None:
-        self._identified = True
-        self._keep({**cookie, "distinct_id": user, "$user_id": user})
-        self._release()
-
-    def _release(self) -> None:
-        if self._identified:
-            for operation in self._held:
-                for name in operation:
-                    self._arrive(name, {**self._cookie(), "$insert_id": None})
-
-            self._held = []
-
-    def _arrive(self, what: str, properties: dict[str, t.Any]) -> None:
-        self.arrived.append(
-            Arrival(
-                what,
-                properties["distinct_id"],
-                properties.get("$device_id"),
-                properties.get("$user_id"),
-                properties.get("$insert_id"),
-            )
-        )
-
-
-class World:
-    """A site, its visitor, and what the views recorded."""
-
-    def __init__(self, **settings: t.Any) -> None:
-        self.site = Site(**settings)
+    def __init__(self, *, tells_each_time: bool = True, **settings: t.Any) -> None:
+        self._tells_each_time = tells_each_time
+        super().__init__(**settings)
         self.browser = Browser(self.site)
         #: What was recorded, and who did it.
         self.expected: dict[str, str] = {}
         self.aliases: list[str] = []
-        self._numbers = itertools.count()
-        self._epoch = 0
-        self._users = itertools.count()
         self._plan: collections.deque[tuple[list[str], c.Callable[[], t.Any]]]
         self._plan = collections.deque()
-        self.site.app.before_request(self._set_up)
         self.site.view("/act", self._act, methods=["GET", "POST"])
-        self.site.view("/quiet", lambda: PAGE)
 
     # -- the site
 
@@ -205,6 +50,10 @@ class World:
 
     def _set_up(self) -> None:
         mengpaneel = self.site.mengpaneel
+
+        # A set-up without an id would say that it is nobody.
+        if not self._tells_each_time:
+            return
 
         with mengpaneel.setup():
             if session.get("user"):
@@ -250,7 +99,10 @@ class World:
         with mengpaneel.before_setup():
             mengpaneel.alias(user)
 
-        self._set_up()
+        with mengpaneel.setup():
+            mengpaneel.identify(user)
+            mengpaneel.register({"Release": 7})
+
         self._record("track")
         self._record("increment")
         return then()
@@ -262,6 +114,19 @@ class World:
 
         return then()
 
+    def _switch(self, calls: list[str], then: c.Callable[[], t.Any]) -> t.Any:
+        """Let somebody else sign in in front of the same browser, without a reset."""
+        session["user"] = user = f"user {next(self._users)}"
+
+        with self.site.mengpaneel.setup():
+            self.site.mengpaneel.identify(user)
+
+        for call in ("track", "increment", *calls):
+            # What is tracked before the set-up is the former visitor's.
+            self._record("track" if call == "before" else call)
+
+        return then()
+
     # -- the journey
 
     def step(self, kind: str, calls: list[str]) -> None:
@@ -270,7 +135,10 @@ class World:
         hooks = {"in": self._sign_up, "out": self._sign_out}
         go = getattr(self, f"_{kind}")
 
-        if who:
+        if who == "as":
+            # A set-up says whose all is that was recorded before.
+            go([], lambda then: lambda: self._switch(calls, then))
+        elif who:
             go(calls, lambda then: lambda: hooks[who](then))
         else:
             go(calls, lambda then: then)
@@ -379,7 +247,7 @@ class World:
         return self.browser.arrived + [
             arrival
             for message in self.site.messages
-            for arrival in _from_server(message)
+            for arrival in arrivals_of(message)
         ]
 
     def check(self) -> None:
@@ -417,39 +285,20 @@ class World:
             assert len(people) == 1, visitors
 
         assert len({min(people) for people in visitors.values()}) == len(visitors)
-        books = self.site.mengpaneel.ledger().snapshot()
-        assert books.balanced, books
-        assert books.dropped == {}
+        self.check_ledger()
 
     @staticmethod
     def _users_by_device(arrived: list[Arrival]) -> dict[str, str]:
         """What Mixpanel's simplified merge makes of devices."""
         users: dict[str, str] = {}
 
-        for one in arrived:
-            if one.device_id and one.user_id and one.what.startswith("event"):
+        events = [one for one in arrived if one.what.startswith("event")]
+
+        for one in sorted(events, key=lambda one: int(one.what.split()[1])):
+            if one.device_id and one.user_id:
                 users.setdefault(one.device_id, one.user_id)
 
         return users
-
-
-def _from_server(message: dict[str, t.Any]) -> c.Iterator[Arrival]:
-    if "event" in message:
-        properties = message["properties"]
-        name = message["event"]
-        yield Arrival(
-            f"alias {properties['alias']}" if name == "$create_alias" else name,
-            properties["distinct_id"],
-            properties.get("$device_id"),
-            properties.get("$user_id"),
-            properties.get("$insert_id"),
-        )
-        return
-
-    for value in message.values():
-        for name in value if isinstance(value, dict) else ():
-            if name.startswith("profile"):
-                yield Arrival(name, message["$distinct_id"])
 
 
 KINDS = [
@@ -482,6 +331,8 @@ CALLS = st.lists(
     max_size=3,
 )
 JOURNEY = st.lists(st.tuples(st.sampled_from(KINDS), CALLS), max_size=10)
+SWITCHES = [f"as {how}" for how in ("page", "redirect", "chain", "fetch", "poll")]
+SWITCHING = st.lists(st.tuples(st.sampled_from(KINDS + SWITCHES), CALLS), max_size=10)
 STRATEGIES = {
     "all": None,
     "the server alone": ["AsyncServerSide", "ServerSide"],
@@ -491,8 +342,13 @@ STRATEGIES = {
 }
 
 
-def travel(journey: list[tuple[str, list[str]]], **settings: t.Any) -> None:
-    world = World(**settings)
+def travel(
+    journey: list[tuple[str, list[str]]],
+    *,
+    tells_each_time: bool = True,
+    **settings: t.Any,
+) -> None:
+    world = Journeys(tells_each_time=tells_each_time, **settings)
 
     for kind, calls in journey:
         world.step(kind, calls)
@@ -516,6 +372,12 @@ def test_every_call_arrives_once_with_its_person(
     journey: list[tuple[str, list[str]]],
 ) -> None:
     travel(journey)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(SWITCHING)
+def test_who_it_is_needs_to_be_said_once(journey: list[tuple[str, list[str]]]) -> None:
+    travel(journey, tells_each_time=False)
 
 
 @pytest.mark.parametrize("name", list(STRATEGIES)[1:])

@@ -11,9 +11,11 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents import CHROME
 from sites import (
+    ANN,
     CAPABLE,
-    CHROME,
+    DEVICE,
     PAGE,
     Site,
     hand_overs,
@@ -26,8 +28,6 @@ from sites import (
 
 JSON = {"Accept": "*/*"}
 KEY = "_mengpaneel_token"
-DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
-ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
 PREFETCH = {"Sec-Purpose": "prefetch"}
 
 
@@ -94,14 +94,16 @@ def test_a_program_with_the_sessions_cookie_comes_back() -> None:
     assert [one.strategy for one in site.outcomes] == ["Delayed", "CapableClientSide"]
 
 
-def test_without_a_secret_key_the_server_sends() -> None:
+@pytest.mark.parametrize("key", [None, "", b""], ids=repr)
+def test_without_a_secret_key_the_server_sends(key: t.Any) -> None:
     site = redirect_site()
-    site.app.secret_key = None
+    site.app.secret_key = key
     client = site.client()
     response = client.get("/go")
 
     assert response.status_code == 302
     assert [call.event for call in site.kept.calls] == ["Order"]
+    assert "SECRET_KEY" in site.outcome.declined["Delayed"]
 
 
 # -- the session's limits

@@ -10,41 +10,35 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from flask import Response, redirect, request
+from flask import Response, redirect, request, session
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from agents import CHROME, GOOGLEBOT
 from sites import (
+    ACKNOWLEDGES,
+    ANN,
     CAPABLE,
-    CHROME,
     COOKIE,
+    DEVICE,
+    NOBODY,
     PAGE,
     Consent,
     Site,
+    balance,
     block,
+    come,
     header_calls,
     page_calls,
     run_later,
 )
+from waiting import eventually
 
-ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
-DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
-NOBODY: dict[str, str] = {}
-GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
-ACKNOWLEDGES = {**CAPABLE, "X-Mengpaneel-Flush-Capable": "true; ack"}
 PREFETCH = {"Sec-Purpose": "prefetch"}
 #: Seconds until a hand-over is overdue, where it is to be.
 SOON = 0.05
 
 Json = dict[str, t.Any]
-
-
-def eventually(condition: c.Callable[[], object], timeout: float = 20) -> None:
-    deadline = time.monotonic() + timeout
-
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def make_site(
@@ -71,14 +65,6 @@ def make_site(
     site.view("/quiet", lambda: PAGE)
     site.view("/poll", lambda: {})
     return site
-
-
-def books(site: Site) -> tuple[int, int, int]:
-    """Recorded, delivered, waiting."""
-    ledger = site.mengpaneel.ledger().snapshot()
-    assert ledger.balanced, ledger
-    assert sum(ledger.dropped.values()) == 0, ledger
-    return ledger.recorded, ledger.delivered, ledger.waiting
 
 
 def dropped(site: Site) -> dict[str, int]:
@@ -153,10 +139,6 @@ def get(client: FlaskClient, path: str) -> TestResponse:
     return client.get(path, headers=WAYS.get(path, {}))
 
 
-def come(site: Site, known: dict[str, str]) -> FlaskClient:
-    return site.visitor(**known) if known else site.client()
-
-
 # -- a page, a header
 
 
@@ -166,10 +148,13 @@ def test_what_is_acknowledged_is_not_sent(path: str, known: dict[str, str]) -> N
     site = make_site()
     client = come(site, known)
     response = get(client, path)
-    assert books(site) == (1, 0, 1)
-    acknowledge(client, response)
-    assert books(site) == (1, 1, 0)
-    assert sent(site) == []
+    assert balance(site) == (1, 0, 1)
+
+    for _ in range(2):
+        acknowledge(client, response)
+        assert balance(site) == (1, 1, 0)
+
+    assert site.kept.calls == []
 
 
 @VISITORS
@@ -180,7 +165,7 @@ def test_what_is_overdue_is_sent_as_the_same_event(
     site = make_site(ack_timeout=SOON)
     client = come(site, known)
     response = get(client, path)
-    eventually(lambda: books(site) == (1, 1, 0))
+    eventually(lambda: balance(site) == (1, 1, 0))
     (event,) = sent(site)
 
     assert [same(event)] == made(response)
@@ -197,7 +182,7 @@ def test_what_is_overdue_is_sent_as_the_same_event(
 
     # Too late: to Mixpanel it is the same event, and here it is delivered.
     acknowledge(client, response)
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
 
 
 @BOTH
@@ -215,7 +200,7 @@ def test_an_event_is_of_who_it_was_when_it_happened(path: str) -> None:
 
     site = make_site(record, ack_timeout=SOON)
     response = get(come(site, DEVICE), path)
-    eventually(lambda: books(site) == (3, 3, 0))
+    eventually(lambda: balance(site) == (3, 3, 0))
     events = sent(site)
 
     assert [same(event) for event in events] == made(response)
@@ -233,11 +218,11 @@ def test_a_client_that_is_new_and_keeps_no_cookie_is_believed() -> None:
 
     assert "X-Mengpaneel-Calls" in response.headers
     assert "X-Mengpaneel-Hand-Over" not in response.headers
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("library", ["localStorage", "disabled"])
-def test_a_library_whose_ids_nobody_knows_is_believed(library: str) -> None:
+def test_a_library_that_keeps_no_cookie_gets_ids_to_begin_with(library: str) -> None:
     options = (
         {"persistence": "localStorage"}
         if library == "localStorage"
@@ -246,9 +231,10 @@ def test_a_library_whose_ids_nobody_knows_is_believed(library: str) -> None:
     site = make_site(client_config=options)
     response = site.client().get("/page")
 
-    assert "handover" not in (block(response) or {})
-    assert "distinct_id" not in page_calls(response)[0][1][1]
-    assert books(site) == (1, 1, 0)
+    assert "handover" in (block(response) or {})
+    device = page_calls(response)[0][1][1]["$device_id"]
+    assert device in response.headers["Set-Cookie"]
+    assert balance(site) == (1, 0, 1)
 
 
 def test_what_happens_after_a_reset_is_the_servers() -> None:
@@ -265,7 +251,7 @@ def test_what_happens_after_a_reset_is_the_servers() -> None:
     assert before["properties"]["distinct_id"] == "ann"
     assert after["properties"]["distinct_id"].startswith("$device:")
     assert after["properties"]["$device_id"] != "d1"
-    assert books(site) == (2, 2, 0)
+    assert balance(site) == (2, 2, 0)
 
 
 def test_a_request_may_ask_that_its_client_is_believed() -> None:
@@ -281,7 +267,7 @@ def test_a_request_may_ask_that_its_client_is_believed() -> None:
 
     assert "handover" not in (block(response) or {})
     assert "distinct_id" not in page_calls(response)[0][1][1]
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
 
 
 def test_a_request_may_give_its_client_longer() -> None:
@@ -295,11 +281,11 @@ def test_a_request_may_give_its_client_longer() -> None:
     site.view("/slow", view)
     client = come(site, ANN)
     slow, fast = client.get("/slow"), client.get("/page")
-    eventually(lambda: books(site) == (2, 1, 1))
+    eventually(lambda: balance(site) == (2, 1, 1))
 
     assert [event["event"] for event in sent(site)] == ["View"]
     acknowledge(client, slow, fast)
-    assert books(site) == (2, 2, 0)
+    assert balance(site) == (2, 2, 0)
 
 
 @pytest.mark.parametrize("seconds", [-1, -0.1, float("nan"), float("inf")])
@@ -315,6 +301,103 @@ def test_no_client_has_for_ever(seconds: float) -> None:
     site.view("/never", view)
 
     assert "30" in site.client().get("/never").text
+
+
+# -- browsers that come back
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> c.Callable[[float], None]:
+    """Moves all clocks, as time does."""
+    offset = 0.0
+
+    def jump(seconds: float) -> None:
+        nonlocal offset
+        offset += seconds
+
+    for name in ("time", "monotonic"):
+        real = getattr(time, name)
+        monkeypatch.setattr(time, name, lambda real=real: real() + offset)
+
+    return jump
+
+
+HOUR = 3600.0
+
+
+def let_the_thread_look(site: Site) -> None:
+    """It sleeps by a clock that no test moves."""
+    site.app.extensions["mengpaneel"].hand_overs._wake()
+
+
+def in_memory(site: Site) -> int:
+    """The hand-overs that wait."""
+    return len(site.app.extensions["mengpaneel"].hand_overs._steps.memory)
+
+
+@BOTH
+def test_who_acknowledges_after_an_hour_is_believed_where_that_is_in_time(
+    path: str, clock: c.Callable[[float], None]
+) -> None:
+    site = make_site(ack_timeout=2 * HOUR)
+
+    def soon() -> str:
+        site.mengpaneel.ack_timeout = SOON
+        site.mengpaneel.track("Soon")
+        return PAGE
+
+    site.view("/soon", soon)
+    client = come(site, ANN)
+    response = get(client, path)
+    clock(HOUR)
+    # The thread has looked when it has sent what is overdue by now.
+    come(site, DEVICE).get("/soon")
+    eventually(lambda: sent(site))
+    assert balance(site) == (2, 1, 1)
+    acknowledge(client, response)
+    eventually(lambda: not in_memory(site))
+    assert balance(site) == (2, 2, 0)
+    assert [event["event"] for event in sent(site)] == ["Soon"]
+
+
+@pytest.mark.parametrize("says", ["acknowledged", "handed back", "both"])
+@BOTH
+def test_what_a_browser_says_after_an_hour_is_of_the_same_event(
+    path: str, says: str, clock: c.Callable[[float], None]
+) -> None:
+    site = make_site()
+    client = come(site, ANN)
+    response = get(client, path)
+    clock(HOUR)
+    let_the_thread_look(site)
+    eventually(lambda: balance(site) == (1, 1, 0))
+    assert [same(event) for event in sent(site)] == made(response)
+
+    if says != "acknowledged":
+        hand_back(client, response, [0])
+
+    if says != "handed back":
+        acknowledge(client, response)
+
+    again = int(says != "acknowledged")
+    eventually(lambda: balance(site) == (1 + again, 1 + again, 0))
+    assert [same(event) for event in sent(site)] == made(response) * (1 + again)
+
+
+@BOTH
+def test_who_acknowledges_before_the_thread_has_noticed_the_hour_is_believed(
+    path: str, clock: c.Callable[[float], None]
+) -> None:
+    """As after a machine has slept."""
+    site = make_site()
+    client = come(site, ANN)
+    response = get(client, path)
+    clock(HOUR)
+    acknowledge(client, response)
+    eventually(lambda: not in_memory(site))
+
+    assert balance(site) == (1, 1, 0)
+    assert sent(site) == []
 
 
 # -- pages that nobody sees
@@ -338,9 +421,9 @@ def test_a_page_that_was_fetched_in_advance_and_shown_is_delivered() -> None:
     response = client.get("/page", headers=PREFETCH)
     time.sleep(4 * SOON)
     # It has as long as browsers keep it.
-    assert books(site) == (1, 0, 1)
+    assert balance(site) == (1, 0, 1)
     acknowledge(client, response)
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
     assert sent(site) == []
 
 
@@ -357,7 +440,7 @@ def test_a_robot_that_runs_scripts_may_say_so() -> None:
     client = site.client(GOOGLEBOT)
     acknowledge(client, client.get("/page"))
 
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
 
 
 # -- a response that isn't sent
@@ -379,9 +462,9 @@ def test_an_error_page_takes_the_calls_over(path: str, known: dict[str, str]) ->
 
     assert response.status_code == 500
     # One, and not that of the page that nobody got.
-    assert books(site) == (1, 0, 1) or (sent(site) and books(site) == (1, 1, 0))
+    assert balance(site) == (1, 0, 1) or (sent(site) and balance(site) == (1, 1, 0))
     client.get("/quiet")
-    assert books(site)[0] == 1
+    assert balance(site)[0] == 1
     ids = {one["$insert_id"] for one in made(response)}
     ids |= {event["properties"]["$insert_id"] for event in sent(site)}
     assert len(ids) == 1
@@ -396,7 +479,7 @@ def test_another_response_in_its_place_gets_the_calls_to_the_server(path: str) -
 
     run_later(site, path, fail)
     assert get(come(site, ANN), path).status_code == 500
-    recorded, delivered, waiting = books(site)
+    recorded, delivered, waiting = balance(site)
 
     assert (recorded, delivered + waiting) == (1, 1)
 
@@ -408,12 +491,12 @@ def test_a_redirect_that_is_followed_is_taken_up_by_the_page() -> None:
     site = make_site()
     client = come(site, DEVICE)
     client.get("/go")
-    assert books(site) == (1, 0, 1)
+    assert balance(site) == (1, 0, 1)
     page = client.get("/quiet")
-    assert books(site) == (1, 0, 1)
+    assert balance(site) == (1, 0, 1)
     assert [event["event"] for event in made(page)] == ["View"]
     acknowledge(client, page)
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
     assert sent(site) == []
 
 
@@ -423,7 +506,7 @@ def test_it_is_taken_up_by_a_header_of_a_client_that_is_believed() -> None:
     client.get("/go")
     response = client.get("/json", headers=CAPABLE)
     assert len(made(response)) == 2
-    assert books(site) == (2, 2, 0)
+    assert balance(site) == (2, 2, 0)
 
 
 def test_it_is_taken_up_by_a_header() -> None:
@@ -431,11 +514,11 @@ def test_it_is_taken_up_by_a_header() -> None:
     client = come(site, DEVICE)
     client.get("/chain", follow_redirects=False)
     client.get("/go")
-    assert books(site) == (2, 0, 2)
+    assert balance(site) == (2, 0, 2)
     response = client.get("/json", headers=ACKNOWLEDGES)
-    assert books(site) == (3, 0, 3)
+    assert balance(site) == (3, 0, 3)
     acknowledge(client, response)
-    assert books(site) == (3, 3, 0)
+    assert balance(site) == (3, 3, 0)
     assert len(made(response)) == 3
 
 
@@ -447,7 +530,7 @@ def test_a_poll_takes_nothing_up(path: str) -> None:
     client.get(path, headers={"Sec-Fetch-Dest": "empty"})
     own = int(path == "/json")
 
-    assert books(site) == (1 + own, own, 1)
+    assert balance(site) == (1 + own, own, 1)
     assert len(made(client.get("/quiet"))) == 1
 
 
@@ -455,7 +538,7 @@ def test_a_poll_takes_nothing_up(path: str) -> None:
 def test_a_redirect_that_nobody_follows_is_sent(known: dict[str, str]) -> None:
     site = make_site(delayed_max_age=SOON)
     come(site, known).get("/go")
-    eventually(lambda: books(site) == (1, 1, 0))
+    eventually(lambda: balance(site) == (1, 1, 0))
     (event,) = sent(site)
 
     assert event["properties"]["Page"] == "/go"
@@ -472,7 +555,7 @@ def test_what_is_sent_late_as_well_is_the_same_event() -> None:
 
     assert made(page) == []
     assert len({json.dumps(same(event)) for event in sent(site)}) == 1
-    books(site)
+    balance(site)
 
 
 def test_a_page_that_took_it_up_is_overdue_by_itself() -> None:
@@ -480,9 +563,62 @@ def test_a_page_that_took_it_up_is_overdue_by_itself() -> None:
     client = come(site, DEVICE)
     client.get("/go")
     page = client.get("/quiet")
-    eventually(lambda: books(site) == (1, 1, 0))
+    eventually(lambda: balance(site) == (1, 1, 0))
 
     assert [same(event) for event in sent(site)] == made(page)
+
+
+def test_a_late_response_that_puts_an_older_session_back_loses_nothing() -> None:
+    """Its request has come before the redirect, and knows nothing of what waits."""
+    site = make_site(delayed_max_age=1)
+    client = come(site, DEVICE)
+
+    def slow() -> Json:
+        session["basket"] = "full"
+        client.get("/go")
+        return {}
+
+    site.view("/slow", slow)
+    started = time.monotonic()
+    client.get("/slow")
+    assert made(client.get("/quiet")) == []
+    eventually(lambda: balance(site) == (1, 1, 0))
+    assert time.monotonic() - started >= 1
+    assert made(client.get("/quiet")) == []
+    (event,) = sent(site)
+    assert event["properties"]["Page"] == "/go"
+    assert event["properties"]["distinct_id"] == "$device:d1"
+
+
+@pytest.mark.parametrize("arrives", [False, True], ids=["overdue", "acknowledged"])
+def test_what_a_late_response_puts_back_into_the_session_is_the_same_event(
+    arrives: bool,
+) -> None:
+    """Its request has come before the page that has taken it up."""
+    site = make_site(delayed_max_age=1, ack_timeout=1)
+    client = come(site, DEVICE)
+    pages = []
+
+    def slow() -> Json:
+        session["basket"] = "full"
+        pages.append(client.get("/quiet"))
+
+        if arrives:
+            acknowledge(client, pages[0])
+
+        return {}
+
+    site.view("/slow", slow)
+    client.get("/go")
+    client.get("/slow", headers={"Sec-Fetch-Dest": "empty"})
+    pages.append(client.get("/quiet"))
+    # A browser makes what it has made already no second time.
+    first, second = [(block(page) or {})["calls"] for page in pages]
+    assert first == second
+    eventually(lambda: balance(site)[2] == 0)
+    assert made(client.get("/quiet")) == []
+    assert all([same(event)] == made(pages[0]) for event in sent(site))
+    assert len(sent(site)) == (1 if arrives else 2)
 
 
 def test_a_prefetch_takes_nothing_up() -> None:
@@ -490,7 +626,7 @@ def test_a_prefetch_takes_nothing_up() -> None:
     client = come(site, DEVICE)
     client.get("/go")
     assert made(client.get("/quiet", headers=PREFETCH)) == []
-    assert books(site) == (1, 0, 1)
+    assert balance(site) == (1, 0, 1)
     assert len(made(client.get("/quiet"))) == 1
 
 
@@ -504,7 +640,7 @@ def test_a_session_that_could_not_be_saved_has_nothing() -> None:
     interface.save_session = save  # type: ignore[method-assign]
 
     assert len(sent(site)) == 1
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
     assert made(client.get("/quiet")) == []
 
 
@@ -520,7 +656,7 @@ def test_another_process_takes_it_up(tmp_path: Path) -> None:
     page = other.get("/quiet")
     assert len(made(page)) == 1
     acknowledge(other, page)
-    eventually(lambda: books(first) == (1, 1, 0))
+    eventually(lambda: balance(first) == (1, 1, 0))
 
     assert sent(first) == []
     assert sent(second) == []
@@ -532,7 +668,7 @@ def test_another_process_acknowledges(tmp_path: Path) -> None:
     client = come(first, DEVICE)
     page = client.get("/page")
     acknowledge(come(second, DEVICE), page)
-    eventually(lambda: books(first) == (1, 1, 0))
+    eventually(lambda: balance(first) == (1, 1, 0))
 
     assert sent(first) == []
 
@@ -546,11 +682,11 @@ def test_what_is_handed_back_is_sent_at_once(path: str) -> None:
     client = come(site, ANN)
     response = get(client, path)
     hand_back(client, response, [0])
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
     time.sleep(SOON * 8)
 
     assert [same(event) for event in sent(site)] == made(response)
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
 
 
 @BOTH
@@ -562,9 +698,9 @@ def test_what_is_handed_back_by_who_is_asked_again_waits_on(path: str) -> None:
     consent.answer = None
     hand_back(client, response, [0])
 
-    assert books(site) == (1, 0, 1)
+    assert balance(site) == (1, 0, 1)
     acknowledge(client, response)
-    assert books(site) == (1, 1, 0)
+    assert balance(site) == (1, 1, 0)
 
 
 @BOTH
@@ -590,14 +726,14 @@ def test_what_isn_t_among_that_has_arrived() -> None:
     site = make_site(record, ack_timeout=60)
     client = come(site, ANN)
     response = client.get("/page")
-    assert books(site) == (4, 0, 4)
+    assert balance(site) == (4, 0, 4)
     hand_back(client, response, [1, 3])
 
     assert [event["properties"]["Number"] for event in sent(site)] == [1, 3]
-    assert books(site) == (4, 4, 0)
+    assert balance(site) == (4, 4, 0)
     hand_back(client, response, [1, 2])
     assert [event["properties"]["Number"] for event in sent(site)] == [1, 3, 2]
-    assert books(site)[2] == 0
+    assert balance(site)[2] == 0
 
 
 # -- what it adds to a response
@@ -637,7 +773,7 @@ def test_calls_that_say_only_who_it_is_are_not_kept() -> None:
 
     assert len(page_calls(response)) == 2
     assert "handover" not in (block(response) or {})
-    assert books(site) == (0, 0, 0)
+    assert balance(site) == (0, 0, 0)
 
 
 def test_the_user_agent_of_an_overdue_page_is_that_of_its_request() -> None:

@@ -235,8 +235,6 @@ def test_without_the_page_among_the_strategies_no_page_changes(
         ({"Sec-Fetch-Dest": "empty"}, False),
         ({"HX-Request": "true"}, False),
         ({"User-Agent": "curl/8.5.0"}, False),
-        ({"DNT": "1"}, False),
-        ({"Sec-GPC": "1"}, False),
     ],
 )
 def test_who_gets_the_boot(headers: dict[str, str], booted: bool) -> None:
@@ -244,6 +242,17 @@ def test_who_gets_the_boot(headers: dict[str, str], booted: bool) -> None:
 
     assert (block(response) is not None) is booted
     assert booted or response.text == PAGE
+
+
+@pytest.mark.parametrize("header", ["DNT", "Sec-GPC"])
+def test_who_has_refused_gets_what_lets_the_page_s_own_calls_do_nothing(
+    header: str,
+) -> None:
+    data = block(page_site().client().get("/quiet", headers={header: "1"}))
+
+    assert data is not None
+    assert data["refused"] is True
+    assert "calls" not in data
 
 
 def test_without_a_token_no_page_changes() -> None:

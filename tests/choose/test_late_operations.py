@@ -3,7 +3,6 @@ server has sent in the meantime, since nobody was."""
 
 from __future__ import annotations
 
-import time
 import typing as t
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from flask_mengpaneel.choose import late_calls, sharing
 from sink import Sink
 from sites import PAGE, Site, set_library_cookie
+from waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -78,11 +78,7 @@ def test_are_not_sent_again_when_the_visitor_comes_back(
     client.get(path)
     # What the visitor adds by coming back.
     added = [{"Points": 5}] * (path == "/add")
-    deadline = time.monotonic() + 20
-
-    while site.mengpaneel.ledger().waiting:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: not site.mengpaneel.ledger().waiting)
 
     assert site.mengpaneel.drain(10)
     assert sums(sink) == [{"Points": 5}, *added]

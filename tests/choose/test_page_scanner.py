@@ -249,11 +249,11 @@ def test_what_is_put_into_xhtml_is_well_formed(head: str) -> None:
 
 
 def test_a_large_head_is_searched_and_forgotten() -> None:
-    before = page_scanner._head_end.cache_info().currsize
+    before = page_scanner._read_head.cache_info().currsize
     page = b"<html><head><style>" + b"x" * 100_000 + b"</style></head><body>"
 
-    assert page_scanner.find_place(page) == page.index(b"</head>")
-    assert page_scanner._head_end.cache_info().currsize == before
+    assert page_scanner.find_place(page).at == page.index(b"</head>")
+    assert page_scanner._read_head.cache_info().currsize == before
 
 
 @pytest.mark.parametrize(
@@ -267,6 +267,7 @@ def test_a_large_head_is_searched_and_forgotten() -> None:
         '<html ⚡="" lang="en">',
         "<html class='a > b' amp>",
         "<html ⚡\ufe0f>",
+        "\n<!-- a > b --><!--><!x> <html ⚡>",
     ],
 )
 def test_an_amp_page_is_left_alone(element: str) -> None:
@@ -287,6 +288,10 @@ def test_an_amp_page_is_left_alone(element: str) -> None:
         '<html class="no amp js">',
         "<html data-amp>",
         "<html a=amp >",
+        "<!-- not <html amp> --><html>",
+        "<!--[if IE]><html amp><![endif]--><html>",
+        # It needs no element of its own.
+        "<script>'<html amp>'</script>",
     ],
 )
 def test_a_page_that_only_names_amp_is_a_page(element: str) -> None:

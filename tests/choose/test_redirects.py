@@ -117,6 +117,36 @@ def test_a_redirect_to_where_the_cookie_does_not_go_is_not_delayed(
     assert (site.outcome.strategy == "Delayed") is delayed
 
 
+@pytest.mark.parametrize(
+    ("location", "delayed"),
+    [
+        ("/shop", True),
+        ("", True),
+        ("?a=1", True),
+        ("page", True),
+        ("http://localhost/shop", True),
+        ("/shop/a/%2e%2e/page", True),
+        ("../page", False),
+        ("/shop/../page", False),
+        ("/shop/%2e%2E/page", False),
+        ("/shop/.%2e", False),
+        ("http://localhost/shop/%2E./page", False),
+        ("/elsewhere", False),
+        # Another app is at the root of the host.
+        ("http://localhost", False),
+        ("http://localhost?a=1", False),
+        ("//localhost#there", False),
+    ],
+)
+def test_a_redirect_to_an_app_beside_this_one_is_not_delayed(
+    location: str, delayed: bool
+) -> None:
+    site = redirect_site(location)
+    site.client().get("/go", environ_overrides={"SCRIPT_NAME": "/shop"})
+
+    assert (site.outcome.strategy == "Delayed") is delayed
+
+
 def test_a_secure_cookie_does_not_go_along_to_http() -> None:
     site = redirect_site("http://localhost/page")
     site.app.config["SESSION_COOKIE_SECURE"] = True

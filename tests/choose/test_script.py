@@ -11,20 +11,11 @@ from flask import Flask, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_mengpaneel import Mengpaneel
+from agents import CHROME
+from flask_mengpaneel import Mengpaneel, guard
 from flask_mengpaneel.choose import script
 from flask_mengpaneel.values import plain
-from sites import (
-    CHROME,
-    PAGE,
-    SCRIPT_TAGS,
-    Site,
-    block,
-    page_calls,
-    page_site,
-    scripts,
-    tags,
-)
+from sites import PAGE, SCRIPT_TAGS, Site, block, page_calls, page_site, scripts, tags
 
 
 def parsed_event(body: str) -> list[t.Any]:
@@ -233,11 +224,15 @@ def test_the_script_is_served() -> None:
     ]
     assert source is not None
 
-    with client.get(source) as response:
-        assert response.status_code == 200
-        assert "javascript" in response.headers["Content-Type"]
-        assert "Set-Cookie" not in response.headers
-        assert "Vary" not in response.headers
+    with site.app.test_request_context():
+        url = site.app.url_for("mengpaneel.static", filename="mengpaneel.js")
+
+    for address in (source, url):
+        with client.get(address) as response:
+            assert response.status_code == 200
+            assert "javascript" in response.headers["Content-Type"]
+            assert "Set-Cookie" not in response.headers
+            assert "Vary" not in response.headers
 
 
 def test_under_a_script_root_the_script_is_served_there() -> None:
@@ -256,6 +251,39 @@ def test_a_hostile_script_root_gets_nothing_into_the_page() -> None:
     )
 
     assert "img" not in tags(page.text)
+
+
+MIXPANEL = "https://api-eu.mixpanel.com"
+LOCAL = "http://127.0.0.1:5001"
+STAND_IN = "/_mengpaneel/guard"
+
+
+@pytest.mark.parametrize(
+    ("own", "guarded"),
+    [
+        ({}, {"api_host": STAND_IN}),
+        ({"api_host": MIXPANEL}, {"api_host": STAND_IN}),
+        ({"api_host": LOCAL}, {"api_host": LOCAL}),
+        # The library sends each kind of record to a host of its own, if it has one.
+        (
+            {"api_hosts": {"events": MIXPANEL, "people": LOCAL}},
+            {"api_host": STAND_IN, "api_hosts": {"people": LOCAL}},
+        ),
+        (
+            {"api_host": LOCAL, "api_hosts": {"record": "https://t.example"}},
+            {"api_host": LOCAL, "api_hosts": {}},
+        ),
+    ],
+)
+def test_in_a_guarded_run_the_library_sends_nothing_to_mixpanel(
+    own: dict[str, t.Any], guarded: dict[str, t.Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(guard.VARIABLE, "1")
+    data = block(page_site(client_config=own).client().get("/quiet"))
+
+    assert data is not None
+    hosts = {name: data["config"].get(name) for name in ("api_host", "api_hosts")}
+    assert {name: host for name, host in hosts.items() if host is not None} == guarded
 
 
 def test_on_a_subdomain_the_script_is_served_where_the_page_can_load_it() -> None:

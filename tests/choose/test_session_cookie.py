@@ -10,42 +10,51 @@ import random
 import typing as t
 
 import pytest
-from flask import Flask, Response, redirect, session
+from flask import Flask, Response, redirect, request, session
 from flask.sessions import (
-    SecureCookieSession,
     SecureCookieSessionInterface,
     SessionInterface,
     SessionMixin,
-)
-from flask_session.base import ServerSideSessionInterface
-
-from sites import (
-    COOKIE,
-    KNOWN,
-    PAGE,
-    Site,
-    names,
-    page_calls,
+    session_json_serializer,
 )
 
+from flask_mengpaneel.choose import session_cookie
+from session_interfaces import Derived, OwnCookie, Plain, Store
+from sites import COOKIE, DEVICE, PAGE, Site, names, page_calls
 
-class Plain(SecureCookieSession):
-    pass
 
-
-class OwnCookie(SessionInterface):
-    """Keeps the data in a cookie, in a way of its own."""
-
-    session_class = Plain
-
-    def open_session(self, app: Flask, request: t.Any) -> Plain:
-        value = request.cookies.get("session")
-        return Plain(json.loads(base64.b64decode(value)) if value else {})
+class LeavesOut(OwnCookie):
+    """Writes no cookie that a browser would drop."""
 
     def save_session(self, app: Flask, kept: SessionMixin, response: t.Any) -> None:
-        if kept.modified:
-            value = base64.b64encode(json.dumps(dict(kept)).encode()).decode()
-            response.set_cookie("session", value)
+        if len(json.dumps(dict(kept))) < 2800:
+            super().save_session(app, kept, response)
+
+
+class OfAnotherApp(OwnCookie):
+    """Reads the session that another app writes."""
+
+    def save_session(self, app: Flask, kept: SessionMixin, response: t.Any) -> None:
+        return None
+
+
+class WrittenOnce(SessionInterface):
+    """Keeps the data on the server, and writes the cookie only to who has none."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, dict[str, t.Any]] = {}
+
+    def open_session(self, app: Flask, request: t.Any) -> Plain:
+        return Plain(self.kept.get(request.cookies.get("session", ""), {}))
+
+    def save_session(self, app: Flask, kept: SessionMixin, response: t.Any) -> None:
+        key = request.cookies.get("session")
+
+        if key is None:
+            key = str(len(self.kept))
+            response.set_cookie("session", key)
+
+        self.kept[key] = dict(kept)
 
 
 class Never(SecureCookieSessionInterface):
@@ -60,28 +69,23 @@ class Unwilling(SecureCookieSessionInterface):
         return False
 
 
-class Store(ServerSideSessionInterface):
-    """Flask-Session's, which packs the data with msgpack, and a dict."""
+class Column(Store):
+    """As in a database, whose columns end somewhere."""
 
-    def __init__(self, app: Flask) -> None:
-        self.kept: dict[str, bytes] = {}
-        super().__init__(app, "s:", False, False, 32, "msgpack")
+    def _upsert_session(self, lifetime: t.Any, kept: t.Any, store_id: str) -> None:
+        if len(self.serializer.encode(kept)) > 8000:
+            raise ValueError("Data too long for column 'data'")
 
-    def _retrieve_session_data(self, store_id: str) -> dict[str, t.Any] | None:
-        data = self.kept.get(store_id)
-        return None if data is None else self.serializer.decode(data)
-
-    def _delete_session(self, store_id: str) -> None:
-        self.kept.pop(store_id, None)
-
-    def _upsert_session(self, _: t.Any, kept: t.Any, store_id: str) -> None:
-        self.kept[store_id] = self.serializer.encode(kept)
+        super()._upsert_session(lifetime, kept, store_id)
 
 
 def journey(
-    interface: c.Callable[[Flask], SessionInterface], calls: int, **properties: t.Any
+    interface: c.Callable[[Flask], SessionInterface],
+    calls: int,
+    times: int = 1,
+    **properties: t.Any,
 ) -> tuple[Site, list[str]]:
-    """A redirect with calls, from one who has a basket, and what became of them."""
+    """Redirects with calls, from one who has a basket, and what became of them."""
     site = Site()
     site.app.session_interface = interface(site.app)
 
@@ -100,15 +104,19 @@ def journey(
     site.view("/", lambda: PAGE)
     site.view("/basket", lambda: {"basket": session.get("basket")})
     client = site.client()
-    client.set_cookie(COOKIE, json.dumps(KNOWN))
+    client.set_cookie(COOKIE, json.dumps(DEVICE))
     client.get("/fill")
-    assert client.get("/go").status_code == 302
-    kept = client.get_cookie("session")
-    assert kept is None or len(kept.value) < 4096
-    made = names(page_calls(client.get("/")))
+    made: list[str] = []
+
+    for _ in range(times):
+        assert client.get("/go").status_code == 302
+        kept = client.get_cookie("session")
+        assert kept is None or len(kept.value) < 4096
+        made += names(page_calls(client.get("/")))
+
     made += [f"track {call.event}" for call in site.kept.calls]
 
-    if not isinstance(site.app.session_interface, Never | Unwilling):
+    if not isinstance(site.app.session_interface, Never | Unwilling | OfAnotherApp):
         assert client.get("/basket").json == {"basket": "full"}
 
     return site, made
@@ -118,12 +126,13 @@ each_interface = pytest.mark.parametrize(
     "interface",
     [
         lambda _: OwnCookie(),
+        lambda _: Derived(),
         lambda _: Never(),
         lambda _: Unwilling(),
         lambda _: SecureCookieSessionInterface(),
         Store,
     ],
-    ids=["own cookie", "never", "unwilling", "flask", "server"],
+    ids=["own cookie", "derived", "never", "unwilling", "flask", "server"],
 )
 
 
@@ -143,12 +152,12 @@ def test_what_is_held_for_consent_counts_when_it_is_lost(
     )
     client = site.client()
     client.get("/")
-    books = site.mengpaneel.ledger().snapshot()
+    balance = site.mengpaneel.ledger().snapshot()
 
-    assert books.balanced
+    assert balance.balanced
     # Without consent nothing is delivered, to the session neither.
-    assert books.delivered == 0
-    assert books.dropped == (
+    assert balance.delivered == 0
+    assert balance.dropped == (
         {} if client.get_cookie("session") else {"no consent yet": 1}
     )
     assert site.kept.calls == []
@@ -162,6 +171,50 @@ def test_a_redirect_loses_neither_calls_nor_session(
     _, made = journey(interface, calls)
 
     assert sorted(made) == sorted(f"track E{number}" for number in range(calls))
+
+
+def test_a_session_on_the_server_never_gets_larger_than_that_takes() -> None:
+    site = Site(testing=False)
+    site.app.session_interface = Column(site.app)
+
+    def go(calls: int) -> Response:
+        for _ in range(calls):
+            site.mengpaneel.track("Order", {"Text": "x" * 100})
+
+        return redirect("/")
+
+    site.view("/go/<int:calls>", go)
+    client = site.visitor(**DEVICE)
+
+    # Those of a chain of redirects add up.
+    for calls in (3, 90, 9, 9, 9, 9):
+        assert client.get(f"/go/{calls}").status_code == 302
+
+    assert {outcome.strategy for outcome in site.outcomes} == {
+        "Delayed",
+        "AsyncServerSide",
+    }
+
+
+@pytest.mark.parametrize("calls", [1, 20])
+@pytest.mark.parametrize(
+    "interface", [LeavesOut, OfAnotherApp, WrittenOnce], ids=lambda kind: kind.__name__
+)
+def test_a_session_without_a_cookie_is_believed_only_if_it_is_kept(
+    interface: type[SessionInterface], calls: int
+) -> None:
+    def prepared(_app: Flask) -> SessionInterface:
+        return interface()
+
+    site, made = journey(prepared, calls, times=3)
+
+    assert sorted(made) == sorted(3 * [f"track E{number}" for number in range(calls)])
+
+    if interface is WrittenOnce:
+        assert {outcome.strategy for outcome in site.outcomes} == {
+            "Delayed",
+            "ClientSide",
+        }
 
 
 @pytest.mark.parametrize("number", [2**63, 20 * 10**18, 2**64, -(2**65)])
@@ -240,3 +293,40 @@ def test_both_sides_of_the_sessions_limit_are_reached() -> None:
         strategies.add(site.outcome.strategy)
 
     assert strategies == {"Delayed", "AsyncServerSide"}
+
+
+class Base64Serializer:
+    """One that takes more room than JSON does."""
+
+    def dumps(self, data: t.Any) -> str:
+        return base64.b64encode(json.dumps(data).encode()).decode()
+
+
+@pytest.mark.parametrize("stored", [{}, {"a": "a" * 800}, {"a": "\u00e9" * 200}])
+@pytest.mark.parametrize("path", ["/", "/" + "p" * 300])
+@pytest.mark.parametrize("letters", ['"', 'abcdefghijklmnop"\\'])
+@pytest.mark.parametrize("serializer", [session_json_serializer, Base64Serializer()])
+def test_what_is_surely_small_enough_is_so_when_it_is_signed(
+    stored: dict[str, t.Any], path: str, letters: str, serializer: t.Any
+) -> None:
+    app = Flask("app")
+    app.config.update(SECRET_KEY="s", SESSION_COOKIE_PATH=path)
+    app.config.update(SESSION_COOKIE_DOMAIN="shop.example", SESSION_COOKIE_SECURE=True)
+    # Flask's own is that of all apps.
+    interface = app.session_interface = SecureCookieSessionInterface()
+    interface.serializer = serializer
+    # Random letters are compressed to hardly less.
+    text = "".join(random.choices(letters, k=500))
+
+    with app.test_request_context():
+        size = session_cookie._signed_size(interface, {**stored, "calls": text})
+        limits = range(0, 8192, 16)
+        small = [
+            one
+            for one in limits
+            if session_cookie._is_small(interface, stored, f"calls{text}", one)
+        ]
+
+    # Neither never nor too soon.
+    assert small
+    assert small[0] >= size

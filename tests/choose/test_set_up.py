@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing as t
 
 import pytest
 from flask import request, session
 
 from flask_mengpaneel.choose import set_up
-from sites import CAPABLE, PAGE, Site, page_calls
+from sites import ANN, CAPABLE, DEVICE, PAGE, Site, page_calls
+from waiting import Clock
 
-ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
 BOB = {"distinct_id": "bob", "$device_id": "d2", "$user_id": "bob"}
-DEVICE = {"distinct_id": "$device:d1", "$device_id": "d1"}
 SCRIPT = {"Accept": "*/*"}
 FETCH = {"Sec-Fetch-Dest": "empty", "Accept": "*/*"}
 DAY = 86_400.0
-
-
-@dataclasses.dataclass
-class Clock:
-    """The clock that nobody sets."""
-
-    now: float = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -107,15 +95,15 @@ def test_it_is_made_again_after_a_day(path: str, clock: Clock) -> None:
     client.get(path)
 
     for _ in range(3):
-        clock.now += DAY / 4
+        clock.passed += DAY / 4
         client.get(path)
 
     assert site.said == [PRO]
-    clock.now += DAY / 4 + 1
+    clock.passed += DAY / 4 + 1
     client.get(path)
     # Looking again doesn't put it off.
     assert site.said == [PRO, PRO]
-    clock.now += DAY - 1
+    clock.passed += DAY - 1
     client.get(path)
     assert site.said == [PRO, PRO]
 

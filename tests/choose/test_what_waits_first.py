@@ -4,26 +4,37 @@ the browser doesn't know yet."""
 from __future__ import annotations
 
 import json
+import threading
 import typing as t
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import pytest
-from flask import redirect
+from flask import (
+    Response,
+    copy_current_request_context,
+    redirect,
+    stream_with_context,
+)
 
+from agents import CHROME
+from flask_mengpaneel import Manager
+from flask_mengpaneel.record.context import current_manager
 from sites import (
+    ACKNOWLEDGES,
+    ANN,
     CAPABLE,
-    CHROME,
     COOKIE,
-    KNOWN,
+    DEVICE,
     PAGE,
     Site,
+    come,
     header_calls,
+    library_cookie,
     names,
     page_calls,
     sent,
 )
 
-ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
 OFFSITE = "https://pay.example/"
 BROWSER = {"User-Agent": CHROME}
 
@@ -59,12 +70,6 @@ def site_of(first: Record, second: Record, **settings: t.Any) -> Site:
     return site
 
 
-def come(site: Site, cookie: dict[str, str]) -> t.Any:
-    client = site.client()
-    client.set_cookie(COOKIE, quote(json.dumps(cookie)))
-    return client
-
-
 def distinct_ids(calls: list[t.Any]) -> dict[str, str | None]:
     """By event."""
     return {
@@ -79,7 +84,7 @@ def second(mengpaneel: t.Any) -> None:
 
 
 @pytest.mark.parametrize("first", [switch_in_setup, switch])
-@pytest.mark.parametrize("cookie", [ANN, KNOWN], ids=["switch", "sign-in"])
+@pytest.mark.parametrize("cookie", [ANN, DEVICE], ids=["switch", "sign-in"])
 def test_over_two_redirects_an_event_is_of_whom_the_first_identified(
     first: Record, cookie: dict[str, str]
 ) -> None:
@@ -91,7 +96,7 @@ def test_over_two_redirects_an_event_is_of_whom_the_first_identified(
 
 
 @pytest.mark.parametrize("first", [switch_in_setup, switch])
-@pytest.mark.parametrize("cookie", [ANN, KNOWN], ids=["switch", "sign-in"])
+@pytest.mark.parametrize("cookie", [ANN, DEVICE], ids=["switch", "sign-in"])
 def test_what_the_server_sends_is_of_whom_a_redirect_identified(
     first: Record, cookie: dict[str, str]
 ) -> None:
@@ -149,7 +154,7 @@ def test_super_properties_that_wait_are_those_of_what_the_server_sends() -> None
         mengpaneel.register({"plan": "pro"})
 
     site = site_of(register, second)
-    client = come(site, KNOWN)
+    client = come(site, DEVICE)
     client.get("/first", headers=BROWSER)
     client.get("/api", headers={**BROWSER, "Accept": "application/json"})
     (event,) = sent(site.app, site.kept)
@@ -174,7 +179,7 @@ def test_what_is_sent_late_is_known_to_what_comes_after_it() -> None:
     view("Two", "pro", "/Three")
     view("Three", None, "/Four")
     view("Four", None, OFFSITE)
-    client = come(site, KNOWN)
+    client = come(site, DEVICE)
 
     for name in ("One", "Two", "Three", "Four"):
         client.get(f"/{name}", headers=BROWSER)
@@ -183,7 +188,7 @@ def test_what_is_sent_late_is_known_to_what_comes_after_it() -> None:
         one["event"]: one["properties"].get("plan") for one in sent(site.app, site.kept)
     }
     assert found == {"One": "free", "Two": "pro", "Three": "pro", "Four": "pro"}
-    assert json.loads(unquote(client.get_cookie(COOKIE).value))["plan"] == "pro"
+    assert library_cookie(client)["plan"] == "pro"
 
 
 @pytest.mark.parametrize("first", [switch_in_setup, switch])
@@ -196,7 +201,7 @@ def test_who_is_identified_late_is_who_comes_after_it(first: Record) -> None:
     assert {one["event"]: one["properties"]["distinct_id"] for one in events} | {
         "$identify": "bob"
     } == {"First": "bob", "Second": "bob", "$identify": "bob"}
-    assert json.loads(unquote(client.get_cookie(COOKIE).value))["$user_id"] == "bob"
+    assert library_cookie(client)["$user_id"] == "bob"
 
 
 def test_whom_the_browser_has_learnt_of_since_counts() -> None:
@@ -209,3 +214,156 @@ def test_whom_the_browser_has_learnt_of_since_counts() -> None:
     events = [one for one in sent(site.app, site.kept) if "event" in one]
     found = {one["event"]: one["properties"]["distinct_id"] for one in events}
     assert (found["First"], found["Second"]) == ("bob", "carl")
+
+
+@pytest.mark.parametrize("first", [switch_in_setup, switch])
+def test_what_a_stream_tracks_is_of_whom_a_redirect_identified(first: Record) -> None:
+    def stream() -> t.Iterator[str]:
+        yield PAGE
+        second(site.mengpaneel)
+        site.mengpaneel.people.increment("Streams")
+
+    site = site_of(first, second)
+    site.view("/stream", lambda: Response(stream_with_context(stream())))
+    client = come(site, ANN)
+    client.get("/first", headers=BROWSER)
+    client.get("/stream", headers=BROWSER).get_data()
+    persons = {
+        message.get("event", "profile"): message.get("$distinct_id")
+        or message["properties"]["distinct_id"]
+        for message in sent(site.app, site.kept)
+    }
+
+    assert persons == {"Second": "bob", "profile": "bob"}
+
+
+@pytest.mark.parametrize("first", [switch_in_setup, switch])
+@pytest.mark.parametrize("kind", ["page", "json"])
+@pytest.mark.parametrize("says", ["identify", "setup", "reset"])
+def test_what_a_stream_tracks_is_of_whom_its_own_view_identified(
+    first: Record, kind: str, says: str
+) -> None:
+    """That comes after what waited."""
+
+    def stream() -> t.Iterator[str]:
+        yield PAGE
+        second(site.mengpaneel)
+
+    def view() -> Response:
+        if says == "reset":
+            site.mengpaneel.reset()
+        elif says == "setup":
+            with site.mengpaneel.setup():
+                site.mengpaneel.identify("carol")
+        else:
+            site.mengpaneel.identify("carol")
+
+        site.mengpaneel.track("Own")
+        mimetype = "text/html" if kind == "page" else "application/json"
+        return Response(stream_with_context(stream()), mimetype=mimetype)
+
+    site = site_of(first, second)
+    site.view("/stream", view)
+    client = come(site, ANN)
+    client.get("/first", headers=BROWSER)
+    client.get("/stream", headers=BROWSER).get_data()
+    found = {
+        message["event"]: message["properties"]["distinct_id"]
+        for message in sent(site.app, site.kept)
+        if "event" in message
+    }
+
+    assert found["Second"] == found["Own"]
+    assert (found["Second"] == "carol") == (says != "reset")
+    assert found["Second"] not in ("ann", "bob", "$device:d1")
+
+
+@pytest.mark.parametrize("path", ["/view", "/api"])
+def test_what_waits_isn_t_of_whom_others_have_identified_since(path: str) -> None:
+    """An event that says nothing of a user happened before anybody was signed in."""
+    site = site_of(second, switch_in_setup)
+    client = come(site, DEVICE)
+    client.get("/first", headers=BROWSER)
+    client.set_cookie(
+        COOKIE, quote(json.dumps({**DEVICE, "distinct_id": "ann", "$user_id": "ann"}))
+    )
+    headers = BROWSER if path == "/view" else {**BROWSER, **ACKNOWLEDGES}
+    response = client.get(path, headers=headers)
+    calls = page_calls(response) if path == "/view" else header_calls(response)
+    (event,) = [call[1][1] for call in calls if call[1][0] == "Second"]
+
+    assert event["distinct_id"] == DEVICE["distinct_id"]
+    assert "$user_id" not in event
+
+
+# -- where no response carries it
+
+
+@pytest.mark.parametrize("first", [switch_in_setup, switch])
+@pytest.mark.parametrize("cookie", [ANN, DEVICE], ids=["switch", "sign-in"])
+@pytest.mark.parametrize("how", ["flushed", "in a thread", "streamed", "in a job"])
+def test_what_is_sent_beside_a_response_is_of_whom_a_redirect_identified(
+    first: Record, cookie: dict[str, str], how: str
+) -> None:
+    site = site_of(first, lambda mengpaneel: None)
+
+    def stream() -> t.Iterator[str]:
+        yield PAGE
+        site.mengpaneel.track("Second")
+
+    def view() -> t.Any:
+        if how == "streamed":
+            return Response(stream_with_context(stream()))
+
+        if how == "in a job":
+            with Manager(visitor=site.mengpaneel.visitor.to_json()):
+                site.mengpaneel.track("Second")
+        elif how == "in a thread":
+            work = copy_current_request_context(lambda: site.mengpaneel.track("Second"))
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+        else:
+            site.mengpaneel.track("Second")
+            current_manager().flush_while_running()
+
+        return PAGE
+
+    site.view("/long", view)
+    client = come(site, cookie)
+    client.get("/first", headers=BROWSER)
+    client.get("/long", headers=BROWSER, buffered=True)
+    (event,) = [one for one in sent(site.app, site.kept) if one["event"] == "Second"]
+    assert event["properties"]["distinct_id"] == "bob"
+    assert event["properties"]["$device_id"] == "d1"
+
+
+def test_a_job_in_a_request_has_nothing_to_do_with_what_waits() -> None:
+    site = site_of(switch, lambda mengpaneel: None)
+
+    def view() -> str:
+        with Manager(identify="eve"):
+            site.mengpaneel.track("Second")
+
+        return "done"
+
+    site.view("/job", view)
+    client = come(site, ANN)
+    client.get("/first", headers=BROWSER)
+    client.get("/job", headers=BROWSER)
+    (event,) = [one for one in sent(site.app, site.kept) if one["event"] == "Second"]
+    assert event["properties"]["distinct_id"] == "eve"
+
+
+def test_who_has_no_cookie_is_one_whatever_waits() -> None:
+    """Two requests redirect before the browser has got any ids."""
+    site = site_of(second, second)
+    client = site.client()
+
+    for _ in range(2):
+        client.get("/first", headers=BROWSER)
+        client.delete_cookie(COOKIE)
+
+    client.get("/off", headers=BROWSER)
+    found = {one["properties"]["distinct_id"] for one in sent(site.app, site.kept)}
+    assert len(found) == 1, found

@@ -4,7 +4,6 @@ import collections.abc as c
 import contextlib
 import os
 import signal
-import sys
 import typing as t
 from pathlib import Path
 
@@ -12,7 +11,15 @@ import pytest
 
 from flask_mengpaneel.deliver.spool import Spool
 from needs import need
-from processes import Process, ledgers, run, settings_for, started
+from processes import (
+    Process,
+    celery_options,
+    celery_worker,
+    ledgers,
+    run,
+    settings_for,
+    started,
+)
 from redis_server import Redis
 from sink import Late, Silent, Sink, Status
 
@@ -27,35 +34,14 @@ def redis(tmp_path: Path) -> c.Iterator[Redis]:
 
 def settings(redis: Redis, url: str, **celery: t.Any) -> dict[str, t.Any]:
     return settings_for(url, transport="celery") | {
-        "CELERY": {
-            "broker_url": redis.url,
-            "broker_connection_retry_on_startup": True,
-            "worker_hijack_root_logger": False,
-            **celery,
-        }
+        "CELERY": celery_options(redis.url) | celery
     }
 
 
-@contextlib.contextmanager
 def worker(
     folder: Path, redis: Redis, url: str, *options: str, **celery: t.Any
-) -> c.Iterator[Process]:
-    process = Process(
-        folder,
-        [
-            *(sys.executable, "-m", "celery", "-A", "worker", "worker"),
-            *("--loglevel=INFO", "--without-gossip", "--without-mingle"),
-            *(options or ("--concurrency=2",)),
-        ],
-        settings(redis, url, **celery),
-    )
-
-    try:
-        process.wait_for("ready.")
-        yield process
-    finally:
-        if process.process.poll() is None:
-            process.terminate()
+) -> contextlib.AbstractContextManager[Process]:
+    return celery_worker(folder, "worker", settings(redis, url, **celery), *options)
 
 
 def visits(
@@ -170,6 +156,8 @@ with app.app_context(), Manager() as manager:
         (child,) = children(process.process.pid)
         os.kill(child, signal.SIGKILL)
         process.wait_for("were not delivered")
+        # A pool that is ended before its results are there waits long for them.
+        process.wait_for("succeeded in")
         assert len([u for u in sink.updates if "$add" in u]) == before <= 1
 
 
@@ -233,6 +221,19 @@ def test_an_outage_of_the_broker_loses_nothing(tmp_path: Path, redis: Redis) -> 
         visits(tmp_path, redis, sink.url, "visit(app, 5)")
         assert sink.wait_for(15, 90), process.output
         assert sink.copies == 0
+
+
+def test_what_comes_later_in_an_outage_of_the_broker_goes_out_at_once(
+    tmp_path: Path, redis: Redis
+) -> None:
+    """The thread has found the spool empty meanwhile."""
+    redis.stop()
+    once = "visit(app); assert mengpaneel.flush(20);"
+
+    with Sink() as sink:
+        ended = visits(tmp_path, redis, sink.url, 3 * once)
+        assert (ended.recorded, ended.delivered) == (3, 3)
+        assert len(sink.ids) == 3
 
 
 def test_a_worker_gives_its_connections_back(tmp_path: Path, redis: Redis) -> None:

@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from flask_mengpaneel.deliver import connections, delivery, resolver
+from flask_mengpaneel.deliver import connections, delivery, pipeline, resolver
 from processes import Process, ledgers, settings_for
-from rig import PlainEnvelope, events, rig, update
+from rig import PlainEnvelope, Rig, events, rig, update
 from sink import Sink
+from waiting import eventually
 
 #: Seconds that a request may take, and those that tell keeping to it from not doing so.
 TIMEOUT = 1.0
@@ -200,30 +201,68 @@ def tls(authority: trustme.CA) -> ssl.SSLContext:
 
 
 def check_it_ends(
-    url: str, *, sent: bool, envelope: PlainEnvelope | None = None
+    url: str,
+    *,
+    sent: bool,
+    envelope: PlainEnvelope | None = None,
+    transport: str = "inline",
 ) -> None:
-    """Send in a request, and see that it ends in time.
+    """Send in a request, or in the background, and see that it ends in time.
 
     :param sent: whether something of the request leaves, so that what adds up isn't
         sent again.
     """
-    with rig(url, timeout=TIMEOUT) as r:
+    envelope = envelope or PlainEnvelope([update("$add", {"n": 1}, repeatable=False)])
+
+    with rig(url, timeout=TIMEOUT, shutdown_timeout=TIMEOUT) as r:
         started = time.monotonic()
-        r.send_inline(
-            envelope or PlainEnvelope([update("$add", {"n": 1}, repeatable=False)])
-        )
+
+        if transport == "inline":
+            r.send_inline(envelope)
+        else:
+            send_in_background(r, envelope)
+
         assert time.monotonic() - started < MUCH_LATER
+
+        if transport == "thread" and not sent:
+            # It is tried again.
+            assert r.reports == []
+            r.check(delivered=0, waiting=1)
+            return
+
+        eventually(lambda: r.reports)
         r.check(delivered=0, waiting=0)
         assert [reason.startswith("may have been") for _, reason in r.reports] == [sent]
 
 
+def send_in_background(r: Rig, envelope: PlainEnvelope) -> None:
+    """Send with the thread, and wait until something has come of the first attempt."""
+    attempted = threading.Event()
+    apply_answer = r.delivery.apply_answer
+
+    def apply(batch: t.Any, answer: t.Any) -> t.Any:
+        attempt = apply_answer(batch, answer)
+        attempted.set()
+        return attempt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "REQUEST_TIMEOUT", TIMEOUT)
+        patch.setattr(r.delivery, "apply_answer", apply)
+        assert r.send(envelope)
+        assert attempted.wait(LONG)
+
+
+each_transport = pytest.mark.parametrize("transport", ["inline", "thread"])
+
+
+@each_transport
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("manners", SLOW.values(), ids=SLOW)
 def test_a_request_ends_in_time_whatever_is_slow(
-    manners: t.Any, encrypted: bool, tls: ssl.SSLContext
+    manners: t.Any, encrypted: bool, tls: ssl.SSLContext, transport: str
 ) -> None:
     with peer(manners, tls if encrypted else None) as some:
-        check_it_ends(some.url, sent=True)
+        check_it_ends(some.url, sent=True, transport=transport)
         assert some.accepted == 1
 
 
@@ -234,10 +273,11 @@ def large() -> PlainEnvelope:
     )
 
 
+@each_transport
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("reads", [False, True], ids=["never", "little by little"])
 def test_a_request_ends_in_time_if_nobody_reads_it(
-    reads: bool, encrypted: bool, tls: ssl.SSLContext
+    reads: bool, encrypted: bool, tls: ssl.SSLContext, transport: str
 ) -> None:
     def manners(self: Peer, connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -250,22 +290,27 @@ def test_a_request_ends_in_time_if_nobody_reads_it(
                 connection.recv(2000)
 
     with peer(manners, tls if encrypted else None) as some:
-        check_it_ends(some.url, sent=True, envelope=large())
+        check_it_ends(some.url, sent=True, envelope=large(), transport=transport)
 
 
+@each_transport
 @pytest.mark.parametrize("says", [b"", b"\x16\x03\x03\x10\x00"], ids=["not", "slowly"])
-def test_a_request_ends_in_time_if_no_hands_are_shaken(says: bytes) -> None:
+def test_a_request_ends_in_time_if_no_hands_are_shaken(
+    says: bytes, transport: str
+) -> None:
     def manners(self: Peer, connection: socket.socket) -> None:
         self.drip(connection, says, b"\x02" if says else b"")
 
     with peer(manners) as some:
-        check_it_ends(some.url.replace("http:", "https:"), sent=False)
+        url = some.url.replace("http:", "https:")
+        check_it_ends(url, sent=False, transport=transport)
 
 
+@each_transport
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n"], ids=["not", "slowly"])
 def test_a_request_ends_in_time_if_a_proxy_is_slow(
-    answer: bytes, scheme: str, monkeypatch: pytest.MonkeyPatch
+    answer: bytes, scheme: str, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
     def manners(self: Peer, connection: socket.socket) -> None:
         asked(connection)
@@ -274,7 +319,8 @@ def test_a_request_ends_in_time_if_a_proxy_is_slow(
     with peer(manners) as some:
         monkeypatch.setenv(f"{scheme}_proxy", some.url)
         # Only a proxy for HTTP gets the request itself.
-        check_it_ends(f"{scheme}://api.mixpanel.invalid", sent=scheme == "http")
+        url = f"{scheme}://api.mixpanel.invalid"
+        check_it_ends(url, sent=scheme == "http", transport=transport)
 
 
 def test_a_proxy_that_lets_nobody_through_is_tried_again(
@@ -405,17 +451,19 @@ LONG_ANSWERS = {
 }
 
 
+@each_transport
 @pytest.mark.parametrize("manners", LONG_ANSWERS.values(), ids=LONG_ANSWERS)
-def test_a_megabyte_of_an_answer_is_read(manners: t.Any) -> None:
+def test_a_megabyte_of_an_answer_is_read(manners: t.Any, transport: str) -> None:
     with peer(manners) as some:
-        check_it_ends(some.url, sent=True)
+        check_it_ends(some.url, sent=True, transport=transport)
         # What the buffers of the connection hold has left as well.
         assert some.sent < 20_000_000
 
 
+@each_transport
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "GZIP", "gzip, gzip", "br"])
 def test_an_answer_is_not_unpacked_beyond_a_megabyte(
-    coding: str, monkeypatch: pytest.MonkeyPatch
+    coding: str, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
     head = f"Content-Encoding: {coding}\r\nContent-Length: {len(GZIP)}\r\n\r\n"
     read: list[int] = []
@@ -433,7 +481,7 @@ def test_an_answer_is_not_unpacked_beyond_a_megabyte(
         connection.sendall(OK + head.encode() + GZIP)
 
     with peer(manners) as some:
-        check_it_ends(some.url, sent=True)
+        check_it_ends(some.url, sent=True, transport=transport)
 
     assert all(size <= 1_000_000 for size in read)
 

@@ -1,5 +1,5 @@
 """Each fault, in a process of its own, over real sockets: what arrived, what was lost,
-what came twice, and whether the books say so."""
+what came twice, and whether the ledger says so."""
 
 from __future__ import annotations
 

@@ -2,58 +2,98 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from processes import ledgers, run, started
+from processes import SHUTDOWN_TIMEOUT, ledgers, run, started
 from sink import Silent, Sink, Status
 
-#: Hand-overs, each stopped at a random moment, or a little too late.
+#: Exceptions that arrive while something is handed over.
+ARRIVALS = 400
+#: Hand-overs, each stopped at a random moment, or a little too late, until so many
+#: exceptions have arrived.
 STOPPED = """
-    import random, signal, time
+    import collections, random, signal, statistics, time
     from flask_mengpaneel import Manager
 
     class Stop({base}):
         pass
 
+    arrived = number = 0
+
     def stop(*_):
+        global arrived
+        arrived += is_handing_over
         raise Stop
 
     chance = random.Random(1)
     signal.signal(signal.SIGALRM, stop)
     app.app_context().push()
     manager = Manager().__enter__()
-    usual = []
+    is_handing_over = False
+    usual = collections.deque(maxlen=20)
+    deadline = time.monotonic() + 60
 
-    for _ in range(20):
+    while number < {arrivals} or arrived < {arrivals}:
+        assert time.monotonic() < deadline, arrived
+        number += 1
         manager.track("Visit")
-        started = time.perf_counter()
-        manager.flush()
-        usual.append(time.perf_counter() - started)
-
-    usual = sorted(usual)[10]
-
-    for number in range(440):
-        manager.track("Visit")
+        # Some are left alone: on a busy machine all others may be stopped.
+        is_left_alone = number <= 20 or number % 11 == 0 or not {disturbed}
 
         try:
             try:
-                # Some are left alone: on a busy machine all others may be stopped.
-                delay = 0 if number % 11 == 0 else usual * chance.uniform(0.1, 1.3)
-                signal.setitimer(signal.ITIMER_REAL, delay)
+                is_handing_over = True
+                started = time.perf_counter()
+
+                if not is_left_alone:
+                    delay = statistics.median(usual) * chance.uniform(0.1, 1.3)
+                    signal.setitimer(signal.ITIMER_REAL, delay)
+
                 manager.flush()
+                is_handing_over = False
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
+
+            if is_left_alone:
+                usual.append(time.perf_counter() - started)
         except Stop:
-            pass
+            is_handing_over = False
+
+        if not {disturbed}:
+            arrived += 1
 
     started = time.monotonic()
     assert mengpaneel.flush(10), "something waits for ever"
     ledger = mengpaneel.ledger().snapshot()
     assert time.monotonic() - started < 10, "something moves for ever"
     assert ledger.balanced, ledger
+    print(f"arrived: {{arrived}} of {{number}} until", time.monotonic())
 """
+
+
+def stop(
+    folder: Path, url: str, base: str, *, durable: bool, disturbed: bool
+) -> tuple[int, int, float]:
+    """Run hand-overs until exceptions enough have arrived in them.
+
+    :return: how many have arrived, in how many hand-overs, and the seconds that the
+        process took to end.
+    """
+    folder.mkdir()
+    script = STOPPED.format(base=base, arrivals=ARRIVALS, disturbed=disturbed)
+
+    with started(folder, script, url, covered=False, durable=durable) as process:
+        assert process.wait(120) == 0, process.output[-3000:]
+        ended = time.monotonic()
+
+    lines = process.output.splitlines()
+    (said,) = [line for line in lines if line.startswith("arrived: ")]
+    print(said)
+    _, arrived, _, number, _, until = said.split()
+    return int(arrived), int(number), ended - float(until)
 
 
 @pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
@@ -61,25 +101,26 @@ STOPPED = """
 def test_exceptions_from_outside_at_random_moments(
     tmp_path: Path, base: str, durable: bool
 ) -> None:
-    with (
-        Sink() as sink,
-        started(
-            tmp_path,
-            STOPPED.format(base=base),
-            sink.url,
-            covered=False,
-            durable=durable,
-        ) as process,
-    ):
-        assert process.wait(60) == 0, process.output[-3000:]
-        assert sink.copies == 0
+    folder = tmp_path / "stopped"
 
-    (ended,) = ledgers(tmp_path)
-    assert ended.balanced
-    assert (ended.waiting, ended.dropped) == (0, {})
-    assert len(sink.ids) == ended.delivered
-    # What was stopped before it was handed over isn't recorded.
-    assert 20 + 40 <= ended.recorded <= 20 + 440
+    with Sink() as sink:
+        arrived, number, took = stop(
+            folder, sink.url, base, durable=durable, disturbed=True
+        )
+        assert arrived >= ARRIVALS
+        assert sink.copies == 0
+        (ended,) = ledgers(folder)
+        assert ended.balanced
+        assert (ended.waiting, ended.dropped) == (0, {})
+        assert len(sink.ids) == ended.delivered
+        # What was stopped before it was handed over isn't recorded.
+        assert 20 + number // 11 - 1 <= ended.recorded <= number
+        _, _, undisturbed = stop(
+            tmp_path / "left alone", sink.url, base, durable=durable, disturbed=False
+        )
+
+    # Whoever waited for something that never comes would do so for much longer.
+    assert took < undisturbed + SHUTDOWN_TIMEOUT / 2
 
 
 #: Hand-overs, each stopped at another point: at all of those at which Python looks for

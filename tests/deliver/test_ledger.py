@@ -8,7 +8,7 @@ from rig import PlainEnvelope, event, events, rig
 from sink import Silent, Sink, Status
 
 
-def test_what_nobody_holds_makes_the_books_fail() -> None:
+def test_what_nobody_holds_makes_the_ledger_fail() -> None:
     ledger = Ledger()
     ledger.record(3)
     assert not ledger.snapshot().balanced
@@ -52,7 +52,7 @@ def test_reasons_are_counted_apart() -> None:
     assert ledger.dropped == {"bot": 2, "disabled": 2}
 
 
-def test_the_books_balance_at_each_moment_of_a_delivery() -> None:
+def test_the_ledger_balances_at_each_moment_of_a_delivery() -> None:
     with Sink(latency=0.01) as sink, rig(sink.url) as r:
         sink.script(Status(503), Status(500))
         sink.refuse = lambda record: "no" if record["event"] == "Bad" else None
@@ -81,7 +81,7 @@ def test_requests_that_deliver_themselves_are_counted_as_waiting() -> None:
         r.check(recorded=4, delivered=4, waiting=0)
 
 
-def test_a_child_starts_with_empty_books() -> None:
+def test_a_child_starts_with_an_empty_ledger() -> None:
     ledger = Ledger()
     ledger.record(3)
     read, write = os.pipe()

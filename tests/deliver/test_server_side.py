@@ -13,10 +13,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from flask_mengpaneel import Manager, failed
 from flask_mengpaneel.testing import record_flushes
 from sink import Reset, Sink, Status
-from sites import COOKIE, PAGE, TOKEN, Site
+from sites import ANN, COOKIE, PAGE, TOKEN, Site
 
 SERVER_ONLY = ["AsyncServerSide", "ServerSide"]
-ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann", "Plan": "pro"}
+ANN_WITH_A_PLAN = {**ANN, "Plan": "pro"}
 JSON = {"Accept": "*/*"}
 IPHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15"
@@ -55,7 +55,7 @@ def test_an_event_arrives_whole(site: SendingSite, way: str) -> None:
     before = time.time()
 
     with record_flushes(site.app) as outcomes:
-        site.visitor(**ANN).get(
+        site.visitor(**ANN_WITH_A_PLAN).get(
             "/", headers={**JSON, "Referer": "http://localhost/shop?utm_source=mail"}
         )
 
@@ -232,12 +232,12 @@ def test_an_outage_reaches_no_visitor_and_is_told(sink: Sink) -> None:
     with failed.connected_to(receive, site.app):
         response = site.client().get("/", headers=JSON)
 
-    books = site.mengpaneel.ledger().snapshot()
+    balance = site.mengpaneel.ledger().snapshot()
 
     assert response.status_code == 200
     assert len(told) == 1
-    assert books.balanced
-    assert sum(books.dropped.values()) == 1
+    assert balance.balanced
+    assert sum(balance.dropped.values()) == 1
 
 
 def test_a_passing_outage_loses_and_doubles_nothing(sink: Sink) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import collections
 import collections.abc as c
+import concurrent.futures
 import contextlib
 import json
 import sqlite3
 import tempfile
+import threading
 import time
 import typing as t
 from pathlib import Path
@@ -26,6 +28,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from agents import GOOGLEBOT
 from flask_mengpaneel.deliver import (
     hand_over_memory,
     hand_over_steps,
@@ -35,6 +38,7 @@ from flask_mengpaneel.deliver import (
 )
 from flask_mengpaneel.deliver import spool as spools
 from flask_mengpaneel.deliver.answers import Answer, Meaning
+from flask_mengpaneel.deliver.delivery import SENDER_DIED
 from flask_mengpaneel.deliver.hand_over_memory import NEVER_SHOWN, ROBOT
 from flask_mengpaneel.deliver.hand_over_news import HandOverNews
 from flask_mengpaneel.deliver.hand_overs import HandOvers
@@ -43,14 +47,14 @@ from flask_mengpaneel.deliver.spool import Spool
 from flask_mengpaneel.deliver.spooled_hand_overs import SpooledHandOvers
 from flask_mengpaneel.deliver.spooling import SpoolingTransport
 from flask_mengpaneel.envelope import Envelope
-from kept import GOOGLEBOT, eventually, keep, kept_by, new_id
+from kept import keep, kept_by, new_id
 from needs import need
 from processes import ledgers, run, started
 from redis_server import Redis
-from rig import PlainEnvelope, Rig, event, events
+from rig import PlainEnvelope, Rig, event, events, update
+from servers import NOBODY_LISTENS
 from sink import Sink
-
-NOBODY = "http://127.0.0.1:9"
+from waiting import Clock, eventually
 
 
 @pytest.fixture
@@ -196,7 +200,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> c.Callable[[float], None]:
 
 
 def spooled(path: Path, timeout: float) -> str:
-    with kept_by(NOBODY, spool=Spool(path)) as (_, ended):
+    with kept_by(NOBODY_LISTENS, spool=Spool(path)) as (_, ended):
         id = keep(ended, timeout)
 
     return id
@@ -408,6 +412,23 @@ def test_what_is_made_is_claimed_once_by_all(
     assert Spool(path).claim("a")
 
 
+def test_what_many_make_at_once_is_claimed_once(path: Path) -> None:
+    ids = [f"id{number}" for number in range(200)]
+    spools_of_processes = [Spool(path) for _ in range(4)]
+    claimed: collections.Counter[str] = collections.Counter()
+    ready = threading.Barrier(8)
+
+    def claim_all(spool: Spool) -> list[str]:
+        ready.wait(20)
+        return [id for id in ids if spool.claim(id)]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for claims in pool.map(claim_all, spools_of_processes * 2):
+            claimed.update(claims)
+
+    assert claimed == dict.fromkeys(ids, 1)
+
+
 def test_a_disk_in_trouble_stops_nothing_that_is_made(tmp_path: Path) -> None:
     assert Spool(tmp_path).claim("a")
 
@@ -562,22 +583,6 @@ def test_redis_in_trouble_costs_no_more_than_a_second_copy(
 # Journeys.
 
 
-class Clock:
-    """The time that the modules of hand-overs see."""
-
-    def __init__(self) -> None:
-        self.passed = 0.0
-
-    def monotonic(self) -> float:
-        return 1_000_000.0 + self.passed
-
-    def time(self) -> float:
-        return 1_700_000_000.0 + self.passed
-
-    def sleep(self, seconds: float) -> None:
-        pass
-
-
 #: Those that ask for the time.
 MODULES = (
     hand_overs,
@@ -604,7 +609,13 @@ class Taking(SpoolingTransport):
 
 
 def name_of(envelope: Envelope) -> str:
-    return t.cast(str, json.loads(envelope.calls[0].arguments[1])["event"])
+    return named(envelope.calls[0].arguments[1])
+
+
+def named(text: str) -> str:
+    """The name of an event, or of the property that an operation adds to."""
+    record = json.loads(text)
+    return str(record["event"] if "event" in record else next(iter(record["$add"])))
 
 
 class Stepped(HandOvers):
@@ -622,7 +633,7 @@ class OneProcess:
     ) -> None:
         self._sent = sent
         self.durable = durable
-        self.rig = Rig(NOBODY, spool=Spool(path), durable=durable)
+        self.rig = Rig(NOBODY_LISTENS, spool=Spool(path), durable=durable)
         acks = SpooledHandOvers(
             t.cast(Spool, self.rig.delivery.spool), 600.0, HandOverNews()
         )
@@ -635,17 +646,20 @@ class OneProcess:
         delivery = self.rig.delivery
 
         for batch in delivery.drain(100):
-            self._sent.update(json.loads(m.json)["event"] for m in batch.messages)
+            assert delivery._renew_lease(batch)
+            self._sent.update(named(message.json) for message in batch.messages)
 
             with delivery.ledger.transfer():
                 delivery.apply_answer(batch, Answer(Meaning.TAKEN))
 
 
 class Journeys(RuleBasedStateMachine):
-    """Two processes that share a spool, which end and begin, and visitors who
-    acknowledge what they like, when and where they like."""
+    """Two processes that share a spool, which end, die and begin, and visitors who
+    acknowledge what they like, and come back, when and where they like."""
 
+    #: Events of pages, and operations of sessions.
     kept = Bundle("kept")
+    waiting = Bundle("waiting")
 
     def __init__(self) -> None:
         super().__init__()
@@ -664,6 +678,12 @@ class Journeys(RuleBasedStateMachine):
         self.all: set[str] = set()
         self.taken_over: set[str] = set()
         self.acknowledged_in_time: set[str] = set()
+        self.acknowledged: set[str] = set()
+        self.operations: set[str] = set()
+        #: What was being sent by a process when it died; and the operations of which
+        #: nobody knows whether Mixpanel has them.
+        self.in_flight: set[str] = set()
+        self.in_doubt: set[str] = set()
         self.ended: list[OneProcess] = []
         self.processes = [self.begin(durable=False), self.begin(durable=True)]
 
@@ -687,16 +707,55 @@ class Journeys(RuleBasedStateMachine):
         self.all.add(id)
         return id
 
+    @initialize(target=waiting)
+    def begin_with_operations(self) -> MultipleResults[str]:
+        return multiple(
+            *(self.keep_operation(at, wait) for at in (0, 1) for wait in (5, 30, 300))
+        )
+
+    @rule(target=waiting, at=st.integers(0, 1), timeout=st.sampled_from([5, 30, 300]))
+    def keep_operations(self, at: int, timeout: float) -> str:
+        return self.keep_operation(at, timeout)
+
+    def keep_operation(self, at: int, timeout: float) -> str:
+        id = new_id()
+        envelope = PlainEnvelope([update("$add", {id: 1}, repeatable=False)])
+        self.processes[at].hand_overs.keep(id, envelope, "operations", timeout)
+        self.all.add(id)
+        self.operations.add(id)
+        return id
+
+    @rule(at=st.integers(0, 1), id=waiting)
+    def come_back(self, at: int, id: str) -> None:
+        """A session comes with operations, perhaps not for the first time, and somebody
+        is identified: the request makes them if nobody has."""
+        process = self.processes[at]
+
+        if not process.rig.delivery.made.claim(id):
+            return
+
+        before = process.rig.ledger.recorded
+
+        if process.hand_overs.take_over(id):
+            self.sent[id] += 1
+
+        process.step()
+
+        # Whoever makes them counts them; else they are delivered where they were kept.
+        if process.rig.ledger.recorded < before:
+            self.taken_over.add(id)
+
     @rule(at=st.integers(0, 1), id=kept, arrives=st.booleans())
     def acknowledge(self, at: int, id: str, arrives: bool) -> None:
         if not arrives:
             return
 
         was_sent = self.sent[id]
+        self.acknowledged.add(id)
         self.processes[at].hand_overs.acknowledge([id])
         self.processes[at].step()
 
-        if not was_sent:
+        if not was_sent and id not in self.in_flight:
             self.acknowledged_in_time.add(id)
 
     @rule(at=st.integers(0, 1), id=consumes(kept))
@@ -708,6 +767,9 @@ class Journeys(RuleBasedStateMachine):
     def settle(self, at: int, id: str) -> None:
         if self.processes[at].hand_overs.settle(id):
             self.taken_over.add(id)
+        else:
+            # That acknowledges it.
+            self.acknowledged.add(id)
 
     @rule(seconds=st.sampled_from([1, 10, 60]))
     def wait(self, seconds: float) -> None:
@@ -729,6 +791,30 @@ class Journeys(RuleBasedStateMachine):
         self.ended.append(ended)
         self.processes[at] = self.begin(durable=ended.durable)
 
+    @rule(moment=st.sampled_from(["idle", "leased", "sent", "taken"]))
+    def die(self, moment: str) -> None:
+        """The durable process is gone, and has handed nothing on.
+
+        :param moment: how far it has got with what was overdue in the spool.
+        """
+        died = self.processes[1]
+
+        for batch in died.rig.delivery.drain(100) if moment != "idle" else ():
+            names = {named(message.json) for message in batch.messages}
+            self.in_flight |= names
+
+            if moment != "leased":
+                assert died.rig.delivery._renew_lease(batch)
+                self.in_doubt |= names & self.operations
+
+            if moment == "taken":
+                self.sent.update(names)
+
+        # What it has heard and not seen to yet it has heard in vain.
+        died.hand_overs._steps.acknowledged.clear()
+        self.ended.append(died)
+        self.processes[1] = self.begin(durable=True)
+
     @invariant()
     def nothing_is_lost_or_invented(self) -> None:
         balances = [one.rig.ledger.snapshot() for one in (*self.ended, *self.processes)]
@@ -747,11 +833,22 @@ class Journeys(RuleBasedStateMachine):
         self.nothing_is_lost_or_invented()
         balances = [one.rig.ledger.snapshot() for one in (*self.ended, *self.processes)]
         assert sum(balance.waiting for balance in balances) == 0
-        assert not any(balance.dropped for balance in balances)
+        dropped = collections.Counter[str]()
+
+        for balance in balances:
+            dropped.update(balance.dropped)
+
+        assert dropped == ({SENDER_DIED: len(self.in_doubt)} if self.in_doubt else {})
         delivered = sum(balance.delivered for balance in balances)
-        assert delivered == len(self.all - self.taken_over)
-        assert not set(self.sent) & (self.taken_over | self.acknowledged_in_time)
-        assert set(self.sent.values()) <= {1}
+        assert delivered == len(self.all - self.taken_over - self.in_doubt)
+        events_taken_over = self.taken_over - self.operations
+        assert not set(self.sent) & (events_taken_over | self.acknowledged_in_time)
+        # Mixpanel takes an event that was under way to be sent again for the same.
+        again = {name for name, times in self.sent.items() if times > 1}
+        assert again <= self.in_flight - self.operations
+        assert self.operations - self.in_doubt <= set(self.sent)
+        gone = events_taken_over | self.acknowledged
+        assert self.all - self.operations - gone <= set(self.sent)
         self.patch.undo()
 
         for one in (*self.ended, *self.processes):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 
 import pytest
 
 from flask_mengpaneel.deliver.silence import MIN_SENT_PAGES
 from sites import Site, block, page_site
+from waiting import eventually
 
 NO_SCRIPT = "No browser has asked this process for the script"
 NO_ENDPOINT = "what it posts doesn't arrive"
@@ -28,11 +28,7 @@ def look(site: Site, pages: int) -> None:
     for _ in range(pages):
         client.get("/")
 
-    deadline = time.monotonic() + 20
-
-    while hand_overs.counts().sent.get("page", 0) < before + pages:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: hand_overs.counts().sent.get("page", 0) >= before + pages)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -40,12 +36,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def await_warning(caplog: pytest.LogCaptureFixture) -> str:
-    deadline = time.monotonic() + 20
-
-    while not warnings(caplog):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
+    eventually(lambda: warnings(caplog))
     (warning,) = warnings(caplog)
     return warning
 

@@ -124,7 +124,7 @@ def test_nobody_waits_for_rows_that_an_earlier_version_put_off(path: Path) -> No
     assert len(spool.lease(10)) == 3
 
 
-def test_the_books_follow_what_another_process_does(path: Path) -> None:
+def test_the_ledger_follows_what_another_process_does(path: Path) -> None:
     ours, theirs = Spool(path), Spool(path)
     ours.put(ids(10), "down")
     rows = [row.id for row in theirs.lease(10)]

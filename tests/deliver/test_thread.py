@@ -3,6 +3,7 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import gc
+import math
 import threading
 import time
 import typing as t
@@ -14,13 +15,14 @@ import pytest
 from flask_mengpaneel import process
 from flask_mengpaneel.deliver import endpoints, pipeline
 from flask_mengpaneel.deliver import thread as transports
+from flask_mengpaneel.deliver.batches import Batch
+from flask_mengpaneel.deliver.delivery import Attempt
 from flask_mengpaneel.deliver.endpoints import MAX_IN_FLIGHT
 from flask_mengpaneel.deliver.queue import MAX_AS_OBJECTS
 from flask_mengpaneel.deliver.spool import Spool
 from rig import PlainEnvelope, Rig, event, events, rig, update
+from servers import NOBODY_LISTENS
 from sink import Fault, Late, Silent, Sink, Status
-
-NOBODY = "http://127.0.0.1:9"
 
 
 def test_inline_delivers_before_send_returns() -> None:
@@ -152,7 +154,7 @@ def mixpanel_away(monkeypatch: pytest.MonkeyPatch, **options: t.Any) -> c.Iterat
     monkeypatch.setattr(transports, "MAX_WAITING", 1_000)
     monkeypatch.setattr(transports, "MAX_WAITING_WITH_SPOOL", 1_000)
 
-    with rig(NOBODY, shutdown_timeout=0, **options) as r:
+    with rig(NOBODY_LISTENS, shutdown_timeout=0, **options) as r:
         assert r.send(events(1))
         deadline = time.monotonic() + 10
 
@@ -161,6 +163,23 @@ def mixpanel_away(monkeypatch: pytest.MonkeyPatch, **options: t.Any) -> c.Iterat
             time.sleep(0.01)
 
         yield r
+
+
+def test_mixpanel_is_away_also_while_it_is_noticed_once_more() -> None:
+    queues = endpoints.EndpointQueues(10, has_spool=False)
+    queue = queues.by_name["people"]
+    queue.put(Batch("people", []), 0.0)
+    away = []
+
+    for _ in range(2):
+        batch = queue.next_batch(math.inf)
+        assert batch is not None
+        queue.answered(batch, 0.0)
+        away.append(queues.all_fail)
+        queue.apply(Attempt([batch], failed=True))
+
+    assert away == [False, True]
+    assert queues.all_fail
 
 
 def test_no_request_waits_for_mixpanel_when_the_queue_is_full_and_it_is_away(
@@ -312,12 +331,44 @@ def test_without_a_spool_much_for_an_endpoint_in_trouble_costs_no_events(
         r.check(recorded=110, delivered=10)
 
 
-def test_the_spool_is_drained_for_those_who_are_not_in_trouble(tmp_path: Path) -> None:
+def test_what_is_put_into_the_spool_while_it_is_read_is_sent_at_once(
+    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.put([event()], "down")
+
+    with rig(sink.url, spool=spool) as made:
+        drain, has_come = made.delivery.drain, threading.Event()
+
+        def read(*args: t.Any, **kwargs: t.Any) -> t.Any:
+            found = drain(*args, **kwargs)
+
+            if not found and not has_come.is_set():
+                has_come.set()
+                spool.put([event()], "down")
+                made.thread.poll_spool()
+
+            return found
+
+        monkeypatch.setattr(made.delivery, "drain", read)
+        made.thread.resume_spooled()
+        assert has_come.wait(20)
+        assert made.thread.flush(20)
+        assert sink.count() == 2
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Retry-After": "300"}], ids=["trouble", "a pause"]
+)
+def test_the_spool_is_drained_for_those_who_are_not_in_trouble(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
     path = tmp_path / "spool.sqlite3"
+    # Profiles first: they alone are sent at the beginning.
     Spool(path, "t").put([update("$set", {"n": 1})] * 2100 + [event()] * 100, "down")
 
     with Sink() as sink, rig(sink.url, spool=Spool(path, "t"), shutdown_timeout=0) as r:
-        sink.always_at["/engage"] = Status(503)
+        sink.always_at["/engage"] = Status(503, headers)
         r.thread.resume_spooled()
         assert sink.wait_for(lambda: len(sink.events) == 100, SOON)
 
@@ -388,19 +439,6 @@ def test_no_answer_stops_what_comes_after(
         r.send(events(2))
         assert r.thread.flush(10)
         r.check(recorded=4, delivered=4)
-
-
-def test_what_comes_out_of_the_spool_for_an_endpoint_that_pauses_holds_up_nothing(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "spool.sqlite3"
-    # Profiles first: they alone are sent at the beginning.
-    Spool(path, "t").put([update("$set", {"n": 1})] * 2100 + [event()] * 100, "down")
-
-    with Sink() as sink, rig(sink.url, spool=Spool(path, "t"), shutdown_timeout=0) as r:
-        sink.always_at["/engage"] = Status(503, {"Retry-After": "300"})
-        r.thread.resume_spooled()
-        assert sink.wait_for(lambda: len(sink.events) == 100, SOON)
 
 
 def test_envelopes_in_the_spool_are_sent_in_order_past_an_endpoint_in_trouble(

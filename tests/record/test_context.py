@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import collections.abc as c
+import gc
 import threading
 import typing as t
+import weakref
 from collections import Counter
+from contextvars import copy_context
 
 import pytest
-from flask import Flask, Response, copy_current_request_context, stream_with_context
+from flask import (
+    Flask,
+    Request,
+    Response,
+    copy_current_request_context,
+    request,
+    stream_with_context,
+)
 from werkzeug.test import create_environ, run_wsgi_app
 
+from agents import CHROME
 from flask_mengpaneel import Manager
-from sites import CHROME, PAGE, Site, names, page_calls
+from sites import PAGE, Site, names, page_calls
 
 
 def events(site: Site) -> list[list[str]]:
@@ -21,6 +32,30 @@ def events(site: Site) -> list[list[str]]:
 
 
 # -- requests
+
+
+@pytest.mark.parametrize("body", [{"status": "ok"}, PAGE])
+def test_a_request_without_calls_waits_for_no_garbage_collector(
+    site: Site, body: t.Any
+) -> None:
+    seen: list[weakref.ref[Request]] = []
+
+    @site.app.get("/")
+    def view() -> t.Any:
+        seen.append(weakref.ref(request._get_current_object()))  # type: ignore[attr-defined]
+        return body
+
+    environ = create_environ(headers={"User-Agent": CHROME, "Cookie": "a=b"})
+    gc.disable()
+
+    try:
+        # The first one says what is wrong with the app's settings.
+        for _ in range(2):
+            run_wsgi_app(site.app, environ.copy(), buffered=True)
+
+        assert seen[-1]() is None
+    finally:
+        gc.enable()
 
 
 def test_requests_in_one_app_context_don_t_share_their_calls(site: Site) -> None:
@@ -167,6 +202,89 @@ def test_a_thread_of_the_view_tracks_for_the_same_person(site: Site) -> None:
     assert message["event"] == "In Thread"
     assert message["properties"]["distinct_id"] == "ann"
     assert names(page_calls(page)) == ["identify ann", "track In View"]
+
+
+def test_a_first_call_in_an_app_context_inside_loses_no_later_ones(site: Site) -> None:
+    def view() -> str:
+        for event in ("In a task", "In another"):
+            with site.app.app_context():
+                site.mengpaneel.track(event)
+
+        site.mengpaneel.track("In the view")
+        return PAGE
+
+    site.view("/", view)
+
+    assert names(page_calls(site.visitor().get("/"))) == [
+        "track In a task",
+        "track In another",
+        "track In the view",
+    ]
+
+
+def test_a_first_call_in_a_thread_loses_no_later_ones(site: Site) -> None:
+    has_tracked, is_answered = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def work() -> None:
+        site.mengpaneel.track("In a thread")
+        has_tracked.set()
+        assert is_answered.wait(5)
+
+    def view() -> str:
+        threads.append(threading.Thread(target=copy_current_request_context(work)))
+        threads[0].start()
+        assert has_tracked.wait(5)
+        site.mengpaneel.track("In the view")
+        return PAGE
+
+    site.view("/", view)
+    response = site.visitor().get("/")
+    is_answered.set()
+    threads[0].join(5)
+    sent = [call.wire for call in site.kept.calls]
+
+    assert sorted(names([*page_calls(response), *sent])) == [
+        "track In a thread",
+        "track In the view",
+    ]
+
+
+def test_a_threads_own_app_context_may_end_after_the_response(site: Site) -> None:
+    has_tracked, is_answered = threading.Event(), threading.Event()
+    failed: list[BaseException] = []
+    threads: list[threading.Thread] = []
+
+    def work() -> None:
+        try:
+            with site.app.app_context():
+                site.mengpaneel.track("In a thread")
+                has_tracked.set()
+                assert is_answered.wait(5)
+
+                with site.mengpaneel.before_setup():
+                    site.mengpaneel.people.increment({"Threads": 1})
+        except BaseException as error:
+            failed.append(error)
+
+    def view() -> str:
+        run = copy_context().run
+        threads.append(threading.Thread(target=run, args=(work,)))
+        threads[0].start()
+        assert has_tracked.wait(5)
+        return PAGE
+
+    site.view("/", view)
+    response = site.visitor().get("/")
+    is_answered.set()
+    threads[0].join(5)
+    sent = [call.wire for call in site.kept.calls]
+
+    assert not failed
+    assert sorted(names([*page_calls(response), *sent])) == [
+        "people.increment",
+        "track In a thread",
+    ]
 
 
 def test_a_stream_goes_on_when_its_environment_is_used_again(site: Site) -> None:

@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from flask_mengpaneel import Manager
+from flask_mengpaneel.signals import recorded
 from flask_mengpaneel.testing import record_flushes
 from sites import Site
 
@@ -171,7 +172,7 @@ def test_a_clock_that_is_set_back_doesn_t_turn_the_order(
     with site.app.app_context(), Manager() as manager:
         with monkeypatch.context() as patch:
             patch.setattr(
-                "flask_mengpaneel.record.manager.time.time", lambda: next(clock)
+                "flask_mengpaneel.record.clock.time.time", lambda: next(clock)
             )
 
             for _ in range(3):
@@ -199,7 +200,7 @@ def test_a_timed_event_gets_its_duration(
     with site.app.app_context(), Manager() as manager:
         with monkeypatch.context() as patch:
             patch.setattr(
-                "flask_mengpaneel.record.manager.time.time", lambda: next(clock)
+                "flask_mengpaneel.record.clock.time.time", lambda: next(clock)
             )
             manager.time_event("A")
             manager.track("B")
@@ -412,8 +413,9 @@ def test_the_outcome_names_why_the_others_declined(site: Site) -> None:
         manager.track("A")
 
     (outcome,) = outcomes
+    assert outcome.strategy == "AsyncServerSide"
     assert list(outcome.declined) == ["Delayed", "ClientSide", "CapableClientSide"]
-    assert set(outcome.declined.values()) == {"not in a request"}
+    assert set(outcome.declined.values()) == {"no response is to come"}
 
 
 @pytest.mark.parametrize("strategy", ["Delayed", "ClientSide", "AsyncServerSide"])
@@ -437,8 +439,9 @@ def test_a_strategy_is_asked_first_and_then_the_server_side_ones(
         assert set(outcome.declined) <= {strategy}
 
 
-def test_a_strategy_that_doesn_t_exist_is_an_error_always() -> None:
-    site = Site(testing=False)
+@pytest.mark.parametrize("testing", [True, False])
+def test_a_strategy_that_doesn_t_exist_is_an_error_always(testing: bool) -> None:
+    site = Site(testing=testing)
 
     with site.app.app_context():
         with pytest.raises(ValueError, match="Serverside.*ServerSide"):
@@ -453,15 +456,14 @@ def test_a_strategy_that_doesn_t_exist_is_an_error_always() -> None:
 
             assert manager.strategy is None
 
+    with site.app.test_request_context():
+        with pytest.raises(ValueError, match="ServerSid'.*Delayed, ClientSide"):
+            site.mengpaneel.strategy = "ServerSid"
+
+        assert site.mengpaneel.strategy is None
+
 
 # -- whose calls they are
-
-
-def test_an_anonymous_job_is_nobody_s(site: Site) -> None:
-    with site.app.app_context(), Manager() as manager:
-        manager.track("A")
-
-    assert site.kept.envelopes[0].identity.distinct_id == ""
 
 
 def test_a_job_asks_nobody_for_consent() -> None:
@@ -493,3 +495,30 @@ def test_hundreds_of_events_in_one_job_are_all_sent(site: Site) -> None:
 
     numbers = [call.properties["number"] for call in site.kept.calls]
     assert numbers == list(range(1_000))
+
+
+# -- whoever is told
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"Plan": "pro"}, {"Plan": "pro", "Bad": object()}], ids=len
+)
+def test_a_receiver_that_fails_changes_nothing_of_what_is_recorded(
+    given: dict[str, t.Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_app: object, **_: t.Any) -> t.NoReturn:
+        raise ZeroDivisionError
+
+    site = Site(testing=False)
+
+    with recorded.connected_to(fail, site.app), site.app.app_context():
+        with Manager(identify="ann") as manager:
+            manager.track("A", given)
+            manager.people.set("Plan", "pro")
+            manager.opt_out_tracking()
+            manager.track("B")
+
+    assert names(site) == ["identify", "A", "people.set", "opt_out_tracking"]
+    ledger = site.mengpaneel.ledger()
+    assert (ledger.recorded, ledger.dropped) == (2, {})
+    assert "a receiver of the signal 'recorded' failed" in caplog.text

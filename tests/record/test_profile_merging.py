@@ -17,7 +17,7 @@ Profile = dict[str, t.Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixpanel:
+class ProfileModel:
     """A model of Mixpanel's profiles, with a choice wherever the docs leave one."""
 
     #: What ``$append`` and ``$union`` make of a value that isn't a list.
@@ -135,7 +135,7 @@ def canonical(value: t.Any) -> str:
 
 
 mixpanels = st.builds(
-    Mixpanel,
+    ProfileModel,
     st.sampled_from(["ignored", "replaced", "wrapped"]),
     st.booleans(),
     st.booleans(),
@@ -212,7 +212,7 @@ def group(id: str, method: str, *arguments: t.Any) -> Call:
 @settings(max_examples=500, deadline=None)
 @given(st.lists(people_calls, max_size=8), profiles, mixpanels)
 def test_the_merged_updates_end_as_the_operations_one_after_the_other(
-    calls: list[Call], profile: Profile, mixpanel: Mixpanel
+    calls: list[Call], profile: Profile, mixpanel: ProfileModel
 ) -> None:
     merged = [call for call, _ in merge(calls)]
     one_by_one = mixpanel.apply(profile, calls)
@@ -223,7 +223,7 @@ def test_the_merged_updates_end_as_the_operations_one_after_the_other(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(group_calls, max_size=10), profiles, mixpanels)
 def test_groups_end_as_they_would_and_do_not_mix(
-    calls: list[Call], profile: Profile, mixpanel: Mixpanel
+    calls: list[Call], profile: Profile, mixpanel: ProfileModel
 ) -> None:
     merged = [call for call, _ in merge(calls)]
 
@@ -272,7 +272,7 @@ def test_nothing_is_merged_across_a_call_that_says_whose_profile_it_is(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(people_calls, max_size=5), profiles, mixpanels)
 def test_updates_of_different_properties_may_arrive_in_any_order(
-    calls: list[Call], profile: Profile, mixpanel: Mixpanel
+    calls: list[Call], profile: Profile, mixpanel: ProfileModel
 ) -> None:
     merged = [call for call, _ in merge(calls)]
     touched = [name for call in merged for name in touches(call)]

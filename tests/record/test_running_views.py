@@ -14,6 +14,7 @@ from urllib.request import urlopen
 import pytest
 import simple_websocket
 
+from agents import CHROME
 from flask_mengpaneel.record import running_views
 from processes import Process, free_port, get, settings_for
 from sink import Sink
@@ -74,7 +75,10 @@ def test_what_a_websocket_tracks_is_sent_while_it_is_open(
 
         try:
             get(port, 1)
-            client = simple_websocket.Client(f"ws://127.0.0.1:{port}/echo")
+            # A browser's, as another client without cookies is nobody.
+            client = simple_websocket.Client(
+                f"ws://127.0.0.1:{port}/echo", headers={"User-Agent": CHROME}
+            )
 
             for text in ("a", "sign in", "b"):
                 client.send(text)

@@ -31,7 +31,7 @@ from playwright.async_api import async_playwright
 
 from flask_mengpaneel.choose import late_calls, sharing
 
-from .site import Figures, Report, Site, compare
+from .site import Figures, Report, SoakSite, compare
 from .visits import PAGES_READ, Visit, Visitors
 
 #: Ends with whoever has started it, however that ends.
@@ -58,7 +58,7 @@ def busy(processes: int) -> c.Iterator[None]:
             process.wait()
 
 
-async def soak(arguments: argparse.Namespace, site: Site, browser: str) -> Report:
+async def soak(arguments: argparse.Namespace, site: SoakSite, browser: str) -> Report:
     """Leave pages in one browser."""
     visits: dict[int, Visit] = {}
     ways: dict[int, str] = {}
@@ -95,7 +95,7 @@ async def soak(arguments: argparse.Namespace, site: Site, browser: str) -> Repor
     return report
 
 
-def show(report: Report, site: Site) -> None:
+def show(report: Report, site: SoakSite) -> None:
     """Print a table, and what else there is to say."""
     print(f"| way | {' | '.join(Figures.NAMES)} |")
     print("|---" * (1 + len(Figures.NAMES)) + "|")
@@ -142,7 +142,7 @@ def main() -> int:
         print(f"{browser}, --seed {arguments.seed}", flush=True)
 
         with tempfile.TemporaryDirectory() as folder, busy(arguments.busy):
-            site = Site(Path(folder), **settings)
+            site = SoakSite(Path(folder), **settings)
 
             try:
                 report = asyncio.run(soak(arguments, site, browser))

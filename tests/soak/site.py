@@ -13,7 +13,6 @@ import dataclasses
 import gzip
 import itertools
 import json
-import logging
 import random
 import re
 import socket
@@ -29,7 +28,7 @@ from flask import Flask, Response, jsonify, redirect, request, send_file, sessio
 from flask_mengpaneel import Mengpaneel
 
 from ..needs import need_npm
-from ..servers import Server
+from ..servers import Complaints, Server
 
 LIBRARY = "/library.js"
 #: In the user agent of each visitor's browser, so in every request that it makes.
@@ -114,7 +113,7 @@ class Networks:
         return is_broken
 
 
-class Mixpanel(Server):
+class StandIn(Server):
     """A stand-in for Mixpanel, at a host of its own, to which both sides send."""
 
     def __init__(self, networks: Networks) -> None:
@@ -158,18 +157,7 @@ class Mixpanel(Server):
         return response
 
 
-class _Complaints(logging.Handler):
-    """What the extension logged as gone wrong."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-
-
-class Site(Server):
+class SoakSite(Server):
     """The app, served by threads.
 
     :param settings: the extension's, without their prefix.
@@ -177,15 +165,14 @@ class Site(Server):
 
     def __init__(self, folder: Path, **settings: Json) -> None:
         self.networks = Networks()
-        self.mixpanel = Mixpanel(self.networks)
+        self.mixpanel = StandIn(self.networks)
         self.events: list[Entry] = []
         self.operations: list[Entry] = []
         self.mengpaneel = Mengpaneel()
         self._library = need_npm("mixpanel-browser") / "dist" / "mixpanel.min.js"
         self._numbers = itertools.count()
         self._requests = itertools.count()
-        self._complaints = _Complaints()
-        logging.getLogger("flask_mengpaneel").addHandler(self._complaints)
+        self._complaints = Complaints()
         self.app = Flask("left", instance_path=str(folder), static_folder=None)
         self.app.secret_key = "secret"
         values = {
@@ -213,7 +200,7 @@ class Site(Server):
     def close(self) -> None:
         super().close()
         self.mixpanel.close()
-        logging.getLogger("flask_mengpaneel").removeHandler(self._complaints)
+        self._complaints.close()
 
     # -- the views
 
@@ -341,7 +328,7 @@ class Report:
     others: collections.Counter[str]
 
 
-def compare(site: Site, ways: c.Mapping[int, str]) -> Report:
+def compare(site: SoakSite, ways: c.Mapping[int, str]) -> Report:
     """Compare what Mixpanel has with what was recorded.
 
     :param ways: by which way each page was left.

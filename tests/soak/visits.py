@@ -8,19 +8,16 @@ import dataclasses
 import itertools
 import json
 import random
+import sys
 import typing as t
 from urllib.parse import urlencode, urlsplit
 
 from playwright.async_api import Browser, BrowserContext, Error, Page, Playwright
 
+from ..agents import CHROME, FIREFOX
 from ..needs import need
-from .site import PARTS, Network, Site
+from .site import PARTS, Network, SoakSite
 
-CHROME = (
-    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
-    " Chrome/143.0.0.0 Safari/537.36"
-)
-FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 
 #: What the page itself does to be left.
@@ -143,7 +140,7 @@ class Visitors:
     :param browser: ``"chromium"`` or ``"firefox"``.
     """
 
-    def __init__(self, playwright: Playwright, browser: str, site: Site) -> None:
+    def __init__(self, playwright: Playwright, browser: str, site: SoakSite) -> None:
         self.name = browser
         #: What went wrong with the means of leaving: not with what is tested.
         self.troubles: list[str] = []
@@ -196,6 +193,7 @@ class Visitors:
         while some := list(itertools.islice(waiting, VISITS_OF_A_BROWSER)):
             await self._each(some, visit, at_once)
             await self.close()
+            print(f"visit {some[-1]} is over", file=sys.stderr)
 
     async def _each(
         self, numbers: c.Iterable[int], visit: c.Callable[[int], t.Any], at_once: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc as c
+import dataclasses
 import datetime as dt
 import decimal
 import os
@@ -11,22 +12,35 @@ import typing as t
 import uuid
 
 from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Session, scoped_session, sessionmaker
 
 from flask_mengpaneel import (
     Declined,
     Envelope,
+    Event,
     Ledger,
+    Login,
     Manager,
     Mengpaneel,
     Outcome,
     Strategy,
+    TrackedEvent,
     Transport,
     failed,
     flushed,
 )
 from flask_mengpaneel.config import STRATEGIES
 from flask_mengpaneel.strategy import Call, CallLog, Exchange, Visitor
-from flask_mengpaneel.testing import RecordingTransport, record_flushes
+from flask_mengpaneel.testing import (
+    RecordedCall,
+    RecordedCalls,
+    RecordingTransport,
+    record_calls,
+    record_flushes,
+)
 
 app = Flask(__name__)
 mengpaneel = Mengpaneel()
@@ -49,11 +63,99 @@ Mengpaneel(
     csp_nonce=None,
     ack_timeout=60,
     acks="redis://10.0.0.5:6379/0",
+    before_send="shop.tracking.before_send",
+    url_prefix="/shop-data",
+    login="flask-login",
+    login_profile=lambda user: {"$email": user.email},
 )
 read_elsewhere: dict[str, t.Any] = {"token": "abc"}
 Mengpaneel(app, **read_elsewhere)
 Mengpaneel(transport=RecordingTransport)
 Mengpaneel(transport=RecordingTransport(), strategies=STRATEGIES)
+
+
+def before_send(event: TrackedEvent) -> TrackedEvent | None:
+    if event.name == "Health Check":
+        return None
+
+    event.properties["Release"] = 3
+    return event
+
+
+Mengpaneel(app, login=Login.flask_login(user_id=lambda user: user.id))
+Mengpaneel(
+    app,
+    login=Login(
+        user=lambda: None,
+        user_id=lambda user: 42,
+        signals={flushed: lambda outcome: None},
+    ),
+)
+
+
+class ShopEvent(Event, abstract=True):
+    """What every event of the shop has."""
+
+    channel: str = "web"
+
+
+class PlaceOrder(ShopEvent, name="Place Order", owner="checkout"):
+    """A declared event."""
+
+    items: int
+    total: decimal.Decimal | None = None
+    coupons: list[str] = dataclasses.field(
+        default_factory=list, metadata={"name": "Coupons"}
+    )
+
+
+class SignUp(
+    Event, display_name="Sign-up", description="Somebody has signed up.", owner="web"
+):
+    """Without properties."""
+
+
+def declared() -> None:
+    order = PlaceOrder(items=3, coupons=["a"])
+    t.assert_type(order.items, int)
+    t.assert_type(order.total, decimal.Decimal | None)
+    mengpaneel.track(order)
+    mengpaneel.track(SignUp(), {"time": 1_700_000_000})
+    mengpaneel.track_with_groups(order, None, {"company": "acme"})
+
+
+Mengpaneel(app, events="raise")
+
+
+class Base(DeclarativeBase):
+    """Of the tables of an app."""
+
+
+db = SQLAlchemy(model_class=Base)
+engine = create_engine("sqlite://")
+
+
+def place_order() -> None:
+    with mengpaneel.on_commit(db.session) as committed:
+        mengpaneel.track("Order")
+        committed.people.increment("Orders")
+
+    mengpaneel.on_commit(db.session).track("Order")
+
+    with Manager() as manager, Session(engine) as session:
+        manager.on_commit(session).track("Order")
+        manager.on_commit(scoped_session(sessionmaker(engine))).track(SignUp())
+
+        with manager.on_commit(session).setup():
+            manager.identify("ann")
+
+
+def place_async(session: AsyncSession) -> None:
+    mengpaneel.on_commit(session).track("Order")
+
+
+Mengpaneel(app, before_send=before_send)
+Mengpaneel(app, before_send=lambda event: event)
 
 
 class Discarding(Transport):
@@ -191,3 +293,23 @@ def check() -> None:
 
     with record_flushes(app) as outcomes:
         t.assert_type(outcomes, list[Outcome])
+
+
+def check_calls(mengpaneel_calls: RecordedCalls) -> None:
+    with record_calls(app) as calls:
+        t.assert_type(calls, RecordedCalls)
+
+    call = mengpaneel_calls.assert_tracked("Order", {"Order id": 7}, Total=44)
+    t.assert_type(call, RecordedCall)
+    t.assert_type(call.ways, list[str])
+    t.assert_type(call.request, str | None)
+    t.assert_type(mengpaneel_calls[0], RecordedCall)
+    t.assert_type(mengpaneel_calls.events, list[str])
+    t.assert_type(mengpaneel_calls.by_request, list[list[RecordedCall]])
+    mengpaneel_calls.assert_not_tracked()
+    mengpaneel_calls.assert_not_tracked("Order", Total=44)
+    mengpaneel_calls.assert_tracked(PlaceOrder, items=3)
+    mengpaneel_calls.assert_tracked(PlaceOrder(items=3))
+    mengpaneel_calls.assert_not_tracked(PlaceOrder)
+    t.assert_type(mengpaneel_calls.assert_identified(42), RecordedCall)
+    mengpaneel_calls.assert_profile({"Plan name": "pro"}, Seats=3)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from flask_mengpaneel import Manager, Mengpaneel, Transport
+from flask_mengpaneel import Event, Manager, Mengpaneel, Transport
 
 app = Flask(__name__)
 mengpaneel = Mengpaneel()
@@ -34,6 +34,10 @@ Mengpaneel(app, max_header=4096.5)  # type: ignore[arg-type]  # pyright: ignore[
 Mengpaneel(app, id_merge="simple")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Mengpaneel(app, bots=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Mengpaneel(app, csp_nonce="abc", inspector=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+Mengpaneel(app, before_send=lambda event: {"A": event.name})  # type: ignore[arg-type,return-value]  # pyright: ignore[reportArgumentType]
+Mengpaneel(app, before_send=lambda: None)  # type: ignore[arg-type,misc]  # pyright: ignore[reportArgumentType]
+Mengpaneel(app, login=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 # Strategies
 mengpaneel.strategy = 1  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
@@ -68,6 +72,32 @@ mengpaneel.register("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgu
 mengpaneel.before_set_up()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 mengpaneel.call()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 mengpaneel.drain("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# Declared events
+class PlaceOrder(Event, name="Place Order"):
+    """A declared event."""
+
+    items: int
+    coupon: str | None = None
+
+
+class Misspelt(Event, onwer="web"):  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue, reportGeneralTypeIssues]
+    """A keyword that there isn't."""
+
+
+PlaceOrder()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+PlaceOrder(3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+PlaceOrder(items="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+PlaceOrder(items=3, itms=4)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+PlaceOrder(items=3).items = 4  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+mengpaneel.track(PlaceOrder)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Mengpaneel(app, events="error")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+# Databases
+mengpaneel.on_commit()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+mengpaneel.on_commit("db.session")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+mengpaneel.on_commit(app)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 # Transports
 Transport()  # type: ignore[abstract]  # pyright: ignore[reportAbstractUsage]

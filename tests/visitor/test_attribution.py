@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents import FIREFOX
 from flask_mengpaneel.visitor.attribution import (
     CAMPAIGN,
     CLICK_IDS,
@@ -20,9 +21,7 @@ from flask_mengpaneel.visitor.attribution import (
 )
 from parity.visits import Agent, sent_by_library, visit
 
-FIREFOX = Agent(
-    "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0", "", True
-)
+AGENT = Agent(FIREFOX, "", True)
 FILE = pathlib.Path(__file__).parent.parent / "parity" / "pages.json"
 PAGES: list[dict[str, str]] = json.loads(FILE.read_text("utf-8"))
 
@@ -53,7 +52,7 @@ Sent = dict[str, t.Any]
 @pytest.fixture(scope="module")
 def sent() -> list[Sent]:
     """What the browser library sent, page by page."""
-    return sent_by_library([visit(FIREFOX, **page) for page in PAGES])
+    return sent_by_library([visit(AGENT, **page) for page in PAGES])
 
 
 @pytest.fixture(params=range(len(PAGES)))

@@ -6,11 +6,12 @@ import pytest
 from flask import Flask, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from agents import CHROME
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.config import Config
 from flask_mengpaneel.testing import RecordingTransport
 from flask_mengpaneel.visitor.client import Client, parse_address
-from sites import CHROME, PAGE, CreateApp, sent
+from sites import PAGE, CreateApp, sent
 
 
 def client_of(config: dict[str, t.Any] | None = None, **request_: t.Any) -> Client:

@@ -6,19 +6,18 @@ import typing as t
 
 import pytest
 from flask import Flask, redirect, session
+from flask.sessions import (
+    SecureCookieSession,
+    SecureCookieSessionInterface,
+    SessionInterface,
+    SessionMixin,
+)
 from werkzeug import Response
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from sites import (
-    COOKIE,
-    PAGE,
-    Site,
-    hand_overs,
-    names,
-    page_calls,
-)
+from flask_mengpaneel import reasons
+from sites import ANN, COOKIE, PAGE, Site, hand_overs, names, page_calls
 
-ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
 FROM_ELSEWHERE = {
     "Sec-Fetch-Site": "cross-site",
     "Sec-Fetch-Mode": "navigate",
@@ -53,20 +52,16 @@ def make_site(**settings: t.Any) -> Site:
 
 
 @pytest.mark.parametrize("path", ["/paid", "/return"])
-def test_a_post_from_another_site_doesn_t_replace_the_cookies_it_came_without(
-    path: str,
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [("POST", FROM_ELSEWHERE), ("GET", IN_A_FRAME)],
+    ids=["a post from another site", "a frame without storage"],
+)
+def test_what_came_without_cookies_replaces_none(
+    method: str, headers: dict[str, str], path: str
 ) -> None:
     site = make_site()
-    response = site.client().post(path, headers=FROM_ELSEWHERE)
-
-    assert "Set-Cookie" not in response.headers
-    assert [call.event for call in site.kept.calls] == ["Paid"]
-
-
-@pytest.mark.parametrize("path", ["/paid", "/return"])
-def test_a_frame_without_storage_gets_no_cookies(path: str) -> None:
-    site = make_site()
-    response = site.client().get(path, headers=IN_A_FRAME)
+    response = site.client().open(path, method=method, headers=headers)
 
     assert "Set-Cookie" not in response.headers
     assert [call.event for call in site.kept.calls] == ["Paid"]
@@ -142,7 +137,7 @@ def test_a_redirect_beside_the_path_at_which_an_app_is_mounted_leaves_it() -> No
     )
     site.client().get("/shop/leave")
 
-    assert site.outcomes[0].declined["Delayed"] == "a redirect to another site"
+    assert site.outcomes[0].declined["Delayed"] == reasons.ANOTHER_APP
     assert [call.event for call in site.kept.calls] == ["Left"]
 
 
@@ -215,6 +210,55 @@ def test_apps_that_share_a_session_get_their_own_calls_only() -> None:
 
     assert hand_overs(client.get("/second/thanks")) == []
     assert names(page_calls(client.get("/thanks"))) == ["track Paid"]
+
+
+class OnServer(SessionInterface):
+    """Keeps sessions in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, dict[str, t.Any]] = {}
+
+    def open_session(self, app: Flask, request: t.Any) -> SecureCookieSession:
+        return SecureCookieSession(self.kept.get(request.cookies.get("session"), {}))
+
+    def save_session(self, app: Flask, stored: SessionMixin, response: t.Any) -> None:
+        if stored.modified:
+            key = f"session-{len(self.kept)}"
+            self.kept[key] = dict(stored)
+            response.set_cookie("session", key)
+
+
+@pytest.mark.parametrize("interface", [SecureCookieSessionInterface, OnServer])
+@pytest.mark.parametrize("consent", [True, None])
+def test_a_session_of_another_app_is_left_alone(
+    consent: bool | None, interface: type[SessionInterface]
+) -> None:
+    first, second = make_site(), make_site(consent=lambda: consent)
+    # Both have the same name for it, and each a key of its own.
+    second.app.secret_key = "another"
+    second.app.session_interface = interface()
+    first.app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
+        first.app.wsgi_app, {"/second": second.app.wsgi_app}
+    )
+
+    def sign_in() -> str:
+        session["user"] = "ann"
+        return "ok"
+
+    def go() -> Response:
+        second.mengpaneel.track("Paid")
+        return redirect("/second/thanks")
+
+    first.view("/sign-in", sign_in)
+    second.view("/go", go)
+    client = first.client()
+    client.get("/sign-in")
+    before = client.get_cookie("session")
+    assert client.get("/second/go").status_code == 302
+    assert client.get("/second/thanks").status_code == 200
+
+    assert client.get_cookie("session") == before
+    assert [call.event for call in second.kept.calls] == ["Paid"] * bool(consent)
 
 
 # -- clients that keep no cookies

@@ -8,13 +8,9 @@ from collections import Counter
 
 import pytest
 
+from agents import CHROME_ON_WINDOWS, GOOGLEBOT
 from flask_mengpaneel.visitor.devices import describe, is_bot
 from parity.visits import Agent, agents, sent_by_library, visit
-
-CHROME = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
-    " Chrome/143.0.0.0 Safari/537.36"
-)
 
 #: Of a hundred agents, this many at least are described as the library does.
 AGREEMENT = {"$browser": 99.0, "$browser_version": 98.0, "$os": 99.0, "$device": 99.0}
@@ -70,12 +66,12 @@ def test_the_version_is_a_number_as_javascript_writes_it() -> None:
         " like Gecko) Version/18.10.2 Safari/605.1.15"
     )
 
-    assert str(describe(CHROME)["$browser_version"]) == "143"
+    assert str(describe(CHROME_ON_WINDOWS)["$browser_version"]) == "143"
     assert str(describe(safari)["$browser_version"]) == "18.1"
 
 
 def test_what_the_library_leaves_empty_is_left_out() -> None:
-    assert dict(describe(CHROME)) == {
+    assert dict(describe(CHROME_ON_WINDOWS)) == {
         "$browser": "Chrome",
         "$browser_version": 143,
         "$os": "Windows",
@@ -95,7 +91,7 @@ def test_a_client_that_is_no_browser_is_named_as_the_user_agents_package_does() 
 @pytest.mark.parametrize(
     "user_agent",
     [
-        "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+        GOOGLEBOT,
         "Mozilla/5.0 (compatible; SemrushBot/7~bl; +http://www.semrush.com/bot.html)",
         "Mozilla/5.0 (compatible; Newcomer/1.0; +https://robots.example.com/)",
         "facebookexternalhit/1.1",
@@ -108,7 +104,7 @@ def test_a_robot_is_a_bot(user_agent: str) -> None:
 @pytest.mark.parametrize(
     "user_agent",
     [
-        CHROME,
+        CHROME_ON_WINDOWS,
         "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
         "Shop/3.1 (com.example.shop; build:7; iOS 18.1.0) Alamofire/5.10.0",
         "okhttp/4.12.0",
@@ -139,16 +135,18 @@ def test_hostile_user_agents_do_no_harm(user_agent: str) -> None:
 
 
 def test_descriptions_are_shared_and_nobody_can_change_them() -> None:
-    assert describe(CHROME) is describe(CHROME)
+    assert describe(CHROME_ON_WINDOWS) is describe(CHROME_ON_WINDOWS)
 
     with pytest.raises(TypeError):
-        describe(CHROME)["$os"] = "Plan 9"  # type: ignore[index]
+        describe(CHROME_ON_WINDOWS)["$os"] = "Plan 9"  # type: ignore[index]
 
 
 def test_the_same_user_agent_again_costs_less() -> None:
-    fresh = (f"{CHROME} {number}" for number in range(3000))
+    fresh = (f"{CHROME_ON_WINDOWS} {number}" for number in range(3000))
     new = min(timeit.repeat(lambda: describe(next(fresh)), number=1000, repeat=3))
-    again = min(timeit.repeat(lambda: describe(CHROME), number=1000, repeat=3))
+    again = min(
+        timeit.repeat(lambda: describe(CHROME_ON_WINDOWS), number=1000, repeat=3)
+    )
 
     assert again < new
 
@@ -156,7 +154,41 @@ def test_the_same_user_agent_again_costs_less() -> None:
 def test_browsers_are_described_without_the_user_agents_package() -> None:
     code = (
         "import sys; from flask_mengpaneel.visitor.devices import describe;"
-        f"describe({CHROME!r}); sys.exit('user_agents' in sys.modules)"
+        f"describe({CHROME_ON_WINDOWS!r}); sys.exit('user_agents' in sys.modules)"
     )
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_other_threads_have_the_interpreter_soon_while_the_package_is_loaded() -> None:
+    # Anew in each of them, in a process of its own.
+    script = """
+import sys, threading
+from flask_mengpaneel.visitor.devices import describe, is_bot
+
+seen = []
+
+def look(event, arguments):
+    if event == "import" and arguments[0] == "user_agents.parsers":
+        seen.append(sys.getswitchinterval())
+
+sys.addaudithook(look)
+usual = sys.getswitchinterval()
+asked = [(describe, "Stripe/1.0"), (is_bot, "Hook/2.0"), (describe, "Bank/3.1")]
+threads = [threading.Thread(target=ask, args=(of,)) for ask, of in asked]
+
+for thread in threads:
+    thread.start()
+
+for thread in threads:
+    thread.join()
+
+print(usual / seen[0], sys.getswitchinterval() == usual)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    times, is_usual_again = done.stdout.split()
+
+    assert float(times) > 10, done
+    assert is_usual_again == "True"

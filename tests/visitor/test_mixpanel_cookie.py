@@ -19,6 +19,7 @@ from flask_mengpaneel.identity import Identity
 from flask_mengpaneel.values import plain
 from flask_mengpaneel.visitor import mixpanel_cookie
 from flask_mengpaneel.visitor.persistence import Persistence
+from sites import ANN, COOKIE
 
 # As the library writes it after `identify("user-1")`, made shorter.
 REAL = (
@@ -27,7 +28,6 @@ REAL = (
     "source%22%3A%22news%22%2C%22%24initial_referrer%22%3A%22%24direct%22%2C%22%24user"
     "_id%22%3A%22user-1%22%7D"
 )
-NAME = "mp_token_mixpanel"
 DEVICE = "b6beb46a-0714-453f-a48c-2799ae4f12c6"
 
 
@@ -43,6 +43,37 @@ def test_the_library_s_cookie_is_read() -> None:
 
     assert cookie["utm_source"] == "news"
     assert Identity.from_cookie(cookie) == Identity(DEVICE, "user-1")
+
+
+@given(st.text('%=0123456789aAbBcCdDeEfF "{}[]:,$/\u00e9\r\n', max_size=60))
+def test_what_is_escaped_is_read_as_any_other_library_reads_it(text: str) -> None:
+    value = "%7B%22a%22%3A%22" + text + "%22%7D"
+
+    try:
+        right = json.loads(unquote(value, errors="strict"))
+    except ValueError:
+        right = {}
+
+    assert mixpanel_cookie.read(value) == plain(right)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_kept"),
+    [
+        ([[[[]]]], True),
+        ([[[[1]]]], True),
+        ([[[[[]]]]], False),
+        ({"[]": [[[["{}"]]]]}, False),
+        ({"{}{}[]": [[["[[[["]]]}, True),
+    ],
+)
+def test_how_deep_a_value_is_doesn_t_depend_on_brackets_in_texts(
+    value: t.Any, is_kept: bool
+) -> None:
+    others = {"{}{}{}{}{}": "[][][][][]", "__mps": {}, "$user_id": "ada"}
+    cookie = mixpanel_cookie.read(quote(json.dumps({**others, "deep": value})))
+
+    assert cookie == others | ({"deep": value} if is_kept else {})
 
 
 @pytest.mark.parametrize(
@@ -241,7 +272,7 @@ def written(
         )
 
     header = response.headers.get("Set-Cookie")
-    return SimpleCookie(header)[NAME] if header else None
+    return SimpleCookie(header)[COOKIE] if header else None
 
 
 def test_the_cookie_is_written_as_the_library_would() -> None:
@@ -283,11 +314,8 @@ def test_odd_options_break_nothing(days: t.Any) -> None:
     assert written({"a": 1}, cookie_expiration=days) is not None
 
 
-IDS = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
-
-
 def test_a_cookie_with_room_for_all_has_all() -> None:
-    full = {**IDS, "a": "x" * 3_900}
+    full = {**ANN, "a": "x" * 3_900}
 
     assert mixpanel_cookie.read(written(full).value) == full
 
@@ -311,11 +339,11 @@ def test_a_cookie_with_room_for_all_has_all() -> None:
 def test_what_there_is_no_room_for_is_left_out_and_never_the_ids(
     more: dict[str, t.Any], left_out: set[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    morsel = written({**IDS, **more})
+    morsel = written({**ANN, **more})
     cookie = mixpanel_cookie.read(morsel.value)
 
-    assert len(NAME) + 1 + len(morsel.value) <= 4096
-    assert {**IDS, **more}.items() >= {
+    assert len(COOKIE) + 1 + len(morsel.value) <= 4096
+    assert {**ANN, **more}.items() >= {
         name: value for name, value in cookie.items() if name != "__timers"
     }.items()
     assert more.keys() - cookie.keys() == left_out
@@ -326,21 +354,21 @@ def test_what_there_is_no_room_for_is_left_out_and_never_the_ids(
 @pytest.mark.parametrize("count", [200, 100_000])
 def test_of_many_properties_as_many_are_kept_as_there_is_room_for(count: int) -> None:
     more = {f"name{number:06}": "ä" for number in range(count)}
-    morsel = written({**IDS, **more})
+    morsel = written({**ANN, **more})
     cookie = mixpanel_cookie.read(morsel.value)
 
-    assert IDS.items() <= cookie.items()
+    assert ANN.items() <= cookie.items()
     assert f"name{count - 1:06}" in cookie
-    assert 4_000 < len(NAME) + 1 + len(morsel.value) <= 4096
+    assert 4_000 < len(COOKIE) + 1 + len(morsel.value) <= 4096
 
 
 def test_of_many_clocks_the_latest_are_kept() -> None:
     clocks = {f"Event {number:03}": 1_700_000_000_000 + number for number in range(200)}
-    morsel = written({**IDS, "Plan": "pro", "__timers": clocks})
+    morsel = written({**ANN, "Plan": "pro", "__timers": clocks})
     cookie = mixpanel_cookie.read(morsel.value)
     kept = list(cookie["__timers"])  # type: ignore[arg-type]
 
-    assert IDS.items() <= cookie.items()
+    assert ANN.items() <= cookie.items()
     assert cookie["Plan"] == "pro"
     assert kept == list(clocks)[-len(kept) :]
     assert len(kept) > 20
@@ -351,18 +379,18 @@ def test_an_id_of_any_size_fits(id: str) -> None:
     cookie = Persistence({"a": "x" * 3_000}, Identity("d1", id)).to_cookie()
     morsel = written(cookie)
 
-    assert len(NAME) + 1 + len(morsel.value) <= 4096
+    assert len(COOKIE) + 1 + len(morsel.value) <= 4096
     read = Identity.from_cookie(mixpanel_cookie.read(morsel.value))
     assert read.distinct_id == id
 
 
 @pytest.mark.parametrize("others", [0, 3_000, 5_000, 7_000, 20_000])
 def test_all_cookies_of_a_visitor_stay_small_enough_for_servers(others: int) -> None:
-    header = f"other={'x' * others}; {NAME}={REAL}"
-    morsel = written({**IDS, "a": "x" * 900, "b": "x" * 2_500}, cookies=header)
+    header = f"other={'x' * others}; {COOKIE}={REAL}"
+    morsel = written({**ANN, "a": "x" * 900, "b": "x" * 2_500}, cookies=header)
     size = len(morsel.value)
 
-    assert IDS.items() <= mixpanel_cookie.read(morsel.value).items()
+    assert ANN.items() <= mixpanel_cookie.read(morsel.value).items()
     assert others + size < 8_100 or size < 1_100
     assert size > min(1_000, 7_000 - others)
 

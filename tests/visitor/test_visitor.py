@@ -2,36 +2,22 @@ from __future__ import annotations
 
 import json
 import typing as t
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import pytest
 from flask import Flask, Response, redirect
-from flask.testing import FlaskClient
 
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.testing import RecordingTransport
-from sites import CreateApp, sent
+from sites import ANN, COOKIE, PAGE, CreateApp, library_cookie, sent
 
-PAGE = "<!doctype html><html><head><title>Shop</title></head><body>Hi</body></html>"
-NAME = "mp_token_mixpanel"
 OPT = "__mp_opt_in_out_token"
-CHROME = (
-    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
-    " Chrome/126.0.0.0 Safari/537.36"
-)
-ANN = {"distinct_id": "ann", "$device_id": "d1", "$user_id": "ann"}
 
 
 def set_cookies(response: t.Any) -> dict[str, str]:
     """The cookies that a response sets: name -> the whole header."""
     headers = response.headers.getlist("Set-Cookie")
     return {header.partition("=")[0]: header for header in headers}
-
-
-def kept(client: FlaskClient) -> dict[str, t.Any]:
-    """What the browser has in the library's cookie."""
-    cookie = client.get_cookie(NAME)
-    return json.loads(unquote(cookie.value)) if cookie else {}
 
 
 @pytest.fixture
@@ -73,12 +59,12 @@ def test_a_new_visitor_gets_a_device_that_the_browser_goes_on_with(
     assert first["distinct_id"] == f"$device:{first['$device_id']}"
     assert "$user_id" not in first
     assert second["distinct_id"] == first["distinct_id"]
-    assert kept(client)["$device_id"] == first["$device_id"]
-    assert kept(client)["distinct_id"] == first["distinct_id"]
+    assert library_cookie(client)["$device_id"] == first["$device_id"]
+    assert library_cookie(client)["distinct_id"] == first["distinct_id"]
 
 
 def test_the_cookie_can_be_read_by_scripts(shop: Flask) -> None:
-    header = set_cookies(shop.test_client().get("/image"))[NAME].lower()
+    header = set_cookies(shop.test_client().get("/image"))[COOKIE].lower()
     assert "httponly" not in header
     assert "path=/" in header
 
@@ -98,21 +84,31 @@ def test_no_cookie_is_written_where_none_is_due(
     shop: Flask, way: str, headers: dict[str, str]
 ) -> None:
     response = shop.test_client().get(f"/{way}", headers=headers)
-    assert NAME not in set_cookies(response)
+    assert COOKIE not in set_cookies(response)
 
 
-def test_no_cookie_is_written_where_the_library_keeps_none(
-    create_app: CreateApp, mengpaneel: Mengpaneel
+@pytest.mark.parametrize(
+    ("options", "way"),
+    [
+        ({"persistence": "localStorage"}, "image"),
+        ({"persistence": "localStorage"}, "page"),
+        # What is no page has no library that could take it up.
+        ({"disable_persistence": True}, "page"),
+    ],
+)
+def test_a_library_that_keeps_no_cookie_begins_with_one(
+    create_app: CreateApp, mengpaneel: Mengpaneel, options: dict[str, t.Any], way: str
 ) -> None:
-    for options in ({"persistence": "localStorage"}, {"disable_persistence": True}):
-        app = add_views(create_app(client_config=options), mengpaneel)
-        assert NAME not in set_cookies(app.test_client().get("/image"))
+    app = add_views(create_app(client_config=options), mengpaneel)
+    response = app.test_client().get(f"/{way}", headers={"Host": "shop.example.com"})
+    # The library takes up, and deletes, one of the host alone.
+    assert "domain=" not in set_cookies(response)[COOKIE].lower()
 
 
 def test_a_known_visitor_s_cookie_is_left_alone(shop: Flask) -> None:
     client = shop.test_client()
-    client.set_cookie(NAME, quote(json.dumps(ANN)))
-    assert NAME not in set_cookies(client.get("/image"))
+    client.set_cookie(COOKIE, quote(json.dumps(ANN)))
+    assert COOKIE not in set_cookies(client.get("/image"))
 
 
 @pytest.mark.parametrize(
@@ -122,10 +118,10 @@ def test_garbage_in_the_cookie_is_replaced(
     shop: Flask, transport: RecordingTransport, garbage: str
 ) -> None:
     client = shop.test_client()
-    client.set_cookie(NAME, garbage)
+    client.set_cookie(COOKIE, garbage)
     client.get("/image")
     (event,) = sent(shop, transport)
-    assert kept(client)["distinct_id"] == event["properties"]["distinct_id"]
+    assert library_cookie(client)["distinct_id"] == event["properties"]["distinct_id"]
 
 
 def test_server_only_operation_carries_the_visitor_from_anonymous_to_known(
@@ -199,7 +195,7 @@ def test_a_clock_runs_on_over_requests(
 
     client = app.test_client()
     client.get("/start")
-    (started,) = kept(client)["__timers"].values()
+    (started,) = library_cookie(client)["__timers"].values()
     client.get("/stop")
     client.get("/stop")
     first, second = (event["properties"] for event in sent(app, transport))
@@ -260,7 +256,7 @@ def test_whoever_has_more_properties_than_a_cookie_stays_one_person(
     assert [event[name] for event, name in zip(events, "abc", strict=True)] == [
         name * 5_000 for name in "abc"
     ]
-    assert kept(client)["Plan"] == "pro"
+    assert library_cookie(client)["Plan"] == "pro"
 
 
 @pytest.mark.parametrize(
@@ -299,7 +295,7 @@ def test_a_cookie_that_is_nested_deeply_costs_its_sender_no_call(
     shop: Flask, transport: RecordingTransport, depth: int, stack: int
 ) -> None:
     text = json.dumps(ANN)[:-1] + ', "deep": ' + "[" * depth + "]" * depth + "}"
-    headers = {"Cookie": f"{NAME}={quote(text, safe='[]')}"}
+    headers = {"Cookie": f"{COOKIE}={quote(text, safe='[]')}"}
 
     def ask(depth: int) -> None:
         if depth:

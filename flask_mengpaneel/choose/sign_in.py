@@ -1,0 +1,306 @@
+"""Signed-in visitors are identified, and those who have signed out are no more."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import functools
+import logging
+import typing as t
+
+from ..calls import Call, Stage
+from ..identity import Identity
+from ..record.arguments import person_id
+from ..record.context import current_manager, request_state
+from ..record.errors import handle_error
+from ..record.manager import Manager
+from ..record.proxies import active_request, current_flask
+from ..record.refusals import Refusal
+from ..values import identifier
+from ..visitor.client import Client
+from .injection import headers_of, is_html
+from .session_cookie import current_session, is_strict
+
+if t.TYPE_CHECKING:
+    from flask import Flask, Request, Response
+
+    from ..config import Config
+    from ..login import Login
+    from ..record.context import RequestState
+
+logger = logging.getLogger("flask_mengpaneel")
+
+#: In place of a user: the app can't say who it is.
+_UNKNOWN = object()
+
+
+class _Seen:
+    """What a request has shown of who is signed in."""
+
+    __slots__ = ("expiry", "is_leaving", "leaver")
+
+    def __init__(self) -> None:
+        #: Whether somebody has signed out. Their events go on being theirs until the
+        #: response, as they track "Sign Out" before or after that.
+        self.is_leaving = False
+        #: The user who has signed out, if they were known.
+        self.leaver: str | None = None
+        #: The call that makes a new visitor of one whose session has expired.
+        self.expiry: Call | None = None
+
+
+class SignIn:
+    """Sets up who the visitors of an app are, as the app's login has it.
+
+    A request that tracks nothing and shows no page doesn't ask the app.
+
+    :param boots: whether pages without calls get the browser library.
+    """
+
+    def __init__(self, config: Config, login: Login, *, boots: bool) -> None:
+        self._config = config
+        self._login = login
+        self._boots = boots
+        #: Held here, so that they end with the app.
+        self._receivers: list[c.Callable[..., None]] = []
+
+    def connect(self, app: Flask) -> None:
+        """Take part in the sign-ins of an app."""
+        for signal, user_after in self._login.signals.items():
+            receiver = functools.partial(self._change, user_after)
+            self._receivers.append(receiver)
+            signal.connect(receiver, app)
+
+    def begin(self, manager: Manager) -> None:
+        """Set up who it is, before the first call of a request."""
+        if manager.request is None or not manager.is_recording:
+            return
+
+        try:
+            self._begin(manager, _seen(manager.request))
+        except Exception as error:
+            handle_error(current_flask(), "Who has signed in is unknown.", error)
+
+    def _begin(self, manager: Manager, seen: _Seen) -> None:
+        user = self._ask(self._login.user)
+
+        if user is _UNKNOWN or (user is not None and self._set_up(manager, user)):
+            return
+
+        if not seen.is_leaving and self._has_expired(manager):
+            with manager.stage(Stage.BEFORE_SETUP):
+                manager.reset()
+
+            seen.expiry = manager.calls.before_setup[-1]
+
+    def _has_expired(self, manager: Manager) -> bool:
+        """Whether the browser takes the visitor for somebody who is signed in no more.
+
+        It doesn't learn of a sign-out before it makes the calls that wait for it.
+        """
+        visitor = manager.visitor
+        return (
+            visitor.browser_identity.user_id is not None
+            and visitor.consent.given is True
+            and self._sees_all(manager)
+        )
+
+    def _sees_all(self, manager: Manager) -> bool:
+        """Whether the request says of the visitor all that the browser knows, or is
+        going to know by what waits for it."""
+        client = manager.visitor.client
+        return not (
+            client.may_lack_cookies
+            or (client.is_cross_site and is_strict())
+            or self._config.session_key in (current_session() or ())
+        )
+
+    def _set_up(self, manager: Manager, user: t.Any) -> bool:
+        """Set up a user.
+
+        :return: ``False`` if they have no id: they aren't who was there before either.
+        """
+        user_id = self._ask(self._login.user_id, user)
+
+        if user_id is _UNKNOWN:
+            return True
+
+        try:
+            user_id = person_id(user_id)
+        except (TypeError, ValueError) as error:
+            manager.refuse(Refusal(Manager.identify, (manager, user_id), {}, error))
+            return False
+
+        profile = None
+
+        if self._config.login_profile is not None:
+            profile = self._ask(self._config.login_profile, user)
+
+        with manager.setup():
+            manager.identify(user_id)
+
+            if profile is not None and profile is not _UNKNOWN:
+                manager.people.set(profile)
+
+        return True
+
+    def _change(
+        self, user_after: c.Callable[..., t.Any], app: Flask, **sent: t.Any
+    ) -> None:
+        """Somebody has signed in or out."""
+        request = active_request()
+
+        if request is None:
+            return
+
+        try:
+            user = self._ask(functools.partial(user_after, **sent))
+
+            if user is None:
+                # Before the app is asked who it is: some still say who it was.
+                seen = _seen(request)
+                seen.is_leaving = True
+
+                if (manager := _manager_of(request)) is not None:
+                    seen.leaver = _user_of(manager)
+                    seen.is_leaving = self._may_be_somebody(manager)
+            elif user is not _UNKNOWN and (manager := _manager_of(request)):
+                self._enter(manager, user, _seen(request))
+        except Exception as error:
+            handle_error(app, "A sign-in or sign-out was overlooked.", error)
+
+    def _enter(self, manager: Manager, user: t.Any, seen: _Seen) -> None:
+        if seen.is_leaving:
+            seen.is_leaving = False
+
+            if self._is_somebody_else(manager, user):
+                manager.reset()
+
+        if not self._set_up(manager, user) and _user_of(manager) is not None:
+            manager.reset()
+
+    def _may_be_somebody(self, manager: Manager) -> bool:
+        """Whether somebody signs out whom the app or the browser library has named.
+
+        Else it is the visitor who was anonymous before, too.
+        """
+        return (
+            # It may have said before who it was.
+            current_session().modified
+            or manager.visitor.identity_after(manager.recorded).is_identified
+            or not manager.visitor.is_shown
+            or not self._sees_all(manager)
+        )
+
+    def _is_somebody_else(self, manager: Manager, user: t.Any) -> bool:
+        user_id = self._ask(self._login.user_id, user)
+        is_known = user_id is not _UNKNOWN
+        return is_known and _user_of(manager) != identifier(user_id, "an id")
+
+    def before_response(
+        self, request: Request, state: RequestState, response: Response
+    ) -> None:
+        """Finish with a request whose response is ready."""
+        if state.is_answered:
+            return
+
+        try:
+            if state.manager is None:
+                self._begin_page(request, state, response)
+
+            if state.manager is not None and state.sign_in is not None:
+                self._finish(state.manager, state.sign_in)
+        except Exception as error:
+            handle_error(current_flask(), "Who has signed in was overlooked.", error)
+
+    def _begin_page(
+        self, request: Request, state: RequestState, response: Response
+    ) -> None:
+        """Set up who looks at a page that has no calls, if the page has to say so."""
+        if not self._boots or not self._is_page(request, response):
+            return
+
+        session = current_session()
+        accessed, is_changed, before = session.accessed, session.modified, {**session}
+        manager = current_manager()
+
+        if not manager.calls:
+            # As if nobody had asked: Flask-Login makes notes in the session.
+            manager.close()
+            state.manager = None
+
+            if session.modified and not is_changed:
+                session.clear()
+                session.update(before)
+                session.modified = False
+
+            session.accessed = accessed
+
+    def _is_page(self, request: Request, response: Response) -> bool:
+        environ, status = request.environ, response.status_code
+        return (
+            # Else nobody is signed in.
+            ("HTTP_COOKIE" in environ or "HTTP_AUTHORIZATION" in environ)
+            # While all is on fire, nobody asks the database for a user.
+            and (status < 300 or 400 <= status < 500)
+            and is_html(headers_of(response).get("content-type", ""))
+            # That one is for all visitors.
+            and not response.cache_control.public
+            and response.cache_control.s_maxage is None
+            and Client(self._config, request).is_page_view
+        )
+
+    def _finish(self, manager: Manager, seen: _Seen) -> None:
+        calls = manager.calls
+
+        if seen.is_leaving and not self._has_left(manager, seen):
+            manager.reset()
+
+        expiry, seen.expiry = seen.expiry, None
+
+        # The app has said by itself, or by a new sign-in, that it is still the same.
+        if expiry is not None and any(call is expiry for call in calls.before_setup):
+            others = [call for call in calls.before_setup if call is not expiry]
+            person = Identity().after([*others, *calls.setup]).user_id
+
+            if person == manager.visitor.browser_identity.user_id:
+                calls.before_setup = others
+                manager.visitor.successors = manager.visitor.successors[1:]
+
+    def _has_left(self, manager: Manager, seen: _Seen) -> bool:
+        """Whether the app itself has made a new visitor of who has signed out."""
+        if any(call.name == "reset" for call in manager.recorded):
+            return True
+
+        return seen.leaver is not None and _user_of(manager) is None
+
+    def _ask(self, callable: c.Callable[..., t.Any], *arguments: t.Any) -> t.Any:
+        """Return what the app says of a user."""
+        try:
+            return callable(*arguments)
+        except Exception:
+            logger.exception("MENGPANEEL_LOGIN failed: it isn't known who this is")
+            return _UNKNOWN
+
+
+def _manager_of(request: Request) -> Manager | None:
+    """Return the manager of a request, ``None`` if a job has begun in it before."""
+    state = request_state(request)
+
+    if state.manager is None:
+        current_manager()
+
+    return state.manager
+
+
+def _user_of(manager: Manager) -> str | None:
+    return manager.visitor.identity_after(manager.recorded).user_id
+
+
+def _seen(request: Request) -> _Seen:
+    state = request_state(request)
+
+    if state.sign_in is None:
+        state.sign_in = _Seen()
+
+    seen: _Seen = state.sign_in
+    return seen

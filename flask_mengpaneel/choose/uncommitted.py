@@ -1,0 +1,195 @@
+"""The calls that wait for a database longer than their unit of work for its flush: the
+server sends them when it has committed, and drops them when it hasn't."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import contextlib
+import copy
+import itertools
+import logging
+import typing as t
+import weakref
+
+from flask import current_app
+
+from .. import process, signals
+from ..calls import Call, CallLog, Stage, count
+from ..record.errors import handle_error
+from ..record.proxies import current_flask
+from ..visitor.persistence import CHANGING_CALLS
+from .before import person_of
+
+if t.TYPE_CHECKING:
+    from flask import Flask
+
+    from ..config import Config
+    from ..deliver.ledger import Balance, Ledger
+    from ..record.manager import Manager
+    from ..record.on_commit import Pending
+    from ..record.running_views import RunningViews
+    from ..visitor.visitor import Visitor
+    from .flusher import Flusher
+
+logger = logging.getLogger("flask_mengpaneel")
+
+ROLLED_BACK = "rolled back"
+
+
+class Uncommitted:
+    """Keeps the pending calls of an app: those that have stayed behind when their unit
+    was flushed, and a note of the others.
+
+    The ledger has them from the flush on: recorded, and waiting here.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        config: Config,
+        ledger: Ledger,
+        flusher: Flusher,
+        running_views: RunningViews,
+    ) -> None:
+        self._app = weakref.ref(app)
+        self._config = config
+        self._ledger = ledger
+        self._flusher = flusher
+        # There is one lock for where a call is: a session may be freed at any moment,
+        # by a thread that has it already.
+        self._running_views = running_views
+        #: Those in their units of work, by the `id` of the call.
+        self.pending: dict[int, Pending] = {}
+        self._reset()
+        ledger.add_source(self._count)
+        process.on_fork(self)
+
+    def _reset(self) -> None:
+        #: Those that have stayed behind.
+        self._kept: set[Pending] = set()
+        self._records = 0
+
+    def after_fork(self) -> None:
+        """Leave what waits to the parent."""
+        self._reset()
+
+    def _count(self, balance: Balance) -> None:
+        records = self._records
+        balance.recorded += records
+        balance.waiting += records
+
+    def leave(
+        self, manager: Manager, calls: CallLog, pending: dict[int, Pending]
+    ) -> CallLog:
+        """Return drained calls without those that are pending, which stay here.
+
+        Each keeps whom it is about: the visitor after the calls before it.
+
+        :param pending: what was pending when the calls were drained.
+        """
+        rest = calls.filtered(lambda call: id(call) not in pending)
+
+        if len(rest) == len(calls):
+            return calls
+
+        person = person_of(manager, rest, current_flask(), self._config.session_key)
+        # A new visitor's browser has to hear of the ids that they are sent with.
+        manager.visitor.take_elsewhere()
+        left: list[Pending] = []
+        before: list[Call] = []
+        latest: Visitor | None = None
+
+        for stage in Stage:
+            for call in calls.of(stage):
+                one = pending.get(id(call))
+                self.pending.pop(id(call), None)
+
+                if one is None:
+                    before.append(call)
+                    changes = call.wire[0][0] in CHANGING_CALLS
+                    latest = None if changes else latest
+                    continue
+
+                latest = latest or _person_after(before, person)
+                one.person, one.strategy = latest, manager.strategy
+                left.append(one)
+
+        self._keep(left)
+        # They are dropped whose session was freed meanwhile.
+        self._take([one for one in left if one.is_dropped])
+        return rest
+
+    def _keep(self, pending: list[Pending]) -> None:
+        records = _records_of(pending)
+
+        with self._running_views.lock:
+            self._kept.update(pending)
+            self._records += records
+
+    def _take(self, pending: c.Iterable[Pending]) -> list[Pending]:
+        """Take those out that are here."""
+        with self._running_views.lock:
+            taken = [one for one in pending if one in self._kept]
+            self._kept.difference_update(taken)
+            records = _records_of(taken)
+            self._records -= records
+
+        return taken
+
+    def send(self, pending: c.Iterable[Pending]) -> None:
+        """Send calls whose database has committed."""
+        if (app := self._app()) is None:
+            return
+
+        is_current = current_app and current_flask() is app
+
+        try:
+            with contextlib.nullcontext() if is_current else app.app_context():
+                for person, group in itertools.groupby(pending, lambda one: one.person):
+                    taken = self._take(group)
+
+                    if taken and person is not None:
+                        self._send(taken, person)
+        except Exception as error:
+            handle_error(app, "what was committed could not be sent", error)
+
+    def _send(self, pending: list[Pending], person: Visitor) -> None:
+        calls = CallLog(size=sum(one.size for one in pending))
+
+        for one in pending:
+            calls.of(one.stage).append(one.call)
+
+        calls.set_up = bool(calls.setup)
+        self._flusher.send_late(calls, person, pending[0].strategy)
+
+    def drop(self, pending: list[Pending]) -> None:
+        """Drop calls whose database was rolled back, wherever they are."""
+        calls = [one.call for one in pending]
+        records = count(calls)
+
+        with self._ledger.transfer():
+            for one in pending:
+                one.is_dropped = True
+
+            self._take(pending)
+            self._ledger.record(records)
+            self._ledger.drop(ROLLED_BACK, records)
+
+        logger.debug("%d calls were dropped: %s", len(calls), ROLLED_BACK)
+
+        if signals.dropped.receivers and (app := self._app()) is not None:
+            try:
+                signals.dropped.send(app, calls=calls, reason=ROLLED_BACK)
+            except Exception as error:
+                handle_error(app, "a receiver of the signal 'dropped' failed", error)
+
+
+def _person_after(calls: list[Call], person: Visitor) -> Visitor:
+    # The ids of a new visitor are made when they are first needed, which is now; and
+    # the visitor of a unit of work changes with what it goes on to do.
+    _ = person.identity
+    return copy.copy(person.applied(calls))
+
+
+def _records_of(pending: c.Iterable[Pending]) -> int:
+    return count(one.call for one in pending)

@@ -1,0 +1,62 @@
+"""The app's own word on each event: it is changed, or dropped, before it is kept."""
+
+from __future__ import annotations
+
+import contextvars
+import typing as t
+
+from ..event import TrackedEvent
+from ..identity import ID_PROPERTIES
+from . import arguments as checked
+
+if t.TYPE_CHECKING:
+    import collections.abc as c
+
+    from ..calls import Call
+
+#: What an event can't lose, get or change: without them it would be another event, or
+#: somebody else's.
+_FIXED = ID_PROPERTIES | {"token", "time", "$insert_id"}
+
+#: Whether the app is being asked: an event of its answer would be asked about as well.
+_is_asked = contextvars.ContextVar("mengpaneel_before_send", default=False)
+
+
+def ask(
+    before_send: c.Callable[[TrackedEvent], TrackedEvent | None], call: Call
+) -> bool:
+    """Let the app change an event.
+
+    :return: whether the event is kept.
+    :raises Exception: whatever the app's function raises, and what is wrong with the
+        event that it has returned.
+    """
+    if _is_asked.get():
+        raise RuntimeError("MENGPANEEL_BEFORE_SEND can't track an event itself")
+
+    given = call.properties
+    fixed = {name: given[name] for name in _FIXED if name in given}
+    asked = _is_asked.set(True)
+
+    try:
+        event = before_send(TrackedEvent(call.event, given))
+
+        if event is None:
+            return False
+
+        if not isinstance(event, TrackedEvent):
+            raise TypeError(f"it must return the event or None, not {event!r}")
+
+        name = checked.event_name(event.name)
+        properties = checked.properties(event.properties)
+    except Exception as error:
+        error.add_note("This was in MENGPANEEL_BEFORE_SEND: the event is dropped.")
+        raise
+    finally:
+        _is_asked.reset(asked)
+
+    for one in _FIXED:
+        properties.pop(one, None)
+
+    call.become(name, {**properties, **fixed})
+    return True

@@ -1,0 +1,50 @@
+"""The id that the app gives to whoever makes a request without the library's cookie."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import contextvars
+import logging
+import typing as t
+
+from ..identity import NOBODY, Identity
+from ..values import identifier
+
+if t.TYPE_CHECKING:
+    from flask import Request
+
+logger = logging.getLogger("flask_mengpaneel")
+
+#: The request of which the app is being asked.
+_asked: contextvars.ContextVar[Request | None]
+_asked = contextvars.ContextVar("mengpaneel_visitor", default=None)
+
+
+def is_asked(request: Request | None) -> bool:
+    """Return whether the app is being asked who makes a request: until it has said
+    so, it is nobody."""
+    return request is not None and _asked.get() is request
+
+
+def ask(visitor: c.Callable[[], object], request: Request) -> Identity:
+    """Return who makes a request, as the app says; nobody, if it doesn't.
+
+    :param visitor: the app's callable.
+    """
+    token = _asked.set(request)
+
+    try:
+        named = visitor()
+        id = None if named is None else identifier(named, "the id of a visitor")
+    except Exception:
+        logger.exception("MENGPANEEL_VISITOR failed: the visitor has no name")
+        return NOBODY
+    finally:
+        _asked.reset(token)
+
+    identity = Identity.from_ids(None, id)
+
+    if id is not None and not identity:
+        logger.error("MENGPANEEL_VISITOR gave %r, which can't be an id", named)
+
+    return identity

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import collections.abc as c
+import contextlib
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from needs import need
+from processes import Process, celery_options, celery_worker, settings_for
+from redis_server import Redis
+from sink import Sink
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> c.Iterator[Redis]:
+    need("redis-server")
+    server = Redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def sink() -> c.Iterator[Sink]:
+    with Sink() as sink:
+        yield sink
+
+
+def settings(redis: Redis, sink: Sink, **options: t.Any) -> dict[str, t.Any]:
+    celery = {
+        **celery_options(redis.url),
+        "task_ignore_result": True,
+        **options.pop("celery", {}),
+    }
+    options = {"celery_visitor": True, **options}
+    return settings_for(sink.url, **options) | {"CELERY": celery}
+
+
+@pytest.fixture(scope="module")
+def worker(
+    tmp_path_factory: pytest.TempPathFactory, redis: Redis, sink: Sink
+) -> c.Iterator[Process]:
+    folder = tmp_path_factory.mktemp("worker")
+    made = settings(redis, sink)
+
+    with celery_worker(folder, "visitor_tasks:celery", made) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def site(
+    folder: Path, redis: Redis, sink: Sink, script: str, **options: t.Any
+) -> c.Iterator[Process]:
+    """A process of the site, which makes requests."""
+    process = Process(
+        folder,
+        [sys.executable, "-c", f"from visitor_tasks import *\n{script}"],
+        settings(redis, sink, **options),
+    )
+
+    try:
+        assert process.wait() == 0, process.output
+        yield process
+    finally:
+        process.kill()
+
+
+def arrived(sink: Sink, user: str, count: int) -> list[dict[str, t.Any]]:
+    """The events of one person, when there are so many."""
+
+    def found() -> list[dict[str, t.Any]]:
+        return [one for one in sink.events if one["properties"]["distinct_id"] == user]
+
+    assert sink.wait_for(lambda: len(found()) >= count, 20), sink.events
+    return found()
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("plain", ["Task", "Again"]),
+        ("retried", ["Try 0", "Try 1"]),
+        ("fails", ["Fails"]),
+        ("starts", ["Task", "Again"]),
+        ("starts_group", ["Task", "Task", "Again", "Again"]),
+        ("chain", ["First", "Task", "Again"]),
+        ("block", ["Before", "After"]),
+        ("commits", ["commit", "commit"]),
+    ],
+)
+def test_a_task_knows_the_visitor_of_the_request_that_started_it(
+    tmp_path: Path,
+    redis: Redis,
+    sink: Sink,
+    worker: Process,
+    task: str,
+    expected: list[str],
+) -> None:
+    script = f"post('/start/{task}', 'of-{task}', **{{'User-Agent': {CHROME!r}}})"
+
+    with site(tmp_path, redis, sink, script):
+        events = arrived(sink, f"of-{task}", len(expected))
+
+    assert sorted(one["event"] for one in events) == sorted(expected)
+    properties = events[0]["properties"]
+    assert properties["$device_id"] == f"d-of-{task}"
+    assert properties["$browser"] == "Chrome"
+    assert len({one["properties"]["$insert_id"] for one in events}) == len(expected)
+
+
+CHROME = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/143.0.0.0 Safari/537.36"
+)
+
+
+def test_a_block_in_a_task_is_a_unit_of_its_own(
+    tmp_path: Path, redis: Redis, sink: Sink, worker: Process
+) -> None:
+    with site(tmp_path, redis, sink, "post('/start/block', 'blocked')"):
+        arrived(sink, "blocked", 2)
+        events = [one["event"] for one in arrived(sink, "bob", 2)]
+
+    assert {"Block", "In it"} == set(events)
+
+
+def test_the_task_of_a_visitor_without_consent_records_nothing(
+    tmp_path: Path, redis: Redis, sink: Sink, worker: Process
+) -> None:
+    before = worker.output.count("succeeded")
+    count = len(sink.events)
+
+    with site(
+        tmp_path,
+        redis,
+        sink,
+        "post('/start/plain', 'refused', **{'Sec-GPC': '1'})\n"
+        "post('/start/plain', 'after')",
+    ):
+        arrived(sink, "after", 2)
+        worker.wait_for("succeeded", before + 2)
+
+    assert len(sink.events) == count + 2
+
+
+def test_a_task_that_no_request_started_has_no_visitor(
+    tmp_path: Path, redis: Redis, sink: Sink, worker: Process
+) -> None:
+    before = worker.output.count("outside of a request")
+
+    with site(
+        tmp_path, redis, sink, "with app.app_context(): plain.delay()\nplain.delay()"
+    ):
+        worker.wait_for("RuntimeError: Mengpaneel was called outside", before + 2)
+
+
+@pytest.mark.parametrize("header", ["'x'", "[1]", "7", "None", "'{}'"])
+def test_a_header_that_is_no_visitor_is_ignored(
+    tmp_path: Path, redis: Redis, sink: Sink, worker: Process, header: str
+) -> None:
+    before = worker.output.count("RuntimeError: Mengpaneel was called outside")
+    script = f"plain.apply_async(headers={{'mengpaneel_visitor_t': {header}}})"
+
+    with site(tmp_path, redis, sink, script):
+        worker.wait_for("RuntimeError: Mengpaneel was called outside", before + 1)
+
+
+def test_what_is_wrong_in_a_header_is_left_out(
+    tmp_path: Path, redis: Redis, sink: Sink, worker: Process
+) -> None:
+    header = {
+        "user_id": "partly",
+        "device_id": [],
+        "ip": {"a": 1},
+        "url": "http://[",
+        "user_agent": 7,
+        "of a later version": "x",
+    }
+    script = f"plain.apply_async(headers={{'mengpaneel_visitor_t': {header!r}}})"
+
+    with site(tmp_path, redis, sink, script):
+        events = arrived(sink, "partly", 2)
+
+    assert {"$device_id", "ip", "$browser"}.isdisjoint(events[0]["properties"])
+
+
+def test_a_visitor_of_another_project_is_not_this_one_s(
+    tmp_path: Path, redis: Redis, sink: Sink, worker: Process
+) -> None:
+    before = worker.output.count("RuntimeError: Mengpaneel was called outside")
+
+    with site(tmp_path, redis, sink, "post('/start/plain', 'x')", token="other"):
+        worker.wait_for("RuntimeError: Mengpaneel was called outside", before + 1)
+
+
+@pytest.mark.parametrize("tracks", [False, True])
+def test_a_task_that_runs_in_the_request_is_a_part_of_it(
+    tmp_path: Path, redis: Redis, sink: Sink, tracks: bool
+) -> None:
+    user = f"eager-{tracks}"
+    script = (
+        f"app.before_request(lambda: {tracks} and mengpaneel.track('View') or None)\n"
+        f"post('/start/plain', {user!r})"
+    )
+
+    with site(tmp_path, redis, sink, script, celery={"task_always_eager": True}):
+        events = arrived(sink, user, 2 + tracks)
+
+    expected = ["Task", "Again"] + ["View"] * tracks
+    assert sorted(one["event"] for one in events) == sorted(expected)
+
+
+def test_nothing_is_taken_along_unless_it_is_switched_on(
+    tmp_path: Path, redis: Redis, sink: Sink, worker: Process
+) -> None:
+    before = worker.output.count("RuntimeError: Mengpaneel was called outside")
+    script = "post('/start/plain', 'off')"
+
+    with site(tmp_path, redis, sink, script, celery_visitor=False):
+        worker.wait_for("RuntimeError: Mengpaneel was called outside", before + 1)

@@ -1,0 +1,96 @@
+"""Tasks that know the visitor of the request that started them: for ``celery -A
+visitor_tasks``, and for the site that starts them."""
+
+from __future__ import annotations
+
+import typing as t
+
+from celery import chain, group, shared_task
+
+from flask_mengpaneel import Manager
+from processes import create_app, mengpaneel
+
+
+@shared_task(name="plain")
+def plain(*_: object) -> str:
+    mengpaneel.track("Task")
+    mengpaneel.track("Again")
+    return "done"
+
+
+@shared_task(name="block")
+def block() -> None:
+    mengpaneel.track("Before")
+
+    with Manager(identify="bob") as manager:
+        manager.track("Block")
+        mengpaneel.track("In it")
+
+    mengpaneel.track("After")
+
+
+@shared_task(name="retried", bind=True, max_retries=1)
+def retried(self: t.Any) -> None:
+    mengpaneel.track(f"Try {self.request.retries}")
+
+    if not self.request.retries:
+        raise self.retry(countdown=0)
+
+
+@shared_task(name="fails")
+def fails() -> None:
+    mengpaneel.track("Fails")
+    raise ZeroDivisionError
+
+
+@shared_task(name="starts")
+def starts() -> None:
+    plain.delay()
+
+
+@shared_task(name="starts_group")
+def starts_group() -> None:
+    group(plain.si(), plain.si()).apply_async()
+
+
+@shared_task(name="chained")
+def chained() -> None:
+    mengpaneel.track("First")
+
+
+@shared_task(name="commits")
+def commits() -> None:
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.orm import Session
+
+    session = Session(create_engine("sqlite://"))
+
+    for outcome in ("commit", "rollback", "close", "commit"):
+        session.execute(text("SELECT 1"))
+        mengpaneel.on_commit(session).track(outcome)
+        getattr(session, outcome)()
+
+
+app = create_app()
+celery = app.extensions["celery"]
+
+
+@app.post("/start/<name>")
+def start(name: str) -> dict[str, str]:
+    if name == "chain":
+        chain(chained.si(), plain.si()).apply_async()
+    else:
+        celery.tasks[name].delay()
+
+    return {}
+
+
+def post(path: str, user_id: str = "ada", **headers: str) -> None:
+    """Make a request, as a visitor whom the browser's library knows."""
+    import json
+    from urllib.parse import quote
+
+    client = app.test_client()
+    ids = {"distinct_id": user_id, "$device_id": f"d-{user_id}", "$user_id": user_id}
+    client.set_cookie("mp_t_mixpanel", quote(json.dumps(ids)))
+    assert client.post(path, headers=headers).status_code == 200
