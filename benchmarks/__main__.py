@@ -1,6 +1,9 @@
 """Run the benchmarks, all of them or those that are named.
 
 ``python -m benchmarks [NAME]...``; the names are those of :data:`MODULES`.
+``python -m benchmarks --against REVISION`` compares what requests cost here and there;
+``python -m benchmarks --steps`` says what they consist of;
+``python -m benchmarks --peers`` measures the table of the README.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ MODULES = {
     "imports": "import_time",
     "user_agents": "agent_cost",
     "delivery": "delivery",
+    "import": "history",
     "faults": "faults",
     "script": "script",
 }
@@ -21,7 +25,16 @@ MODULES = {
 
 def main() -> None:
     """Run what the command line names."""
-    names = sys.argv[1:] or list(MODULES)
+    match sys.argv[1:]:
+        case ["--against", revision]:
+            return importlib.import_module("benchmarks.against").main(revision)
+        case ["--steps"]:
+            return importlib.import_module("benchmarks.steps").main()
+        case ["--peers"]:
+            return importlib.import_module("benchmarks.comparison").main()
+        case given:
+            names = given or list(MODULES)
+
     unknown = set(names) - set(MODULES)
 
     if unknown:

@@ -184,18 +184,30 @@ def mengpaneel(url: str) -> Client:
 
 
 def mengpaneel_spool(url: str) -> Client:
-    return _mengpaneel(url, os.path.join(tempfile.mkdtemp(), "spool"))
+    return _mengpaneel(url, new_spool())
 
 
-def _mengpaneel(url: str, spool: str | None) -> Client:
+def new_spool() -> str:
+    return os.path.join(tempfile.mkdtemp(), "spool")
+
+
+def app_of_ours(url: str, spool: str | None) -> t.Any:
+    """An app with the extension, in whose context this thread is from now on."""
     # Loaded before the clock starts, as by all others.
     import requests  # noqa: F401
 
-    from flask_mengpaneel import Manager, Mengpaneel
+    from flask_mengpaneel import Mengpaneel
 
     app = Flask(__name__)
-    extension = Mengpaneel(app, token="t", api_host=url, spool=spool)
+    Mengpaneel(app, token="t", api_host=url, spool=spool)
     app.app_context().push()
+    return app.extensions["mengpaneel"]
+
+
+def _mengpaneel(url: str, spool: str | None) -> Client:
+    from flask_mengpaneel import Manager
+
+    background = app_of_ours(url, spool).background
     manager = Manager().__enter__()
 
     def track(properties: dict[str, t.Any]) -> None:
@@ -209,7 +221,7 @@ def _mengpaneel(url: str, spool: str | None) -> Client:
 
     def finish() -> None:
         flush()
-        extension.drain(120)
+        background.flush(120)
 
     return Client(track, finish, flush)
 
@@ -340,6 +352,50 @@ def hand_over(name: str, url: str, events: int) -> Numbers:
     }
 
 
+def end_unit(name: str, url: str, events: int) -> Numbers:
+    """What a unit of work with one event costs its thread when it ends, and what the
+    transport has of that: right after others, and after a pause for delivery."""
+    from flask_mengpaneel import Manager
+
+    spool = new_spool() if name == OURS_WITH_SPOOL else None
+    background = app_of_ours(url, spool).background
+    numbers = {}
+
+    with Manager() as manager:
+        manager.track(NAME, PROPERTIES[0])
+        envelope = manager.visitor.envelope(manager.calls)
+
+    def unit() -> float:
+        manager = Manager().__enter__()
+        manager.track(NAME, PROPERTIES[0])
+        return timed(manager.__exit__)
+
+    def transport() -> float:
+        return timed(lambda: background.send(envelope))
+
+    # So few at once that none has to be serialized, and one alone.
+    for title, at_once in (("", 50), (", paused", 1)):
+        for what in (unit, transport):
+            seen = []
+
+            for number in range(events if at_once > 1 else events // 20):
+                if number % at_once == 0:
+                    background.flush(120)
+
+                seen.append(what())
+
+            numbers[f"{what.__name__}{title}"] = statistics.median(seen)
+
+    return numbers
+
+
+def timed(action: c.Callable[[], object]) -> float:
+    """The microseconds of this thread's processor time that an action takes."""
+    started = time.thread_time_ns()
+    action()
+    return (time.thread_time_ns() - started) / 1000
+
+
 def hold(name: str, url: str, events: int) -> Numbers:
     """How much memory events take that can't be delivered."""
     client = CLIENTS[name][0](url)
@@ -390,7 +446,13 @@ def percentile(values: list[float]) -> float:
     return sorted(values)[int(len(values) * 0.99)]
 
 
-WORK = {"deliver": deliver, "hand_over": hand_over, "hold": hold, "suffer": suffer}
+WORK = {
+    "deliver": deliver,
+    "end_unit": end_unit,
+    "hand_over": hand_over,
+    "hold": hold,
+    "suffer": suffer,
+}
 
 
 def child(
@@ -447,12 +509,12 @@ def delivered(name: str, latency: float, events: int) -> Numbers:
     }
 
 
-def troubled(name: str, status: int | None) -> Numbers:
+def troubled(name: str, status: int | None, latency: float = 0.0) -> Numbers:
     """What requests take while Mixpanel answers so; ``None``: nobody listens."""
     if status is None:
         return child("suffer", name, NOBODY, 0)
 
-    with sink(answering=always(status)) as (url, _):
+    with sink(latency, always(status)) as (url, _):
         try:
             return child("suffer", name, url, 0, timeout=4 * TROUBLE)
         except subprocess.TimeoutExpired:
@@ -559,8 +621,18 @@ def measure_hand_over(events: int, rounds: int) -> list[Goal]:
             [OURS], rounds, lambda name: child("hand_over", name, url, events)
         )
 
+        ends = rounds_of(
+            [OURS, OURS_WITH_SPOOL],
+            rounds,
+            lambda name: child("end_unit", name, url, min(events, 4000)),
+        )
+
     show("On the request's thread, us per event", results)
-    return [Goal("us/hand-over", median(results, OURS, "hand over"), "<= 10")]
+    show("The end of a unit of work with one event, us; paused: for delivery", ends)
+    return [
+        Goal("us/hand-over", median(results, OURS, "hand over"), "<= 10"),
+        Goal("us/end of a unit", median(ends, OURS_WITH_SPOOL, "unit"), "<= 5"),
+    ]
 
 
 def measure_memory(rounds: int) -> list[Goal]:

@@ -229,10 +229,11 @@ def corrupt(shop: Shop) -> None:
 
 def fill_queue(shop: Shop) -> None:
     """Track until there is no room, or all goes to the spool for want of it."""
-    queue = shop.app.extensions["mengpaneel"].background
+    places = shop.app.extensions["mengpaneel"].background._places
+    queue, overflow = places.queue, places.overflow
 
     with shop.app.app_context():
-        while not queue._overflows and queue._queued + 100 <= queue._room:
+        while not overflow.is_active and queue.weight + 100 <= queue.capacity:
             with Manager() as manager:
                 for properties in PROPERTIES[:100]:
                     manager.track(NAME, properties)
@@ -320,6 +321,7 @@ FAULTS = {
     "503, disk read-only": Fault(answers(always(503)), make_read_only),
     "durable": Fault(settings=DURABLE),
     "durable, 503": Fault(answers(always(503)), settings=DURABLE),
+    "durable, nobody listens": Fault(at(NOBODY), settings=DURABLE, pause=0.002),
     "durable, disk full": Fault(event=fill_disk, settings=DURABLE),
     "durable, 503, disk full": Fault(answers(always(503)), fill_disk, DURABLE),
     "durable, spool corrupt": Fault(event=corrupt, settings=DURABLE),

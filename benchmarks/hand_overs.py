@@ -16,8 +16,7 @@ from werkzeug.test import create_environ
 from flask_mengpaneel import Mengpaneel, Transport
 
 from .pairs import Pair, compare, heading
-from .request_cost import returning
-from .sites import EVENT, FETCH, PAGE_VIEW, TOKEN, get, response, site
+from .sites import EVENT, FETCH, PAGE_VIEW, RETURNING, TOKEN, get, response, site
 
 WAITING = 100_000
 
@@ -50,8 +49,7 @@ def _shop(**settings: t.Any) -> Flask:
 def _requests() -> None:
     heading("A hand-over", _COLUMNS)
     believed, kept = _shop(ack_timeout=0), _shop()
-    cookie = {"Cookie": returning()["Cookie"]}
-    view, fetch = PAGE_VIEW | cookie, returning()
+    view, fetch = PAGE_VIEW | RETURNING, FETCH | RETURNING
     acks = fetch | {"X-Mengpaneel-Flush-Capable": f"true; ack; project={TOKEN}"}
 
     for name, path, headers in (
@@ -104,7 +102,7 @@ def _waiting() -> None:
     app = _shop(ack_timeout=3600)
     hand_overs = app.extensions["mengpaneel"].hand_overs
     ledger = app.extensions["mengpaneel"].ledger
-    view = PAGE_VIEW | {"Cookie": returning()["Cookie"]}
+    view = PAGE_VIEW | RETURNING
     _tokens(app, view, 200)
     gc.collect()
     before = _memory()

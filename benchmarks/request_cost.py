@@ -3,158 +3,79 @@
 from __future__ import annotations
 
 import collections.abc as c
-import json
 import typing as t
-from urllib.parse import quote
 
 from flask import Flask
 
-from . import peers, sites
-from .pairs import compare, heading
+from . import peers
+from .pairs import Pair, compare, heading
+from .request_rows import IDLE, PAGES, TRACKED, path_of, rows
 from .sink import sink
-from .sites import FETCH, PAGE_VIEW, SIZES, WEBHOOK, get, site
-
-PLAIN = site()
+from .sites import PAGE_VIEW, SIZES, WEBHOOK, get, site
 
 _COLUMNS = f"{'':44}{'plain, us':>10}{'above, us':>11}{'undisturbed':>13}  to reach"
+
+#: Rounds of a row whose calls are delivered between the rounds.
+_SETTLED = 300
 
 
 def main() -> None:
     """Measure requests without calls, with events, pages, redirects and fetches."""
+    others = {IDLE: _hooks, TRACKED: _trackers, PAGES: _injectors}
+
     with sink() as url:
-        _idle(url)
-        _events(url)
-        _pages(url)
-        _carried(url)
+        for table in dict.fromkeys(row.table for row in rows()):
+            heading(table, _COLUMNS)
+
+            for row in rows():
+                if row.table == table:
+                    plain, other, settle = row.make(url)
+                    rounds = _SETTLED if table == TRACKED else 1000
+                    pair = compare(plain, other, rounds=rounds, settle=settle)
+                    _print(row.name, pair, row.goal)
+
+                    if table == TRACKED:
+                        pair = compare(plain, other, rounds=rounds)
+                        settle()
+                        _print("  without pauses for delivery", pair)
+
+            if table in others:
+                others[table](url)
 
 
-def _idle(url: str) -> None:
-    heading("A request without a call", _COLUMNS)
-    app, _ = sites.shop(url)
-
-    for path in ("/text", "/json"):
-        _row(f"Flask-Mengpaneel, {path}", app, path, FETCH, "at most 3")
-
-    _row("Flask-Mengpaneel, /json, with cookies", app, "/json", returning())
-    _row("three empty hooks, /text", _hooked(), "/text", FETCH)
-
-
-def _hooked() -> Flask:
+def _hooks(url: str) -> None:
     app = site()
     app.before_request(lambda: None)
     app.after_request(lambda response: response)
     app.teardown_request(lambda error: None)
-    return app
+    _compare("three empty hooks", app, "/text", WEBHOOK)
 
 
-def _events(url: str) -> None:
-    heading("A request that tracks, delivered in the background", _COLUMNS)
-    clients = {
-        "a webhook": WEBHOOK,
-        "a returning visitor's fetch": returning(),
-        "a new visitor's fetch": FETCH,
-    }
-
-    for events, goal in ((1, "at most 20"), (10, "")):
-        app, mengpaneel = sites.shop(url, events)
-
-        settled = {"rounds": 300, "settle": mengpaneel.drain}
-
-        for client, headers in clients.items():
-            name = f"{events} by {client}"
-            _row(name, app, "/json/tracked", headers, goal, **settled)
-
-        name = f"{events} by a webhook, each the first of an envelope"
-        _row(name, app, "/json/tracked", WEBHOOK, calls=1, **settled)
-
+def _trackers(url: str) -> None:
     for name, make in peers.TRACKERS.items():
         with make(url) as (track, settle):
-            app = site(track)
-            _row(
-                f"1 with {name}",
-                app,
-                "/json/tracked",
-                WEBHOOK,
-                rounds=50,
-                settle=settle,
-            )
+            options = {"rounds": 50, "settle": settle}
+            _compare(f"1 with {name}", site(track), "/json/tracked", WEBHOOK, **options)
 
 
-def _pages(url: str) -> None:
-    heading("A page without calls of its own", _COLUMNS)
-    app, _ = sites.shop(url)
-    goals = {"50 KB": "at most 8", "1 MB": "at most 30"}
-
-    for size in SIZES:
-        goal = goals.get(size, "")
-        _row(f"Flask-Mengpaneel, {size}", app, _path(size), PAGE_VIEW, goal)
-
+def _injectors(url: str) -> None:
     for name, make in peers.INJECTORS.items():
         changed = make(site())
 
         for size in SIZES:
-            _row(f"{name}, {size}", changed, _path(size), PAGE_VIEW, calls=1, rounds=10)
-
-    heading("A page with calls", _COLUMNS)
-
-    for events in (1, 10):
-        app, _ = sites.shop(url, events)
-
-        for size in SIZES:
-            path = _path(size) + "/tracked"
-            _row(f"{events} in {size}", app, path, PAGE_VIEW)
+            path, options = path_of(size), {"calls": 1, "rounds": 10}
+            _compare(f"{name}, {size}", changed, path, PAGE_VIEW, **options)
 
 
-def _carried(url: str) -> None:
-    heading("Calls that go elsewhere with the response", _COLUMNS)
-    app, _ = sites.shop(url)
-    _row("1 over a redirect", app, "/redirect/tracked", PAGE_VIEW)
-    moved = sites.response(app, "/redirect/tracked", PAGE_VIEW)
-    cookies = (one.partition(";")[0] for one in moved.headers.getlist("Set-Cookie"))
-    held = PAGE_VIEW | {"Cookie": "; ".join(cookies)}
-    assert b"Place Order" in sites.response(app, "/50KB", held).get_data()
-    _row("1 replayed in 50 KB", app, "/50KB", held)
-    capable = FETCH | {"X-Mengpaneel-Flush-Capable": "true"}
-    _row("1 in the header of a fetch", app, "/json/tracked", capable)
-
-
-def _path(size: str) -> str:
-    return "/" + size.replace(" ", "")
-
-
-def returning() -> dict[str, str]:
-    """A fetch with the session's cookie and that of Mixpanel's browser library."""
-    kept = {
-        "distinct_id": "$device:18f5e4c6-0a1b-4c2d-9e3f-5a6b7c8d9e0f",
-        "$device_id": "18f5e4c6-0a1b-4c2d-9e3f-5a6b7c8d9e0f",
-        "$initial_referrer": "$direct",
-        "$initial_referring_domain": "$direct",
-        "__mps": {},
-        "__mpso": {},
-        "__mpus": {},
-        "__mpa": {},
-        "__mpu": {},
-        "__mpr": [],
-        "__mpap": [],
-    }
-    mixpanel = quote(json.dumps(kept, separators=(",", ":")))
-    session = "eyJ1c2VyX2lkIjo0Mn0.aSDq8A.0Gq7sYh5o2mUOe3bXkZ1Jw9vT5E"
-    return FETCH | {
-        "Cookie": f"session={session}; mp_{sites.TOKEN}_mixpanel={mixpanel}"
-    }
-
-
-def _row(
-    name: str,
-    app: Flask,
-    path: str,
-    headers: c.Mapping[str, str],
-    goal: str = "",
-    **options: t.Any,
+def _compare(
+    name: str, app: Flask, path: str, headers: c.Mapping[str, str], **options: t.Any
 ) -> None:
     """Measure a request to the app beside the same one to the plain app."""
-    plain = get(PLAIN, path, headers)
-    pair = compare(plain, get(app, path, headers), **options)
+    plain = get(site(), path, headers)
+    _print(name, compare(plain, get(app, path, headers), **options))
+
+
+def _print(name: str, pair: Pair, goal: str = "") -> None:
     print(
         f"{name:44}{pair.base:10.1f}{pair.above:11.1f}{pair.undisturbed:13.1f}  {goal}",
         flush=True,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections.abc as c
+import json
 import typing as t
+from urllib.parse import quote
 
-from flask import Flask, Response, redirect
+from flask import Flask, Response, redirect, session
 from werkzeug.test import create_environ
 
 from flask_mengpaneel import Mengpaneel
@@ -44,6 +46,41 @@ FETCH = {
 #: Another server tells of something.
 WEBHOOK = {"User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)"}
 
+
+def library_cookie(**ids: str) -> str:
+    """The cookie of Mixpanel's browser library, of some 350 bytes."""
+    kept = {
+        **ids,
+        "$device_id": _DEVICE,
+        "$initial_referrer": "$direct",
+        "$initial_referring_domain": "$direct",
+        "__mps": {},
+        "__mpso": {},
+        "__mpus": {},
+        "__mpa": {},
+        "__mpu": {},
+        "__mpr": [],
+        "__mpap": [],
+    }
+    text = quote(json.dumps(kept, separators=(",", ":")))
+    return f"mp_{TOKEN}_mixpanel={text}"
+
+
+_DEVICE = "18f5e4c6-0a1b-4c2d-9e3f-5a6b7c8d9e0f"
+_USER = "42"
+
+#: Somebody who was here before.
+RETURNING = {"Cookie": library_cookie(distinct_id=f"$device:{_DEVICE}")}
+
+
+def signed_in() -> dict[str, str]:
+    """The cookies of somebody who has signed in."""
+    app = site()
+    serializer = t.cast(t.Any, app.session_interface).get_signing_serializer(app)
+    library = library_cookie(distinct_id=_USER, **{"$user_id": _USER})
+    return {"Cookie": f"session={serializer.dumps({'user_id': _USER})}; {library}"}
+
+
 #: Called by the views that track.
 Track = c.Callable[[], object]
 
@@ -58,10 +95,25 @@ def page(size: int) -> str:
     return f"{head}<body><ul>{item * (size // len(item))}</ul></body></html>"
 
 
-def site(track: Track | None = None) -> Flask:
-    """An app whose ``.../tracked`` views track."""
+def site(
+    track: Track | None = None, identify: c.Callable[[str], object] | None = None
+) -> Flask:
+    """An app whose ``.../tracked`` views track.
+
+    :param identify: is told before each request of who has signed in, if anybody has.
+    """
     app = Flask("site")
     app.secret_key = "secret"
+
+    if identify is not None:
+
+        @app.before_request
+        def load_user() -> None:
+            user = session.get("user_id")
+
+            if user is not None:
+                identify(user)
+
     tracking = {"": lambda: None, "/tracked": track or (lambda: None)}
 
     for suffix, told in tracking.items():
@@ -81,25 +133,47 @@ def _add_views(app: Flask, suffix: str, track: Track) -> None:
     add("text", lambda: "ok")
     add("json", lambda: {"status": "ok"})
     add("redirect", lambda: redirect("/page"))
+    add("remembered", _remembered)
+    add("fragment", lambda: "<li><a href=/items/42>An item</a></li>\n")
 
     for name, size in SIZES.items():
         html = page(size)
         add(name.replace(" ", ""), lambda html=html: html)
 
 
-def shop(url: str, events: int = 1) -> tuple[Flask, Mengpaneel]:
+def _remembered() -> t.Any:
+    session["seen"] = 1
+    return redirect("/page")
+
+
+def shop(
+    url: str, events: int = 1, *, signs_in: bool = False, **settings: t.Any
+) -> tuple[Flask, Mengpaneel]:
     """The app with the extension, which delivers in the background.
 
     :param url: where events go.
     :param events: how many a tracking view records.
+    :param signs_in: whether each request sets up who has signed in.
     """
-    mengpaneel = Mengpaneel(token=TOKEN, api_host=url, spool=None, transport="thread")
+    mengpaneel = Mengpaneel(
+        token=TOKEN,
+        api_host=url,
+        spool=None,
+        transport="thread",
+        # Nobody acknowledges; what the server would send then is measured elsewhere.
+        ack_timeout=600,
+        **settings,
+    )
 
     def track() -> None:
         for _ in range(events):
             mengpaneel.track(*EVENT)
 
-    app = site(track)
+    def identify(user: str) -> None:
+        with mengpaneel.setup():
+            mengpaneel.identify(user)
+
+    app = site(track, identify if signs_in else None)
     mengpaneel.init_app(app)
     return app, mengpaneel
 

@@ -1,0 +1,100 @@
+"""The benchmarks can be started; what they measure is for people to read."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import comparison
+from benchmarks.__main__ import MODULES
+from benchmarks.request_rows import rows
+from benchmarks.steps import OUTSIDE, steps_above
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+#: An address where no Mixpanel is.
+NOBODY = "http://127.0.0.1:9"
+
+#: What a benchmark needs that isn't installed for all tests.
+NEEDED = {
+    "request_cost": "mixpanel_async",
+    "hand_overs": "bs4",
+    "script": "playwright",
+}
+
+
+@pytest.mark.parametrize("module", [*MODULES.values(), "against", "steps"])
+def test_a_benchmark_finds_what_it_measures(module: str) -> None:
+    other = NEEDED.get(module)
+
+    if other is not None and importlib.util.find_spec(other) is None:
+        pytest.skip(f"{other} isn't installed")
+
+    # In a process of its own, as it may change the path.
+    done = subprocess.run(
+        [sys.executable, "-c", f"import benchmarks.{module}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_steps_are_told_by_the_file_that_makes_them() -> None:
+    idle, page = (
+        steps_above(next(row for row in rows() if row.name == name).make(NOBODY))
+        for name in ("JSON, a new visitor", "50 KB")
+    )
+
+    assert {OUTSIDE, "choose/hooks.py"} <= idle.keys() < page.keys()
+    assert {"choose/injection.py", "choose/script.py"} <= page.keys() - idle.keys()
+    # What both apps do, one of them by way of the package, is nobody's.
+    assert all(count > 0 for count in page.values())
+    assert page["choose/hooks.py"] <= idle["choose/hooks.py"]
+    assert sum(page.values()) > sum(idle.values()) > idle[OUTSIDE]
+
+
+def test_the_readme_has_the_table_of_the_peers_with_its_columns_and_rows() -> None:
+    _, begin, rest = comparison.README.read_text().partition(comparison.BEGIN)
+    shown, end, _ = rest.partition(comparison.END)
+    lines = shown.splitlines()
+    cells = [line.strip("|").split("|") for line in lines if line.startswith("|")]
+    names = [row[0].strip() for row in cells]
+
+    assert begin
+    assert end
+    assert [one.strip() for one in cells[0]] == ["", *comparison.COLUMNS]
+    assert names[2:] == list(comparison.NAMES)
+    assert {len(row) for row in cells} == {len(comparison.COLUMNS) + 1}
+    # When and on what it was measured.
+    assert re.search(
+        r"Of \d{4}-\d\d-\d\d, .* on \d+ cores .* Python 3\.\d+\.\d+, Flask \d", shown
+    )
+
+
+def test_the_table_of_the_peers_is_put_in_the_place_of_the_last(
+    tmp_path: pathlib.Path,
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"above\n{comparison.BEGIN}old\n{comparison.END}below\n")
+    cells = {"ours": ["51", "waits"], "theirs": ["64", "1,000"]}
+
+    comparison.put_into_readme(comparison.table(cells), readme)
+
+    text = readme.read_text()
+    assert text.startswith(f"above\n{comparison.BEGIN}| ")
+    assert text.endswith(
+        f"| ours | 51 | waits |\n| theirs | 64 | 1,000 |\n{comparison.END}below\n"
+    )
+
+
+def test_a_request_that_waits_for_good_has_no_number() -> None:
+    assert comparison.cell(float("inf")) == "waits"
+    assert comparison.cell(51.26) == "51.3"
