@@ -1,10 +1,12 @@
 """Do one of the project's tasks, having installed what it needs.
 
 ``python3 dev.py test``
-    lint, types, Python, JavaScript and browser tests; parts of them once more on the
-    oldest Flask, and on each further version of Python that is here
+    lint, types, docs, Python, JavaScript and browser tests; parts of them once more on
+    the oldest Flask, and on each further version of Python that is here
 ``python3 dev.py example``
     serve the example on port 5000; further arguments go to ``flask run``
+``python3 dev.py docs``
+    build the documentation site in ``site``, and check the links in it
 ``python3 dev.py bench``
     measure; further arguments go to ``python -m benchmarks``
 
@@ -39,6 +41,7 @@ PROGRAMS = {
     "node": "nodejs",
     "npm": "npm",
     "redis-server": "redis-server",
+    "ruby": "ruby",
 }
 
 #: The running Python, as its environments are called.
@@ -47,19 +50,25 @@ RUNNING = "{}.{}".format(*sys.version_info)
 PYTHONS = re.findall(r'Language :: Python :: (3\.\d+)"', PYPROJECT.read_text())
 
 
+# Also of links to headings that aren't there, Sphinx only warns.
+DOCS = "sphinx-build -W --keep-going -q -b html -c docs . site"
 TWO_AT_A_TIME = "-n 2 --dist worksteal"
-# Those that mostly wait: they leave two cores with little to do.
+# Those that mostly wait: they leave two cores with little to do, and with less to do
+# if they aren't traced.
 FOUR_AT_A_TIME = "-n 4 --dist worksteal"
+SIX_AT_A_TIME = "-n 6 --dist worksteal"
 
 
-def unit_tests(*arguments: str, without: str = "") -> str:
+def unit_tests(
+    *arguments: str, without: str = "", distribution: str = SIX_AT_A_TIME
+) -> str:
     """The command for the tests that need no browser.
 
     :param without: the files left out, below ``tests`` and without their suffix.
     """
     return " ".join(
         [
-            f"pytest {FOUR_AT_A_TIME} --ignore=tests/browser",
+            f"pytest {distribution} --ignore=tests/browser",
             *arguments,
             *(f"--ignore=tests/{name}.py" for name in without.split()),
         ]
@@ -72,15 +81,19 @@ NGINX = "choose/test_behind_nginx"
 # What takes long and is the same on each version of Python and of Flask, or needs
 # packages that follow a new version late.
 ELSEWHERE = (
-    f"app/test_dev app/test_docs app/test_growth app/test_packaging {NGINX}"
-    " deliver/test_celery_transport deliver/test_faults deliver/test_full_disk"
-    " deliver/test_green_threads deliver/test_tls visitor/test_devices"
+    "app/test_benchmarks app/test_dev app/test_docs app/test_excerpts app/test_growth"
+    " app/test_layout app/test_metrics app/test_moving app/test_packaging"
+    " app/test_pytest_plugin app/test_recipes choose/test_response_policy"
+    f" history/test_import {NGINX}"
+    " deliver/test_celery_transport deliver/test_celery_visitor deliver/test_deadline"
+    " deliver/test_faults deliver/test_full_disk deliver/test_green_threads"
+    " deliver/test_shared_acks deliver/test_tls doctor/test_mistakes"
+    " test_foreign_values visitor/test_devices"
 )
 # What takes long and has no part of Flask in it.
 FLASKLESS = (
-    "deliver/test_deadline deliver/test_delivery deliver/test_interruptions"
-    " deliver/test_serverless deliver/test_spool deliver/test_thread"
-    " record/test_profile_merging"
+    "deliver/test_delivery deliver/test_interruptions deliver/test_serverless"
+    " deliver/test_spool deliver/test_thread record/test_profile_merging"
 )
 
 #: The steps of ``test``: name, environment, programs that must be there, command.
@@ -89,7 +102,13 @@ STEPS = [
     ("format", "dev", [], "ruff format --check"),
     ("mypy", "dev", [], "mypy"),
     ("pyright", "dev", ["node", "npm"], "npm run --silent pyright"),
-    ("unit tests", "dev", [], unit_tests("--cov", without=NGINX)),
+    ("docs", "dev", [], DOCS),
+    (
+        "unit tests",
+        "dev",
+        [],
+        unit_tests("--cov", without=NGINX, distribution=FOUR_AT_A_TIME),
+    ),
     ("nginx", "dev", ["nginx"], f"pytest {TWO_AT_A_TIME} tests/{NGINX}.py"),
     *(
         (f"Python {version}", version, [], unit_tests(without=ELSEWHERE))
@@ -169,7 +188,14 @@ def step(group: str, command: str) -> tuple[str, list[str]]:
 def example(*arguments: str) -> t.NoReturn:
     """Serve the example, with Mixpanel's browser library where npm has it."""
     install_npm_packages()
-    become(["flask", "--app", "example/app.py", "run", *arguments], "example")
+    become(
+        ["flask", "--app", "example/app.py", "run", "--debug", *arguments], "example"
+    )
+
+
+def docs() -> t.NoReturn:
+    """Build the documentation site."""
+    become(shlex.split(DOCS), "dev")
 
 
 def bench(*arguments: str) -> t.NoReturn:
@@ -324,7 +350,7 @@ def become(command: list[str], group: str) -> t.NoReturn:
 
 if __name__ == "__main__":
     tasks: dict[str, c.Callable[..., t.NoReturn]] = {
-        task.__name__: task for task in (test, example, bench)
+        task.__name__: task for task in (test, example, docs, bench)
     }
 
     if sys.version_info < (3, 11):  # noqa: UP036

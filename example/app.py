@@ -20,11 +20,11 @@ from pathlib import Path
 from flask import (
     Blueprint,
     Flask,
+    Request,
     Response,
     abort,
     current_app,
     flash,
-    g,
     redirect,
     render_template,
     request,
@@ -34,6 +34,13 @@ from flask import (
     url_for,
 )
 from flask.typing import ResponseReturnValue
+from flask_login import (
+    LoginManager,
+    current_user,
+    login_required,
+    login_user,
+    logout_user,
+)
 from werkzeug.local import LocalProxy
 
 from flask_mengpaneel import Manager, Mengpaneel
@@ -48,6 +55,7 @@ POLICY = (
 POLICY_WITHOUT_NPM = POLICY.replace("'self';", "'self' https://cdn.mxpnl.com;", 1)
 
 mengpaneel = Mengpaneel()
+login = LoginManager()
 shop = Blueprint("shop", __name__, cli_group=None)
 books = t.cast(Books, LocalProxy(lambda: current_app.extensions["books"]))
 
@@ -66,6 +74,9 @@ def create_app(instance_path: str | None = None, **config: t.Any) -> Flask:
         SESSION_COOKIE_SAMESITE="Lax",
         MENGPANEEL_TOKEN="example",
         MENGPANEEL_INSPECTOR=True,
+        # Says who it is, in each request, and that it is nobody after a sign-out.
+        MENGPANEEL_LOGIN="flask-login",
+        MENGPANEEL_LOGIN_PROFILE=profile,
         LIBRARY=NPM_PACKAGES / "mixpanel-browser/dist/mixpanel.min.js",
         PAYMENT_KEY="the payment provider knows it too",
         POLICY=POLICY,
@@ -79,6 +90,7 @@ def create_app(instance_path: str | None = None, **config: t.Any) -> Flask:
         # The page loads it from Mixpanel.
         app.config["POLICY"] = POLICY_WITHOUT_NPM
 
+    login.init_app(app)
     mengpaneel.init_app(app)
     app.extensions["books"] = Books()
     app.register_blueprint(shop)
@@ -89,28 +101,29 @@ def create_app(instance_path: str | None = None, **config: t.Any) -> Flask:
 # -- who this is
 
 
-@shop.before_request
-def know_customer() -> None:
-    """Set up the customer, in each request: a call to Mixpanel is somebody's."""
-    g.customer = signed_in_customer()
-
-    if g.customer:
-        set_up(g.customer)
+def profile(customer: Customer) -> dict[str, str]:
+    """What Mixpanel's profile of a customer says."""
+    return {"$name": customer.name, "$email": customer.email}
 
 
-def signed_in_customer() -> Customer | None:
-    """The customer of this session, or whose phone this is."""
+@login.user_loader
+def customer_of_session(id: str) -> Customer | None:
+    return books.customers.get(id)
+
+
+@login.request_loader
+def customer_of_phone(request: Request) -> Customer | None:
+    """Whose phone it is: phones sign their requests with a key."""
     if request.authorization and request.authorization.token:
         return books.customer_by_key(request.authorization.token)
 
-    return books.customers.get(session.get("customer", ""))
+    return None
 
 
-def set_up(customer: Customer) -> None:
-    """Say who this is. Later set-ups replace earlier ones."""
-    with mengpaneel.setup():
-        mengpaneel.identify(customer.id)
-        mengpaneel.people.set({"$name": customer.name, "$email": customer.email})
+@login.unauthorized_handler
+def ask_who_it_is() -> ResponseReturnValue:
+    flash("You aren’t signed in, and orders are somebody’s. Who are you?")
+    return redirect(url_for("shop.known_customer"))
 
 
 @shop.get("/sign-up")
@@ -120,7 +133,10 @@ def new_customer() -> str:
 
 @shop.post("/sign-up")
 def sign_up() -> ResponseReturnValue:
-    """A redirect: the calls wait in the session for the page it leads to."""
+    """A redirect: the calls wait in the session for the page it leads to.
+
+    What the visitor has done before is the customer's from now on.
+    """
     form = request.form
 
     if books.customer_by_email(form["email"]):
@@ -128,12 +144,7 @@ def sign_up() -> ResponseReturnValue:
         return redirect(url_for(".known_customer"))
 
     customer = books.add_customer(form["name"], form["email"], "monthly" in form)
-    session["customer"] = customer.id
-
-    with mengpaneel.before_setup():
-        mengpaneel.alias(customer.id)
-
-    set_up(customer)
+    login_user(customer)
     mengpaneel.track("Sign Up", {"Monthly": customer.monthly})
     return redirect(url_for(".welcome"))
 
@@ -161,19 +172,20 @@ def sign_in() -> ResponseReturnValue:
         flash("Nobody has signed up with this address.")
         return redirect(url_for(".known_customer"))
 
-    session["customer"] = customer.id
-    set_up(customer)
+    login_user(customer)
     mengpaneel.track("Sign In")
+    flash(f"You are signed in as {customer.name}, and Mixpanel knows.")
     return redirect(url_for(".parts"))
 
 
 @shop.post("/sign-out")
 def sign_out() -> ResponseReturnValue:
-    """After ``reset()`` the browser is a new visitor's, so these calls don't wait for
+    """After a sign-out the browser is a new visitor's, so these calls don't wait for
     its next page: the server sends them."""
-    session.clear()
+    logout_user()
+    session.pop("cart", None)
     mengpaneel.track("Sign Out")
-    mengpaneel.reset()
+    flash("You are signed out. What you do now is a new visitor’s.")
     return redirect(url_for(".parts"))
 
 
@@ -201,19 +213,17 @@ def cart() -> str:
 
 
 @shop.get("/orders")
-def orders() -> ResponseReturnValue:
-    if g.customer is None:
-        return redirect(url_for(".known_customer"))
-
+@login_required
+def orders() -> str:
     mengpaneel.track("View Orders")
-    return render_template("orders.html", orders=books.orders_of(g.customer))
+    return render_template("orders.html", orders=books.orders_of(current_user))
 
 
 @shop.get("/orders/<id>/thanks")
 def thanks(id: str) -> str:
     order = books.orders.get(id)
 
-    if order is None or order.customer is not g.customer:
+    if order is None or order.customer != current_user:
         abort(404)
 
     mengpaneel.track("View Thanks", {"Order": order.id})
@@ -257,10 +267,13 @@ def remove_from_cart(id: str) -> ResponseReturnValue:
 def place_order() -> ResponseReturnValue:
     parts = parts_in_cart()
 
-    if g.customer is None or not parts:
-        return redirect(url_for(".new_customer" if parts else ".parts"))
+    if not parts:
+        return redirect(url_for(".parts"))
 
-    order = books.add_order(g.customer, parts)
+    if not current_user.is_authenticated:
+        return ask_who_it_is()
+
+    order = books.add_order(current_user, parts)
     session.pop("cart")
     mengpaneel.track("Place Order", {"Order": order.id, "Total": order.total})
     mengpaneel.people.increment("Orders")
@@ -282,11 +295,11 @@ def total(parts: c.Iterable[Part]) -> int:
 def order_by_app() -> ResponseReturnValue:
     """For phones. The calls go in a header to an app that says that it can make them,
     so that they have the phone's properties; for other apps the server sends them."""
-    if g.customer is None:
+    if not current_user.is_authenticated:
         abort(401)
 
     part = PARTS.get(request.get_json()["part"]) or abort(404)
-    order = books.add_order(g.customer, [part])
+    order = books.add_order(current_user, [part])
     mengpaneel.track("Place Order", {"Order": order.id, "Total": order.total})
     return {"order": order.id, "total": order.total}, 201
 
@@ -304,8 +317,7 @@ def receive_payment() -> dict[str, str]:
     order = books.orders.get(request.get_json()["order"]) or abort(404)
     order.paid = True
 
-    with Manager():
-        set_up(order.customer)
+    with Manager(identify=order.customer.id):
         mengpaneel.people.track_charge(order.total)
         mengpaneel.track("Pay Order", {"Order": order.id, "Total": order.total})
 
@@ -313,12 +325,10 @@ def receive_payment() -> dict[str, str]:
 
 
 @shop.get("/orders.csv")
-def download_orders() -> ResponseReturnValue:
+@login_required
+def download_orders() -> Response:
     """A download has no place for calls: the server sends them, in the background."""
-    if g.customer is None:
-        return redirect(url_for(".known_customer"))
-
-    orders = books.orders_of(g.customer)
+    orders = books.orders_of(current_user)
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(["Order", "Parts", "Total", "Paid"])
@@ -358,8 +368,7 @@ def renew_subscriptions() -> list[Customer]:
     subscribers = [one for one in books.customers.values() if one.monthly]
 
     for customer in subscribers:
-        with Manager():
-            set_up(customer)
+        with Manager(identify=customer.id):
             mengpaneel.track("Renew Subscription", {"Price": 8})
 
     return subscribers
@@ -385,4 +394,6 @@ def describe_page() -> dict[str, t.Any]:
     return {
         "cart_size": len(session.get("cart", [])),
         "has_library": current_app.config["LIBRARY"].is_file(),
+        "wants_no_tracking": "1"
+        in (request.headers.get("Sec-GPC"), request.headers.get("DNT")),
     }

@@ -6,6 +6,8 @@ import collections.abc as c
 import dataclasses
 import secrets
 
+from flask_login import UserMixin
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -16,8 +18,8 @@ class Part:
     about: str
 
 
-@dataclasses.dataclass
-class Customer:
+@dataclasses.dataclass(eq=False)
+class Customer(UserMixin):
     id: str
     name: str
     email: str
@@ -122,12 +124,14 @@ class Books:
         return next(filter(fits, self.customers.values()), None)
 
     def add_order(self, customer: Customer, parts: list[Part]) -> Order:
+        # Not Flask-Login's proxy, which is somebody else in the next request.
+        customer = self.customers[customer.id]
         order = Order(f"{1001 + len(self.orders)}", customer, parts)
         self.orders[order.id] = order
         return order
 
     def orders_of(self, customer: Customer) -> list[Order]:
-        return [order for order in self.orders.values() if order.customer is customer]
+        return [order for order in self.orders.values() if order.customer == customer]
 
     def unpaid(self) -> Order | None:
         """The latest order that waits for its payment."""

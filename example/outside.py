@@ -21,9 +21,10 @@ from flask import (
     url_for,
 )
 from flask.testing import FlaskClient
+from flask_login import current_user
 from werkzeug.wrappers import Response
 
-from .app import books, renew_subscriptions, signed_in_customer
+from .app import books, renew_subscriptions
 from .goods import PARTS, Customer
 
 outside = Blueprint("outside", __name__, url_prefix="/outside")
@@ -33,7 +34,10 @@ outside = Blueprint("outside", __name__, url_prefix="/outside")
 def happen(what: str) -> Response | dict[str, str]:
     """Let something happen that no click on a page is."""
     happening = HAPPENINGS.get(what) or abort(404)
-    news = elsewhere(happening, signed_in_customer() or books.customers["miles"])
+    news = elsewhere(happening, books.customers[current_user.get_id() or "miles"])
+
+    if what in OF_THE_CUSTOMER and not current_user.is_authenticated:
+        news = f"You aren’t signed in, so it was Miles. {news}"
 
     if request.accept_mimetypes.best == "application/json":
         return {"news": news}
@@ -61,7 +65,10 @@ def pay(app: Flask, customer: Customer) -> str:
         json={"order": order.id},
         headers={"X-Payment-Key": app.config["PAYMENT_KEY"]},
     )
-    return f"{order.customer.name} has paid order {order.id}, {order.total} euros."
+    return (
+        f"{order.customer.name} has paid order {order.id}, {order.total} euros. The"
+        " request was the bank’s, so the server sends Pay Order, as the customer’s."
+    )
 
 
 def order_by_phone(app: Flask, customer: Customer) -> str:
@@ -71,7 +78,10 @@ def order_by_phone(app: Flask, customer: Customer) -> str:
         json={"part": part.id},
         headers={"Authorization": f"Bearer {customer.key}"},
     )
-    return f"{customer.name}’s phone has ordered: {part.name}."
+    return (
+        f"{customer.name}’s phone has ordered: {part.name}. It can’t make Place Order"
+        " itself, so the server sends it."
+    )
 
 
 def order_by_capable_phone(app: Flask, customer: Customer) -> str:
@@ -86,7 +96,10 @@ def order_by_capable_phone(app: Flask, customer: Customer) -> str:
         },
     )
     make_calls(phone, response.headers["X-Mengpaneel-Calls"], customer)
-    return f"{customer.name}’s newer phone has ordered: {part.name}."
+    return (
+        f"{customer.name}’s newer phone has ordered: {part.name}. It said that it can"
+        " make calls, so it got Place Order in a header, and has sent it itself."
+    )
 
 
 def make_calls(phone: FlaskClient, header: str, customer: Customer) -> None:
@@ -111,7 +124,10 @@ def run_job(app: Flask, customer: Customer) -> str:
         renewed = renew_subscriptions()
 
     names = ", ".join(one.name for one in renewed)
-    return f"Subscriptions are renewed: {names}."
+    return (
+        f"Subscriptions are renewed: {names}. There was no request, so each Renew"
+        " Subscription comes from the server, under the customer’s own id."
+    )
 
 
 def client(app: Flask, agent: str) -> FlaskClient:
@@ -119,6 +135,9 @@ def client(app: Flask, agent: str) -> FlaskClient:
     client.environ_base["HTTP_USER_AGENT"] = agent
     return client
 
+
+#: What happens to whoever pushes the button.
+OF_THE_CUSTOMER = {"phone", "capable-phone"}
 
 HAPPENINGS: dict[str, c.Callable[[Flask, Customer], str]] = {
     "payment": pay,

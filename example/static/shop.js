@@ -48,11 +48,12 @@ async function happenOutside(event) {
   if (form.closest("main")) form.remove();
 }
 
+// In the dock, where it stays; if that is closed, below the page for a while.
 function tell(news) {
-  const element = document.getElementById("news");
-  element.textContent = news;
+  const [below, inDock] = document.querySelectorAll(".news, .happened");
+  below.textContent = inDock.textContent = news;
   clearTimeout(tell.timer);
-  tell.timer = setTimeout(() => (element.textContent = ""), 6000);
+  tell.timer = setTimeout(() => (below.textContent = ""), 12_000);
 }
 
 addEventListener("DOMContentLoaded", () => {
@@ -61,6 +62,9 @@ addEventListener("DOMContentLoaded", () => {
 
   for (const form of document.querySelectorAll("form.outside"))
     form.addEventListener("submit", happenOutside);
+
+  for (const link of document.querySelectorAll("[data-news]"))
+    link.addEventListener("click", () => tell(link.dataset.news));
 
   document.getElementById("open-dock").onclick = () => setDock("open");
   document.getElementById("close-dock").onclick = () => setDock("closed");

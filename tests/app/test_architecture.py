@@ -58,6 +58,9 @@ def asked() -> set[str]:
     return set(re.findall(r"^\| `([\w/.]+)` \|", sections()["Asked on the way"], re.M))
 
 
+#: Those that take calls where they are kept.
+TAKING = {"choose/flusher.py", "deliver/pipeline.py"}
+
 # -- where a call really goes
 
 
@@ -253,9 +256,12 @@ def test_delayed_calls_go_with_those_of_the_next_page() -> None:
             assert EVENT in client.get("/page").text
 
     session = listed("Delayed")[-1]
-    passed = set(trace.files) - asked() - {session}
+    # What the page says of it below the list.
+    last = sections()["Delayed"].strip().split("\n\n")[-1]
+    further = set(re.findall(r"`([\w/]+\.py)`", last))
+    passed = set(trace.files) - asked() - {session} - further
 
-    assert session in trace.files
+    assert {session, *further} <= set(trace.files)
     assert passed <= set(listed("ClientSide"))
 
 
@@ -276,6 +282,32 @@ def test_no_file_hands_a_call_back(way: str) -> None:
     ]
 
     assert back == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_file_hands_a_call_on_to_the_next(way: str) -> None:
+    files = [file for file in listed(way) if file != BROWSER]
+    steps = journey(way).steps
+
+    for file, following in itertools.pairwise(files):
+        reached = {file}
+
+        while more := {
+            to
+            for by, to in steps
+            if by in reached and to in {*asked(), following} - reached
+        }:
+            reached |= more
+
+        # The manager of a request and the queue keep calls until somebody takes them.
+        assert (following in reached) != (following in TAKING), (file, following)
+
+
+def test_the_page_says_to_how_many_files_a_call_comes() -> None:
+    (numbers,) = re.findall(r"comes to (\d+) files .* to (\d+) on", TEXT, re.S)
+    passed = [len(journey(way).files) for way in WAYS]
+
+    assert [min(passed), max(passed)] == list(map(int, numbers))
 
 
 def test_the_files_that_are_asked_on_the_way_are_those_of_the_page() -> None:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import collections.abc as c
+import os
+import subprocess
+import sys
 import typing as t
 from pathlib import Path
 
@@ -138,18 +142,91 @@ def test_without_a_spool(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:MENGPANEEL_TOKEN is not set")
-@pytest.mark.parametrize("settings", [{}, {"token": "t", "enabled": False}])
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({}, "no MENGPANEEL_TOKEN"),
+        ({"token": "t", "enabled": False}, "MENGPANEEL_ENABLED is False"),
+    ],
+)
 def test_without_a_spool_as_nothing_is_tracked(
-    tmp_path: Path, settings: dict[str, t.Any]
+    tmp_path: Path, settings: dict[str, t.Any], why: str
 ) -> None:
     app = Flask(__name__, instance_path=str(tmp_path))
     Mengpaneel(app, **settings)
 
     for command in (["spool"], ["spool", "send"], ["status"]):
-        assert "no spool: nothing is tracked here" in call(app, *command).output
+        output = call(app, *command).output
+        assert output == f"This app has no spool, as nothing is tracked: {why}.\n"
 
 
 def test_an_app_without_mengpaneel() -> None:
     result = call(Flask(__name__), "status")
     assert result.exit_code == 1
     assert "no Mengpaneel" in result.output
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> c.Iterator[c.Callable[..., tuple[int, str, str]]]:
+    """An app with declared events, whose commands run in a process of their own."""
+    module = tmp_path / "shop.py"
+    module.write_text(SHOP)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "shop", "mengpaneel", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=60,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    yield run
+
+
+SHOP = '''
+from flask import Flask
+from flask_mengpaneel import Event, Mengpaneel
+
+app = Flask(__name__)
+Mengpaneel(app, token="0123456789abcdef" * 2, spool=None, transport="inline")
+
+
+class PlaceOrder(Event, name="Place Order", owner="checkout"):
+    """Somebody has placed an order – or two."""
+
+    items: int
+'''
+
+
+def test_plan_writes_what_the_app_declares_and_tells_when_that_changes(
+    shop: c.Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    assert shop("plan", "--output", "plan.json") == (0, "", "")
+    assert '"Place Order"' in (tmp_path / "plan.json").read_text("utf-8")
+    assert shop("plan", "--check", "plan.json") == (0, "", "")
+
+    (tmp_path / "shop.py").write_text(SHOP.replace("items: int", "items: float"))
+    code, difference, hint = shop("plan", "--check", "plan.json")
+
+    assert code == 1
+    assert '-          "type": "integer"' in difference
+    assert '+          "type": "number"' in difference
+    assert "flask mengpaneel plan --output plan.json" in hint
+
+
+def test_plan_shows_what_it_would_write(app: Flask, tmp_path: Path) -> None:
+    assert call(app, "plan").output.startswith("# Tracking plan\n")
+    assert call(app, "plan", "--format=csv").output.startswith("event,display name,")
+
+    for name in ("plan.txt", "plan"):
+        result = call(app, "plan", "--output", str(tmp_path / name))
+        assert result.exit_code == 2
+        assert "--format" in result.output
+
+    missing = str(tmp_path / "missing.md")
+    assert call(app, "plan", "--check", missing).exit_code == 1
+    assert call(app, "plan", "--check", missing, "--output", missing).exit_code == 2

@@ -249,4 +249,6 @@ def test_without_a_task_it_lists_the_tasks(arguments: list[str]) -> None:
     )
 
     assert done.returncode == 1
-    assert all(f"python3 dev.py {task}" in done.stderr for task in ["test", "example"])
+    assert all(
+        f"python3 dev.py {task}" in done.stderr for task in ["test", "example", "docs"]
+    )

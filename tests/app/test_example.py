@@ -3,6 +3,7 @@ from __future__ import annotations
 import collections.abc as c
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import typing as t
@@ -12,6 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from example.app import POLICY, create_app, mengpaneel
+from example.outside import HAPPENINGS
 from flask_mengpaneel import Outcome, flushed
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.inspector.store import Store
@@ -116,11 +118,11 @@ def test_sign_up_waits_over_two_redirects(
 
     assert [one.request.path for one in page.history] == ["/sign-up", "/welcome"]
     assert ways(outcomes) == [
-        ("Delayed", ["alias", "Sign Up"]),
+        ("Delayed", ["Sign Up"]),
         ("Delayed", ["Welcome"]),
-        ("ClientSide", ["alias", "Sign Up", "Welcome", "View Parts"]),
+        ("ClientSide", ["Sign Up", "Welcome", "View Parts"]),
     ]
-    assert [call.name for call in outcomes[-1].calls][:2] == ["alias", "identify"]
+    assert outcomes[-1].calls[0].name == "identify"
     # What it says of her it says once.
     sent = [one for one in outcomes if one.strategy == "AsyncServerSide"]
     assert [[call.name for call in one.calls] for one in sent] == [
@@ -211,7 +213,68 @@ def test_an_order_needs_a_customer(client: FlaskClient) -> None:
     client.post("/cart", data={"part": "cue"})
     page = client.post("/orders", follow_redirects=True)
 
-    assert page.request.path == "/sign-up"
+    assert page.request.path == "/sign-in"
+    assert "You aren’t signed in" in page.text
+
+
+@pytest.mark.parametrize("path", ["/orders", "/orders.csv"])
+def test_who_isnt_signed_in_is_told_so(
+    client: FlaskClient, outcomes: list[Outcome], path: str
+) -> None:
+    page = client.get(path, follow_redirects=True)
+
+    assert page.request.path == "/sign-in"
+    assert "You aren’t signed in" in page.text
+    assert ways(outcomes) == []
+
+
+BUTTON = re.compile(
+    r'<form class="outside" method="post" action="/outside/([^"]+)">'
+    r"<button>[\w ]+ <small>[\w ]+</small></button></form>"
+)
+
+
+@pytest.mark.parametrize("signed_in", [False, True])
+def test_each_button_says_what_it_shows_and_the_page_whom_mixpanel_sees(
+    client: FlaskClient, outcomes: list[Outcome], signed_in: bool
+) -> None:
+    if signed_in:
+        sign_in(client, outcomes)
+
+    page = client.get("/").text
+
+    assert BUTTON.findall(page) == list(HAPPENINGS)
+    assert ("You aren’t signed in: Mixpanel sees a device." in page) is not signed_in
+    assert ("You are <b>Ada</b>, to Mixpanel <code>ada</code>" in page) is signed_in
+    assert ('data-news="Your orders are on their way' in page) is signed_in
+
+
+@pytest.mark.parametrize("signed_in", [False, True])
+@pytest.mark.parametrize("what", ["phone", "capable-phone"])
+def test_a_button_says_whose_phone_it_was(
+    client: FlaskClient, outcomes: list[Outcome], what: str, signed_in: bool
+) -> None:
+    if signed_in:
+        sign_in(client, outcomes)
+
+    headers = {"Accept": "application/json", "Sec-Fetch-Dest": "empty"}
+    news = client.post(f"/outside/{what}", headers=headers).get_json()["news"]
+
+    assert ("You aren’t signed in, so it was Miles." in news) is not signed_in
+    assert ("Ada’s" in news) is signed_in
+    assert "Place Order" in news
+
+
+@pytest.mark.parametrize("header", ["Sec-GPC", "DNT"])
+def test_who_asks_not_to_be_tracked_is_told_why_nothing_arrives(
+    client: FlaskClient, outcomes: list[Outcome], header: str
+) -> None:
+    assert "nothing that you do here is recorded" not in client.get("/").text
+    outcomes.clear()
+    page = client.get("/", headers={header: "1"})
+
+    assert "nothing that you do here is recorded" in page.text
+    assert outcomes == []
 
 
 def test_what_is_taken_out_of_the_cart_is_gone(client: FlaskClient) -> None:

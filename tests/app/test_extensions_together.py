@@ -134,7 +134,7 @@ def test_calls_in_a_header_are_next_to_a_compressed_body(order: str) -> None:
 
 
 def test_compressed_pages_that_are_kept_have_nobody_s_calls() -> None:
-    kept = Kept()
+    kept = KeptPages()
 
     def keep(app: Flask) -> None:
         app.config["COMPRESS_CACHE_BACKEND"] = lambda: kept
@@ -152,7 +152,7 @@ def test_compressed_pages_that_are_kept_have_nobody_s_calls() -> None:
     assert site.sent == ["/ by ann", "/ by bob"]
 
 
-class Kept(dict[str, t.Any]):
+class KeptPages(dict[str, t.Any]):
     """A cache that keeps the very objects it is given."""
 
     def set(self, key: str, value: t.Any, timeout: float | None = None) -> None:

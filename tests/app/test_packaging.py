@@ -3,6 +3,7 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import email
+import email.message
 import os
 import pathlib
 import re
@@ -10,13 +11,19 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import typing as t
 import urllib.request
 import venv
 import zipfile
 
 import pytest
+import yaml
+
+from agents import CHROME
+from needs import need
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
+WORKFLOWS = ROOT / ".github" / "workflows"
 APP = """\
 import flask_mengpaneel
 from flask import Flask
@@ -59,6 +66,7 @@ def test_a_wheel_holds_the_package_and_its_static_files(
         if path.is_file() and path.name != "build.mjs"
     }
     expected = {path.as_posix() for path in package | static}
+    expected.add("pytest_mengpaneel.py")
     names = names_in(built["wheel"])
 
     assert {name for name in names if ".dist-info/" not in name} == expected
@@ -73,13 +81,7 @@ def test_the_page_of_the_package_has_no_link_that_leads_nowhere(
     built: dict[str, pathlib.Path],
 ) -> None:
     for wheel in (built["wheel"], built["wheel of sdist"]):
-        (name,) = (
-            one for one in names_in(wheel) if one.endswith(".dist-info/METADATA")
-        )
-
-        with zipfile.ZipFile(wheel) as archive:
-            metadata = email.message_from_bytes(archive.read(name))
-
+        metadata = metadata_of(wheel)
         page = str(metadata.get_payload())
 
         assert metadata["Description-Content-Type"] == "text/markdown"
@@ -99,6 +101,7 @@ def test_an_sdist_can_be_tested(built: dict[str, pathlib.Path]) -> None:
         "README.md",
         "dev.py",
         "package-lock.json",
+        "pytest_mengpaneel.py",
         "static/build.mjs",
         "static/mengpaneel.js",
         "static/src/main.ts",
@@ -106,7 +109,98 @@ def test_an_sdist_can_be_tested(built: dict[str, pathlib.Path]) -> None:
     } <= names
 
 
-def test_an_installed_wheel_serves_the_script(
+def test_the_package_is_as_the_index_wants_it(built: dict[str, pathlib.Path]) -> None:
+    files = [str(built["wheel"]), str(built["sdist"])]
+    wheel = str(built["wheel"])
+
+    run([sys.executable, "-m", "twine", "check", "--strict", *files], ROOT)
+    run([sys.executable, "-m", "check_wheel_contents", wheel], ROOT)
+
+
+def test_the_metadata_are_complete(built: dict[str, pathlib.Path]) -> None:
+    metadata = metadata_of(built["wheel"])
+
+    assert metadata["Name"] == "Flask-Mengpaneel"
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Summary"]
+    assert metadata["Keywords"]
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
+    assert {"celery", "fast", "metrics", "redis"} <= {
+        *metadata.get_all("Provides-Extra", [])
+    }
+    required = [
+        one for one in metadata.get_all("Requires-Dist", []) if "extra" not in one
+    ]
+    assert len(required) == 3
+
+
+@pytest.mark.parametrize("tag", ["1.2.3", "v1.2.3"])
+def test_the_version_is_that_of_the_tag(
+    built: dict[str, pathlib.Path], tmp_path: pathlib.Path, tag: str
+) -> None:
+    folder = unpack(built["sdist"], tmp_path)
+    version = [sys.executable, "-m", "hatchling", "version"]
+    assert run(version, folder).strip() == metadata_of(built["sdist"])["Version"]
+
+    # As an archive of the repository has it, where nothing tells.
+    (folder / "PKG-INFO").unlink()
+    assert run(version, folder).strip() == "0.0.0"
+
+    commit_all(folder)
+    assert ".dev" in run(version, folder)
+    run(["git", "tag", tag], folder)
+    assert run(version, folder).strip() == "1.2.3"
+
+
+def test_the_workflows_are_as_their_schema_wants_them() -> None:
+    files = map(str, sorted(WORKFLOWS.glob("*.yml")))
+    check = [sys.executable, "-m", "check_jsonschema"]
+    run([*check, "--builtin-schema", "vendor.github-workflows", *files], ROOT)
+
+
+def test_a_release_is_published_once_its_tests_have_passed() -> None:
+    jobs = jobs_of("release")
+
+    assert jobs["tests"] == {"uses": "./.github/workflows/tests.yml"}
+    assert jobs["publish"]["needs"] == ["tests", "build"]
+
+
+def test_a_release_is_built_by_its_workflow(
+    built: dict[str, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    """Each step that is a shell's, in the order of the workflow."""
+    folder = unpack(built["sdist"], tmp_path)
+    (folder / "PKG-INFO").unlink()
+    commit_all(folder)
+    run(["git", "tag", "9.9.9"], folder)
+
+    # That of the job has no more.
+    python = make_environment(tmp_path)
+    install(python, "pip")
+    path = os.pathsep.join([str(pathlib.Path(python).parent), os.environ["PATH"]])
+
+    def shell(step: dict[str, str], tag: str) -> subprocess.CompletedProcess[str]:
+        environment = {**environ(), "PATH": path, "GITHUB_REF_NAME": tag}
+        command = ["bash", "-e", "-c", step["run"]]
+        return subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True
+        )
+
+    steps = [step for step in jobs_of("release")["build"]["steps"] if "run" in step]
+
+    for step in steps:
+        done = shell(step, "9.9.9")
+        assert done.returncode == 0, (step, done.stdout + done.stderr)
+
+    assert {one.name for one in (folder / "dist").iterdir()} == {
+        "flask_mengpaneel-9.9.9-py3-none-any.whl",
+        "flask_mengpaneel-9.9.9.tar.gz",
+    }
+    (comparison,) = (step for step in steps if "GITHUB_REF_NAME" in step["run"])
+    assert shell(comparison, "9.9.8").returncode == 1
+
+
+def test_an_installed_wheel_serves_the_script_and_does_what_the_first_pages_say(
     built: dict[str, pathlib.Path], tmp_path: pathlib.Path
 ) -> None:
     """Into an environment that is empty: what the wheel needs, it names."""
@@ -114,6 +208,29 @@ def test_an_installed_wheel_serves_the_script(
     install(python, str(built["wheel"]))
 
     assert_serves_the_script(python, tmp_path, tmp_path)
+
+    readme = (ROOT / "README.md").read_text()
+    first = re.search(r"^```python\n(.*?)^```", readme, re.M | re.S)
+    assert first is not None
+
+    with serve(python, tmp_path, first[1]) as url:
+        home = urllib.request.Request(url, headers={"User-Agent": CHROME})
+
+        with urllib.request.urlopen(home, timeout=10) as response:
+            assert '"View Home"' in response.read().decode()
+
+    # And, typed from its page, what the first quarter of an hour makes.
+    install(python, "pytest")
+    page = (ROOT / "docs" / "first-quarter.md").read_text()
+    *app, tests = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    quarter = tmp_path / "quarter"
+    quarter.mkdir()
+    (quarter / "app.py").write_text("\n\n".join(app))
+    (quarter / "test_app.py").write_text(tests)
+    programs = pathlib.Path(python).parent
+
+    assert "3 passed" in run([str(programs / "pytest"), "-q"], quarter)
+    run([str(programs / "flask"), "mengpaneel", "doctor"], quarter)
 
 
 def test_an_installed_sdist_serves_the_script(
@@ -124,6 +241,7 @@ def test_an_installed_sdist_serves_the_script(
     borrow_dependencies(python)
 
     assert_serves_the_script(python, tmp_path, tmp_path)
+    assert_gives_the_fixture(python, tmp_path)
 
 
 def test_an_editable_install_serves_the_script(tmp_path: pathlib.Path) -> None:
@@ -132,6 +250,7 @@ def test_an_editable_install_serves_the_script(tmp_path: pathlib.Path) -> None:
     borrow_dependencies(python)
 
     assert_serves_the_script(python, tmp_path, ROOT)
+    assert_gives_the_fixture(python, tmp_path)
 
 
 def assert_serves_the_script(
@@ -156,9 +275,20 @@ def assert_serves_the_script(
     assert body == (ROOT / "static" / "mengpaneel.js").read_bytes()
 
 
+def assert_gives_the_fixture(python: str, folder: pathlib.Path) -> None:
+    """Run a test that says nothing of the plugin for pytest."""
+    path = folder / "test_app.py"
+    path.write_text(
+        "def test_app(mengpaneel_calls): mengpaneel_calls.assert_not_tracked()"
+    )
+    options = ["-q", "-p", "no:cacheprovider"]
+
+    assert "1 passed" in run([python, "-m", "pytest", *options, str(path)], folder)
+
+
 @contextlib.contextmanager
-def serve(python: str, folder: pathlib.Path) -> c.Iterator[str]:
-    (folder / "app.py").write_text(APP)
+def serve(python: str, folder: pathlib.Path, app: str = APP) -> c.Iterator[str]:
+    (folder / "app.py").write_text(app)
     server = subprocess.Popen(
         [python, "-m", "flask", "run", "--port", "0"],
         cwd=folder,
@@ -200,6 +330,41 @@ def borrow_dependencies(python: str) -> None:
     query = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = pathlib.Path(run(query, ROOT).strip())
     (packages / "zz_borrowed.pth").write_text(sysconfig.get_path("purelib"))
+
+
+def unpack(sdist: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Unpack a source distribution, and return the folder that was in it."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "sdist", filter="data")
+
+    (found,) = (folder / "sdist").iterdir()
+    return found
+
+
+def commit_all(folder: pathlib.Path) -> None:
+    """Make a repository of a folder."""
+    git = [need("git"), "-c", "user.name=Ann", "-c", "user.email=ann@example.com"]
+
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "Release"]):
+        run([*git, *command], folder)
+
+
+def jobs_of(workflow: str) -> dict[str, t.Any]:
+    text = (WORKFLOWS / f"{workflow}.yml").read_text()
+    return t.cast("dict[str, t.Any]", yaml.safe_load(text)["jobs"])
+
+
+def metadata_of(path: pathlib.Path) -> email.message.Message:
+    if path.suffix == ".whl":
+        (name,) = (one for one in names_in(path) if one.endswith(".dist-info/METADATA"))
+
+        with zipfile.ZipFile(path) as archive:
+            return email.message_from_bytes(archive.read(name))
+
+    with tarfile.open(path) as archive:
+        info = archive.extractfile(f"{path.name.removesuffix('.tar.gz')}/PKG-INFO")
+        assert info is not None
+        return email.message_from_bytes(info.read())
 
 
 def names_in(wheel: pathlib.Path) -> set[str]:

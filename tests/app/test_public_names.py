@@ -12,33 +12,40 @@ import click
 import pytest
 
 import flask_mengpaneel
+import flask_mengpaneel.debug_toolbar
+import flask_mengpaneel.metrics
 import flask_mengpaneel.testing
 from flask_mengpaneel import (
     Envelope,
+    Event,
     Ledger,
+    Login,
     Manager,
     Mengpaneel,
     Outcome,
     Strategy,
+    TrackedEvent,
     Transport,
+    Unrecorded,
 )
 from flask_mengpaneel.calls import Call, CallLog
 from flask_mengpaneel.cli import mengpaneel
 from flask_mengpaneel.config import KEYS, STRATEGIES
+from flask_mengpaneel.metrics import LedgerMetrics
 from flask_mengpaneel.record.recorder import Group, People
 from flask_mengpaneel.strategy import Exchange, Visitor
-from flask_mengpaneel.testing import RecordingTransport
+from flask_mengpaneel.testing import RecordedCall, RecordedCalls, RecordingTransport
 
 PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "api.md"
 
 RECORDER = """
-    add_group alias before_setup call disable enable get_group identify opt_in_tracking
-    opt_out_tracking people register register_once remove_group reset set_config
-    set_group setup strategy time_event track track_pageview track_with_groups tracking
-    unregister
+    add_group alias before_setup call disable enable get_group identify on_commit
+    opt_in_tracking opt_out_tracking people register register_once remove_group reset
+    set_config set_group setup strategy time_event track track_pageview
+    track_with_groups tracking unregister
 """
 PUBLIC: dict[type, str] = {
-    Mengpaneel: f"{RECORDER} ack_timeout drain flush init_app ledger",
+    Mengpaneel: f"{RECORDER} ack_timeout drain flush init_app ledger visitor",
     Manager: f"{RECORDER} flush",
     People: """
         append clear_charges delete_user increment remove set set_once track_charge
@@ -47,7 +54,12 @@ PUBLIC: dict[type, str] = {
     Group: "delete remove set set_once union unset",
     Outcome: "calls declined hand_over strategy",
     Call: "arguments event name properties tracks wire",
-    Ledger: "delivered dropped forwarded recorded waiting",
+    Login: "flask_login",
+    Event: "",
+    TrackedEvent: "name properties",
+    Ledger: "delivered dropped forwarded incomplete recorded unrecorded waiting",
+    LedgerMetrics: "collect describe view",
+    Unrecorded: "call event insert_id missing origin reason during",
     Strategy: "flush is_client_side name",
     CallLog: "before_setup setup tracking",
     Visitor: "envelope identity",
@@ -58,30 +70,51 @@ PUBLIC: dict[type, str] = {
         user_agent
     """,
     RecordingTransport: "envelopes calls close flush reports_delivery send",
+    RecordedCalls: """
+        assert_identified assert_not_tracked assert_profile assert_tracked by_request
+        clear events outcomes
+    """,
+    RecordedCall: """
+        app arguments call declined dropped event name outcomes properties request ways
+    """,
 }
 
 # Without an underscore since other modules of the package use them; apps don't.
 INTERNAL: dict[type, str] = {
     Manager: """
-        calls can_flush close drain flush_threshold flush_while_running fork_for_thread
-        is_current make_current of_request record refuse request restore stage visitor
+        calls can_flush close drain during ends_with_context flush_threshold
+        flush_while_running fork_for_thread is_current is_recording leave_context
+        make_current of_request record recorded refuse request resolve restore stage
+        take_visitor visitor
     """,
-    Call: "at from_json is_record is_repeatable with_defaults",
-    CallLog: "filtered from_json identifies of set_up size to_json",
+    Call: """
+        at become from_json instead is_record is_repeatable says_who with_defaults
+    """,
+    CallLog: "filtered forget_timer from_json identifies of set_up size stages to_json",
     Strategy: "keeps_ledger",
-    Ledger: "add_source deliver drop transfer record reset snapshot",
+    Ledger: """
+        add_source close deliver drop leave_out transfer record record_dropped reset
+        skip snapshot
+    """,
     Transport: "begin_shutdown resume_spooled",
     RecordingTransport: "begin_shutdown resume_spooled",
     Envelope: "from_bytes size to_bytes",
+    RecordedCalls: "connected_to on_dropped on_flushed on_recorded",
+    RecordedCall: "became goes said",
 }
 
 
 MODULES = {
     flask_mengpaneel: """
-        Declined Envelope Ledger Manager Mengpaneel Outcome Strategy Transport failed
-        flushed
+        Declined Envelope Event Ledger Login Manager Mengpaneel Outcome PortableVisitor
+        Strategy TrackedEvent Transport Unrecorded failed flushed unrecorded
     """,
-    flask_mengpaneel.testing: "RecordingTransport record_flushes",
+    flask_mengpaneel.debug_toolbar: "MengpaneelPanel",
+    flask_mengpaneel.metrics: "LedgerMetrics",
+    flask_mengpaneel.testing: """
+        RecordedCall RecordedCalls RecordingTransport record_calls record_flushes
+        recording_transport
+    """,
 }
 SETTINGS = """
     MENGPANEEL_TOKEN MENGPANEEL_ENABLED MENGPANEEL_API_HOST MENGPANEEL_CLIENT_CONFIG
@@ -90,11 +123,16 @@ SETTINGS = """
     MENGPANEEL_CONSENT MENGPANEEL_RESPECT_DNT MENGPANEEL_FALLBACK MENGPANEEL_MAX_HEADER
     MENGPANEEL_DELAYED_MAX_AGE MENGPANEEL_ON_FAILURE MENGPANEEL_SHUTDOWN_TIMEOUT
     MENGPANEEL_ID_MERGE MENGPANEEL_ANONYMIZE_IP MENGPANEEL_BOTS MENGPANEEL_CSP_NONCE
-    MENGPANEEL_INSPECTOR
-    MENGPANEEL_ACK_TIMEOUT MENGPANEEL_ACKS
+    MENGPANEEL_ACK_TIMEOUT MENGPANEEL_VISITOR MENGPANEEL_CELERY_VISITOR MENGPANEEL_ACKS
+    MENGPANEEL_BEFORE_SEND MENGPANEEL_EVENTS MENGPANEEL_LOGIN MENGPANEEL_LOGIN_PROFILE
+    MENGPANEEL_URL_PREFIX MENGPANEEL_INSPECTOR
 """
 COMMANDS = {
-    "doctor": "urls --online",
+    "doctor": "urls --online --json --cookie --header --as-browser --ask-consent",
+    "explain": "method url --data --cookie --header --as-browser --ask-consent",
+    "send-test": "",
+    "import": "file --timeout",
+    "plan": "--format --output --check",
     "spool": "",
     "spool send": "--timeout",
     "status": "",
@@ -107,7 +145,8 @@ def names(text: str) -> set[str]:
 
 def attributes(cls: type) -> set[str]:
     # This one sets what it has when it is made.
-    owner = cls() if cls in (CallLog, RecordingTransport) else cls
+    is_made = cls in (CallLog, RecordedCalls, RecordingTransport)
+    owner = cls() if is_made else cls
     return {name for name in dir(owner) if name[0] != "_" and not hasattr(tuple, name)}
 
 

@@ -112,6 +112,7 @@ def results(
         **os.environ,
         "NEIGHBOURS_MODE": mode,
         "NEIGHBOURS_RESULTS": str(written),
+        "NEIGHBOURS_SETTINGS": json.dumps(suite.settings),
         "PYTHONPATH": str(HERE),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -185,8 +186,11 @@ class Comparison:
                 print(f"    NEW: {tracked} events tracked, {recorded} recorded")
 
             for complaint in result["complaints"]:
-                is_new = True
-                print(f"{self.suite.name} ({mode}):\n    NEW: {complaint[:300]}")
+                test = complaint.partition(": ")[0]
+                reason = self.suite.known.get(test.partition("::")[2].partition("[")[0])
+                is_new |= reason is None
+                print(f"{self.suite.name} ({mode}): {complaint[:300]}")
+                print(f"    {reason or 'NEW'}")
 
         return is_new
 

@@ -13,7 +13,9 @@ class Suite:
     :param paths: where in the source package the tests are.
     :param needs: what they need besides pytest and the distribution itself.
     :param programs: servers that they expect to run already, by the port.
-    :param known: tests that differ with the extension, and why they may.
+    :param settings: of the extension, as JSON has them.
+    :param known: tests that differ or log something with the extension, and why they
+        may.
     """
 
     name: str
@@ -21,13 +23,16 @@ class Suite:
     paths: tuple[str, ...]
     needs: tuple[str, ...] = ()
     programs: dict[str, int] = dataclasses.field(default_factory=dict)
+    settings: dict[str, str] = dataclasses.field(default_factory=dict)
     known: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-ROUTES = "lists all routes, and the extension has two"
+ROUTES = "lists all routes, and the extension has some"
 COOKIES = "reads the first cookie only, and the visitor's is before the session's"
 BODY = "knows each byte of the page, and the page has the script"
 ETAG = "wants the app's ETag, which a page with somebody's calls must not have"
+ASKED = "counts who asks for the user, and the extension is one of them"
+NO_LOADER = "has nothing that loads users, and the log says so"
 
 FLASK = "flask==3.1.3"
 
@@ -47,7 +52,25 @@ SUITES = (
             "test_session_expiration": COOKIES,
         },
     ),
-    Suite("Flask-Login", "0.6.3", ("tests",), ("asgiref", "semantic-version")),
+    Suite(
+        "Flask-Login",
+        "0.6.3",
+        ("tests",),
+        ("asgiref", "semantic-version"),
+        settings={"login": "flask-login"},
+        known={
+            **{
+                f"LoginTestCase::test_{name}": ASKED
+                for name in (
+                    "requests_without_accessing_session",
+                    "session_protection_skip_when_basic_and_anonymous",
+                    "session_protection_skip_when_off_and_anonymous",
+                )
+            },
+            "StaticTestCase::test_static_loads_without_accessing_session": ASKED,
+            "MethodViewLoginTestCase::test_options_call_exempt": NO_LOADER,
+        },
+    ),
     Suite("Flask-WTF", "1.3.0", ("tests",), ("flask-babel", "flask-reuploaded")),
     Suite("Flask-Talisman", "1.1.0", ("flask_talisman/talisman_test.py",)),
     Suite("Flask-DebugToolbar", "0.15.1", ("test",)),

@@ -1,7 +1,8 @@
 """A plugin of pytest: puts Mengpaneel into every app of a suite, and writes down what
 became of each test.
 
-The environment says how: ``NEIGHBOURS_MODE`` and ``NEIGHBOURS_RESULTS``, a file.
+The environment says how: ``NEIGHBOURS_MODE``, ``NEIGHBOURS_SETTINGS``, of the
+extension, and ``NEIGHBOURS_RESULTS``, a file.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import flask
 import pytest
 
 MODE = os.environ["NEIGHBOURS_MODE"]
+SETTINGS: dict[str, t.Any] = json.loads(os.environ["NEIGHBOURS_SETTINGS"])
 RESULTS = pathlib.Path(os.environ["NEIGHBOURS_RESULTS"])
 
 outcomes: dict[str, str] = {}
@@ -45,7 +47,7 @@ def extend(app: flask.Flask) -> None:
     from flask_mengpaneel.testing import RecordingTransport
 
     mengpaneel = Mengpaneel(
-        app, token="token", spool=None, transport=RecordingTransport()
+        app, token="token", spool=None, transport=RecordingTransport(), **SETTINGS
     )
     states.append(app.extensions["mengpaneel"])
 
