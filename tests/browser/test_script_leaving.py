@@ -12,9 +12,6 @@ from script_pages import TOKEN, Page, ScriptSite, track
 
 from waiting import wait_until
 
-# What is under way when a page is left depends on the moment.
-pytestmark = pytest.mark.alone
-
 # In all, some seventy pages are left; a hundred more in test_leaving.py.
 RUNS = 4
 SIZES = [1, 4, 8, 20]
@@ -81,7 +78,7 @@ def in_order(found: list[str]) -> bool:
 @pytest.mark.browsers(
     "chromium",
     "firefox",
-    why="each takes seconds, with nothing beside it",
+    why="each takes seconds",
     in_firefox={"wait": [0, 200]},
 )
 @pytest.mark.parametrize("way", LEAVE)
