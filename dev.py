@@ -17,6 +17,7 @@ works as well by hand.
 from __future__ import annotations
 
 import collections.abc as c
+import concurrent.futures
 import functools
 import hashlib
 import os
@@ -81,10 +82,10 @@ NGINX = "choose/test_behind_nginx"
 # What takes long and is the same on each version of Python and of Flask, or needs
 # packages that follow a new version late.
 ELSEWHERE = (
-    "app/test_benchmarks app/test_dev app/test_docs app/test_excerpts app/test_growth"
-    " app/test_layout app/test_metrics app/test_moving app/test_packaging"
-    " app/test_pytest_plugin app/test_recipes choose/test_response_policy"
-    f" history/test_import {NGINX}"
+    "app/test_architecture app/test_benchmarks app/test_dev app/test_docs"
+    " app/test_excerpts app/test_growth app/test_layout app/test_metrics"
+    " app/test_moving app/test_packaging app/test_pytest_plugin app/test_recipes"
+    f" choose/test_response_policy history/test_import {NGINX}"
     " deliver/test_celery_transport deliver/test_celery_visitor deliver/test_deadline"
     " deliver/test_faults deliver/test_full_disk deliver/test_green_threads"
     " deliver/test_shared_acks deliver/test_tls doctor/test_mistakes"
@@ -92,8 +93,9 @@ ELSEWHERE = (
 )
 # What takes long and has no part of Flask in it.
 FLASKLESS = (
-    "deliver/test_delivery deliver/test_interruptions deliver/test_serverless"
-    " deliver/test_spool deliver/test_thread record/test_profile_merging"
+    "deliver/test_delivery deliver/test_hand_overs deliver/test_interruptions"
+    " deliver/test_serverless deliver/test_spool deliver/test_thread"
+    " record/test_profile_merging"
 )
 
 #: The steps of ``test``: name, environment, programs that must be there, command.
@@ -148,19 +150,28 @@ def test() -> t.NoReturn:
     """Run every step, then say how each went."""
     lacking = install_programs()
     lines, results = [], []
+    # While some tests run, the environments of others are made, one after the other.
+    maker = concurrent.futures.ThreadPoolExecutor(1)
+    groups = dict.fromkeys(group for _, group, _, _ in STEPS)
+    environments = {group: maker.submit(environment, group) for group in groups}
 
-    for name, group, needs, command in STEPS:
-        start = time.monotonic()
-        reasons = [lacking[need] for need in needs if need in lacking]
+    try:
+        for name, group, needs, command in STEPS:
+            start = time.monotonic()
+            reasons = [lacking[need] for need in needs if need in lacking]
 
-        if reasons:
-            result = "failed" if os.environ.get("CI") else "skipped"
-        else:
-            result, reasons = step(group, command)
+            if reasons:
+                result = "failed" if os.environ.get("CI") else "skipped"
+            else:
+                result, reasons = step(environments[group], command)
 
-        seconds = time.monotonic() - start
-        lines.append(f"{name:<16}{result:<8}{seconds:>6.1f} s  {', '.join(reasons)}")
-        results.append(result)
+            seconds = time.monotonic() - start
+            lines.append(
+                f"{name:<16}{result:<8}{seconds:>6.1f} s  {', '.join(reasons)}"
+            )
+            results.append(result)
+    finally:
+        maker.shutdown(cancel_futures=True)
 
     print("", *lines, "", sep="\n")
     words = ["passed", "failed"] + ["skipped"] * ("skipped" in results)
@@ -168,13 +179,15 @@ def test() -> t.NoReturn:
     sys.exit("failed" in results)
 
 
-def step(group: str, command: str) -> tuple[str, list[str]]:
-    """Run the command of a step in its environment.
+def step(
+    environment: concurrent.futures.Future[str], command: str
+) -> tuple[str, list[str]]:
+    """Run the command of a step in its environment, once that is there.
 
     :return: how it went, and why.
     """
     try:
-        path = environment(group)
+        path = environment.result()
     except Unavailable as error:
         # Also in continuous integration, which runs on the machine that there is.
         return "skipped", [str(error)]
