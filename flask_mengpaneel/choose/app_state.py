@@ -167,11 +167,17 @@ class AppState:
         """Say of an alias that it has no effect, if it has none."""
         self.reporter.note_alias(manager)
 
+    def keep_pending(
+        self, calls: CallLog, pending: dict[int, Pending]
+    ) -> list[Pending]:
+        """Take over those of drained calls that wait for a database to commit."""
+        return self.uncommitted.keep(calls, pending)
+
     def leave_pending(
-        self, manager: Manager, calls: CallLog, pending: dict[int, Pending]
+        self, manager: Manager, calls: CallLog, staying: list[Pending]
     ) -> CallLog:
-        """Return drained calls without those that wait for a database to commit."""
-        return self.uncommitted.leave(manager, calls, pending)
+        """Return drained calls without those that go on waiting for a database."""
+        return self.uncommitted.leave(manager, calls, staying)
 
     def send_pending(self, pending: list[Pending]) -> None:
         """Send calls that have stayed behind: their database has committed."""

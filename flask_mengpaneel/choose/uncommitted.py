@@ -14,15 +14,17 @@ import weakref
 from flask import current_app
 
 from .. import process, signals
-from ..calls import Call, CallLog, Stage, count
+from ..calls import CallLog, count
 from ..record.errors import handle_error
 from ..record.proxies import current_flask
+from ..record.staged_calls import set_up_again
 from ..visitor.persistence import CHANGING_CALLS
 from .before import person_of
 
 if t.TYPE_CHECKING:
     from flask import Flask
 
+    from ..calls import Call
     from ..config import Config
     from ..deliver.ledger import Balance, Ledger
     from ..record.manager import Manager
@@ -78,53 +80,50 @@ class Uncommitted:
         balance.recorded += records
         balance.waiting += records
 
-    def leave(
-        self, manager: Manager, calls: CallLog, pending: dict[int, Pending]
-    ) -> CallLog:
-        """Return drained calls without those that are pending, which stay here.
-
-        Each keeps whom it is about: the visitor after the calls before it.
+    def keep(self, calls: CallLog, pending: dict[int, Pending]) -> list[Pending]:
+        """Take over those of drained calls that are pending.
 
         :param pending: what was pending when the calls were drained.
         """
-        rest = calls.filtered(lambda call: id(call) not in pending)
+        staying = [pending[id(call)] for call in calls if id(call) in pending]
+        records = _records_of(staying)
 
-        if len(rest) == len(calls):
-            return calls
+        with self._running_views.lock:
+            self._kept.update(staying)
+            self._records += records
 
+        for one in staying:
+            self.pending.pop(id(one.call), None)
+
+        # They are dropped whose session was freed meanwhile.
+        self._take([one for one in staying if one.is_dropped])
+        return staying
+
+    def leave(
+        self, manager: Manager, calls: CallLog, staying: list[Pending]
+    ) -> CallLog:
+        """Return drained calls without those that stay here.
+
+        Each keeps whom it is about: the visitor after the calls before it. Who that is
+        the app may be asked for, which may take long, record calls, and commit: that
+        isn't done with the lock.
+        """
+        rest = _without(calls, staying)
         person = person_of(manager, rest, current_flask(), self._config.session_key)
         # A new visitor's browser has to hear of the ids that they are sent with.
         manager.visitor.take_elsewhere()
-        left: list[Pending] = []
-        before: list[Call] = []
-        latest: Visitor | None = None
-
-        for stage in Stage:
-            for call in calls.of(stage):
-                one = pending.get(id(call))
-                self.pending.pop(id(call), None)
-
-                if one is None:
-                    before.append(call)
-                    changes = call.wire[0][0] in CHANGING_CALLS
-                    latest = None if changes else latest
-                    continue
-
-                latest = latest or _person_after(before, person)
-                one.person, one.strategy = latest, manager.strategy
-                left.append(one)
-
-        self._keep(left)
-        # They are dropped whose session was freed meanwhile.
-        self._take([one for one in left if one.is_dropped])
-        return rest
-
-    def _keep(self, pending: list[Pending]) -> None:
-        records = _records_of(pending)
+        _ = person.identity
 
         with self._running_views.lock:
-            self._kept.update(pending)
-            self._records += records
+            committed = self._take([one for one in staying if one.has_committed])
+
+            for one in committed:
+                set_up_again(one, calls)
+
+            gone = set(committed)
+            staying = [one for one in staying if one not in gone]
+            _name_persons(calls, staying, person, manager.strategy)
+            return _without(calls, staying)
 
     def _take(self, pending: c.Iterable[Pending]) -> list[Pending]:
         """Take those out that are here."""
@@ -182,6 +181,35 @@ class Uncommitted:
                 signals.dropped.send(app, calls=calls, reason=ROLLED_BACK)
             except Exception as error:
                 handle_error(app, "a receiver of the signal 'dropped' failed", error)
+
+
+def _without(calls: CallLog, staying: list[Pending]) -> CallLog:
+    ids = {id(one.call) for one in staying}
+    return calls.filtered(lambda call: id(call) not in ids)
+
+
+def _name_persons(
+    calls: CallLog, staying: list[Pending], person: Visitor, strategy: str | None
+) -> None:
+    """Note whom each call is about that stays behind.
+
+    :param person: the visitor before all of the calls.
+    """
+    pending = {id(one.call): one for one in staying}
+    before: list[Call] = []
+    latest: Visitor | None = None
+
+    for call in calls:
+        one = pending.get(id(call))
+
+        if one is None:
+            before.append(call)
+            changes = call.wire[0][0] in CHANGING_CALLS
+            latest = None if changes else latest
+            continue
+
+        latest = latest or _person_after(before, person)
+        one.person, one.strategy = latest, strategy
 
 
 def _person_after(calls: list[Call], person: Visitor) -> Visitor:

@@ -73,10 +73,16 @@ class AppState(t.Protocol):
     def note_alias(self, manager: RecordsCalls) -> None:
         """Say of an alias that it has no effect, if it has none."""
 
+    def keep_pending(
+        self, calls: CallLog, pending: dict[int, Pending]
+    ) -> list[Pending]:
+        """Take over those of drained calls that wait for a database to commit."""
+        ...
+
     def leave_pending(
-        self, manager: RecordsCalls, calls: CallLog, pending: dict[int, Pending]
+        self, manager: RecordsCalls, calls: CallLog, staying: list[Pending]
     ) -> CallLog:
-        """Return drained calls without those that wait for a database to commit."""
+        """Return drained calls without those that go on waiting for a database."""
         ...
 
     def send_pending(self, pending: list[Pending]) -> None:

@@ -121,6 +121,7 @@ class Pending:
     __slots__ = (
         "_awaited",
         "call",
+        "has_committed",
         "is_dropped",
         "person",
         "replaced",
@@ -140,6 +141,8 @@ class Pending:
         self._awaited = awaited
         #: Whether it has been dropped.
         self.is_dropped = False
+        #: Whether all that it waited for has committed.
+        self.has_committed = False
         #: The set-up in whose place it comes, if it begins another.
         self.replaced: list[Call] | None = None
         #: Whom it is about, if it has stayed behind when its unit flushed.

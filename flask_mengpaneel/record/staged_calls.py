@@ -181,15 +181,14 @@ class StagedCalls(Recorder):
             # session at any moment, in this thread too.
             pending = self._app_state.pending.copy()
             calls, self.calls = self.calls, CallLog()
-
-            if pending:
-                self._apply_drained()
-                manager = t.cast("RecordsCalls", self)
-                calls = self._app_state.leave_pending(manager, calls, pending)
+            staying = self._app_state.keep_pending(calls, pending) if pending else []
 
         # The calls before these have said who it is.
-        if self._drained is not None:
-            self._apply_drained()
+        self._apply_drained()
+
+        if staying:
+            manager = t.cast("RecordsCalls", self)
+            calls = self._app_state.leave_pending(manager, calls, staying)
 
         self._drained = calls or None
         return calls
@@ -212,9 +211,13 @@ class StagedCalls(Recorder):
                 _remove([one.call for one in here], self.calls)
             else:
                 for one in here:
-                    self._set_up_again(one)
+                    set_up_again(one, self.calls)
 
-        left = [one for one in pending if one.person is not None]
+                for one in pending:
+                    # Who finds out whom it is about sends it.
+                    one.has_committed = True
+
+            left = [one for one in pending if one.person is not None]
 
         if not commits:
             self._app_state.drop_pending(pending)
@@ -227,16 +230,17 @@ class StagedCalls(Recorder):
             if last is not None and last.identity == self.visitor.identity:
                 self.visitor.apply([one.call for one in left])
 
-    def _set_up_again(self, committed: Pending) -> None:
-        """Let a set-up replace the one before it now, if it waited with that."""
-        if committed.replaced is not None:
-            self.calls.set_up = True
-            _remove(committed.replaced, self.calls)
-
     def restore(self, calls: CallLog) -> None:
         """Take drained calls back, for the next flush: the response that had them isn't
         sent."""
         self.calls, self._drained = calls, None
+
+
+def set_up_again(committed: Pending, calls: CallLog) -> None:
+    """Let a set-up replace the one before it now, if it waited with that."""
+    if committed.replaced is not None:
+        calls.set_up = True
+        _remove(committed.replaced, calls)
 
 
 def _remove(gone: list[Call], calls: CallLog) -> None:

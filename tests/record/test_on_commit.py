@@ -9,6 +9,7 @@ import gc
 import pathlib
 import pkgutil
 import sqlite3
+import threading
 import typing as t
 
 import pytest
@@ -865,6 +866,85 @@ def test_the_ledger_has_what_waits_after_the_response(shop: Shop) -> None:
 
     assert (shop.ledger.recorded, shop.ledger.waiting) == (1, 0)
     assert shop.ledger.dropped == {"rolled back": 1}
+
+
+# -- while it is found out whose they are
+
+
+ENDS = {"commit": 1, "rollback": 0}
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("outcome", ENDS)
+def test_who_it_is_may_be_asked_of_the_database_that_is_awaited(
+    outcome: str, elsewhere: bool
+) -> None:
+    """Whoever answers ends the transaction, in this thread or in another."""
+    session = plain_session()
+
+    def visitor() -> str:
+        end = getattr(session, outcome)
+
+        if elsewhere:
+            thread = threading.Thread(target=end)
+            thread.start()
+            thread.join(20)
+            assert not thread.is_alive()
+        else:
+            end()
+
+        return "ann"
+
+    site = Site(visitor=visitor, ack_timeout=0)
+
+    def view() -> dict[str, str]:
+        session.execute(text("SELECT 1"))
+        site.mengpaneel.track("View")
+        site.mengpaneel.on_commit(session).track("Order")
+        return {}
+
+    site.view("/", view, methods=["POST"])
+    site.client(None).post("/")
+    balance = site.mengpaneel.ledger().snapshot()
+
+    assert sorted(one["event"] for one in site.messages) == sorted(
+        ["View", *["Order"] * ENDS[outcome]]
+    )
+    assert {one["properties"]["distinct_id"] for one in site.messages} == {"ann"}
+    assert (balance.waiting, balance.recorded) == (0, 2)
+    assert balance.balanced
+
+
+def test_others_record_while_it_is_asked_whose_the_calls_are() -> None:
+    session, others = plain_session(), []
+
+    def visitor() -> str:
+        if not others:
+            others.append(
+                threading.Thread(target=lambda: site.client(None).post("/other"))
+            )
+            others[0].start()
+            others[0].join(20)
+            assert not others[0].is_alive()
+
+        return "ann"
+
+    site = Site(visitor=visitor, ack_timeout=0)
+
+    def view() -> dict[str, str]:
+        session.execute(text("SELECT 1"))
+        site.mengpaneel.on_commit(session).track("Order")
+        return {}
+
+    site.view("/", view, methods=["POST"])
+    site.view(
+        "/other", lambda: site.mengpaneel.track("Other") or {}, methods=["POST"]
+    )
+    site.client(None).post("/")
+    assert [one["event"] for one in site.messages] == ["Other"]
+    session.commit()
+    assert [one["event"] for one in site.messages] == ["Other", "Order"]
+    assert site.mengpaneel.ledger().snapshot().waiting == 0
 
 
 # -- jobs
