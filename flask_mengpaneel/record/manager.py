@@ -20,7 +20,7 @@ from .clock import Clock
 from .current_app import AppState, current_app_state
 from .errors import handle_error
 from .job import Job, last_word
-from .on_commit import awaited_sessions, until_commit
+from .on_commit import awaited_blocks, until_commit
 from .planned_events import compare
 from .proxies import active_request, current_flask, current_g
 from .source import find_sources
@@ -191,10 +191,10 @@ class Manager(StagedCalls):
             # That something happened is never a part of who it is.
             stage = Stage.TRACKING
 
-        sessions, pending = awaited_sessions(), None
+        blocks, pending = awaited_blocks(), None
 
-        if sessions:
-            pending = until_commit(self, call, stage, size, sessions)
+        if blocks:
+            pending = until_commit(self, call, stage, size, blocks)
 
         with self._app_state.running_views.lock:
             self.calls.size += size

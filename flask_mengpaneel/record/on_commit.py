@@ -16,13 +16,14 @@ rolled back, whatever did it: ``rollback()``, an error, ``close()``.
 | the outermost transaction | no | are dropped |
 
 A session begins its transaction when it is first used. What is recorded before waits
-for the next one; it is dropped if there is none when the app context ends, or when
-nobody has the session any more. A call within the blocks of several sessions waits for
-all of them.
+for the next one; it is dropped if there is none when the app context ends in which the
+block began, or when nobody has the session any more. A call within the blocks of
+several sessions waits for all of them.
 
-Flask-SQLAlchemy's ``db.session`` is another session in another app context. A block is
-about the one of the context in which it begins: what a context inside of it records, an
-eager Celery task's for one, leaves as if there were no block, as it does from a worker.
+A scope has one session in each app context, thread or task: Flask-SQLAlchemy's
+``db.session``, a ``scoped_session``. A block is about the one where it begins: what is
+recorded in another, in an eager Celery task for one, or where no scope is, leaves as if
+there were no block, as it does from a worker.
 
 If the unit of work flushes first, since the response is there or a job has many calls,
 its pending calls stay behind: ``choose/uncommitted.py`` has them then, each with the
@@ -33,13 +34,15 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextvars
+import itertools
 import threading
 import typing as t
 import weakref
 
-from flask import appcontext_tearing_down
+from flask import appcontext_tearing_down, current_app
+from werkzeug.local import LocalProxy
 
-from .proxies import current_flask, current_g
+from .proxies import current_g
 
 if t.TYPE_CHECKING:
     from sqlalchemy.orm import Session, SessionTransaction
@@ -51,8 +54,6 @@ if t.TYPE_CHECKING:
 _KEY = "flask_mengpaneel"
 #: Where an app context has those for which no transaction had begun.
 _ON_G = "_mengpaneel_not_begun"
-#: In the place of a transaction that has not begun yet.
-_NOT_BEGUN = 0
 
 #: What visitors say of being tracked; it waits for nothing.
 _CONSENT = frozenset({"opt_in_tracking", "opt_out_tracking"})
@@ -66,42 +67,111 @@ class DatabaseSession(t.Protocol):
         """Take an object out of the session."""
 
 
-#: The blocks that go on here: the session of each, and its scope where it began.
-_blocks: contextvars.ContextVar[tuple[tuple[DatabaseSession, object], ...]]
+class Block:
+    """Lets what is recorded in it wait for a session.
+
+    It is about the session of the scope in which it begins: Flask-SQLAlchemy has one
+    for each app context, others have one for each thread or task.
+
+    :raises Exception: no scope is here of which the session could be.
+    """
+
+    __slots__ = ("_given", "_scope", "is_open", "on_g")
+
+    def __init__(self, given: DatabaseSession) -> None:
+        self._given = given
+        self._scope = _scope_of(given)
+        #: Other contexts may have it when it has ended, and others may end it: a
+        #: thread's copy, or a generator's.
+        self.is_open = True
+        #: What lasts as long as the app context in which it begins, if there is one.
+        self.on_g = current_g().__dict__ if current_app else None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the scope here and now is its own."""
+        try:
+            return bool(self._scope == _scope_of(self._given))
+        except Exception:
+            # Nothing here could have the session, and nobody here could commit it.
+            return False
+
+    def transactions(self) -> _Transactions:
+        """Return the pending calls of the session."""
+        session = _session_of(self._given)
+        transactions: _Transactions | None = session.info.get(_KEY)
+
+        if transactions is None or not transactions.is_of(session):
+            transactions = session.info[_KEY] = _Transactions(session)
+
+        return transactions
+
+
+#: The blocks that have begun here.
+_blocks: contextvars.ContextVar[tuple[Block, ...]]
 _blocks = contextvars.ContextVar("mengpaneel_on_commit", default=())
 
 
-def begin_waiting(session: DatabaseSession) -> None:
+def begin_waiting(session: DatabaseSession) -> Block:
     """Let what is recorded here from now on wait for a session."""
-    _blocks.set((*_blocks.get(), (session, _scope_of(session))))
+    block = Block(session)
+    _blocks.set((*_open(), block))
+    return block
 
 
-def end_waiting(session: DatabaseSession) -> None:
-    """Take back the last :func:`begin_waiting` for this session."""
-    blocks = list(_blocks.get())
-
-    for position in reversed(range(len(blocks))):
-        if blocks[position][0] is session:
-            del blocks[position]
-            break
-
-    _blocks.set(tuple(blocks))
+def end_waiting(block: Block) -> None:
+    """End a block, wherever it has begun."""
+    block.is_open = False
+    _blocks.set(_open())
 
 
-def awaited_sessions() -> list[DatabaseSession]:
-    """Return the sessions that a call waits for which is recorded here and now."""
-    return [session for session, scope in _blocks.get() if scope == _scope_of(session)]
+def last_block(entered: list[Block]) -> Block:
+    """Take out the last of some blocks that began here, or else the last of them all:
+    Python's garbage collector ends a generator wherever it is."""
+    here = _blocks.get()
+    last = next((one for one in reversed(here) if one in entered), entered[-1])
+    entered.remove(last)
+    return last
 
 
-def _scope_of(session: DatabaseSession) -> object:
-    """Return what tells a scope's sessions apart: Flask-SQLAlchemy has one for each app
-    context, others have one for each thread."""
+def _open() -> tuple[Block, ...]:
+    return tuple(block for block in _blocks.get() if block.is_open)
+
+
+def awaited_blocks() -> list[Block]:
+    """Return the blocks that a call is in which is recorded here and now."""
+    return [block for block in _blocks.get() if block.is_open and block.is_here]
+
+
+def _current(given: t.Any) -> t.Any:
+    """Return what is meant here, where it is one of Werkzeug's proxies."""
+    return given._get_current_object() if isinstance(given, LocalProxy) else given
+
+
+def _scope_of(given: DatabaseSession) -> object:
+    """Return what tells the scope here from others, in each of which what is given is
+    another session; ``None`` if it is the same one everywhere."""
+    session = _current(given)
     registry = getattr(session, "registry", None)
 
-    if registry is None:
-        return None
+    if not callable(registry):
+        return None if session is given else session
 
-    return getattr(registry, "scopefunc", threading.get_ident)()
+    from sqlalchemy.util import ThreadLocalRegistry
+
+    if isinstance(registry, ThreadLocalRegistry):
+        return threading.get_ident()
+
+    scope = getattr(registry, "scopefunc", None)
+    return registry() if scope is None else _current(scope())
+
+
+def _session_of(given: DatabaseSession) -> t.Any:
+    session = _current(given)
+    registry = getattr(session, "registry", None)
+    session = registry() if callable(registry) else session
+    # An AsyncSession has one.
+    return getattr(session, "sync_session", session)
 
 
 class Unit(t.Protocol):
@@ -168,17 +238,18 @@ def until_commit(
     call: Call,
     stage: Stage,
     size: int,
-    sessions: c.Iterable[DatabaseSession],
+    blocks: c.Iterable[Block],
 ) -> Pending | None:
-    """Let a call wait for sessions to commit; ``None`` if it waits for nothing."""
+    """Let a call wait for the sessions of blocks; ``None`` if it waits for nothing."""
     if call.name in _CONSENT:
         return None
 
-    transactions = dict.fromkeys(map(_transactions_of, sessions))
-    pending = Pending(unit, call, stage, size, len(transactions))
+    # As the innermost block says.
+    sessions = {block.transactions(): block for block in blocks}
+    pending = Pending(unit, call, stage, size, len(sessions))
 
-    for one in transactions:
-        one.add(pending)
+    for transactions, block in sessions.items():
+        transactions.add(pending, block)
 
     return pending
 
@@ -197,18 +268,6 @@ def check_session(session: object) -> None:
         )
 
 
-def _transactions_of(given: t.Any) -> _Transactions:
-    # That of a scope, if there is one session in each; and an AsyncSession's own.
-    session = given.registry() if hasattr(given, "registry") else given
-    session = getattr(session, "sync_session", session)
-    transactions: _Transactions | None = session.info.get(_KEY)
-
-    if transactions is None or not transactions.is_of(session):
-        transactions = session.info[_KEY] = _Transactions(session)
-
-    return transactions
-
-
 class _Transactions:
     """The pending calls of one session, by the transaction that they wait for."""
 
@@ -219,6 +278,8 @@ class _Transactions:
         self._session = weakref.ref(session)
         #: By the `id` of the transaction, the oldest calls first.
         self._pending: dict[int, list[Pending]] = {}
+        #: Those for the next one, by the `id` of what their app context has.
+        self._not_begun: dict[int, list[Pending]] = {}
         #: The `id` of each that has committed and hasn't ended yet.
         self._committed: set[int] = set()
         # First, as another's function may raise.
@@ -230,19 +291,22 @@ class _Transactions:
         """Whether it is this session's: ``info`` may be copied."""
         return self._session() is session
 
-    def add(self, pending: Pending) -> None:
-        """Let a call wait for the transaction that is going on."""
+    def add(self, pending: Pending, block: Block) -> None:
+        """Let a call of a block wait for the transaction that is going on."""
         session = self._session()
         assert session is not None, "it is in use"
         transaction = _innermost(session)
 
-        if transaction is None:
-            current_g().__dict__.setdefault(_ON_G, {})[id(self)] = self
-            # It comes after all functions of the app, which may commit.
-            appcontext_tearing_down.connect(_end_context, current_flask())
+        if transaction is not None:
+            self._pending.setdefault(id(transaction), []).append(pending)
+            return
 
-        key = _NOT_BEGUN if transaction is None else id(transaction)
-        self._pending.setdefault(key, []).append(pending)
+        self._not_begun.setdefault(id(block.on_g), []).append(pending)
+
+        if block.on_g is not None:
+            block.on_g.setdefault(_ON_G, set()).add(self)
+            # It comes after all functions of the app, which may commit.
+            appcontext_tearing_down.connect(_end_context)
 
     def _on_commit(self, session: Session) -> None:
         self._committed.add(id(_innermost(session)))
@@ -254,7 +318,8 @@ class _Transactions:
         pending = self._pending.pop(key, [])
 
         if transaction.parent is None:
-            pending = [*self._pending.pop(_NOT_BEGUN, ()), *pending]
+            not_begun, self._not_begun = self._not_begun, {}
+            pending = [*itertools.chain.from_iterable(not_begun.values()), *pending]
         elif has_committed and pending:
             outer = self._pending.setdefault(id(_innermost(session)), [])
             outer += pending
@@ -262,18 +327,20 @@ class _Transactions:
 
         _resolve(pending, commits=has_committed)
 
-    def end_context(self) -> None:
+    def end_context(self, on_g: dict[str, t.Any]) -> None:
         """Drop what waits for a transaction that nobody has begun: the app context
         ends."""
         session = self._session()
 
         if session is not None and _innermost(session) is None:
-            _resolve(self._pending.pop(_NOT_BEGUN, []), commits=False)
+            _resolve(self._not_begun.pop(id(on_g), []), commits=False)
 
     def _abandon(self) -> None:
         """Drop everything: the session is gone, and nobody has closed it."""
         pending, self._pending = self._pending, {}
-        _resolve([one for calls in pending.values() for one in calls], commits=False)
+        not_begun, self._not_begun = self._not_begun, {}
+        groups = itertools.chain(pending.values(), not_begun.values())
+        _resolve([*itertools.chain.from_iterable(groups)], commits=False)
 
 
 def _innermost(session: Session) -> SessionTransaction | None:
@@ -295,7 +362,8 @@ def _resolve(pending: list[Pending], *, commits: bool) -> None:
 
 def _end_context(_app: object, **_extra: object) -> None:
     """Resolve what can't commit any more, as an app context ends."""
-    waiting: dict[int, _Transactions] = current_g().__dict__.pop(_ON_G, {})
+    on_g = current_g().__dict__
+    waiting: set[_Transactions] = on_g.pop(_ON_G, set())
 
-    for one in waiting.values():
-        one.end_context()
+    for one in waiting:
+        one.end_context(on_g)

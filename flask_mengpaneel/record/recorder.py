@@ -14,7 +14,14 @@ from ..plan.declared import Event, name_and_properties
 from ..values import Id, identifier, plain
 from . import arguments as checked
 from .arguments import MISSING, Properties, Value
-from .on_commit import DatabaseSession, begin_waiting, check_session, end_waiting
+from .on_commit import (
+    Block,
+    DatabaseSession,
+    begin_waiting,
+    check_session,
+    end_waiting,
+    last_block,
+)
 from .refusals import Refusal
 
 P = t.ParamSpec("P")
@@ -514,21 +521,22 @@ class OnCommit(Recorder):
     """Records calls that wait for a database session: its own, and in a ``with`` block
     all that are recorded there."""
 
-    __slots__ = ("_parent", "_session")
+    __slots__ = ("_entered", "_parent", "_session")
 
     def __init__(self, parent: HasManager, session: DatabaseSession) -> None:
         self._parent = parent
         self._session = session
+        self._entered: list[Block] = []
 
     def _manager(self) -> RecordsCalls:
         return _Waiting(self._parent._manager(), self._session)
 
     def __enter__(self) -> Recorder:
-        begin_waiting(self._session)
+        self._entered.append(begin_waiting(self._session))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        end_waiting(self._session)
+        end_waiting(last_block(self._entered))
 
 
 class _Waiting:
@@ -553,9 +561,9 @@ class _Waiting:
 
     @contextlib.contextmanager
     def _waiting(self) -> c.Iterator[None]:
-        begin_waiting(self._session)
+        block = begin_waiting(self._session)
 
         try:
             yield
         finally:
-            end_waiting(self._session)
+            end_waiting(block)

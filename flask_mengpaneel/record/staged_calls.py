@@ -9,7 +9,7 @@ import typing as t
 from ..calls import Call, CallLog, Stage
 from ..visitor.visitor import Visitor
 from .job import is_same, last_word, person_after
-from .on_commit import Pending, awaited_sessions
+from .on_commit import Pending, awaited_blocks
 from .recorder import Recorder
 
 if t.TYPE_CHECKING:
@@ -64,7 +64,7 @@ class StagedCalls(Recorder):
         """Record calls in another stage for a while."""
         outer, calls = self._stage, self.calls
         replaces = stage is Stage.SETUP and outer is not Stage.SETUP
-        is_pending = replaces and bool(awaited_sessions())
+        is_pending = replaces and bool(awaited_blocks())
         was_set_up = calls.set_up
         former, earlier = calls.setup, list(calls.tracking) if replaces else []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections.abc as c
 import contextlib
+import contextvars
 import gc
 import pathlib
 import pkgutil
@@ -14,15 +15,21 @@ import typing as t
 
 import pytest
 from celery import Celery, Task
-from flask import Flask, Response, request, stream_with_context
+from flask import Flask, Response, g, request, stream_with_context
 from flask_sqlalchemy import SQLAlchemy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import ForeignKey, create_engine, event, text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column, scoped_session, sessionmaker
 from sqlalchemy.pool import Pool, StaticPool
+from werkzeug.local import LocalProxy
 
 from flask_mengpaneel import Manager
 from sites import (
@@ -868,6 +875,166 @@ def test_the_ledger_has_what_waits_after_the_response(shop: Shop) -> None:
     assert shop.ledger.dropped == {"rolled back": 1}
 
 
+# -- where the session can't be told
+
+
+def test_what_an_inner_app_context_records_waits_for_the_transaction_to_come(
+    shop: Shop,
+) -> None:
+    session = plain_session()
+
+    for outcome in ("commit", "rollback"):
+        with shop.app.app_context(), shop.mengpaneel.on_commit(session):
+            with shop.app.app_context(), Manager(identify="ann") as manager:
+                manager.track(outcome)
+
+            session.execute(text("SELECT 1"))
+            getattr(session, outcome)()
+
+    assert shop.events == ["commit"]
+    assert shop.ledger.dropped == {"rolled back": 1}
+
+
+def test_a_block_outside_of_all_app_contexts_waits_for_the_transaction_to_come(
+    shop: Shop,
+) -> None:
+    session = plain_session()
+
+    for outcome in ("commit", "rollback"):
+        with shop.mengpaneel.on_commit(session), shop.app.app_context():
+            with Manager(identify="ann") as manager:
+                manager.track(outcome)
+
+        session.execute(text("SELECT 1"))
+        getattr(session, outcome)()
+
+    assert shop.events == ["commit"]
+    assert shop.ledger.dropped == {"rolled back": 1}
+
+
+class PlainRegistry:
+    """Has a session for each app context, and says nothing of how it tells them
+    apart."""
+
+    def __init__(self, make: c.Callable[[], t.Any]) -> None:
+        self._make = make
+
+    def __call__(self) -> t.Any:
+        if "plain_session" not in g:
+            g.plain_session = self._make()
+
+        return g.plain_session
+
+    def has(self) -> bool:
+        return "plain_session" in g
+
+
+def plain_registry() -> t.Any:
+    session = scope()
+    session.registry = PlainRegistry(session.session_factory)
+    return session
+
+
+def proxy() -> t.Any:
+    registry = PlainRegistry(plain_session)
+    return LocalProxy(registry)
+
+
+def scope_by_proxy() -> t.Any:
+    make = sessionmaker(create_engine("sqlite://", **IN_MEMORY))
+    return scoped_session(make, scopefunc=lambda: g)
+
+
+def scope_that_tells_nothing_elsewhere() -> t.Any:
+    make = sessionmaker(create_engine("sqlite://", **IN_MEMORY))
+    return scoped_session(make, scopefunc=lambda: id(g.unit))
+
+
+@pytest.mark.parametrize("outcome", ["commit", "rollback"])
+@pytest.mark.parametrize(
+    "make",
+    [plain_registry, proxy, scope_by_proxy, scope_that_tells_nothing_elsewhere],
+)
+def test_a_block_is_for_its_own_scope(
+    shop: Shop, make: c.Callable[[], t.Any], outcome: str
+) -> None:
+    session = make()
+
+    with shop.app.app_context():
+        g.unit = shop
+
+        with Manager(identify="ann") as manager, manager.on_commit(session):
+            session.execute(text("SELECT 1"))
+            manager.track("Order")
+
+            with shop.app.app_context(), Manager(identify="ann") as inner:
+                inner.track("Task")
+
+            assert shop.events == ["Task"]
+            getattr(session, outcome)()
+
+    assert shop.events == ["Task", *["Order"] * (outcome == "commit")]
+    assert shop.ledger.waiting == 0
+
+
+def test_a_session_of_each_asyncio_task_will_do(shop: Shop) -> None:
+    async def work(mengpaneel: t.Any) -> None:
+        engine = create_async_engine("sqlite+aiosqlite://")
+        session = async_scoped_session(
+            async_sessionmaker(engine), scopefunc=asyncio.current_task
+        )
+
+        async def task() -> None:
+            mengpaneel.track("Task")
+            await session.execute(text("SELECT 1"))
+            mengpaneel.on_commit(session).track("lost")
+            await session.remove()
+
+        with mengpaneel.on_commit(session):
+            mengpaneel.track("Order")
+            await asyncio.create_task(task())
+            await asyncio.create_task(task())
+            await session.commit()
+
+        await session.remove()
+        await engine.dispose()
+
+    shop.work = lambda shop: asyncio.run(work(shop.mengpaneel))
+
+    assert tracked(page(shop)) == ["Order", "Task", "Task"]
+    assert shop.ledger.dropped == {"rolled back": 2}
+
+
+@pytest.mark.parametrize("make", [plain_session, scope])
+def test_a_block_that_has_ended_holds_nothing_back(
+    shop: Shop, make: c.Callable[[], t.Any]
+) -> None:
+    """Neither in a thread that has been given its context, nor in its own if another
+    one has ended it, as Python's garbage collector ends a generator anywhere."""
+    session = make()
+
+    def body() -> c.Iterator[None]:
+        with shop.mengpaneel.on_commit(session):
+            yield
+
+    def in_context() -> None:
+        with shop.app.app_context(), Manager(identify="ann") as manager:
+            for name in ("1", "2"):
+                block = body()
+                next(block)
+                context = contextvars.copy_context()
+                thread = threading.Thread(target=block.close)
+                thread.start()
+                thread.join()
+                manager.track(name)
+                context.run(manager.track, name)
+
+    contextvars.copy_context().run(in_context)
+
+    assert shop.events == ["1", "1", "2", "2"]
+    assert shop.ledger.dropped == {}
+
+
 # -- while it is found out whose they are
 
 
@@ -937,9 +1104,7 @@ def test_others_record_while_it_is_asked_whose_the_calls_are() -> None:
         return {}
 
     site.view("/", view, methods=["POST"])
-    site.view(
-        "/other", lambda: site.mengpaneel.track("Other") or {}, methods=["POST"]
-    )
+    site.view("/other", lambda: site.mengpaneel.track("Other") or {}, methods=["POST"])
     site.client(None).post("/")
     assert [one["event"] for one in site.messages] == ["Other"]
     session.commit()
