@@ -367,7 +367,11 @@ def _time_of(value: Json) -> float:
         value = float(value)
 
     if is_number(value):
-        moment = float(t.cast(float, value))
+        try:
+            moment = float(t.cast(float, value))
+        except OverflowError:
+            # JSON's integers have any number of digits.
+            moment = math.inf
 
         if math.isfinite(moment):
             return moment / 1000 if moment >= MIN_MILLISECONDS else moment
