@@ -13,10 +13,11 @@ from ..record.arguments import person_id
 from ..record.context import current_manager, request_state
 from ..record.errors import handle_error
 from ..record.manager import Manager
-from ..record.proxies import active_request, current_flask
+from ..record.proxies import active_request, current_flask, current_request
 from ..record.refusals import Refusal
 from ..values import identifier
 from ..visitor.client import Client
+from .delayed_calls import read_entries
 from .injection import headers_of, is_html
 from .session_cookie import current_session, is_strict
 
@@ -107,12 +108,8 @@ class SignIn:
     def _sees_all(self, manager: Manager) -> bool:
         """Whether the request says of the visitor all that the browser knows, or is
         going to know by what waits for it."""
-        client = manager.visitor.client
-        return not (
-            client.may_lack_cookies
-            or (client.is_cross_site and is_strict())
-            or self._config.session_key in (current_session() or ())
-        )
+        waits = self._config.session_key in (current_session() or ())
+        return not waits and _has_cookies(manager.visitor.client)
 
     def _set_up(self, manager: Manager, user: t.Any) -> bool:
         """Set up a user.
@@ -164,7 +161,8 @@ class SignIn:
                     seen.leaver = _user_of(manager)
                     seen.is_leaving = self._may_be_somebody(manager)
             elif user is not _UNKNOWN and (manager := _manager_of(request)):
-                self._enter(manager, user, _seen(request))
+                with manager.in_use():
+                    self._enter(manager, user, _seen(request))
         except Exception as error:
             handle_error(app, "A sign-in or sign-out was overlooked.", error)
 
@@ -184,12 +182,34 @@ class SignIn:
         Else it is the visitor who was anonymous before, too.
         """
         return (
-            # It may have said before who it was.
-            current_session().modified
+            self._has_forgotten()
             or manager.visitor.identity_after(manager.recorded).is_identified
             or not manager.visitor.is_shown
-            or not self._sees_all(manager)
+            or not _has_cookies(manager.visitor.client)
+            or self._waits_for_a_page()
         )
+
+    def _has_forgotten(self) -> bool:
+        """Whether the session may have said before who it was: it lacks something, or
+        has something else in its place."""
+        session, app = current_session(), current_flask()
+
+        if not session.modified:
+            return False
+
+        before = app.session_interface.open_session(app, current_request())
+        return before is None or any(
+            session.get(name) != value
+            for name, value in before.items()
+            # Flask-Login makes a note that nobody is fresh.
+            if value
+        )
+
+    def _waits_for_a_page(self) -> bool:
+        """Whether it waits in the session that somebody was named."""
+        waiting = current_session().get(self._config.session_key)
+        entries = [] if waiting is None else read_entries(waiting)
+        return any(entry.identity_after.is_identified for entry in entries)
 
     def _is_somebody_else(self, manager: Manager, user: t.Any) -> bool:
         user_id = self._ask(self._login.user_id, user)
@@ -208,7 +228,8 @@ class SignIn:
                 self._begin_page(request, state, response)
 
             if state.manager is not None and state.sign_in is not None:
-                self._finish(state.manager, state.sign_in)
+                with state.manager.in_use():
+                    self._finish(state.manager, state.sign_in)
         except Exception as error:
             handle_error(current_flask(), "Who has signed in was overlooked.", error)
 
@@ -280,6 +301,12 @@ class SignIn:
         except Exception:
             logger.exception("MENGPANEEL_LOGIN failed: it isn't known who this is")
             return _UNKNOWN
+
+
+def _has_cookies(client: Client) -> bool:
+    """Whether the request has the cookies that the browser has for this site."""
+    is_left_behind = client.is_cross_site and is_strict()
+    return not client.may_lack_cookies and not is_left_behind
 
 
 def _manager_of(request: Request) -> Manager | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import sys
 import typing as t
 
@@ -354,6 +355,21 @@ class Manager(StagedCalls):
             # The first call was made in another app context than this one, such as a
             # thread's, and this one has what came after.
             del self._outer_managers[-1:]
+
+    @contextlib.contextmanager
+    def in_use(self) -> c.Iterator[None]:
+        """Let calls be made on it, though no app context has it at this moment: it was
+        in use in one that has ended, such as a thread's."""
+        if self.is_current:
+            yield
+            return
+
+        self.make_current()
+
+        try:
+            yield
+        finally:
+            self.leave_context()
 
     def leave_context(self) -> None:
         """Leave an app context that ends before its request: an eager task's."""

@@ -4,9 +4,11 @@ apps have for it."""
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import dataclasses
 import gc
 import logging
+import threading
 import typing as t
 import weakref
 
@@ -14,7 +16,15 @@ import flask_login
 import flask_principal
 import pytest
 from blinker import Namespace
-from flask import Flask, g, redirect, request, session
+from flask import (
+    Flask,
+    copy_current_request_context,
+    current_app,
+    g,
+    redirect,
+    request,
+    session,
+)
 from flask.testing import FlaskClient
 
 from flask_mengpaneel import Login, Manager
@@ -411,6 +421,15 @@ def test_who_was_not_signed_in_can_t_sign_out(shop: Shop) -> None:
     assert shop.sent == ["A by d1", "B by d1"]
 
 
+def test_who_was_not_signed_in_can_t_sign_out_while_events_wait(shop: Shop) -> None:
+    shop.do(track(shop, "A"), redirect("/page"))
+    # Flask-Login makes a note in a session that has something, and takes it away.
+    shop.do(lambda: flask_login.current_user.is_authenticated)
+    response = shop.do(lambda: flask_login.logout_user(), headers=CAPABLE)
+
+    assert names(header_calls(response)) == ["track A"]
+
+
 def test_who_was_signed_in_signs_out_by_a_session_that_is_cleared_first(
     shop: Shop,
 ) -> None:
@@ -606,6 +625,41 @@ def test_a_sign_in_within_a_job_is_the_visitor_s(shop: Shop, has_tracked: bool) 
     shop.do(job)
 
     assert sorted(shop.sent) == ["A by ann"] * has_tracked + ["B by ann", "Pay by bob"]
+
+
+def in_a_thread(work: c.Callable[[], object]) -> None:
+    thread = threading.Thread(target=copy_current_request_context(work))
+    thread.start()
+    thread.join()
+
+
+def in_an_app_context(work: c.Callable[[], object]) -> None:
+    with current_app.app_context():
+        work()
+
+
+@pytest.mark.parametrize("has_job", [False, True])
+@pytest.mark.parametrize("elsewhere", [in_a_thread, in_an_app_context])
+def test_who_signs_in_and_out_after_a_first_call_elsewhere_is_not_overlooked(
+    shop: Shop, elsewhere: c.Callable[[c.Callable[[], object]], None], has_job: bool
+) -> None:
+    """An eager task tracks in an app context of its own, for one."""
+
+    def change(change: c.Callable[[], object]) -> None:
+        elsewhere(track(shop, "Thread"))
+
+        with Manager() if has_job else contextlib.nullcontext():
+            change()
+
+    shop.do(lambda: change(lambda: flask_login.login_user(User("ann"))))
+    shop.do(track(shop, "A"))
+    shop.do(lambda: change(flask_login.logout_user))
+    shop.do(track(shop, "B"))
+
+    assert [one for one in shop.sent if "Thread" not in one] == [
+        "A by ann",
+        "B by somebody new",
+    ]
 
 
 def test_nothing_is_reset_while_nobody_has_been_asked_for_consent() -> None:
