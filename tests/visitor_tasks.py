@@ -58,6 +58,20 @@ def chained() -> None:
     mengpaneel.track("First")
 
 
+@shared_task(name="calls")
+def calls() -> None:
+    chained()
+
+
+@shared_task(name="applies", bind=True)
+def applies(self: t.Any, depth: int = 1) -> None:
+    if depth:
+        self.apply((depth - 1,))
+    else:
+        plain.apply()
+        starts.apply()
+
+
 @shared_task(name="commits")
 def commits() -> None:
     from sqlalchemy import create_engine, text

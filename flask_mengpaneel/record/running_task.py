@@ -20,15 +20,19 @@ def header_name(config: Config) -> str:
 def passed_on(config: Config) -> c.Mapping[str, t.Any] | None:
     """Return the visitor whom the running task is for; ``None`` if there is no task, or
     nobody whom it is for."""
-    from celery import current_task
+    from celery._state import _task_stack
 
-    if not current_task:
-        return None
+    name = header_name(config)
 
-    # Celery has no types of its own.
-    request: t.Any = current_task.request
-    visitor = request.get(header_name(config))
-    return visitor if isinstance(visitor, c.Mapping) else None
+    # One that a task calls or applies has no headers of its own.
+    for task in reversed(_task_stack.stack or ()):
+        for request in reversed(task.request_stack.stack or ()):
+            visitor = request.get(name)
+
+            if isinstance(visitor, c.Mapping):
+                return visitor
+
+    return None
 
 
 def manager_of_task(config: Config) -> Manager | None:

@@ -86,6 +86,8 @@ def arrived(sink: Sink, user: str, count: int) -> list[dict[str, t.Any]]:
         ("starts", ["Task", "Again"]),
         ("starts_group", ["Task", "Task", "Again", "Again"]),
         ("chain", ["First", "Task", "Again"]),
+        ("calls", ["First"]),
+        ("applies", ["Task", "Task", "Again", "Again"]),
         ("block", ["Before", "After"]),
         ("commits", ["commit", "commit"]),
     ],
