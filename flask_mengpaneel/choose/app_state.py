@@ -8,6 +8,7 @@ import threading
 import typing as t
 
 from .. import guard, hosts
+from ..asking import Asking
 from ..config import UNSET
 from ..record.proxies import current_flask
 from ..testing import RecordingTransport
@@ -42,6 +43,7 @@ _OWN = frozenset({"time", "$insert_id", "token"})
 
 
 _lock = threading.Lock()
+_asking = Asking("MENGPANEEL_DEFAULT_PROPERTIES")
 
 
 @dataclasses.dataclass(slots=True)
@@ -139,7 +141,7 @@ class AppState:
             return {}
 
         try:
-            given = plain(properties() if callable(properties) else properties)
+            given = plain(_asking(properties) if callable(properties) else properties)
 
             if not isinstance(given, dict):
                 raise TypeError(f"it gave {given!r}, which is no dict")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextvars
 import typing as t
 
+from ..asking import Asking
 from ..event import TrackedEvent
 from ..identity import ID_PROPERTIES
 from . import arguments as checked
@@ -18,8 +18,7 @@ if t.TYPE_CHECKING:
 #: somebody else's.
 _FIXED = ID_PROPERTIES | {"token", "time", "$insert_id"}
 
-#: Whether the app is being asked: an event of its answer would be asked about as well.
-_is_asked = contextvars.ContextVar("mengpaneel_before_send", default=False)
+_asking = Asking("MENGPANEEL_BEFORE_SEND")
 
 
 def ask(
@@ -31,15 +30,11 @@ def ask(
     :raises Exception: whatever the app's function raises, and what is wrong with the
         event that it has returned.
     """
-    if _is_asked.get():
-        raise RuntimeError("MENGPANEEL_BEFORE_SEND can't track an event itself")
-
     given = call.properties
     fixed = {name: given[name] for name in _FIXED if name in given}
-    asked = _is_asked.set(True)
 
     try:
-        event = before_send(TrackedEvent(call.event, given))
+        event = _asking(before_send, TrackedEvent(call.event, given))
 
         if event is None:
             return False
@@ -52,8 +47,6 @@ def ask(
     except Exception as error:
         error.add_note("This was in MENGPANEEL_BEFORE_SEND: the event is dropped.")
         raise
-    finally:
-        _is_asked.reset(asked)
 
     for one in _FIXED:
         properties.pop(one, None)

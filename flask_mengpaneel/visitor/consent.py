@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import typing as t
 
+from ..asking import Asking
 from .lazy import lazy
 
 if t.TYPE_CHECKING:
@@ -15,6 +16,8 @@ if t.TYPE_CHECKING:
 logger = logging.getLogger("flask_mengpaneel")
 
 _OLD_OPT_OUT = "mp_optout"
+
+_asking = Asking("MENGPANEEL_CONSENT")
 
 
 #: Why a visitor may not be tracked, as the ledger says.
@@ -111,7 +114,7 @@ class Consent:
             return None
 
         try:
-            answer = self._config.consent()
+            answer = _asking(self._config.consent)
 
             # Of an `async def`, whose answer nobody waits for, it would be a yes.
             if hasattr(answer, "__await__"):

@@ -28,6 +28,7 @@ LAYERS = (
     ("plan",),
     # The words that all others use.
     (
+        "asking",
         "calls",
         "config",
         "envelope",

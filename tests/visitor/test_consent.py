@@ -194,6 +194,20 @@ def test_consent_is_of_one_request() -> None:
     assert len(site.kept.envelopes) == 2
 
 
+def test_the_app_can_t_track_while_it_is_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def consent() -> bool:
+        site.mengpaneel.track("Ask")
+        return True
+
+    site = make_site(consent=consent)
+    site.client().get("/json")
+
+    assert [call.event for call in site.kept.calls if call.tracks] == ["Act"]
+    assert "MENGPANEEL_CONSENT is being asked already" in caplog.text
+
+
 def test_jobs_do_not_ask() -> None:
     def consent() -> bool:
         raise AssertionError("asked")
