@@ -17,7 +17,7 @@ import typing as t
 import warnings
 import weakref
 
-from .property_types import is_optional, schema_of, without_none
+from .property_types import hints_of, is_optional, schema_of, without_none
 
 if t.TYPE_CHECKING:
     from ..calls import Json
@@ -151,7 +151,8 @@ class Declaration:
     @functools.cached_property
     def properties(self) -> dict[str, Property]:
         """Its properties by name, in the order in which they are written."""
-        hints = self._hints()
+        # Read when all modules are there, as they may name what comes later.
+        hints = hints_of(self._event)
         return {
             name: Property(
                 name,
@@ -161,14 +162,6 @@ class Declaration:
             )
             for field, (_, name) in zip(self._fields, self._names, strict=True)
         }
-
-    def _hints(self) -> dict[str, t.Any]:
-        # Read when all modules are there, as they may name what comes later.
-        try:
-            return t.get_type_hints(self._event)
-        except NameError:
-            # Of a class inside of a function nobody can look up local names.
-            return {}
 
     @property
     def schema(self) -> dict[str, Json]:

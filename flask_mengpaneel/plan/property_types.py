@@ -53,31 +53,49 @@ def without_none(hint: t.Any) -> t.Any:
     return t.Union[others]  # noqa: UP007
 
 
-def schema_of(hint: t.Any) -> Schema:
-    """Return what values of a type are sent as; anything, if that can't be told."""
+def hints_of(kind: type) -> dict[str, t.Any]:
+    """Return the types of a class's attributes, as it writes them; none, if they can't
+    be looked up: a name is of a function, or there for type checkers only."""
+    try:
+        return t.get_type_hints(kind)
+    except Exception:
+        # An annotation is any expression.
+        return {}
+
+
+def schema_of(hint: t.Any, within: tuple[t.Any, ...] = ()) -> Schema:
+    """Return what values of a type are sent as; anything, if that can't be told.
+
+    :param within: the types that it is a part of, perhaps of itself.
+    """
+    if any(hint is one for one in within):
+        return {"type": "object"} if isinstance(hint, type) else {}
+
     # `type Name = ...`, and NewType.
     if hasattr(hint, "__value__"):
-        return schema_of(hint.__value__)
+        return schema_of(hint.__value__, (*within, hint))
 
     if hasattr(hint, "__supertype__"):
-        return schema_of(hint.__supertype__)
+        return schema_of(hint.__supertype__, within)
 
     origin, arguments = t.get_origin(hint), t.get_args(hint)
 
     if origin in (t.Annotated, t.Required, t.NotRequired):
-        return schema_of(arguments[0])
+        return schema_of(arguments[0], within)
 
     if origin is t.Literal:
         return {"enum": [plain(value) for value in arguments]}
 
     if origin in _UNIONS:
-        return {"anyOf": [schema_of(one) for one in arguments]}
+        return {"anyOf": [schema_of(one, within) for one in arguments]}
 
     kind = hint if origin is None else origin
-    return _schema_of_class(kind, arguments) if isinstance(kind, type) else {}
+    return _schema_of_class(kind, arguments, within) if isinstance(kind, type) else {}
 
 
-def _schema_of_class(kind: type, arguments: tuple[t.Any, ...]) -> Schema:
+def _schema_of_class(
+    kind: type, arguments: tuple[t.Any, ...], within: tuple[t.Any, ...]
+) -> Schema:
     if issubclass(kind, enum.Enum):
         return {"enum": [plain(member) for member in kind]}
 
@@ -86,21 +104,20 @@ def _schema_of_class(kind: type, arguments: tuple[t.Any, ...]) -> Schema:
             return dict(schema)
 
     if dataclasses.is_dataclass(kind):
-        hints = t.get_type_hints(kind)
         names = [field.name for field in dataclasses.fields(kind)]
-        return _object({name: hints[name] for name in names}, names)
+        return _object(kind, names, names, within)
 
     if t.is_typeddict(kind):
         required: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
-        return _object(t.get_type_hints(kind), sorted(required))
+        return _object(kind, list(hints_of(kind)), sorted(required), within)
 
     if issubclass(kind, c.Mapping):
-        values = schema_of(arguments[1]) if len(arguments) == 2 else {}
+        values = schema_of(arguments[1], within) if len(arguments) == 2 else {}
         return {"type": "object", "additionalProperties": values}
 
     if issubclass(kind, c.Sequence | c.Set | c.ValuesView):
         # tuple[int, ...], or a tuple of several types.
-        items = [schema_of(one) for one in arguments if one is not ...]
+        items = [schema_of(one, within) for one in arguments if one is not ...]
         one_kind: Json = items[0] if items else {}
         differ = any(other != one_kind for other in items)
         return {"type": "array", "items": {"anyOf": [*items]} if differ else one_kind}
@@ -108,10 +125,15 @@ def _schema_of_class(kind: type, arguments: tuple[t.Any, ...]) -> Schema:
     return {}
 
 
-def _object(hints: dict[str, t.Any], required: list[str]) -> Schema:
+def _object(
+    kind: type, names: list[str], required: list[str], within: tuple[t.Any, ...]
+) -> Schema:
+    hints, within = hints_of(kind), (*within, kind)
     return {
         "type": "object",
-        "properties": {name: schema_of(hint) for name, hint in hints.items()},
+        "properties": {
+            name: schema_of(hints.get(name, t.Any), within) for name in names
+        },
         "required": [*required],
     }
 

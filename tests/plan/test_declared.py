@@ -280,6 +280,23 @@ class Place(t.TypedDict, total=False):
     city: str
 
 
+@dataclasses.dataclass
+class Shelf:
+    name: str
+    above: Shelf | None = None
+
+
+class Folder(t.TypedDict):
+    name: str
+    folders: list[Folder]
+
+
+@dataclasses.dataclass
+class Unknown:
+    #: As what is imported for type checkers alone.
+    price: Price  # noqa: F821
+
+
 UserId = t.NewType("UserId", int)
 
 
@@ -306,6 +323,19 @@ UserId = t.NewType("UserId", int)
         (dict[str, int], "object", [{"a": 1}], [{"a": "b"}, 1]),
         (Size, "object", [Size(1, "m")], [{"width": 1}, {"width": "1", "unit": "m"}]),
         (Place, "object", [{}, {"city": "x"}], [{"city": 1}]),
+        (
+            Shelf,
+            "object",
+            [Shelf("a", Shelf("b", Shelf("c")))],
+            [{"name": 1, "above": None}, {"name": "a"}, Shelf("a", t.cast("t.Any", 1))],
+        ),
+        (
+            Folder,
+            "object",
+            [{"name": "a", "folders": [{"name": "b", "folders": []}]}],
+            [{"name": "a"}, {"name": "a", "folders": 1}],
+        ),
+        (Unknown, "object", [Unknown(1), Unknown("a")], [1, {}]),
         (UserId, "integer", [1], ["x"]),
         (t.Annotated[int, "any"], "integer", [1], ["x"]),
         (t.Any, "anything", [1, "a", None], []),
@@ -332,6 +362,11 @@ def test_a_type_that_nobody_can_look_up_is_anything() -> None:
 
     assert OfLocal._declaration.properties["a"].schema == {}
     assert OfLocal._declaration.properties["a"].required
+
+    class OfNonsense(Event, abstract=True):
+        a: int[3]
+
+    assert OfNonsense._declaration.properties["a"].schema == {}
 
 
 # -- documents
