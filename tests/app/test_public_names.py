@@ -83,7 +83,7 @@ PUBLIC: dict[type, str] = {
 INTERNAL: dict[type, str] = {
     Manager: """
         calls can_flush close drain during ends_with_context flush_threshold
-        flush_while_running fork_for_thread is_current is_recording leave_context
+        flush_while_running fork_for_thread in_use is_current is_recording leave_context
         make_current of_request record recorded refuse request resolve restore stage
         take_visitor visitor
     """,
