@@ -6,6 +6,7 @@ import binascii
 import collections.abc as c
 import json
 import logging
+import math
 import re
 import time
 import typing as t
@@ -42,23 +43,20 @@ def read(value: str) -> dict[str, Json]:
 
     try:
         text = _unquoted(value)
+    except ValueError:
+        return {}
+
+    # As nearly every cookie is.
+    if (sane := _sane_cookie(text)) is not None:
+        return sane
+
+    try:
         cookie = _parsed(text)
     except ValueError:
         return {}
 
     if not isinstance(cookie, dict):
         return {}
-
-    try:
-        # In one go, as nearly every cookie can be taken.
-        kept = t.cast("dict[str, Json]", plain(cookie))
-    except ValueError:
-        kept = None
-
-    if kept is not None and not (
-        _most_depths(text) > _MAX_DEPTH + 1 and _is_deeper(kept, _MAX_DEPTH + 1)
-    ):
-        return kept
 
     return {
         name: kept
@@ -91,6 +89,50 @@ def _integer(text: str) -> float:
 
 
 _decode = json.JSONDecoder(parse_int=_integer).decode
+
+
+def _finite(text: str) -> float:
+    """Return a number with a fraction, an exponent or many digits.
+
+    :raises ValueError: it is infinite, or none.
+    """
+    # Without the sign of a zero, as `plain` gives it.
+    number = float(text) + 0.0
+
+    if not math.isfinite(number):
+        raise ValueError("not a number that a message can carry")
+
+    return number
+
+
+# Reads what a text begins with.
+_decode_first = json.JSONDecoder(
+    parse_int=lambda text: int(text) if len(text) < 16 else _finite(text),
+    parse_float=_finite,
+    parse_constant=_finite,
+).raw_decode
+
+
+def _sane_cookie(text: str) -> dict[str, Json] | None:
+    """Return a cookie of which one sees by its text that all in it is plain; ``None``
+    if one doesn't.
+
+    To look at each value takes 32 steps of the 309 that an event of a visitor's fetch
+    does: it has no half of a surrogate pair, no number that only Python has, and is not
+    nested too deeply.
+    """
+    if "\\u" in text or _most_depths(text) > _MAX_DEPTH + 1:
+        return None
+
+    try:
+        if not text.isascii():
+            text.encode()
+
+        cookie, end = _decode_first(text)
+    except ValueError:
+        return None
+
+    return cookie if type(cookie) is dict and end == len(text) else None
 
 
 def _parsed(text: str) -> t.Any:
