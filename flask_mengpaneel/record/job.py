@@ -19,17 +19,29 @@ if t.TYPE_CHECKING:
 class Job:
     """Whom the calls of a ``with Manager():`` block are about.
 
-    :param given: the visitor that it goes on with, or nobody.
+    :param given: the visitor that it goes on with; ``None``: nobody.
     :param identify: the person whom it is about from the beginning.
     """
 
-    __slots__ = ("_config", "given", "identify")
+    __slots__ = ("_config", "_given", "identify")
 
-    def __init__(self, config: Config, given: Visitor, identify: Id | None) -> None:
+    def __init__(
+        self, config: Config, given: Visitor | None, identify: Id | None
+    ) -> None:
         self._config = config
-        #: As it was given: what the job does changes the one that it works with.
-        self.given = copy.copy(given)
+        # As it was given: what the job does changes the one that it works with.
+        self._given = None if given is None else copy.copy(given)
         self.identify = identify
+
+    @property
+    def given(self) -> Visitor:
+        """The visitor that it goes on with, as that one was at the beginning."""
+        # Nobody is made only here: most jobs have no other visitor, and are about one
+        # person. A copy of it took each of them 3 us.
+        if self._given is None:
+            self._given = Visitor(self._config, None)
+
+        return self._given
 
     def next_visitor(
         self, person: Identity, last: Visitor, set_up: c.Iterable[Call]

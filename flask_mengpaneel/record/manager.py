@@ -90,11 +90,13 @@ class Manager(StagedCalls):
         if strategy is not None:
             self._strategy = app_state.config.named_strategy(strategy)
 
-        if visitor is not None:
-            self.visitor = recall(visitor, app_state.config)
-            self._is_named = self.visitor.identity.is_identified
+        given = None
 
-        self._job = Job(app_state.config, self.visitor, identify)
+        if visitor is not None:
+            given = self.visitor = recall(visitor, app_state.config)
+            self._is_named = given.identity.is_identified
+
+        self._job = Job(app_state.config, given, identify)
 
     @classmethod
     def of_request(cls, app_state: AppState, request: Request) -> Manager:
