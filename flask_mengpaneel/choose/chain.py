@@ -10,12 +10,11 @@ import weakref
 
 from .. import signals
 from ..calls import Call, CallLog, count
-from ..config import STRATEGIES
 from ..outcome import Declined, Outcome
 from ..record.errors import handle_error
 from .exchange import OPERATIONS, no_news
 from .operations import Shares, all_of, riding_records
-from .strategies import REPLAYING, ClientSide, ServerStrategy
+from .strategies import REPLAYING, ClientSide, ClientStrategy, ServerStrategy
 
 if t.TYPE_CHECKING:
     from flask import Flask
@@ -27,6 +26,8 @@ if t.TYPE_CHECKING:
     from .exchange import Exchange
 
 logger = logging.getLogger("flask_mengpaneel")
+
+_NO_RESPONSE = "no response is to come"
 
 
 class Chain:
@@ -54,6 +55,11 @@ class Chain:
         self._by_name = by_name
         self._all = tuple(by_name[name] for name in self._names)
         self._server_side = tuple(one for one in self._all if not one.is_client_side)
+        self._client_strategies = {
+            name: one
+            for name, one in by_name.items()
+            if isinstance(one, ClientStrategy)
+        }
         self._replaying = tuple(one for one in self._all if one.name in REPLAYING)
 
     @property
@@ -131,19 +137,15 @@ class Chain:
         for strategy in strategies:
             calls = riding if strategy.is_client_side else shares.whole
 
-            if strategy.is_client_side:
-                # Ours ask when they know that they could take anything, since it takes
-                # 30 us of a request in which nothing happens but the set-up.
-                if strategy.name not in STRATEGIES and (
-                    reason := no_news(riding, visitor, exchange)
-                ):
+            try:
+                if not strategy.is_client_side:
+                    # Nothing but who it is, which is no news for Mixpanel.
+                    if not calls.before_setup and not calls.tracking:
+                        return None
+                elif reason := self._refusal(strategy.name, calls, visitor, exchange):
                     declined[strategy.name] = reason
                     continue
-            elif not calls.before_setup and not calls.tracking:
-                # Nothing but who it is, which is no news for Mixpanel.
-                return None
 
-            try:
                 taken = strategy.flush(calls, visitor, exchange)
             except Declined as refusal:
                 declined[strategy.name] = str(refusal)
@@ -162,6 +164,20 @@ class Chain:
 
         self._drop(shares.whole, declined)
         return None
+
+    def _refusal(
+        self, name: str, calls: CallLog, visitor: Visitor, exchange: Exchange | None
+    ) -> str | None:
+        """Return why a client isn't given the calls this way, as far as it is known
+        before they are flushed."""
+        own = self._client_strategies.get(name)
+
+        # Ours ask whether there is news when they know that they could take anything,
+        # since it takes 30 us of a request in which nothing happens but the set-up.
+        if own is None:
+            return no_news(calls, visitor, exchange)
+
+        return _NO_RESPONSE if exchange is None else own.unfit(exchange)
 
     def _drop(self, calls: CallLog, declined: c.Mapping[str, str]) -> None:
         """Say that nobody took the calls of this request itself."""
