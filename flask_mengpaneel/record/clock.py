@@ -17,22 +17,24 @@ class Clock:
     __slots__ = ("_last", "started")
 
     def __init__(self) -> None:
-        self._last = 0.0
+        # In whole microseconds: to round a float to them takes 1 us of the 10 that each
+        # event of a unit takes.
+        self._last = 0
         #: When the clock of each timed event was started.
         self.started: dict[str, float] = {}
 
     def now(self) -> float:
         """Return the time in seconds since the epoch, later than ever before in this
         unit."""
-        now = round(time.time() * 1000) / 1000
+        now = round(time.time() * 1000) * 1000
 
         # Mixpanel sorts by time, so two events of one millisecond, or of a clock that
         # was set back a little, must not have the same.
-        if now <= self._last < now + 1:
-            now = round(self._last + 1e-6, 6)
+        if now <= self._last < now + 1_000_000:
+            now = self._last + 1
 
         self._last = now
-        return now
+        return now / 1_000_000
 
     def stamp(self, properties: dict[str, Json]) -> None:
         """Give an event its time and its id, unless it has its own."""

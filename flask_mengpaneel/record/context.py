@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typing as t
 
+from flask import has_request_context
+
 from .current_app import NO_CONTEXT, current_app_state
 from .manager import Manager
 from .proxies import current_g, current_request
@@ -65,10 +67,8 @@ def current_manager() -> Manager:
     except RuntimeError:
         raise RuntimeError(NO_CONTEXT) from None
 
-    try:
-        request = current_request()
-    except RuntimeError:
-        request = None
+    # Asked, as an exception takes 0.5 us of each call in a job.
+    request = current_request() if has_request_context() else None
 
     # An app context that was pushed by hand is shared by the requests inside of it,
     # so what lies on `g` may be another unit's.

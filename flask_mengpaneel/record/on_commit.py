@@ -140,7 +140,13 @@ def _open() -> tuple[Block, ...]:
 
 def awaited_blocks() -> list[Block]:
     """Return the blocks that a call is in which is recorded here and now."""
-    return [block for block in _blocks.get() if block.is_open and block.is_here]
+    blocks = _blocks.get()
+
+    # Each call asks, and hardly any is in one.
+    if not blocks:
+        return []
+
+    return [block for block in blocks if block.is_open and block.is_here]
 
 
 def _current(given: t.Any) -> t.Any:
