@@ -117,11 +117,11 @@ def _sane_cookie(text: str) -> dict[str, Json] | None:
     """Return a cookie of which one sees by its text that all in it is plain; ``None``
     if one doesn't.
 
-    To look at each value takes 32 steps of the 309 that an event of a visitor's fetch
+    To look at each value takes 30 steps of the 309 that an event of a visitor's fetch
     does: it has no half of a surrogate pair, no number that only Python has, and is not
     nested too deeply.
     """
-    if "\\u" in text or _most_depths(text) > _MAX_DEPTH + 1:
+    if "\\u" in text:
         return None
 
     try:
@@ -129,10 +129,18 @@ def _sane_cookie(text: str) -> dict[str, Json] | None:
             text.encode()
 
         cookie, end = _decode_first(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
-    return cookie if type(cookie) is dict and end == len(text) else None
+    if type(cookie) is not dict or end != len(text):
+        return None
+
+    for value in cookie.values():
+        # Nearly all are texts, or empty.
+        if value and type(value) is not str and _is_deeper(value, _MAX_DEPTH):
+            return None
+
+    return cookie
 
 
 def _parsed(text: str) -> t.Any:
@@ -183,15 +191,6 @@ def _sane(value: t.Any) -> Json:
         return t.cast("Json", _INSANE)
 
     return t.cast("Json", _INSANE) if _is_deeper(kept, _MAX_DEPTH) else kept
-
-
-def _most_depths(text: str) -> int:
-    """Return how many lists and dicts may be in one another in a JSON text, at most.
-
-    All but one of those have something in them. Five times as fast as looking.
-    """
-    opened = text.count("{") + text.count("[")
-    return opened - text.count("{}") - text.count("[]") + 1
 
 
 def _is_deeper(value: t.Any, most: int) -> bool:
