@@ -67,7 +67,7 @@ def current_manager() -> Manager:
     except RuntimeError:
         raise RuntimeError(NO_CONTEXT) from None
 
-    # Asked, as an exception takes 0.5 us of each call in a job.
+    # Asked, as an exception takes 0.4 us of the 5 for each event of a job.
     request = current_request() if has_request_context() else None
 
     # An app context that was pushed by hand is shared by the requests inside of it,
