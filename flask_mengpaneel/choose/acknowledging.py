@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import typing as t
 
-from werkzeug.wsgi import get_content_length
-
-from .senders import Senders, answer, refusal
+from .senders import Senders, answer, refusal, sent_body
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -32,8 +30,13 @@ class AcknowledgingEndpoint:
         return refusal(request, _MAX_BYTES) or self._take(request)
 
     def _take(self, request: Request) -> Response:
-        body = _body_of(request).decode("ascii", "replace")
-        ids = self._signer.ids_of(body.split()[:_MAX_TOKENS])
+        body = sent_body(request, _MAX_BYTES)
+
+        if not isinstance(body, bytes):
+            return body
+
+        tokens = body.decode("ascii", "replace").split()
+        ids = self._signer.ids_of(tokens[:_MAX_TOKENS])
 
         if ids:
             self._hand_overs.acknowledge(ids)
@@ -42,16 +45,3 @@ class AcknowledgingEndpoint:
         # Those that are right are never too many: a whole office may be behind one
         # address, or everybody, behind a proxy that the app isn't told of.
         return answer(429 if self._senders.is_too_often(request) else 400)
-
-
-def _body_of(request: Request) -> bytes:
-    """Return the body of a request that isn't refused, and so has a length."""
-    # The app has begun to read it, and may have it.
-    if "stream" in vars(request):
-        return request.get_data(cache=False)
-
-    # 7 us of the 80 that an acknowledgement takes: what is behind `get_data` finds out
-    # how much may be read, and how much there is.
-    environ = request.environ
-    body: bytes = environ["wsgi.input"].read(get_content_length(environ))
-    return body

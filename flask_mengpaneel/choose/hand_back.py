@@ -13,7 +13,7 @@ from ..recently_seen import RecentlySeen
 from ..visitor.client import BLOCKED_COOKIE
 from ..visitor.visitor import Visitor
 from .operations import without_group_operations
-from .senders import Senders, answer, refusal
+from .senders import Senders, answer, refusal, sent_body
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -142,8 +142,13 @@ class HandBackEndpoint:
         if self._senders.is_too_often(request):
             return answer(429)
 
+        body = sent_body(request, _MAX_BYTES)
+
+        if not isinstance(body, bytes):
+            return body
+
         try:
-            value = json.loads(request.get_data(cache=False))
+            value = json.loads(body)
             text, signature, positions = (
                 value[name] for name in ("text", "signature", "calls")
             )

@@ -10,6 +10,7 @@ import typing as t
 import pytest
 from flask import request
 from flask.testing import FlaskClient
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.test import TestResponse
 
 from agents import CHROME
@@ -259,16 +260,136 @@ def test_what_is_too_large_is_not_read(site: Site) -> None:
 EACH_ENDPOINT = pytest.mark.parametrize("url", [URL, "/_mengpaneel/calls"])
 
 
+class Body(io.RawIOBase):
+    """A body that comes in parts, as a slow client's does; an exception in their place
+    is raised."""
+
+    def __init__(self, *parts: bytes | Exception) -> None:
+        super().__init__()
+        self._parts = list(parts)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            return self.readall()
+
+        if not self._parts:
+            return b""
+
+        part = self._parts.pop(0)
+
+        if isinstance(part, Exception):
+            raise part
+
+        if size < len(part):
+            self._parts.insert(0, part[size:])
+            part = part[:size]
+
+        return part
+
+    def readinto(self, buffer: t.Any) -> int:
+        part = self.read(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def post(client: FlaskClient, url: str, body: Body, length: int | None) -> TestResponse:
+    said: dict[str, t.Any] = {"wsgi.input": body}
+
+    if length is None:
+        said |= {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+    else:
+        said["CONTENT_LENGTH"] = str(length)
+
+    return client.post(url, environ_overrides=said)
+
+
+IS_READ_BEFORE = pytest.mark.parametrize("is_read_before", [False, True])
+
+
+def read_before(site: Site) -> None:
+    """Let the app have begun to read each body."""
+    site.app.before_request(lambda: request.stream and None)
+
+
+@IS_READ_BEFORE
+@pytest.mark.parametrize("has_length", [True, False])
+def test_a_body_may_come_byte_by_byte(
+    site: Site, has_length: bool, is_read_before: bool
+) -> None:
+    if is_read_before:
+        read_before(site)
+
+    client = site.visitor(**ANN)
+    token = page_token(client).encode()
+    body = Body(*(token[at : at + 1] for at in range(len(token))))
+    length = len(token) if has_length else None
+    assert post(client, URL, body, length).status_code == 204
+    assert balance(site) == (1, 1, 0)
+
+
+class ServersOwn(Exception):
+    """As gunicorn and others have for it."""
+
+
+GONE = [
+    (),
+    (OSError("error during read(8) on wsgi.input"),),
+    (ConnectionResetError(),),
+    (ValueError("chunk size"),),
+    (ClientDisconnected(),),
+    (ServersOwn(),),
+]
+
+
+@IS_READ_BEFORE
 @EACH_ENDPOINT
-def test_a_body_without_a_length_is_refused(site: Site, url: str) -> None:
+@pytest.mark.parametrize("end", GONE, ids=repr)
+@pytest.mark.parametrize("begins", [True, False])
+@pytest.mark.parametrize("testing", [True, False])
+def test_who_goes_in_the_midst_of_a_body_is_no_error_of_the_app(
+    caplog: pytest.LogCaptureFixture,
+    url: str,
+    begins: bool,
+    end: tuple[Exception, ...],
+    testing: bool,
+    is_read_before: bool,
+) -> None:
+    site = make_site(testing=testing)
+    errors: list[Exception] = []
+    site.app.register_error_handler(Exception, lambda error: errors.append(error) or "")
+
+    if is_read_before:
+        read_before(site)
+
+    client = site.visitor(**ANN)
+    token = page_token(client).encode()
+    body = Body(*((token[:20],) if begins else ()), *end)
+    assert post(client, url, body, len(token)).status_code == 400
+    assert errors == []
+    assert caplog.text == ""
+    assert balance(site) == (1, 0, 1)
+    assert acknowledge(client, token).status_code == 204
+
+
+@EACH_ENDPOINT
+def test_a_body_whose_end_nobody_says_is_refused(site: Site, url: str) -> None:
     for body in (b"x", b"{}"):
-        response = site.client().post(
-            url,
-            input_stream=io.BytesIO(body),
-            headers={"Transfer-Encoding": "chunked"},
-            environ_overrides={"wsgi.input_terminated": True},
-        )
+        headers = {"Transfer-Encoding": "chunked"}
+        stream = io.BytesIO(body)
+        response = site.client().post(url, input_stream=stream, headers=headers)
         assert response.status_code == 413
+
+
+@EACH_ENDPOINT
+def test_of_a_body_without_a_length_no_more_is_read_than_it_may_have(
+    site: Site, url: str
+) -> None:
+    body = Body(*[b"x" * 1000] * 3000)
+    assert post(site.client(), url, body, None).status_code == 413
+    assert body.read()
 
 
 def test_what_the_app_has_read_before_is_taken() -> None:
