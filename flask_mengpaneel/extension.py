@@ -263,7 +263,7 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
     )
     chain = Chain(app, ledger, strategies, config.strategy_names)
     held_calls = HeldCalls(config, ledger, reporter)
-    late_calls = LateCalls(config, chain, hand_overs, delivery.made, held_calls)
+    late_calls = LateCalls(config, chain, handing_over, delivery.made, held_calls)
     sharing = Sharing(config, handing_over, late_calls)
     flusher = Flusher(app, config, chain, handing_over, late_calls, sharing, held_calls)
     running_views = RunningViews(background is not None)

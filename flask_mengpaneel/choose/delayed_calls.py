@@ -12,7 +12,7 @@ import uuid
 
 from flask import current_app, session
 
-from ..calls import CallLog, dumps
+from ..calls import CallLog, count, dumps
 from ..identity import NOBODY, Identity, hex_id
 from ..visitor.persistence import Persistence
 from .operations import (
@@ -22,6 +22,7 @@ from .operations import (
     operation_of,
     operations_of,
     riding,
+    riding_records,
 )
 from .session_cookie import (
     current_session,
@@ -126,6 +127,11 @@ class Entry:
         return all(map(belongs_to_operations, self.calls)) and any(
             operation_of(call) is call for call in self.calls
         )
+
+    @property
+    def records(self) -> int:
+        """How many records these calls make, where whoever they wait for makes them."""
+        return (count if self.is_operations else riding_records)(self.calls)
 
     def parts(self) -> list[Entry]:
         """Return what rides, what changes groups, and what changes profiles as entries

@@ -69,7 +69,6 @@ class Flusher:
     def believe_clients(self) -> None:
         """Ask no client to acknowledge, from now on."""
         self._handing_over.turn_off()
-        self._late_calls.turn_off()
 
     @property
     def boots(self) -> bool:

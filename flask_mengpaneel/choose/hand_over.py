@@ -30,7 +30,8 @@ class HandOver:
     entries: list[Entry]
     #: All of these calls.
     calls: CallLog
-    #: How many records of the request itself there are.
+    #: How many records the ledger hasn't got yet: those of the request itself, and what
+    #: has waited for consent.
     records: int
     #: With what the client acknowledges it; ``None``: it is believed.
     token: str | None = None
@@ -44,14 +45,19 @@ class HandOver:
     @classmethod
     def of(cls, id: str, own: CallLog, entries: list[Entry]) -> HandOver:
         """Make one of the calls of a request, and of what is due with them."""
-        calls = merged(*(entry.calls for entry in entries), own) if entries else own
-        return cls(id, own, entries, calls, riding_records(own))
+        calls, records = own, riding_records(own)
+
+        if entries:
+            calls = merged(*(entry.calls for entry in entries), own)
+            records += sum(entry.records for entry in entries if entry.is_held)
+
+        return cls(id, own, entries, calls, records)
 
     @classmethod
     def to_session(cls, entry: Entry) -> HandOver:
         """Make one of calls that wait in the session."""
-        records = riding_records(entry.calls)
-        return cls(entry.id, entry.calls, [], entry.calls, records, in_session=True)
+        calls, records = entry.calls, entry.records
+        return cls(entry.id, calls, [], calls, records, in_session=True)
 
 
 def merged(*logs: CallLog) -> CallLog:

@@ -129,9 +129,6 @@ class HandingOver:
         )
         hand_over = HandOver.to_session(entry)
 
-        if carrier == "operations":
-            hand_over.records = len(entry.calls)
-
         if not self._timeout(exchange) or not names:
             self.believe(hand_over.records)
         elif hand_over.records:
@@ -178,6 +175,27 @@ class HandingOver:
                 self._hand_overs.acknowledge([entry.id])
             else:
                 self._hand_overs.settle(entry.id)
+
+    def take_over(self, entry: Entry) -> bool:
+        """Keep no longer what waits in the session: the server sends it, and counts it.
+
+        :return: ``False`` if it has sent it already, since it was overdue.
+        """
+        if self._hand_overs is not None:
+            return self._hand_overs.take_over(entry.id)
+
+        if not entry.is_held:
+            self.believe(-entry.records)
+
+        return True
+
+    def discard_entry(self, entry: Entry) -> None:
+        """Drop what waits in the session of a visitor who has refused since."""
+        if self._hand_overs is not None:
+            self._hand_overs.discard(entry.id, entry.records, CONSENT_REFUSED)
+        else:
+            self.believe(-entry.records)
+            self._ledger.record_dropped(CONSENT_REFUSED, entry.records)
 
     def take_back(
         self, token: t.Any, calls: c.Sequence[Call], positions: c.Iterable[int]

@@ -7,14 +7,13 @@ import collections.abc as c
 import time
 import typing as t
 
-from ..calls import Call, CallLog, count
+from ..calls import Call, CallLog
 from ..recently_seen import RecentlySeen
 from .hand_over import CONSENT_REFUSED
-from .operations import is_of_group, riding_records, without_group_operations
+from .operations import is_of_group, without_group_operations
 
 if t.TYPE_CHECKING:
     from ..config import Config
-    from ..deliver.hand_overs import HandOvers
     from ..deliver.made import Made
     from ..outcome import Outcome
     from ..visitor.client import Client
@@ -22,10 +21,11 @@ if t.TYPE_CHECKING:
     from .chain import Chain
     from .delayed_calls import Entry
     from .exchange import Exchange
+    from .handing_over import HandingOver
     from .held_calls import HeldCalls
 
-# Entries that a process remembers to have sent.
-_MAX_SENT = 10_000
+# Entries that a process remembers.
+_MAX_SETTLED = 10_000
 
 #: Seconds that an operation waits for somebody to be identified.
 MAX_OPERATION_AGE = 86_400.0
@@ -53,20 +53,18 @@ class LateCalls:
         self,
         config: Config,
         chain: Chain,
-        hand_overs: HandOvers | None,
+        handing_over: HandingOver,
         made: Made,
         held_calls: HeldCalls,
     ) -> None:
         self._config = config
         self._chain = chain
-        self._hand_overs = hand_overs
+        self._handing_over = handing_over
         self._made = made
         self._held_calls = held_calls
-        self._sent = RecentlySeen(_MAX_SENT)
-
-    def turn_off(self) -> None:
-        """Take nothing of that which waits for others to have been sent."""
-        self._hand_overs = None
+        #: Those that were sent or dropped. A session comes back with them all the same
+        #: if no response could change it.
+        self._settled = RecentlySeen(_MAX_SETTLED)
 
     def sort(self, calls: CallLog, exchange: Exchange) -> Sorted:
         """Find out what of that which waits is due with this response.
@@ -115,7 +113,12 @@ class LateCalls:
                     or now - entry.at > MAX_OPERATION_AGE
                 )
                 (late if is_late else operations).append(entry)
-            elif ends or is_last or now - entry.at > self._config.delayed_max_age:
+            elif (
+                ends
+                or is_last
+                or now - entry.at > self._config.delayed_max_age
+                or entry.id in self._settled
+            ):
                 late.append(entry)
             else:
                 due.append(entry)
@@ -132,11 +135,9 @@ class LateCalls:
         for entry in self.unsent(one for one in entries if one.is_held):
             self._held_calls.drop(entry.calls, client, CONSENT_REFUSED)
 
-        if self._hand_overs is not None:
-            for entry in entries:
-                counted = count if entry.is_operations else riding_records
-                records = counted(entry.calls)
-                self._hand_overs.discard(entry.id, records, CONSENT_REFUSED)
+        for entry in entries:
+            if not entry.is_held and not self._settled.count(entry.id):
+                self._handing_over.discard_entry(entry)
 
     def send_operations(self, entries: Sorted, exchange: Exchange) -> None:
         """Send late operations, which come before those of the request itself."""
@@ -192,12 +193,12 @@ class LateCalls:
         may come back. What adds up is remembered by all processes.
         """
         for entry in entries:
-            if self._sent.count(entry.id):
+            if self._settled.count(entry.id):
                 continue
 
             if not entry.is_repeatable and not self._made.claim(entry.id):
                 continue
 
             # Whoever sends them counts them.
-            if self._hand_overs is None or self._hand_overs.take_over(entry.id):
+            if self._handing_over.take_over(entry):
                 yield entry

@@ -621,6 +621,23 @@ def test_what_a_late_response_puts_back_into_the_session_is_the_same_event(
     assert len(sent(site)) == (1 if arrives else 2)
 
 
+@pytest.mark.parametrize("timeout", [0, 30])
+def test_what_the_server_has_sent_no_page_makes_though_its_session_comes_back(
+    timeout: float,
+) -> None:
+    site = make_site(ack_timeout=timeout)
+    site.view("/leave", lambda: ({}, {"Clear-Site-Data": '"cookies"'}))
+    client = come(site, ANN)
+    client.get("/go")
+    # Flask's client doesn't clear anything.
+    client.get("/leave")
+    assert len(sent(site)) == 1
+    once = balance(site)
+    assert once == (1, 1, 0)
+    assert [made(client.get("/quiet")) for _ in range(2)] == [[], []]
+    assert balance(site) == once
+
+
 def test_a_prefetch_takes_nothing_up() -> None:
     site = make_site()
     client = come(site, DEVICE)

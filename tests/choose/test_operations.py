@@ -916,4 +916,4 @@ def test_a_late_event_brings_no_operation_of_its_group() -> None:
     assert changes(site) == [{"$set": {"c": ["x"]}}]
     (event,) = [one for one in site.messages if "event" in one]
     assert event["properties"]["c"] == ["x"]
-    assert balance(site) == (3, 3, 0)
+    assert balance(site) == (2, 2, 0)

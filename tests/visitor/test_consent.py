@@ -5,18 +5,25 @@ import typing as t
 from datetime import UTC, datetime
 
 import pytest
-from flask import Response, redirect, request, session
+from flask import Flask, Response, redirect, request, session
+from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_mengpaneel import Manager
 from sites import (
+    ACKNOWLEDGES,
+    ANN,
     CAPABLE,
     COOKIE,
     DEVICE,
+    NOBODY,
     PAGE,
+    Consent,
     Site,
+    balance,
     block,
+    come,
     header_calls,
     loads_library,
     names,
@@ -355,6 +362,105 @@ def test_what_was_held_and_then_discarded_is_no_hole_in_the_ledger() -> None:
     asking.client.get("/say?ok=no")
 
     assert asking.site.mengpaneel.ledger().snapshot().balanced
+
+
+TIMEOUTS = pytest.mark.parametrize("timeout", [0, 30])
+
+
+@TIMEOUTS
+@pytest.mark.parametrize("known", [NOBODY, DEVICE, ANN], ids=["new", "device", "ann"])
+@pytest.mark.parametrize("announced", [{}, CAPABLE, ACKNOWLEDGES], ids=repr)
+@pytest.mark.parametrize("answered", ["/page", "/json", "/quiet", "/go"])
+def test_what_was_held_is_in_the_ledger_once_somebody_has_it(
+    answered: str, announced: dict[str, str], known: dict[str, str], timeout: float
+) -> None:
+    consent = Consent()
+    consent.answer = None
+    site = make_site(consent=consent, ack_timeout=timeout)
+    client = come(site, known)
+
+    for path in ("/page", "/json"):
+        client.get(path, headers=announced)
+        assert balance(site) == (0, 0, 0)
+
+    consent.answer = True
+    responses = [client.get(answered, headers=announced), client.get("/quiet")]
+    recorded, delivered, waiting = balance(site)
+    found = [
+        call for one in responses for call in (*page_calls(one), *header_calls(one))
+    ]
+    given = [call for call in found if call[0][0] in ("track", "alias")]
+    # A redirect is believed, or taken up by the page that comes after it.
+    assert recorded == len(given) + 2 * len(site.kept.envelopes) > 0
+    assert waiting == (recorded - delivered if timeout else 0)
+
+
+def read_only(app: Flask, patch: pytest.MonkeyPatch) -> None:
+    """Let no session be saved."""
+
+    class ReadOnly(SecureCookieSessionInterface):
+        def save_session(self, *_: t.Any) -> None:
+            pass
+
+    patch.setattr(app, "session_interface", ReadOnly())
+
+
+def without_cookies(app: Flask, patch: pytest.MonkeyPatch) -> None:
+    """Let something in front of the app take the cookies away."""
+    original = app.wsgi_app
+
+    def wsgi_app(environ: t.Any, start_response: t.Any) -> t.Any:
+        def start(status: str, headers: t.Any, *rest: t.Any) -> t.Any:
+            kept = [one for one in headers if one[0] != "Set-Cookie"]
+            return start_response(status, kept, *rest)
+
+        return original(environ, start)
+
+    patch.setattr(app, "wsgi_app", wsgi_app)
+
+
+def declared_public(app: Flask, patch: pytest.MonkeyPatch) -> None:
+    def declare(response: Response) -> Response:
+        response.cache_control.public = True
+        return response
+
+    # Flask calls first what was registered last.
+    functions = [*app.after_request_funcs[None], declare]
+    patch.setitem(app.after_request_funcs, None, functions)
+
+
+@TIMEOUTS
+@pytest.mark.parametrize("fix", [read_only, without_cookies, declared_public])
+@pytest.mark.parametrize("at_first", [None, True], ids=["held", "delayed"])
+@pytest.mark.parametrize("path", ["/quiet", "/image"])
+def test_what_was_refused_stays_so_though_the_session_brings_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    at_first: bool | None,
+    fix: t.Callable[[Flask, pytest.MonkeyPatch], None],
+    timeout: float,
+) -> None:
+    consent = Consent()
+    consent.answer = at_first
+    site = make_site(consent=consent, ack_timeout=timeout)
+    client = site.visitor(**ANN)
+    client.get("/go")
+    consent.answer = False
+
+    with monkeypatch.context() as patch:
+        fix(site.app, patch)
+
+        for _ in range(3):
+            client.get(path)
+            ledger = site.mengpaneel.ledger().snapshot()
+            assert ledger.balanced, ledger
+            assert ledger.dropped == {"consent was refused": 2}, ledger
+
+    consent.answer = True
+    pages = [client.get("/quiet"), client.get("/quiet")]
+    assert [page_calls(page) for page in pages] == [[], []]
+    assert site.kept.envelopes == []
+    assert site.mengpaneel.ledger().snapshot() == ledger
 
 
 # -- opting out and in from a view
