@@ -168,11 +168,7 @@ class Manager(StagedCalls):
         if not self.is_recording:
             return self._app_state.skip(self, call)
 
-        if (
-            self._app_state.config.visitor is not None
-            and self._job is None
-            and is_asked(self.request)
-        ):
+        if self._job is None and is_asked(self.request):
             raise RuntimeError("MENGPANEEL_VISITOR can't make a call itself")
 
         if name in TRACKING:

@@ -114,7 +114,8 @@ class Client:
             return None
 
         # Most say the same, but for those that say who the visitor is: 4 us.
-        return (_kept if len(header) <= _MAX_CAPABILITY else capability)(header)
+        is_short = len(header) <= _MAX_CAPABILITY
+        return (_cached_capability if is_short else capability)(header)
 
     @property
     def acknowledges(self) -> bool:
@@ -238,7 +239,7 @@ def capability(header: str) -> dict[str, str] | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _kept(header: str) -> c.Mapping[str, str] | None:
+def _cached_capability(header: str) -> c.Mapping[str, str] | None:
     return capability(header)
 
 

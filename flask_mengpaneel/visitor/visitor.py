@@ -91,7 +91,7 @@ class Visitor:
         """The ids for what the server sends: the browser's, those that the app names,
         or a new device's; nobody's, where a client keeps no cookies."""
         if self._identity is None:
-            if self._config.visitor is not None and named.is_asked(self._request):
+            if named.is_asked(self._request):
                 return NOBODY
 
             self._identity = self.known_identity or self._new

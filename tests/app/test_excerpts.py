@@ -160,23 +160,27 @@ def test_signing_up_with_flask_login(calls: RecordedCalls) -> None:
     calls.assert_tracked("Sign Out")
 
 
-def test_insisting_on_a_strategy(calls: RecordedCalls) -> None:
-    one = Excerpt("README.md", 2)
+@pytest.mark.parametrize(
+    ("page", "number", "strategy", "strategies"),
+    [
+        ("README.md", 2, "ServerSide", ["AsyncServerSide", "ServerSide"]),
+        ("security.md", 0, "AsyncServerSide", None),
+    ],
+)
+def test_insisting_on_a_strategy(
+    calls: RecordedCalls,
+    page: str,
+    number: int,
+    strategy: str,
+    strategies: list[str] | None,
+) -> None:
+    one = Excerpt(page, number)
     client = one.start()
     one.app.before_request(one.run)
     client.get("/page")
 
-    assert calls.assert_tracked("View").ways == ["ServerSide"]
-    assert one.app.config["MENGPANEEL_STRATEGIES"] == ["AsyncServerSide", "ServerSide"]
-
-
-def test_insisting_on_the_background(calls: RecordedCalls) -> None:
-    one = Excerpt("security.md", 0)
-    client = one.start()
-    one.app.before_request(one.run)
-    client.get("/page")
-
-    assert calls.assert_tracked("View").ways == ["AsyncServerSide"]
+    assert calls.assert_tracked("View").ways == [strategy]
+    assert one.app.config.get("MENGPANEEL_STRATEGIES") == strategies
 
 
 def test_a_job(calls: RecordedCalls) -> None:

@@ -895,7 +895,7 @@ FLOODED: dict[str, c.Callable[[str], t.Any]] = {
     ),
     "injection._is_html": injection.is_html,
     "client._address": client.parse_address,
-    "client._kept": say_capable,
+    "client._cached_capability": say_capable,
 }
 
 
