@@ -98,7 +98,7 @@ class Flusher:
             be known of it until the request ends.
         """
         # What waits is not for the inspector's pages, nor for an acknowledgement.
-        if request.environ["PATH_INFO"].startswith(self._config.own_paths):
+        if request.environ.get("PATH_INFO", "").startswith(self._config.own_paths):
             return response, None
 
         # An error page comes in the place of the response that has the calls.

@@ -20,6 +20,9 @@ if t.TYPE_CHECKING:
 
 _HTML = ("text/html", "application/xhtml+xml")
 
+# Of what the body is without the script. https://www.rfc-editor.org/rfc/rfc9530
+_DIGESTS = frozenset({"content-digest", "repr-digest", "digest", "content-md5"})
+
 # Characters of a content type that are looked at, since those seen are kept.
 _MAX_TYPE = 128
 
@@ -157,6 +160,9 @@ def unfit(response: Response, headers: c.Mapping[str, str]) -> str | None:
 
     if "content-encoding" in headers:
         return reasons.ENCODED
+
+    if not _DIGESTS.isdisjoint(headers):
+        return "a digest of the body goes with it"
 
     disposition = headers.get("content-disposition")
 

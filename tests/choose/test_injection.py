@@ -123,6 +123,18 @@ def test_a_page_with_calls_has_no_validator_of_the_page_without() -> None:
     assert "Last-Modified" not in response.headers
 
 
+@pytest.mark.parametrize(
+    "name", ["Content-Digest", "Repr-Digest", "Digest", "Content-MD5"]
+)
+@pytest.mark.parametrize("path", ["/", "/quiet"])
+def test_a_digest_of_the_body_stays_right(path: str, name: str) -> None:
+    site = page_site(lambda: Response(PAGE, headers={name: "of the page"}))
+    response = site.client().get(path)
+
+    assert response.text == PAGE
+    assert response.headers[name] == "of the page"
+
+
 def test_a_page_that_is_asked_for_again_makes_its_calls_some_way() -> None:
     def conditional() -> Response:
         return validated().make_conditional(request)

@@ -166,6 +166,7 @@ DECLINED = [
     client_side("not HTML", typed("text/plain")),
     client_side("not HTML", typed("text/html-sandboxed")),
     client_side("the body is encoded", with_header("Content-Encoding", "gzip")),
+    client_side("a digest of the body goes with it", with_header("Digest", "MD5=x")),
     *(
         client_side("an attachment", with_header("Content-Disposition", value))
         for value in (

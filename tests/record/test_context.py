@@ -315,6 +315,17 @@ def test_a_stream_goes_on_when_its_environment_is_used_again(site: Site) -> None
 # -- a job inside a request
 
 
+@pytest.mark.parametrize("name", ["PATH_INFO", "SCRIPT_NAME", "QUERY_STRING"])
+def test_a_server_may_leave_out_what_is_empty(site: Site, name: str) -> None:
+    """:pep:`3333` has it so, and some do it for an app that is mounted at a path."""
+    site.view("/", lambda: (site.mengpaneel.track("View"), PAGE)[1])
+    environ = create_environ("/", headers={"User-Agent": CHROME})
+    del environ[name]
+    body, status, _ = run_wsgi_app(site.app, environ)
+    assert status == "200 OK"
+    assert b'"View"' in b"".join(body)
+
+
 def test_a_manager_in_a_request_is_a_unit_of_its_own(site: Site) -> None:
     @site.app.post("/")
     def view() -> dict[str, t.Any]:
