@@ -7,6 +7,7 @@ import contextvars
 import logging
 import typing as t
 
+from ..asking import undisturbed
 from ..identity import NOBODY, Identity
 from ..values import identifier
 
@@ -34,7 +35,9 @@ def ask(visitor: c.Callable[[], object], request: Request) -> Identity:
     token = _asked.set(request)
 
     try:
-        named = visitor()
+        with undisturbed():
+            named = visitor()
+
         id = None if named is None else identifier(named, "the id of a visitor")
     except Exception:
         logger.exception("MENGPANEEL_VISITOR failed: the visitor has no name")

@@ -1,0 +1,85 @@
+"""The app's own functions, which are asked while a view is at work."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from flask_mengpaneel import Login, TrackedEvent
+from sites import Site
+
+db = SQLAlchemy()
+
+
+class Order(db.Model):  # type: ignore[name-defined, misc, unused-ignore]
+    """What the view is about to write."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    total: Mapped[int]
+
+
+def asked_of_the_database(answer: t.Any) -> t.Any:
+    """Read, before which SQLAlchemy writes what is new, and then answer."""
+    db.session.scalars(select(Order)).all()
+    return answer
+
+
+def login() -> Login:
+    return Login(
+        user=lambda: asked_of_the_database("ann"),
+        user_id=asked_of_the_database,
+        signals={},
+    )
+
+
+def before_send(event: TrackedEvent) -> TrackedEvent:
+    return t.cast("TrackedEvent", asked_of_the_database(event))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"consent": lambda: asked_of_the_database(True)},
+        {"visitor": lambda: asked_of_the_database("ann")},
+        {"default_properties": lambda: asked_of_the_database({"Plan": "pro"})},
+        {"before_send": before_send},
+        {"login": login()},
+        {"login": login(), "login_profile": lambda _: asked_of_the_database({"A": 1})},
+    ],
+    ids=lambda settings: " ".join(settings),
+)
+def test_what_a_view_is_about_to_write_stays_unwritten(
+    settings: dict[str, t.Any],
+) -> None:
+    site = Site(
+        SQLALCHEMY_DATABASE_URI="sqlite://",
+        prepare=db.init_app,
+        testing=False,
+        strategies=["AsyncServerSide"],
+        **settings,
+    )
+
+    def place_order() -> str:
+        order = Order()
+        db.session.add(order)
+        site.mengpaneel.track("Begin Order")
+        order.total = 44
+        db.session.commit()
+        return "done"
+
+    site.view("/order", place_order)
+
+    with site.app.app_context():
+        db.create_all()
+
+    response = site.client(None).get("/order")
+
+    assert response.text == "done"
+    assert [call.event for call in site.kept.calls if call.tracks] == ["Begin Order"]
+
+    with site.app.app_context():
+        assert db.session.scalars(select(Order.total)).all() == [44]
