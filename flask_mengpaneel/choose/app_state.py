@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import collections.abc as c
+import contextlib
 import dataclasses
 import logging
 import threading
 import typing as t
 
-from .. import guard, hosts
+from .. import guard, hosts, signals
 from ..asking import Asking
 from ..config import UNSET
 from ..record.proxies import current_flask
@@ -41,6 +43,8 @@ logger = logging.getLogger("flask_mengpaneel")
 # What each event has for itself.
 _OWN = frozenset({"time", "$insert_id", "token"})
 
+# What receivers are told of calls.
+_SIGNALS = (signals.recorded, signals.unrecorded, signals.dropped, signals.flushed)
 
 _lock = threading.Lock()
 _asking = Asking("MENGPANEEL_DEFAULT_PROPERTIES")
@@ -112,6 +116,28 @@ class AppState:
 
         if self.background is not None:
             self.background.resume_spooled()
+
+    @contextlib.contextmanager
+    def asked(self) -> c.Iterator[None]:
+        """Within the block the app is only asked what would become of calls: nothing is
+        sent, kept, counted or taken from where it waits, and no receiver is told."""
+        background, self.background = self.background, None
+
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self.chain.diverted(RecordingTransport()))
+                stack.enter_context(self.ledger.paused())
+                stack.enter_context(self.delivery.made.paused())
+
+                if self.hand_overs is not None:
+                    stack.enter_context(self.hand_overs.paused())
+
+                for signal in _SIGNALS:
+                    stack.enter_context(signal.muted())
+
+                yield
+        finally:
+            self.background = background
 
     @property
     def pending(self) -> dict[int, Pending]:

@@ -48,7 +48,6 @@ class Chain:
         self._app = weakref.ref(app)
         self._ledger = ledger
         self._names = tuple(names)
-        self._is_diverted = False
         self._arrange({strategy.name: strategy for strategy in available})
 
     def _arrange(self, by_name: dict[str, Strategy]) -> None:
@@ -206,7 +205,7 @@ class Chain:
             what = "1 call" if len(taken) == 1 else f"{len(taken)} calls"
             logger.debug("%s took %s; %s", strategy.name, what, declined)
 
-        if signals.flushed.receivers and not self._is_diverted:
+        if signals.flushed.receivers:
             try:
                 signals.flushed.send(self._app(), outcome=outcome)
             except Exception as error:
@@ -233,8 +232,8 @@ class Chain:
     @contextlib.contextmanager
     def diverted(self, transport: Transport) -> c.Iterator[None]:
         """Let a transport take for a while what the server is to send, whatever the
-        strategy, and tell nobody of it."""
-        usual, self._is_diverted = self._by_name, True
+        strategy."""
+        usual = self._by_name
         diverted = {
             name: type(name, (ServerStrategy,), {})(transport, self._ledger)
             for name, strategy in usual.items()
@@ -246,4 +245,3 @@ class Chain:
             yield
         finally:
             self._arrange(usual)
-            self._is_diverted = False

@@ -264,6 +264,9 @@ class HandOvers:
                 self._ledger.drop(reason, records)
 
     def _release(self, id: str, what: t.Literal["withdrawn", "settled"]) -> bool:
+        if self._is_paused:
+            return True
+
         self._notice_changes()
         is_released = self._take_out(id, what)
 
@@ -319,6 +322,9 @@ class HandOvers:
 
         Those that aren't here are passed on to the other processes, by the thread.
         """
+        if self._is_paused:
+            return
+
         self._notice_changes()
         self._steps.silence.was_broken = True
 
@@ -332,7 +338,8 @@ class HandOvers:
 
     @contextlib.contextmanager
     def paused(self) -> c.Iterator[None]:
-        """Keep nothing for a while: what is handed over reaches nobody."""
+        """Keep nothing for a while, as what is handed over reaches nobody; and leave
+        alone what is kept."""
         self._is_paused = True
 
         try:

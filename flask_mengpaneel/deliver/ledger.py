@@ -180,6 +180,22 @@ class Ledger:
         with self._lock:
             self._incomplete += 1
 
+    @contextlib.contextmanager
+    def paused(self) -> c.Iterator[None]:
+        """Forget what is counted for a while, and tell nobody of it."""
+        on_change, self.on_change = self.on_change, None
+        kept = self._recorded, self._delivered, self._incomplete
+        dropped, unrecorded = dict(self._dropped), dict(self._unrecorded)
+
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._recorded, self._delivered, self._incomplete = kept
+                self._dropped, self._unrecorded = dropped, unrecorded
+
+            self.on_change = on_change
+
     def close(self) -> None:
         """Finish: the process ends."""
         if self.on_close is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections.abc as c
+import contextlib
 import typing as t
 
 from ..recently_seen import RecentlySeen
@@ -27,6 +29,17 @@ class Made:
     def leave_spool(self) -> None:
         """Remember in this process only, from now on."""
         self._spool = None
+
+    @contextlib.contextmanager
+    def paused(self) -> c.Iterator[None]:
+        """Remember nothing of what is claimed for a while."""
+        kept = self._spool, self._seen
+        self._spool, self._seen = None, RecentlySeen(_MAX_IDS)
+
+        try:
+            yield
+        finally:
+            self._spool, self._seen = kept
 
     def claim(self, id: str) -> bool:
         """Whether something is to be made now by whoever asks: nobody has before."""

@@ -22,7 +22,6 @@ from ..identity import hex_id
 from ..mistakes import Finding, Level
 from ..outcome import REDIRECTS
 from ..record.context import current_manager
-from ..testing import RecordingTransport
 
 if t.TYPE_CHECKING:
     from flask import Response
@@ -148,11 +147,8 @@ class Answer:
 
 
 class Examiner:
-    """Asks an app, and sends nothing of what its views track, neither at once nor
-    because no browser acknowledges it.
-
-    As long as its block lasts.
-    """
+    """Asks an app, and leaves nothing behind of what its views track, nor of what waits
+    for a visitor: as long as its block lasts."""
 
     def __init__(self, app: Flask, state: AppState, person: Person) -> None:
         self._app = app
@@ -168,11 +164,12 @@ class Examiner:
 
     def __enter__(self) -> t.Self:
         state, flusher = self._state, self._state.flusher
-        self._stack.enter_context(state.chain.diverted(RecordingTransport()))
 
-        if state.hand_overs is not None:
-            self._stack.enter_context(state.hand_overs.paused())
+        with self._app.app_context():
+            # Where it is in testing, it is another from now on.
+            state.begin_use()
 
+        self._stack.enter_context(state.asked())
         # Flask calls first what was registered last; it lets nobody register by now.
         functions = self._app.after_request_funcs.setdefault(None, [])
         functions.append(self._probe)
