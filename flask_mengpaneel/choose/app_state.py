@@ -44,7 +44,7 @@ logger = logging.getLogger("flask_mengpaneel")
 _OWN = frozenset({"time", "$insert_id", "token"})
 
 # What receivers are told of calls.
-_SIGNALS = (signals.recorded, signals.unrecorded, signals.dropped, signals.flushed)
+_SIGNALS = (signals.recorded, signals.unrecorded, signals.dropped)
 
 _lock = threading.Lock()
 _asking = Asking("MENGPANEEL_DEFAULT_PROPERTIES")
@@ -118,14 +118,18 @@ class AppState:
             self.background.resume_spooled()
 
     @contextlib.contextmanager
-    def asked(self) -> c.Iterator[None]:
+    def asked(self) -> c.Iterator[list[Outcome]]:
         """Within the block the app is only asked what would become of calls: nothing is
-        sent, kept, counted or taken from where it waits, and no receiver is told."""
+        sent, kept, counted or taken from where it waits, and no receiver is told.
+
+        Gives what becomes of them: a list, to which each flush adds its outcome.
+        """
         background, self.background = self.background, None
 
         try:
             with contextlib.ExitStack() as stack:
-                stack.enter_context(self.chain.diverted(RecordingTransport()))
+                diverted = self.chain.diverted(RecordingTransport())
+                outcomes = stack.enter_context(diverted)
                 stack.enter_context(self.ledger.paused())
                 stack.enter_context(self.delivery.made.paused())
 
@@ -135,7 +139,7 @@ class AppState:
                 for signal in _SIGNALS:
                     stack.enter_context(signal.muted())
 
-                yield
+                yield outcomes
         finally:
             self.background = background
 

@@ -48,6 +48,8 @@ class Chain:
         self._app = weakref.ref(app)
         self._ledger = ledger
         self._names = tuple(names)
+        #: What is concluded while the calls are diverted.
+        self._diverted: list[Outcome] | None = None
         self._arrange({strategy.name: strategy for strategy in available})
 
     def _arrange(self, by_name: dict[str, Strategy]) -> None:
@@ -205,7 +207,9 @@ class Chain:
             what = "1 call" if len(taken) == 1 else f"{len(taken)} calls"
             logger.debug("%s took %s; %s", strategy.name, what, declined)
 
-        if signals.flushed.receivers:
+        if self._diverted is not None:
+            self._diverted.append(outcome)
+        elif signals.flushed.receivers:
             try:
                 signals.flushed.send(self._app(), outcome=outcome)
             except Exception as error:
@@ -230,10 +234,11 @@ class Chain:
         )
 
     @contextlib.contextmanager
-    def diverted(self, transport: Transport) -> c.Iterator[None]:
+    def diverted(self, transport: Transport) -> c.Iterator[list[Outcome]]:
         """Let a transport take for a while what the server is to send, whatever the
-        strategy."""
-        usual = self._by_name
+        strategy, and collect the outcomes: nobody else is told."""
+        usual, outcomes = self._by_name, list[Outcome]()
+        self._diverted = outcomes
         diverted = {
             name: type(name, (ServerStrategy,), {})(transport, self._ledger)
             for name, strategy in usual.items()
@@ -242,6 +247,7 @@ class Chain:
         self._arrange({**usual, **diverted})
 
         try:
-            yield
+            yield outcomes
         finally:
             self._arrange(usual)
+            self._diverted = None

@@ -135,7 +135,7 @@ def doctor(
 @click.command()
 @click.argument("method")
 @click.argument("url", metavar="URL-PATH")
-@click.option("--data", help="What is sent, as a form sends it: a=1&b=2.")
+@click.option("--data", help="What is sent: as a form, a=1&b=2, or as --header says.")
 @_as_visitor
 @pass_script_info
 def explain(

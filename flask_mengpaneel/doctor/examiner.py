@@ -114,6 +114,9 @@ class Answer:
     body: bytes
     #: ``None``: the extension has left the response alone.
     explanation: Explanation | None
+    #: What has become of the calls of the view that go by themselves: those of a
+    #: ``with Manager():`` block, operations, and what comes after the response.
+    others: c.Sequence[Outcome]
     #: What ``MENGPANEEL_CSP_NONCE`` has given, or raised.
     nonce: str | Exception | None
     #: What the request shows of what is around the app.
@@ -159,6 +162,10 @@ class Examiner:
         #: The hosts for which the client has the person's cookies.
         self._known_hosts: set[str] = set()
         self._explanation: Explanation | None = None
+        #: What has become of the calls of the request that is made.
+        self._outcomes: list[Outcome] = []
+        #: What the response was given of it.
+        self._outcome: Outcome | None = None
         #: What is wrong with the callable that says who has consented.
         self.consent_findings: list[Finding] = []
 
@@ -169,7 +176,7 @@ class Examiner:
             # Where it is in testing, it is another from now on.
             state.begin_use()
 
-        self._stack.enter_context(state.asked())
+        self._outcomes = self._stack.enter_context(state.asked())
         # Flask calls first what was registered last; it lets nobody register by now.
         functions = self._app.after_request_funcs.setdefault(None, [])
         functions.append(self._probe)
@@ -211,6 +218,7 @@ class Examiner:
 
     def _explain(self, exchange: Exchange, outcome: Outcome | None) -> None:
         self._explanation = Explanation.of(exchange, outcome)
+        self._outcome = outcome
 
     # -- asking
 
@@ -230,7 +238,8 @@ class Examiner:
         """
         answers: list[tuple[Response, str | Exception | None, list[Finding], str]] = []
         failures: list[Exception] = []
-        self._explanation = None
+        self._explanation = self._outcome = None
+        self._outcomes.clear()
 
         # The client's own response doesn't tell whether the app streams it.
         def receive(_app: Flask, response: Response) -> None:
@@ -270,8 +279,9 @@ class Examiner:
             with contextlib.suppress(OSError, EOFError, zlib.error):
                 text = gzip.decompress(text)
 
+        others = [one for one in self._outcomes if one is not self._outcome]
         explanation = self._explanation
-        return Answer(url, response, text, explanation, nonce, around, root_url)
+        return Answer(url, response, text, explanation, others, nonce, around, root_url)
 
     def _give_cookies(self, host: str) -> None:
         """Have the person's cookies for a host, until the app changes them."""

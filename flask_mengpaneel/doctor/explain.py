@@ -14,6 +14,7 @@ from .examiner import PROBE, Answer, Examiner, Person
 if t.TYPE_CHECKING:
     from ..choose.app_state import AppState
     from ..choose.explaining import Explanation
+    from ..outcome import Outcome
 
 #: As wide as the longest name of a strategy of the extension's.
 _WIDTH = len("CapableClientSide")
@@ -29,7 +30,7 @@ def explain_request(
 ) -> str:
     """Explain what becomes of the calls of a request.
 
-    :param data: the body, as a form sends it.
+    :param data: the body: as a form sends it, unless a header says what it is.
     """
     if why := reasons.why_inactive(state.config):
         return f"Nothing is tracked: {why}."
@@ -37,8 +38,10 @@ def explain_request(
     body: dict[str, t.Any] = {}
 
     if data is not None:
-        content_type = "application/x-www-form-urlencoded"
-        body = {"data": data, "content_type": content_type}
+        body["data"] = data
+
+        if all(name.lower() != "content-type" for name, _ in person.headers):
+            body["content_type"] = "application/x-www-form-urlencoded"
 
     with Examiner(app, state, person) as examiner:
         answer = examiner.ask(url, method, **body)
@@ -64,7 +67,7 @@ def _lines(answer: Answer, method: str, strategies: c.Sequence[str]) -> c.Iterat
     if explanation.nothing:
         yield f"Nothing is tracked: {explanation.nothing}."
     else:
-        yield from _ways(explanation, strategies)
+        yield from _ways(explanation, answer.others, strategies)
 
     yield ""
     yield "The response may be given calls in:"
@@ -73,16 +76,36 @@ def _lines(answer: Answer, method: str, strategies: c.Sequence[str]) -> c.Iterat
         yield _row(what, f"no: {reason}{_remedy(reason)}" if reason else "yes")
 
 
-def _ways(explanation: Explanation, strategies: c.Sequence[str]) -> c.Iterator[str]:
-    is_probe = explanation.events == [PROBE]
-    what = "the view tracks nothing; an event goes" if is_probe else "they go"
-    names = "" if is_probe else f"{', '.join(explanation.calls)}: "
-    yield f"{names}{what} by {explanation.strategy or 'no strategy'}:"
+def _ways(
+    explanation: Explanation, others: c.Sequence[Outcome], strategies: c.Sequence[str]
+) -> c.Iterator[str]:
+    taker, declined = explanation.strategy, explanation.declined
 
-    for name in dict.fromkeys([*explanation.declined, *strategies]):
-        if reason := explanation.declined.get(name):
+    if explanation.events == [PROBE]:
+        what = "nothing else is tracked" if others else "the view tracks nothing"
+        yield f"{what}; an event goes by {taker or 'no strategy'}:"
+    else:
+        yield f"{_named(explanation.calls)} by {taker or 'no strategy'}:"
+
+    yield from _asked(taker, declined, [*declined, *strategies])
+
+    for one in others:
+        yield f"{_named([call.name for call in one.calls])} by {one.strategy}:"
+        yield from _asked(one.strategy, one.declined, [*one.declined, one.strategy])
+
+
+def _named(calls: c.Iterable[str]) -> str:
+    return f"{', '.join(calls)}: they go"
+
+
+def _asked(
+    taker: str | None, declined: c.Mapping[str, str], names: c.Iterable[str]
+) -> c.Iterator[str]:
+    """Say what strategies answer that are asked, or aren't."""
+    for name in dict.fromkeys(names):
+        if reason := declined.get(name):
             yield _row(name, f"declines: {reason}{_remedy(reason)}")
-        elif name == explanation.strategy:
+        elif name == taker:
             yield _row(name, "takes them")
         else:
             yield _row(name, "isn't asked")

@@ -6,10 +6,11 @@ import typing as t
 
 import pytest
 from click.testing import CliRunner
-from flask import Response, abort, redirect, request
+from flask import Response, abort, redirect, request, stream_with_context
 from flask.cli import ScriptInfo
 
 from doctor_pages import PAGE
+from flask_mengpaneel import Manager
 from flask_mengpaneel.cli import mengpaneel as commands
 from flask_mengpaneel.doctor.command import examine
 from flask_mengpaneel.doctor.examiner import BROWSERS
@@ -72,6 +73,118 @@ def test_it_says_which_way_the_calls_of_a_view_go() -> None:
     assert lines[1] == "track: they go by Delayed:"
     assert site.kept.envelopes == []
     assert site.outcomes == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent"),
+    [
+        ([], "form {'item': 'Dial'}"),
+        (["Content-Type: application/json"], "json {'item': 'Dial'}"),
+        (["content-type: application/json; charset=utf-8"], "json {'item': 'Dial'}"),
+        (["Content-Type: text/csv"], "text/csv 2"),
+        (["Content-Type:"], " 2"),
+    ],
+)
+def test_a_body_is_sent_as_what_its_header_says(headers: list[str], sent: str) -> None:
+    site = shop()
+    seen = []
+
+    def receive() -> str:
+        if request.is_json:
+            seen.append(f"json {request.get_json()}")
+        elif request.form:
+            seen.append(f"form {request.form.to_dict()}")
+        else:
+            seen.append(f"{request.mimetype} {len(request.data)}")
+
+        return PAGE
+
+    site.view("/receive", receive, methods=["POST"])
+    data = {"json": '{"item": "Dial"}', "form": "item=Dial"}
+    body = data.get(sent.partition(" ")[0], "xy")
+    options = [f"--header={header}" for header in headers]
+    explain(site, "POST", "/receive", "--data", body, *options)
+
+    assert seen == [sent]
+
+
+@pytest.mark.parametrize(
+    ("settings", "way", "declines"),
+    [
+        ({}, "AsyncServerSide", True),
+        ({"strategy": "ServerSide"}, "ServerSide", False),
+    ],
+)
+def test_it_names_what_a_manager_of_the_view_sends(
+    settings: dict[str, t.Any], way: str, declines: bool
+) -> None:
+    site = shop()
+
+    def refer() -> str:
+        with Manager(identify="bob", **settings) as manager:
+            manager.track("Be Referred")
+            manager.people.set({"Plan": "pro"})
+
+        site.mengpaneel.track("Refer")
+        return PAGE
+
+    site.view("/refer", refer)
+    lines = explain(site, "GET", "/refer")
+    at = lines.index(f"identify, track, people.set: they go by {way}:")
+
+    assert lines[1] == "track: they go by ClientSide:"
+    assert at > lines.index("ClientSide takes them")
+    reason = "ClientSide declines: no response is to come"
+    assert (reason in lines[at:]) == declines
+    assert f"{way} takes them" in lines[at:]
+
+
+def test_it_names_the_operations_that_the_server_makes_for_a_page() -> None:
+    site = shop()
+
+    def sign_in() -> str:
+        site.mengpaneel.identify("ann")
+        site.mengpaneel.people.set({"Plan": "pro"})
+        site.mengpaneel.track("Sign In")
+        return PAGE
+
+    site.view("/sign-in", sign_in)
+    lines = explain(site, "GET", "/sign-in")
+    at = lines.index("identify, people.set: they go by AsyncServerSide:")
+
+    assert lines[1] == "identify, track: they go by ClientSide:"
+    assert lines[at + 1] == (
+        "ClientSide declines: the server makes operations on profiles and groups"
+    )
+
+
+def test_it_names_what_is_tracked_after_the_response() -> None:
+    site = shop()
+
+    def numbers() -> t.Iterator[str]:
+        yield "1"
+        site.mengpaneel.track("Count")
+
+    site.view("/numbers", lambda: Response(stream_with_context(numbers())))
+    lines = explain(site, "GET", "/numbers")
+
+    assert "track: they go by AsyncServerSide:" in lines
+
+
+def test_an_event_is_tried_where_only_a_manager_tracks() -> None:
+    site = shop()
+
+    def renew() -> str:
+        with Manager(identify="bob") as manager:
+            manager.track("Renew")
+
+        return PAGE
+
+    site.view("/renew", renew)
+    lines = explain(site, "GET", "/renew")
+
+    assert "nothing else is tracked; an event goes by ClientSide:" in lines
+    assert "identify, track: they go by AsyncServerSide:" in lines
 
 
 @pytest.mark.parametrize(
