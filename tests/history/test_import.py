@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections.abc as c
+import concurrent.futures
+import contextlib
 import gzip
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -525,22 +528,83 @@ def test_a_pipe_with_a_name_has_no_position(
     assert sink.ids == {"id-0", "id-1"}
 
 
-def test_events_may_come_in_through_a_pipe(tmp_path: Path, sink: Sink) -> None:
+def import_in(folder: Path, sink: Sink, file: str, **options: t.Any) -> t.Any:
+    """Run the command in a process of its own."""
     command = [sys.executable, "-m", "flask", "--app", "processes"]
     settings = {"MENGPANEEL_TOKEN": "t", "MENGPANEEL_API_HOST": sink.url}
-    done = subprocess.run(
-        [*command, "mengpaneel", "import", "-"],
+    return subprocess.run(
+        [*command, "mengpaneel", "import", file],
         cwd=Path(__file__).parents[1],
-        input=gzip.compress(
-            b"".join(b"%s\n" % json.dumps(event(n)).encode() for n in range(3))
-        ),
-        capture_output=True,
         timeout=60,
         env=os.environ
         | {
-            "MENGPANEEL_TEST_FOLDER": str(tmp_path),
+            "MENGPANEEL_TEST_FOLDER": str(folder),
             "MENGPANEEL_TEST_SETTINGS": json.dumps(settings),
         },
+        **options,
+    )
+
+
+def read_terminal(end: int) -> str:
+    """Return all that is written to a terminal, until nobody has it open any more."""
+    written = b""
+
+    # What Linux says then is an error.
+    with contextlib.suppress(OSError):
+        while data := os.read(end, 65_536):
+            written += data
+
+    return written.decode()
+
+
+def test_a_bar_shows_on_a_terminal_how_far_it_is(tmp_path: Path, sink: Sink) -> None:
+    file = write(tmp_path / "old", [*map(event, range(9_999)), "no event"])
+    ours, theirs = pty.openpty()
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        written = pool.submit(read_terminal, ours)
+
+        try:
+            done = import_in(
+                tmp_path, sink, str(file), stdout=subprocess.PIPE, stderr=theirs
+            )
+        finally:
+            os.close(theirs)
+
+        shown = written.result(30)
+        os.close(ours)
+
+    percentages = [int(one) for one in re.findall(r"(\d+)%", shown)]
+    events = re.findall(r"([\d,]+) events", shown.partition("taken")[0])
+
+    assert done.returncode == 1, shown
+    assert "Importing" in shown
+    assert percentages == sorted(percentages)
+    assert {0, 100} < set(percentages)
+    assert list(dict.fromkeys(events)) == [
+        *("0", "2,000", "4,000", "6,000", "8,000", "9,999")
+    ]
+    assert "9,999 events taken, 1 refused." in shown
+    # What is refused has its own place, and is a line as ever.
+    assert done.stdout.startswith(b"10000\t")
+    assert b"Importing" not in done.stdout
+    assert b"%" not in done.stdout
+
+
+def test_no_bar_is_drawn_into_a_file(tmp_path: Path, sink: Sink) -> None:
+    file = write(tmp_path / "old", map(event, range(4_000)))
+    done = import_in(tmp_path, sink, str(file), capture_output=True)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b""
+    assert done.stderr.decode().splitlines()[-1] == "4,000 events taken, 0 refused."
+    assert not re.search(rb"[%#\r\x1b]", done.stderr)
+
+
+def test_events_may_come_in_through_a_pipe(tmp_path: Path, sink: Sink) -> None:
+    lines = b"".join(b"%s\n" % json.dumps(event(n)).encode() for n in range(3))
+    done = import_in(
+        tmp_path, sink, "-", input=gzip.compress(lines), capture_output=True
     )
 
     assert done.returncode == 0, done.stderr
