@@ -12,6 +12,7 @@ from ..outcome import Declined
 from ..record.errors import handle_error
 from ..record.proxies import current_flask
 from . import injection
+from .session_cookie import has_session
 
 if t.TYPE_CHECKING:
     from flask import Response
@@ -108,7 +109,8 @@ def withheld(
     return {
         "page": policy.page or _no_place(response, headers),
         "header": visitor.client.incapable or policy.header,
-        "session": policy.new_session_data,
+        "session": policy.new_session_data
+        or (None if has_session() else reasons.NO_SESSION),
         "library's cookie": policy.cookie,
     }
 

@@ -66,6 +66,12 @@ def _lines(answer: Answer, method: str, strategies: c.Sequence[str]) -> c.Iterat
 
     if explanation.nothing:
         yield f"Nothing is tracked: {explanation.nothing}."
+
+        if (
+            explanation.nothing == reasons.NOT_ASKED
+            and explanation.withheld["session"] is None
+        ):
+            yield "What it calls waits in the session until then."
     else:
         yield from _ways(explanation, answer.others, strategies)
 

@@ -290,6 +290,26 @@ def test_it_says_why_nothing_is_tracked(
         assert line.endswith("an event goes by ClientSide:")
 
 
+@pytest.mark.parametrize(
+    ("settings", "arguments", "waits"),
+    [
+        ({}, [], True),
+        ({"SECRET_KEY": None}, [], False),
+        ({}, ["--as-browser", "none"], False),
+        ({"consent": lambda: False}, [], False),
+    ],
+)
+def test_it_says_of_a_visitor_who_was_not_asked_what_becomes_of_the_calls(
+    settings: dict[str, t.Any], arguments: list[str], waits: bool
+) -> None:
+    site = shop(**{"consent": lambda: None, **settings})
+    site.app.secret_key = settings.get("SECRET_KEY", "secret")
+    lines = explain(site, "GET", "/page", "--ask-consent", *arguments)
+
+    assert ("What it calls waits in the session until then." in lines) == waits
+    assert ("session yes" in lines) == (waits or "consent" in settings)
+
+
 def test_it_says_what_the_request_shows_of_what_is_around_the_app() -> None:
     proxied = ["--header", "X-Forwarded-For: 203.0.113.7"]
     lines = explain(shop(), "GET", "/page", *proxied)
