@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 import typing as t
 from datetime import UTC, datetime
 
@@ -25,6 +26,7 @@ from sites import (
     block,
     come,
     header_calls,
+    library_cookie,
     loads_library,
     names,
     page_calls,
@@ -269,6 +271,22 @@ def test_until_the_visitor_is_asked_calls_are_held_in_the_session(
     assert page_calls(again) == []
     assert asking.kept is None
     assert asking.site.kept.envelopes == []
+
+
+@pytest.mark.parametrize("response", [PAGE, {}, redirect("/quiet")], ids=str)
+def test_until_then_calls_of_a_new_visitor_wait_without_ids(response: t.Any) -> None:
+    asking = Asking()
+    mengpaneel = asking.site.mengpaneel
+    asking.site.view("/look", lambda: (mengpaneel.track("Look"), response)[1])
+    asking.client = asking.site.client()
+    asking.client.get("/look")
+
+    assert '"Look"' in asking.kept
+    assert not re.search("distinct_id|device_id|user_id", asking.kept)
+    assert asking.client.get_cookie(COOKIE) is None
+
+    asking.client.get("/say?ok=yes")
+    assert library_cookie(asking.client)["distinct_id"].startswith("$device:")
 
 
 def test_until_then_the_library_is_not_even_loaded() -> None:
