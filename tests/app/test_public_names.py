@@ -93,8 +93,8 @@ INTERNAL: dict[type, str] = {
     CallLog: "filtered forget_timer from_json identifies of set_up size stages to_json",
     Strategy: "keeps_ledger",
     Ledger: """
-        add_source close deliver drop leave_out transfer record record_dropped reset
-        skip snapshot
+        add_source close deliver drop leave_out paused transfer record record_dropped
+        reset skip snapshot
     """,
     Transport: "begin_shutdown resume_spooled",
     RecordingTransport: "begin_shutdown resume_spooled",
