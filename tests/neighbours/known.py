@@ -32,6 +32,7 @@ COOKIES = "reads the first cookie only, and the visitor's is before the session'
 BODY = "knows each byte of the page, and the page has the script"
 ETAG = "wants the app's ETag, which a page with somebody's calls must not have"
 ASKED = "counts who asks for the user, and the extension is one of them"
+OPENED = "opens the connection, which asking for the user has opened before"
 NO_LOADER = "has nothing that loads users, and the log says so"
 
 FLASK = "flask==3.1.3"
@@ -70,6 +71,23 @@ SUITES = (
             "StaticTestCase::test_static_loads_without_accessing_session": ASKED,
             "MethodViewLoginTestCase::test_options_call_exempt": NO_LOADER,
         },
+    ),
+    Suite(
+        "Flask-Security",
+        "5.9.2",
+        # Those that sign in and out, in each way: all of them take half an hour.
+        tuple(
+            f"tests/test_{name}.py"
+            for name in ("async", "passwordless", "registerable", "trackable")
+        ),
+        (
+            *("argon2-cffi", "authlib", "bcrypt", "cryptography", "flask-babel"),
+            *("flask-mail", "flask-sqlalchemy", "freezegun", "nh3", "peewee"),
+            *("phonenumberslite", "qrcode", "requests", "sqlalchemy<2.1"),
+            *("sqlalchemy-utils", "webauthn", "zxcvbn"),
+        ),
+        settings={"login": "flask-login"},
+        known={"test_registerable_flag": OPENED, "test_username": OPENED},
     ),
     Suite("Flask-WTF", "1.3.0", ("tests",), ("flask-babel", "flask-reuploaded")),
     Suite("Flask-Talisman", "1.1.0", ("flask_talisman/talisman_test.py",)),

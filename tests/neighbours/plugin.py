@@ -20,6 +20,8 @@ import pytest
 
 MODE = os.environ["NEIGHBOURS_MODE"]
 SETTINGS: dict[str, t.Any] = json.loads(os.environ["NEIGHBOURS_SETTINGS"])
+#: One of which no warning says that it is none: most suites make errors of warnings.
+TOKEN = "0123456789abcdef" * 2
 RESULTS = pathlib.Path(os.environ["NEIGHBOURS_RESULTS"])
 
 outcomes: dict[str, str] = {}
@@ -47,7 +49,7 @@ def extend(app: flask.Flask) -> None:
     from flask_mengpaneel.testing import RecordingTransport
 
     mengpaneel = Mengpaneel(
-        app, token="token", spool=None, transport=RecordingTransport(), **SETTINGS
+        app, token=TOKEN, spool=None, transport=RecordingTransport(), **SETTINGS
     )
     states.append(app.extensions["mengpaneel"])
 
