@@ -33,6 +33,7 @@ BODY = "knows each byte of the page, and the page has the script"
 ETAG = "wants the app's ETag, which a page with somebody's calls must not have"
 ASKED = "counts who asks for the user, and the extension is one of them"
 OPENED = "opens the connection, which asking for the user has opened before"
+PROXIED = "is asked through a proxy of which the app doesn't know, and the log says so"
 NO_LOADER = "has nothing that loads users, and the log says so"
 
 FLASK = "flask==3.1.3"
@@ -66,6 +67,14 @@ SUITES = (
                     "requests_without_accessing_session",
                     "session_protection_skip_when_basic_and_anonymous",
                     "session_protection_skip_when_off_and_anonymous",
+                )
+            },
+            **{
+                f"LoginTestCase::test_{name}_x_forwarded_for": PROXIED
+                for name in (
+                    "login_persists_with_many",
+                    "login_persists_with_signle",
+                    "session_protection_strong_fires_signal",
                 )
             },
             "StaticTestCase::test_static_loads_without_accessing_session": ASKED,
