@@ -1,4 +1,4 @@
-"""The app's functions that are asked something in the middle of a view, or of a call."""
+"""The app's functions that are asked something in the middle of a view or call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def undisturbed() -> contextlib.AbstractContextManager[object]:
     would fail, and the view with it.
     """
     database: t.Any = current_app.extensions.get("sqlalchemy") if current_app else None
-    session = getattr(database, "session", None)
+    session: t.Any = getattr(database, "session", None)
     registry = getattr(session, "registry", None)
 
     # Who has no session yet has nothing to write.
