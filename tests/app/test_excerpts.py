@@ -5,6 +5,7 @@ Those that are an app, or tests, run in the tests of their pages.
 
 from __future__ import annotations
 
+import collections.abc as c
 import json
 import logging
 import pathlib
@@ -161,20 +162,24 @@ def test_signing_up_with_flask_login(calls: RecordedCalls) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "number", "strategy", "strategies"),
+    ("find", "strategy", "strategies"),
     [
-        ("README.md", 2, "ServerSide", ["AsyncServerSide", "ServerSide"]),
-        ("security.md", 0, "AsyncServerSide", None),
+        (
+            lambda: Excerpt("README.md", 2),
+            "ServerSide",
+            ["AsyncServerSide", "ServerSide"],
+        ),
+        (lambda: Excerpt("security.md", 0), "AsyncServerSide", None),
     ],
+    ids=["README", "security"],
 )
 def test_insisting_on_a_strategy(
     calls: RecordedCalls,
-    page: str,
-    number: int,
+    find: c.Callable[[], Excerpt],
     strategy: str,
     strategies: list[str] | None,
 ) -> None:
-    one = Excerpt(page, number)
+    one = find()
     client = one.start()
     one.app.before_request(one.run)
     client.get("/page")
