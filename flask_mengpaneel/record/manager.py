@@ -168,7 +168,13 @@ class Manager(StagedCalls):
         if not self.is_recording:
             return self._app_state.skip(self, call)
 
-        if self._job is None and is_asked(self.request):
+        # Each call asks, and hardly any app has one: 2 steps of the 48 that a further
+        # event takes.
+        if (
+            self._app_state.config.visitor is not None
+            and self._job is None
+            and is_asked(self.request)
+        ):
             raise RuntimeError("MENGPANEEL_VISITOR can't make a call itself")
 
         if name in TRACKING:
