@@ -294,7 +294,7 @@ class _ConnectsItself(_BoundedConnection):
             addresses = look_up(name, self.port, round_trip.remaining())
         except TimeoutError:
             raise ConnectTimeoutError(
-                self, f"looking {name} up took too long"
+                self, f"there was too little time to look {name} up"
             ) from None
         except OSError as failed:
             raise NewConnectionError(self, f"{name} is not found: {failed}") from None

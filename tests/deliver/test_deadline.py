@@ -24,8 +24,9 @@ from rig import PlainEnvelope, Rig, events, rig, update
 from sink import Sink
 from waiting import eventually
 
-#: Seconds that a request may take, and those that tell keeping to it from not doing so.
-TIMEOUT = 1.0
+#: Seconds that a request may take, so that it leaves on a busy machine too, and those
+#: that tell keeping to it from not doing so.
+TIMEOUT = 2.0
 MUCH_LATER = 8.0
 #: Seconds for which a peer goes on.
 LONG = 30.0
