@@ -83,3 +83,6 @@ def test_what_a_view_is_about_to_write_stays_unwritten(
 
     with site.app.app_context():
         assert db.session.scalars(select(Order.total)).all() == [44]
+        # Else its connection is open until the garbage collector finds it.
+        db.session.remove()
+        db.engine.dispose()
