@@ -2,7 +2,7 @@
 
 ``python3 dev.py test``
     lint, types, docs, Python, JavaScript and browser tests; parts of them once more on
-    the oldest Flask, and on each further version of Python that is here
+    each further version of Python that is here, the first of which has the oldest Flask
 ``python3 dev.py example``
     serve the example on port 5000; further arguments go to ``flask run``
 ``python3 dev.py docs``
@@ -48,7 +48,9 @@ PROGRAMS = {
 #: The running Python, as its environments are called.
 RUNNING = "{}.{}".format(*sys.version_info)
 #: The versions of Python that the package's classifiers name.
-PYTHONS = re.findall(r'Language :: Python :: (3\.\d+)"', PYPROJECT.read_text())
+PYTHONS: list[str] = re.findall(
+    r'Language :: Python :: (3\.\d+)"', PYPROJECT.read_text()
+)
 
 
 # Also of links to headings that aren't there, Sphinx only warns.
@@ -98,48 +100,65 @@ FLASKLESS = (
     " record/test_profile_merging"
 )
 
-#: The steps of ``test``: name, environment, programs that must be there, command.
-STEPS = [
-    ("lint", "dev", [], "ruff check"),
-    ("format", "dev", [], "ruff format --check"),
-    ("mypy", "dev", [], "mypy"),
-    ("pyright", "dev", ["node", "npm"], "npm run --silent pyright"),
-    ("docs", "dev", [], DOCS),
-    (
-        "unit tests",
-        "dev",
-        [],
-        unit_tests("--cov", without=NGINX, distribution=FOUR_AT_A_TIME),
-    ),
-    ("nginx", "dev", ["nginx"], f"pytest {TWO_AT_A_TIME} tests/{NGINX}.py"),
-    *(
-        (f"Python {version}", version, [], unit_tests(without=ELSEWHERE))
-        for version in PYTHONS
-        if version != RUNNING
-    ),
-    ("oldest Flask", "oldest", [], unit_tests(without=f"{ELSEWHERE} {FLASKLESS}")),
-    ("script", "dev", ["node", "npm"], "npm run --silent build -- --check"),
-    ("JavaScript", "dev", ["node", "npm"], "npm test"),
-    ("TypeScript", "dev", ["node", "npm"], "npm run types"),
-    (
-        "browser tests",
-        "dev",
-        ["node", "npm", "chromium"],
-        f"pytest {TWO_AT_A_TIME} tests/browser -m 'not firefox and not alone'",
-    ),
-    (
-        "Firefox tests",
-        "dev",
-        ["node", "npm", "firefox"],
-        f"pytest {TWO_AT_A_TIME} tests/browser -m 'firefox and not alone'",
-    ),
-    (
-        "leaving pages",
-        "dev",
-        ["node", "npm", "chromium", "firefox"],
-        "pytest tests/browser -m alone",
-    ),
-]
+
+class Step(t.NamedTuple):
+    """A part of ``test``."""
+
+    name: str
+    #: The dependency group, or the version of Python, of its environment.
+    group: str
+    #: Programs that must be there.
+    needs: list[str]
+    command: str
+
+
+def steps() -> list[Step]:
+    """The steps of ``test``."""
+    further = [version for version in PYTHONS if version != RUNNING]
+    oldest = python_of_oldest()
+    # Once, if it has a version of Python to itself; else what all have had is enough.
+    without = ELSEWHERE if oldest in further else f"{ELSEWHERE} {FLASKLESS}"
+    return [
+        Step("lint", "dev", [], "ruff check"),
+        Step("format", "dev", [], "ruff format --check"),
+        Step("mypy", "dev", [], "mypy"),
+        Step("pyright", "dev", ["node", "npm"], "npm run --silent pyright"),
+        Step("docs", "dev", [], DOCS),
+        Step(
+            "unit tests",
+            "dev",
+            [],
+            unit_tests("--cov", without=NGINX, distribution=FOUR_AT_A_TIME),
+        ),
+        Step("nginx", "dev", ["nginx"], f"pytest {TWO_AT_A_TIME} tests/{NGINX}.py"),
+        Step(f"oldest Flask, {oldest}", "oldest", [], unit_tests(without=without)),
+        *(
+            Step(f"Python {version}", version, [], unit_tests(without=ELSEWHERE))
+            for version in further
+            if version != oldest
+        ),
+        Step("script", "dev", ["node", "npm"], "npm run --silent build -- --check"),
+        Step("JavaScript", "dev", ["node", "npm"], "npm test"),
+        Step("TypeScript", "dev", ["node", "npm"], "npm run types"),
+        Step(
+            "browser tests",
+            "dev",
+            ["node", "npm", "chromium"],
+            f"pytest {TWO_AT_A_TIME} tests/browser -m 'not firefox and not alone'",
+        ),
+        Step(
+            "Firefox tests",
+            "dev",
+            ["node", "npm", "firefox"],
+            f"pytest {TWO_AT_A_TIME} tests/browser -m 'firefox and not alone'",
+        ),
+        Step(
+            "leaving pages",
+            "dev",
+            ["node", "npm", "chromium", "firefox"],
+            "pytest tests/browser -m alone",
+        ),
+    ]
 
 
 class Unavailable(Exception):
@@ -152,11 +171,12 @@ def test() -> t.NoReturn:
     lines, results = [], []
     # While some tests run, the environments of others are made, one after the other.
     maker = concurrent.futures.ThreadPoolExecutor(1)
-    groups = dict.fromkeys(group for _, group, _, _ in STEPS)
+    parts = steps()
+    groups = dict.fromkeys(part.group for part in parts)
     environments = {group: maker.submit(environment, group) for group in groups}
 
     try:
-        for name, group, needs, command in STEPS:
+        for name, group, needs, command in parts:
             start = time.monotonic()
             reasons = [lacking[need] for need in needs if need in lacking]
 
@@ -167,7 +187,7 @@ def test() -> t.NoReturn:
 
             seconds = time.monotonic() - start
             lines.append(
-                f"{name:<16}{result:<8}{seconds:>6.1f} s  {', '.join(reasons)}"
+                f"{name:<20}{result:<8}{seconds:>6.1f} s  {', '.join(reasons)}"
             )
             results.append(result)
     finally:
@@ -227,7 +247,11 @@ def environment(group: str) -> str:
     folder = ROOT / (".venv" if group == "dev" else f".venv-{group}")
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
     is_further = group in PYTHONS
-    python, version = find_python(group) if is_further else (sys.executable, "")
+    wanted = python_of_oldest() if group == "oldest" else group
+    python, version = sys.executable, ""
+
+    if wanted in PYTHONS and wanted != RUNNING:
+        python, version = find_python(wanted)
 
     def install() -> None:
         # The pip that started this installs into an environment without one: Debian
@@ -249,6 +273,22 @@ def environment(group: str) -> str:
 
     fill(folder, PYPROJECT, install, version)
     return f"{programs}{os.pathsep}{os.environ['PATH']}"
+
+
+@functools.cache
+def python_of_oldest() -> str:
+    """The version of Python that has the oldest Flask: another one, if one is here, so
+    that its tests show both."""
+    for version in PYTHONS:
+        if version != RUNNING:
+            try:
+                find_python(version)
+            except Unavailable:
+                continue
+
+            return version
+
+    return RUNNING
 
 
 def find_python(version: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import typing as t
+import weakref
 
 import pytest
 from flask import Flask
@@ -25,18 +26,19 @@ def leave_nothing() -> c.Iterator[None]:
 
     Else they would send, and log, while the next test looks at what is sent and logged.
     """
-    givers, things = set(process._handed_on), set(process._closed)
+    others = process._handed_on, process._closed
+    process._handed_on, process._closed = weakref.WeakSet(), weakref.WeakSet()
     yield
+    givers, things = list(process._handed_on), list(process._closed)
+    process._handed_on, process._closed = others
 
-    for giver in set(process._handed_on) - givers:
+    for giver in givers:
         giver.hand_on()
 
-    left = set(process._closed) - things
-
-    for thing in left:
+    for thing in things:
         thing.begin_shutdown()
 
-    for thing in left:
+    for thing in things:
         thing.close()
 
 

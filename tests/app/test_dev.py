@@ -20,7 +20,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[t.Any]:
     steps: list[t.Any] = []
     lacking = {"unicorn": "unicorn is not installed"}
     monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr(dev, "STEPS", steps)
+    monkeypatch.setattr(dev, "steps", lambda: [dev.Step(*one) for one in steps])
     monkeypatch.setattr(dev, "install_programs", lambda: lacking)
     monkeypatch.setattr(dev, "environment", lambda group: None)
     return steps
@@ -154,11 +154,45 @@ def test_a_version_of_python_that_does_not_run_is_none(pythons: pathlib.Path) ->
         dev.find_python("3.14")
 
 
-def test_each_supported_version_of_python_has_its_tests() -> None:
-    commands = {group: command for _, group, _, command in dev.STEPS}
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[t.Callable[..., None]]:
+    """Lets only these versions of Python be here."""
+
+    def find(version: str) -> tuple[str, str]:
+        if version not in here:
+            raise dev.Unavailable
+
+        return version, version
+
+    here: list[str] = []
+    dev.python_of_oldest.cache_clear()
+    monkeypatch.setattr(dev, "find_python", find)
+    yield lambda *versions: here.extend(versions)
+    dev.python_of_oldest.cache_clear()
+
+
+@pytest.mark.parametrize("here", [[], ["3.13"], ["3.12", "3.13", "3.14"]])
+def test_each_supported_version_of_python_has_its_tests(
+    only: t.Callable[..., None], here: list[str]
+) -> None:
+    only(*here)
+    oldest = here[0] if here else dev.RUNNING
+    groups = [step.group for step in dev.steps()]
 
     assert dev.RUNNING in dev.PYTHONS
-    assert {dev.RUNNING, *commands} >= {*dev.PYTHONS}
+    assert f"oldest Flask, {oldest}" in [step.name for step in dev.steps()]
+    assert {dev.RUNNING, oldest, *groups} >= {*dev.PYTHONS}
+    assert oldest not in groups
+    assert "oldest" in groups
+
+
+def test_a_version_of_python_has_all_of_its_tests_if_only_the_oldest_flask_has_it(
+    only: t.Callable[..., None],
+) -> None:
+    only("3.13", "3.14")
+    commands = {step.group: step.command for step in dev.steps()}
+
+    assert commands["oldest"] == commands["3.14"]
 
 
 def test_the_public_workflow_runs_on_each_supported_version_of_python() -> None:
@@ -171,7 +205,7 @@ def test_the_public_workflow_runs_on_each_supported_version_of_python() -> None:
 def test_what_steps_leave_out_is_there() -> None:
     left_out = {
         word.removeprefix("--ignore=")
-        for _, _, _, command in dev.STEPS
+        for _, _, _, command in dev.steps()
         for word in command.split()
         if word.startswith("--ignore=")
     }
@@ -181,10 +215,10 @@ def test_what_steps_leave_out_is_there() -> None:
 
 
 def test_what_the_unit_tests_leave_out_has_a_step_of_its_own() -> None:
-    (unit_tests,) = [step for step in dev.STEPS if "--cov" in step[3].split()]
+    (unit_tests,) = [step for step in dev.steps() if "--cov" in step[3].split()]
     _, group, _, command = unit_tests
     left_out = set(re.findall(r"--ignore=(\S+)", command))
-    others = [step[3].split() for step in dev.STEPS if step[1] == group]
+    others = [step[3].split() for step in dev.steps() if step[1] == group]
 
     assert left_out <= {word for words in others for word in words}
 
@@ -194,7 +228,7 @@ def test_what_the_unit_tests_leave_out_has_a_step_of_its_own() -> None:
 def test_each_test_of_browsers_is_in_one_step(firefox: bool, alone: bool) -> None:
     expressions = [
         found[1]
-        for _, _, _, command in dev.STEPS
+        for _, _, _, command in dev.steps()
         if (found := re.search(r"tests/browser -m '?([^']+)", command))
     ]
     marks = {"firefox": firefox, "alone": alone}
