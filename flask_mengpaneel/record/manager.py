@@ -168,8 +168,7 @@ class Manager(StagedCalls):
         if not self.is_recording:
             return self._app_state.skip(self, call)
 
-        # Each call asks, and hardly any app has one: 2 steps of the 48 that a further
-        # event takes.
+        # Hardly any app has one: 2 of the 48 steps that a further event takes.
         if (
             self._app_state.config.visitor is not None
             and self._job is None
@@ -196,10 +195,8 @@ class Manager(StagedCalls):
             # That something happened is never a part of who it is.
             stage = Stage.TRACKING
 
-        blocks, pending = awaited_blocks(), None
-
-        if blocks:
-            pending = until_commit(self, call, stage, size, blocks)
+        blocks = awaited_blocks()
+        pending = until_commit(self, call, stage, size, blocks) if blocks else None
 
         with self._app_state.running_views.lock:
             self.calls.size += size
