@@ -116,7 +116,7 @@ def steps() -> list[Step]:
     """The steps of ``test``."""
     further = [version for version in PYTHONS if version != RUNNING]
     oldest = python_of_oldest()
-    # Once, if it has a version of Python to itself; else what all have had is enough.
+    # A version of Python that no other step has gets all that may depend on it.
     without = ELSEWHERE if oldest in further else f"{ELSEWHERE} {FLASKLESS}"
     return [
         Step("lint", "dev", [], "ruff check"),
