@@ -266,7 +266,7 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
     late_calls = LateCalls(config, chain, handing_over, delivery.made, held_calls)
     sharing = Sharing(config, handing_over, late_calls)
     flusher = Flusher(app, config, chain, handing_over, late_calls, sharing, held_calls)
-    running_views = RunningViews(background is not None)
+    running_views = RunningViews(background is not None, config.shutdown_timeout)
     sign_in = None
 
     if config.login is not None and config.active:

@@ -41,16 +41,21 @@ class RunningViews:
     there. What such a view tracks is sent while it runs, and at the end of the process.
 
     :param in_background: whether a thread may send it while the view runs.
+    :param shutdown_timeout: seconds for which the end of the process waits for what
+        that thread is sending.
     """
 
-    def __init__(self, in_background: bool) -> None:
+    def __init__(self, in_background: bool, shutdown_timeout: float) -> None:
         self._in_background = in_background
+        self._shutdown_timeout = shutdown_timeout
         self._reset()
         process.on_fork(self)
 
     def _reset(self) -> None:
         #: Held while a call is added or calls are drained, as another thread may do so.
         self.lock = threading.RLock()
+        #: Held while a thread has calls that are neither here nor sent.
+        self._sending = threading.Lock()
         #: When each of them began, or was last sent.
         self._since: dict[RunningView, float] = {}
         self._has_thread = not self._in_background
@@ -89,7 +94,9 @@ class RunningViews:
         :return: whether any view runs.
         """
         if self._since:
-            self._send(_MAX_WAIT)
+            with self._sending:
+                self._send(_MAX_WAIT)
+
             return True
 
         return False
@@ -114,6 +121,9 @@ class RunningViews:
     def begin_shutdown(self) -> None:
         """Send what they have: the process ends."""
         self._send(0.0)
+
+        if self._sending.acquire(timeout=self._shutdown_timeout):
+            self._sending.release()
 
     def close(self) -> None:
         """Finish; nothing waits here any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc as c
 import contextlib
 import signal
 import sys
@@ -185,6 +186,59 @@ def test_what_is_taken_from_a_view_that_goes_on_is_lost_and_doubled_nowhere(
 
     site.view("/busy", busy)
     site.client().get("/busy")
+    # It may be about to send what it has taken.
+    site.app.extensions["mengpaneel"].running_views.begin_shutdown()
     numbers = [message["properties"]["Number"] for message in site.messages]
     assert sorted(numbers) == list(range(turns))
     assert len(site.kept.envelopes) > 1
+
+
+class SlowView:
+    """What is asked who the visitor is, and takes its time."""
+
+    can_flush = True
+
+    def __init__(self) -> None:
+        self.begun, self.goes_on, self.sent = (threading.Event() for _ in range(3))
+
+    def flush_while_running(self) -> None:
+        self.begun.set()
+        self.goes_on.wait(10)
+        self.sent.set()
+
+
+@pytest.fixture
+def slow_view() -> c.Iterator[SlowView]:
+    view = SlowView()
+    yield view
+    view.goes_on.set()
+
+
+def look_after(view: SlowView, timeout: float) -> running_views.RunningViews:
+    """Views of which the thread is in the middle of sending this one's calls."""
+    views = running_views.RunningViews(True, timeout)
+    views.begin(view)
+    assert view.begun.wait(10)
+    view.can_flush = False
+    return views
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running_views, "_MAX_WAIT", 0.0)
+    monkeypatch.setattr(running_views, "_CHECK_INTERVAL", 0.01)
+
+
+@pytest.mark.usefixtures("soon")
+def test_the_end_waits_for_what_is_being_sent(slow_view: SlowView) -> None:
+    views = look_after(slow_view, timeout=20)
+    threading.Timer(0.1, slow_view.goes_on.set).start()
+    views.begin_shutdown()
+    assert slow_view.sent.is_set()
+
+
+@pytest.mark.usefixtures("soon")
+def test_the_end_does_not_wait_for_ever(slow_view: SlowView) -> None:
+    views = look_after(slow_view, timeout=0.1)
+    views.begin_shutdown()
+    assert not slow_view.sent.is_set()
