@@ -31,6 +31,18 @@ def undisturbed() -> contextlib.AbstractContextManager[object]:
     return no_autoflush
 
 
+class _Question:
+    """What the app is being asked, and about what.
+
+    :param subject: what it is about, until there is an answer.
+    """
+
+    __slots__ = ("subject",)
+
+    def __init__(self, subject: object) -> None:
+        self.subject: object = subject
+
+
 class Asking:
     """Asks a function of the app's, and doesn't ask it again for what it tracks itself:
     that would have no end.
@@ -40,20 +52,39 @@ class Asking:
 
     def __init__(self, setting: str) -> None:
         self._setting = setting
-        self._is_asked = contextvars.ContextVar(setting, default=False)
+        #: Contexts that were copied meanwhile, as for a green thread, have them when
+        #: they have been answered, too.
+        self._questions: contextvars.ContextVar[tuple[_Question, ...]]
+        self._questions = contextvars.ContextVar(setting, default=())
 
-    def __call__(self, function: c.Callable[..., Answer], *arguments: t.Any) -> Answer:
+    def is_asked(self, subject: object) -> bool:
+        """Return whether a function is being asked about this."""
+        questions = self._questions.get()
+        return bool(questions) and any(one.subject is subject for one in questions)
+
+    def __call__(
+        self,
+        function: c.Callable[..., Answer],
+        *arguments: t.Any,
+        subject: object = None,
+    ) -> Answer:
         """Return what a function says.
 
+        :param subject: what it is asked about; ``None``: anything of this app.
         :raises RuntimeError: it is being asked already.
         """
-        if self._is_asked.get():
+        if subject is None:
+            subject = current_app._get_current_object()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
+        if self.is_asked(subject):
             raise RuntimeError(f"{self._setting} is being asked already")
 
-        asked = self._is_asked.set(True)
+        question = _Question(subject)
+        before = self._questions.set((*self._questions.get(), question))
 
         try:
             with undisturbed():
                 return function(*arguments)
         finally:
-            self._is_asked.reset(asked)
+            question.subject = None
+            self._questions.reset(before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections.abc as c
+import contextvars
 import typing as t
 
 import pytest
@@ -86,3 +88,75 @@ def test_what_a_view_is_about_to_write_stays_unwritten(
         # Else its connection is open until the garbage collector finds it.
         db.session.remove()
         db.engine.dispose()
+
+
+ANSWERS: dict[str, c.Callable[..., t.Any]] = {
+    "consent": lambda: True,
+    "visitor": lambda: "ann",
+    "default_properties": lambda: {"Plan": "pro"},
+    "before_send": lambda event: event,
+}
+
+
+def tracked(site: Site) -> list[tuple[str, bool]]:
+    """The events of a site, and whether they have the properties of each."""
+    return [
+        (call.event, "Plan" in call.properties)
+        for call in site.kept.calls
+        if call.tracks
+    ]
+
+
+@pytest.mark.parametrize("setting", ANSWERS)
+def test_what_has_begun_while_the_app_was_asked_goes_on_after_the_answer(
+    setting: str,
+) -> None:
+    contexts: list[contextvars.Context] = []
+
+    def answer(*asked: t.Any) -> t.Any:
+        # As a green thread has one that it starts, and a task of asyncio's.
+        contexts.append(contextvars.copy_context())
+        return ANSWERS[setting](*asked)
+
+    site = Site(strategies=["AsyncServerSide"], testing=False, **{setting: answer})
+
+    def track_later() -> None:
+        site.mengpaneel.track("Later")
+
+        with site.app.test_request_context("/"):
+            site.mengpaneel.track("In Another Request")
+            site.app.process_response(site.app.response_class())
+
+    def view() -> str:
+        site.mengpaneel.track("View")
+        assert site.mengpaneel.visitor.to_json()
+        contexts[0].run(track_later)
+        return "done"
+
+    site.view("/", view)
+    site.client(None).get("/")
+    has_properties = setting == "default_properties"
+
+    assert sorted(tracked(site)) == [
+        (event, has_properties) for event in ("In Another Request", "Later", "View")
+    ]
+
+
+@pytest.mark.parametrize("setting", ANSWERS)
+def test_an_app_is_asked_though_another_is_asked_already(setting: str) -> None:
+    def track_and_answer(*asked: t.Any) -> t.Any:
+        assert inner.client(None).get("/").text == "done"
+        return ANSWERS[setting](*asked)
+
+    def make_site(answer: c.Callable[..., t.Any]) -> Site:
+        settings = {setting: answer}
+        site = Site(strategies=["AsyncServerSide"], testing=False, **settings)
+        site.view("/", lambda: (site.mengpaneel.track("View"), "done")[1])
+        return site
+
+    outer, inner = make_site(track_and_answer), make_site(ANSWERS[setting])
+    outer.client(None).get("/")
+    view = ("View", setting == "default_properties")
+
+    assert tracked(outer) == [view]
+    assert set(tracked(inner)) == {view}

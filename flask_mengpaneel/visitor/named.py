@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import collections.abc as c
-import contextvars
 import logging
 import typing as t
 
-from ..asking import undisturbed
+from ..asking import Asking
 from ..identity import NOBODY, Identity
 from ..values import identifier
 
@@ -16,15 +15,13 @@ if t.TYPE_CHECKING:
 
 logger = logging.getLogger("flask_mengpaneel")
 
-#: The request of which the app is being asked.
-_asked: contextvars.ContextVar[Request | None]
-_asked = contextvars.ContextVar("mengpaneel_visitor", default=None)
+_asking = Asking("MENGPANEEL_VISITOR")
 
 
 def is_asked(request: Request | None) -> bool:
     """Return whether the app is being asked who makes a request: until it has said
     so, it is nobody."""
-    return request is not None and _asked.get() is request
+    return request is not None and _asking.is_asked(request)
 
 
 def ask(visitor: c.Callable[[], object], request: Request) -> Identity:
@@ -32,18 +29,12 @@ def ask(visitor: c.Callable[[], object], request: Request) -> Identity:
 
     :param visitor: the app's callable.
     """
-    token = _asked.set(request)
-
     try:
-        with undisturbed():
-            named = visitor()
-
+        named = _asking(visitor, subject=request)
         id = None if named is None else identifier(named, "the id of a visitor")
     except Exception:
         logger.exception("MENGPANEEL_VISITOR failed: the visitor has no name")
         return NOBODY
-    finally:
-        _asked.reset(token)
 
     identity = Identity.from_ids(None, id)
 
