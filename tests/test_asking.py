@@ -1,4 +1,4 @@
-"""The app's own functions, which are asked while a view is at work."""
+"""The app's own functions, and its session, which are asked while a view is at work."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import contextvars
 import typing as t
 
 import pytest
+from flask import Flask, session
+from flask_login import LoginManager, UserMixin, login_user, logout_user
+from flask_session import Session
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import select
 from sqlalchemy.orm import Mapped, mapped_column
@@ -88,6 +91,71 @@ def test_what_a_view_is_about_to_write_stays_unwritten(
         # Else its connection is open until the garbage collector finds it.
         db.session.remove()
         db.engine.dispose()
+
+
+class User(UserMixin):  # type: ignore[misc, unused-ignore]
+    id = "ann"
+
+
+def prepare_session(app: Flask) -> None:
+    """Let the database have the session, too."""
+    database = SQLAlchemy(app)
+    app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=database)
+    Session(app)
+    LoginManager(app).user_loader(lambda _: User())
+
+
+@pytest.mark.parametrize("use", ["visitor", "sign-out"])
+def test_a_session_in_the_database_is_read_before_the_view_has_written(
+    use: str,
+) -> None:
+    is_sign_out = use == "sign-out"
+    site = Site(
+        SQLALCHEMY_DATABASE_URI="sqlite://",
+        prepare=prepare_session,
+        testing=False,
+        login="flask-login" if is_sign_out else None,
+    )
+    database = site.app.extensions["sqlalchemy"]
+
+    class Order(database.Model):  # type: ignore[name-defined, misc, unused-ignore]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        total: Mapped[int]
+
+    def start() -> str:
+        session["cart"] = 1
+        login_user(User())
+        return "done"
+
+    def place_order() -> str:
+        order = Order()
+        database.session.add(order)
+
+        if is_sign_out:
+            logout_user()
+        else:
+            assert site.mengpaneel.visitor.to_json()
+
+        order.total = 44
+        database.session.commit()
+        return "done"
+
+    site.view("/start", start)
+    site.view("/order", place_order)
+
+    with site.app.app_context():
+        database.create_all()
+
+    client = site.client()
+    client.get("/start")
+    response = client.get("/order")
+
+    assert response.text == "done"
+
+    with site.app.app_context():
+        assert database.session.scalars(select(Order.total)).all() == [44]
+        database.session.remove()
+        database.engine.dispose()
 
 
 ANSWERS: dict[str, c.Callable[..., t.Any]] = {

@@ -10,6 +10,7 @@ import typing as t
 from ..record.context import request_state
 from .delayed_calls import read_entries
 from .hand_over import merged
+from .session_cookie import stored_session
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request
@@ -106,7 +107,7 @@ def _waiting(app: Flask, request: Request, key: str) -> list[Entry]:
         return []
 
     try:
-        session = interface.open_session(app, request)
+        session = stored_session(app, request)
         stored = None if session is None else session.get(key)
     except Exception:
         logger.exception("The session can't be read")

@@ -29,6 +29,7 @@ from .session_cookie import (
     fits_session,
     read_session,
     refreshes_cookie,
+    stored_session,
 )
 
 if t.TYPE_CHECKING:
@@ -245,7 +246,7 @@ class DelayedCalls:
             stored = read_session(own).get(key)
 
             if stored is None and own.modified:
-                before = app.session_interface.open_session(app, request)
+                before = stored_session(app, request)
                 stored = None if before is None else before.get(key)
                 self.cleared = stored is not None
         except Exception:

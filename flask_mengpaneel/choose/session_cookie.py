@@ -23,12 +23,13 @@ from flask.sessions import (
 )
 from werkzeug.http import dump_cookie
 
+from ..asking import undisturbed
 from ..limits import MAX_SESSION_COOKIE_BYTES
 from ..record.proxies import current_flask, current_request
 from .carrier import lines_of_cookie, name_of_cookie
 
 if t.TYPE_CHECKING:
-    from flask import Request, Response
+    from flask import Flask, Request, Response
 
 # What keeps the session: newer versions of Flask have no context for the request alone.
 _current_context: c.Callable[[], t.Any]
@@ -286,7 +287,7 @@ def _try_session(
         if lines:
             return max(map(len, lines)), False
 
-        opened = interface.open_session(current_app, current_request())
+        opened = stored_session(current_app, current_request())
         return 0, opened is not None and opened.get(name) == data[name]
     finally:
         _refill(stored, before[0])
@@ -302,6 +303,15 @@ def _refill(session: SessionMixin, data: dict[str, t.Any]) -> None:
     session.clear()
     session.update(data)
     session.modified = True
+
+
+def stored_session(app: Flask, request: Request) -> SessionMixin | None:
+    """Return a request's session as it was when the request came, or was saved since.
+
+    Some interfaces keep it in the database that a view is about to write.
+    """
+    with undisturbed():
+        return app.session_interface.open_session(app, request)
 
 
 def read_session(session: SessionMixin) -> dict[str, t.Any]:

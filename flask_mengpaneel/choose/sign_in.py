@@ -20,7 +20,7 @@ from ..values import identifier
 from ..visitor.client import Client
 from .delayed_calls import read_entries
 from .injection import headers_of, is_html
-from .session_cookie import current_session, is_strict
+from .session_cookie import current_session, is_strict, stored_session
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
@@ -198,7 +198,7 @@ class SignIn:
         if not session.modified:
             return False
 
-        before = app.session_interface.open_session(app, current_request())
+        before = stored_session(app, current_request())
         return before is None or any(
             session.get(name) != value
             for name, value in before.items()
