@@ -12,7 +12,7 @@ import typing as t
 from .. import guard, hosts, signals
 from ..asking import Asking
 from ..config import UNSET
-from ..record.proxies import current_flask
+from ..record.proxies import active_request, current_flask
 from ..testing import RecordingTransport
 from ..transport import Transport
 from ..values import plain
@@ -227,6 +227,17 @@ class AppState:
         """Send the calls of a manager where nobody waits for the outcome."""
         self.flusher.flush_late(manager)
 
-    def flush_running(self, manager: Manager) -> None:
-        """Send the calls of a view that runs, from a thread that has no context."""
-        self.flusher.flush_running(manager)
+    def flush_running(self, manager: Manager, *, is_last: bool) -> None:
+        """Send the calls of a view that runs, from a thread that has no context.
+
+        :param is_last: whether the process ends.
+        """
+        may_be_named = (
+            self.config.visitor is not None and not manager.visitor.browser_identity
+        )
+
+        if may_be_named and not is_last and active_request() is not manager.request:
+            # Only there can the app say who it is: the view's next call sends them.
+            manager.flush_threshold = 1
+        else:
+            self.flusher.flush_running(manager)

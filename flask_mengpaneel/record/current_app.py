@@ -97,7 +97,7 @@ class AppState(t.Protocol):
     def flush_late(self, manager: RecordsCalls) -> None:
         """Send the calls of a manager where nobody waits for the outcome."""
 
-    def flush_running(self, manager: RecordsCalls) -> None:
+    def flush_running(self, manager: RecordsCalls, *, is_last: bool) -> None:
         """Send the calls of a view that runs, from a thread that has no context."""
 
 

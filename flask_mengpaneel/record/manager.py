@@ -395,6 +395,6 @@ class Manager(StagedCalls):
         together."""
         return bool(self.calls) and not self._open_stages
 
-    def flush_while_running(self) -> None:
+    def flush_while_running(self, *, is_last: bool = False) -> None:
         """Send the calls of a view that runs, from a thread that has no context."""
-        self._app_state.flush_running(self)
+        self._app_state.flush_running(self, is_last=is_last)

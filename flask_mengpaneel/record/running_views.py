@@ -29,8 +29,11 @@ class RunningView(t.Protocol):
         """Whether there are calls that may be sent on the way."""
         ...
 
-    def flush_while_running(self) -> None:
-        """Send the calls, from a thread that has no context."""
+    def flush_while_running(self, *, is_last: bool) -> None:
+        """Send the calls, from a thread that has no context.
+
+        :param is_last: whether the process ends.
+        """
 
 
 class RunningViews:
@@ -95,7 +98,7 @@ class RunningViews:
         """
         if self._since:
             with self._sending:
-                self._send(_MAX_WAIT)
+                self._send(_MAX_WAIT, is_last=False)
 
             return True
 
@@ -105,7 +108,7 @@ class RunningViews:
         """Start another thread for the next view: this one ends."""
         self._has_thread = False
 
-    def _send(self, age: float) -> None:
+    def _send(self, age: float, *, is_last: bool) -> None:
         """Send the calls of the views that began that many seconds ago."""
         now = time.monotonic()
 
@@ -114,13 +117,13 @@ class RunningViews:
                 self._since[view] = now
 
                 try:
-                    view.flush_while_running()
+                    view.flush_while_running(is_last=is_last)
                 except Exception:
                     logger.exception("What a view tracked could not be sent.")
 
     def begin_shutdown(self) -> None:
         """Send what they have: the process ends."""
-        self._send(0.0)
+        self._send(0.0, is_last=True)
 
         if self._sending.acquire(timeout=self._shutdown_timeout):
             self._sending.release()

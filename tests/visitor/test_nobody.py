@@ -6,7 +6,7 @@ import typing as t
 import uuid
 
 import pytest
-from flask import copy_current_request_context, redirect
+from flask import copy_current_request_context, redirect, request
 
 from agents import CHROME
 from flask_mengpaneel import Manager
@@ -279,6 +279,51 @@ def test_what_a_visitor_with_a_name_did_before_a_redirect_has_that_name(
     client.get("/page")
     assert set(persons(site)) == {"key-7"}
     assert len(persons(site)) == 4
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_the_app_is_asked_in_the_request_though_its_view_runs_long(
+    goes_on: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Site(visitor=lambda: request.headers["X-Key"])
+
+    def view() -> dict[str, t.Any]:
+        site.mengpaneel.track("A")
+        # As the thread does that looks after such views.
+        flush = current_manager().flush_while_running
+        thread = threading.Thread(target=flush)
+        thread.start()
+        thread.join()
+        assert persons(site) == []
+
+        if goes_on:
+            site.mengpaneel.track("B")
+            # They don't wait for the end.
+            assert persons(site) == ["key-7"] * 2
+
+        return {}
+
+    site.view("/", view)
+    site.client("curl/8.5.0").get("/", headers={"X-Key": "key-7"})
+    assert persons(site) == ["key-7"] * (2 if goes_on else 1)
+    assert not caplog.records
+
+
+def test_what_a_view_has_tracked_that_runs_at_the_end_of_the_process_is_sent() -> None:
+    site = Site(visitor=lambda: request.headers["X-Key"])
+
+    def view() -> dict[str, t.Any]:
+        site.mengpaneel.track("A")
+        views = site.app.extensions["mengpaneel"].running_views
+        thread = threading.Thread(target=views.begin_shutdown)
+        thread.start()
+        thread.join()
+        assert len(site.messages) == 1
+        return {}
+
+    site.view("/", view)
+    site.client("curl/8.5.0").get("/", headers={"X-Key": "key-7"})
+    assert len(site.messages) == 1
 
 
 def test_a_visitor_with_a_name_gets_no_cookie_after_a_view_that_runs_long() -> None:
