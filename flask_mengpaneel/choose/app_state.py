@@ -232,12 +232,18 @@ class AppState:
 
         :param is_last: whether the process ends.
         """
-        may_be_named = (
-            self.config.visitor is not None and not manager.visitor.browser_identity
-        )
+        visitor, is_here = manager.visitor, active_request() is manager.request
 
-        if may_be_named and not is_last and active_request() is not manager.request:
-            # Only there can the app say who it is: the view's next call sends them.
-            manager.flush_threshold = 1
-        else:
-            self.flusher.flush_running(manager)
+        if not is_last:
+            if visitor.consent.given is None:
+                # The session can keep them, with the response.
+                return
+
+            may_be_named = self.config.visitor and not visitor.browser_identity
+
+            if may_be_named and not is_here:
+                # Only there the app says who it is: the view's next call sends them.
+                manager.flush_threshold = 1
+                return
+
+        self.flusher.flush_running(manager)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 import typing as t
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_mengpaneel import Manager
+from flask_mengpaneel.record.context import current_manager
 from sites import (
     ACKNOWLEDGES,
     ANN,
@@ -287,6 +289,27 @@ def test_until_then_calls_of_a_new_visitor_wait_without_ids(response: t.Any) -> 
 
     asking.client.get("/say?ok=yes")
     assert library_cookie(asking.client)["distinct_id"].startswith("$device:")
+
+
+def test_until_then_calls_of_a_view_that_runs_long_wait_for_its_response() -> None:
+    asking = Asking()
+    site = asking.site
+
+    def look() -> str:
+        site.mengpaneel.track("Look")
+        # As the thread does that looks after such views.
+        flush = current_manager().flush_while_running
+        thread = threading.Thread(target=flush)
+        thread.start()
+        thread.join()
+        site.mengpaneel.track("Look Again")
+        return PAGE
+
+    site.view("/look", look)
+    asking.client.get("/look")
+    page = asking.client.get("/say?ok=yes")
+
+    assert names(page_calls(page)) == ["track Look", "track Look Again"]
 
 
 def test_until_then_the_library_is_not_even_loaded() -> None:
