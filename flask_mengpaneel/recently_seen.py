@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import collections.abc as c
+import contextlib
 import threading
 import typing as t
 
@@ -40,3 +42,15 @@ class RecentlySeen:
         """Whether a thing was seen, as far as that is remembered."""
         with self._lock:
             return thing in self._seen
+
+    @contextlib.contextmanager
+    def paused(self) -> c.Iterator[None]:
+        """Forget afterwards what is seen within the block."""
+        with self._lock:
+            seen = self._seen.copy()
+
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._seen = seen

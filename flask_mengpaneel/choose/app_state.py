@@ -132,6 +132,7 @@ class AppState:
                 outcomes = stack.enter_context(diverted)
                 stack.enter_context(self.ledger.paused())
                 stack.enter_context(self.delivery.made.paused())
+                stack.enter_context(self.flusher.sharing.paused())
 
                 if self.hand_overs is not None:
                     stack.enter_context(self.hand_overs.paused())

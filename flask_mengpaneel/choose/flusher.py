@@ -62,7 +62,8 @@ class Flusher:
         self._client_side = chain.client_side
         self._handing_over = handing_over
         self._late_calls = late_calls
-        self._sharing = sharing
+        #: Remembers what was made.
+        self.sharing = sharing
         self._held_calls = held_calls
         self.explain: c.Callable[[Exchange, Outcome | None], None] | None = None
 
@@ -211,7 +212,7 @@ class Flusher:
             waiting = self._late_calls.sort(calls, exchange)
             self._late_calls.send_operations(waiting, exchange)
 
-        shares = self._sharing.share(calls, person, exchange, waiting.operations)
+        shares = self.sharing.share(calls, person, exchange, waiting.operations)
         exchange.found = exchange.delayed.entries
 
         if exchange.waiting is not None:
@@ -235,7 +236,7 @@ class Flusher:
 
     def _send_set_up(self, calls: CallLog, exchange: Exchange) -> None:
         """Send what the set-up says of a person who looks at a page."""
-        operations = self._sharing.share_set_up(calls, exchange).operations
+        operations = self.sharing.share_set_up(calls, exchange).operations
 
         if operations.tracking:
             self._chain.send_from_server(operations, exchange.person)

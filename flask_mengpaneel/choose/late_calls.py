@@ -4,6 +4,7 @@ waited too long; the server sends them."""
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import time
 import typing as t
 
@@ -65,6 +66,10 @@ class LateCalls:
         #: Those that were sent or dropped. A session comes back with them all the same
         #: if no response could change it.
         self._settled = RecentlySeen(_MAX_SETTLED)
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """Remember nothing of what is sent or dropped for a while."""
+        return self._settled.paused()
 
     def sort(self, calls: CallLog, exchange: Exchange) -> Sorted:
         """Find out what of that which waits is due with this response.

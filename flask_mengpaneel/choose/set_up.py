@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import collections.abc as c
+import contextlib
 import threading
 import time
 import typing as t
@@ -56,6 +58,18 @@ class SetUpOperations:
     def after_fork(self) -> None:
         """Go on in a child process: another thread of the parent may have the lock."""
         self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def paused(self) -> c.Iterator[None]:
+        """Remember nothing of what is set up for a while."""
+        with self._lock:
+            said = self._said.copy()
+
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._said = said
 
     def news(self, calls: CallLog, visitor: Visitor) -> CallLog:
         """Return calls that are about to be made, without the operations of the set-up

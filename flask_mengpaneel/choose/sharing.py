@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import logging
 import typing as t
 
@@ -39,6 +40,12 @@ class Sharing:
         self._handing_over = handing_over
         self._late_calls = late_calls
         self._set_up = SetUpOperations()
+
+    @contextlib.contextmanager
+    def paused(self) -> c.Iterator[None]:
+        """Remember nothing of what was made for a while."""
+        with self._late_calls.paused(), self._set_up.paused():
+            yield
 
     def share(
         self,

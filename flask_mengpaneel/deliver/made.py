@@ -33,13 +33,13 @@ class Made:
     @contextlib.contextmanager
     def paused(self) -> c.Iterator[None]:
         """Remember nothing of what is claimed for a while."""
-        kept = self._spool, self._seen
-        self._spool, self._seen = None, RecentlySeen(_MAX_IDS)
+        spool, self._spool = self._spool, None
 
         try:
-            yield
+            with self._seen.paused():
+                yield
         finally:
-            self._spool, self._seen = kept
+            self._spool = spool
 
     def claim(self, id: str) -> bool:
         """Whether something is to be made now by whoever asks: nobody has before."""

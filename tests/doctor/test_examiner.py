@@ -18,7 +18,7 @@ from flask_mengpaneel.signals import dropped, flushed, recorded, unrecorded
 from processes import SETTINGS, Process
 from rig import event
 from sink import Sink
-from sites import TOKEN, Site
+from sites import DEVICE, TOKEN, Site
 
 BASE = "https://localhost"
 FLASK = [sys.executable, "-m", "flask"]
@@ -177,6 +177,40 @@ def test_no_receiver_is_told_of_what_is_only_asked(
 
     site.client().get("/sign-in")
     assert told != []
+
+
+def test_a_process_that_was_asked_goes_on_as_if_it_hadn_t_been(
+    serve: c.Callable[..., Site],
+) -> None:
+    # As it has to in the tests of an app.
+    site = serve()
+
+    def set_up() -> str:
+        with site.mengpaneel.setup():
+            site.mengpaneel.identify("ann")
+            site.mengpaneel.people.set({"Plan": "pro"})
+
+        site.mengpaneel.track("Look")
+        return PAGE
+
+    site.view("/set-up", set_up)
+    site.app.extensions["mengpaneel"].chain.divert(site.kept)
+    client = site.visitor(**DEVICE)
+    client.get("/order", base_url=BASE)
+    session = client.get_cookie("session", domain="localhost")
+    assert session is not None
+    blocked = "mengpaneel_blocked"
+    cookies = [f"session={session.value}", f"{blocked}=1"]
+    options = [word for cookie in cookies for word in ("--cookie", cookie)]
+    explain(site, "GET", "/set-up", *options)
+    client.set_cookie(blocked, "1", domain="localhost")
+    client.get("/set-up", base_url=BASE)
+
+    assert sorted(call.name for call in site.kept.calls if call.is_record) == [
+        "people.set",
+        "track",
+        "track",
+    ]
 
 
 def test_the_inspector_shows_nothing_of_it() -> None:
