@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import typing as t
 
-from celery import chain, group, shared_task
+from celery import chain, group, shared_task, signals
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import text
 
 from flask_mengpaneel import Manager
-from processes import create_app, mengpaneel
+from processes import create_app, mengpaneel, write_ledger
 
 
 @shared_task(name="plain")
@@ -72,21 +74,34 @@ def applies(self: t.Any, depth: int = 1) -> None:
         starts.apply()
 
 
-@shared_task(name="commits")
-def commits() -> None:
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.orm import Session
+@shared_task(name="place_order")
+def place_order(end: str) -> None:
+    mengpaneel.track("Task begins")
 
-    session = Session(create_engine("sqlite://"))
+    with mengpaneel.on_commit(db.session):
+        mengpaneel.track("Order of the task")
+        place("task", end)
 
-    for outcome in ("commit", "rollback", "close", "commit"):
-        session.execute(text("SELECT 1"))
-        mengpaneel.on_commit(session).track(outcome)
-        getattr(session, outcome)()
+    mengpaneel.track("Task ends")
+
+
+def place(by: str, end: str) -> None:
+    """Add a row, and call a method of the session, or raise."""
+    db.session.execute(
+        text("INSERT INTO orders VALUES (:by, :end)"), {"by": by, "end": end}
+    )
+
+    if end == "raise":
+        raise ZeroDivisionError
+
+    getattr(db.session, end)()
 
 
 app = create_app()
 celery = app.extensions["celery"]
+db = SQLAlchemy(app)
+# A child of Celery's pool ends without what Python does at an exit.
+signals.worker_process_shutdown.connect(lambda pid, **_: write_ledger(pid), weak=False)
 
 
 @app.post("/start/<name>")
@@ -95,6 +110,16 @@ def start(name: str) -> dict[str, str]:
         chain(chained.si(), plain.si()).apply_async()
     else:
         celery.tasks[name].delay()
+
+    return {}
+
+
+@app.post("/order/<end>/<end_of_task>")
+def order(end: str, end_of_task: str) -> dict[str, str]:
+    with mengpaneel.on_commit(db.session):
+        mengpaneel.track("Order of the request")
+        place_order.delay(end_of_task)
+        place("request", end)
 
     return {}
 

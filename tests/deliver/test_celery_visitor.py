@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import collections
 import collections.abc as c
 import contextlib
+import itertools
+import sqlite3
 import sys
 import typing as t
 from pathlib import Path
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from needs import need
-from processes import Process, celery_options, celery_worker, settings_for
+from processes import Process, celery_options, celery_worker, ledgers, settings_for
 from redis_server import Redis
 from sink import Sink
 
@@ -28,14 +31,20 @@ def sink() -> c.Iterator[Sink]:
         yield sink
 
 
-def settings(redis: Redis, sink: Sink, **options: t.Any) -> dict[str, t.Any]:
-    celery = {
-        **celery_options(redis.url),
-        "task_ignore_result": True,
-        **options.pop("celery", {}),
+def settings(
+    redis: Redis, sink: Sink, *, celery: c.Mapping[str, t.Any] = {}, **options: t.Any
+) -> dict[str, t.Any]:
+    options = {
+        "celery_visitor": True,
+        "SQLALCHEMY_DATABASE_URI": "sqlite://",
+        "CELERY": {
+            **celery_options(redis.url),
+            "task_ignore_result": True,
+            **celery,
+        },
+        **options,
     }
-    options = {"celery_visitor": True, **options}
-    return settings_for(sink.url, **options) | {"CELERY": celery}
+    return settings_for(sink.url, **options)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +98,6 @@ def arrived(sink: Sink, user: str, count: int) -> list[dict[str, t.Any]]:
         ("calls", ["First"]),
         ("applies", ["Task", "Task", "Again", "Again"]),
         ("block", ["Before", "After"]),
-        ("commits", ["commit", "commit"]),
     ],
 )
 def test_a_task_knows_the_visitor_of_the_request_that_started_it(
@@ -222,3 +230,58 @@ def test_nothing_is_taken_along_unless_it_is_switched_on(
 
     with site(tmp_path, redis, sink, script, celery_visitor=False):
         worker.wait_for("RuntimeError: Mengpaneel was called outside", before + 1)
+
+
+def test_what_a_task_records_waits_for_the_commit_of_the_task(
+    tmp_path: Path, redis: Redis, sink: Sink
+) -> None:
+    """Not for that of the request, which started it within a block of its own."""
+    database = tmp_path / "orders.sqlite"
+    options: dict[str, t.Any] = {
+        "SQLALCHEMY_DATABASE_URI": f"sqlite:///{database}",
+        # The worker of the other tests takes none of these.
+        "celery": {"task_default_queue": "orders"},
+    }
+    made = settings(redis, sink, **options)
+    requests = list(
+        itertools.product(
+            ("commit", "rollback"), ("commit", "rollback", "close", "raise")
+        )
+    )
+    script = "\n".join(
+        f"post('/order/{end}/{end_of_task}', 'order {end} {end_of_task}')"
+        for end, end_of_task in requests
+    )
+
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE orders (placed_by, ended)")
+
+        with celery_worker(tmp_path, "visitor_tasks:celery", made) as worker:
+            with site(tmp_path, redis, sink, script, **options):
+                worker.wait_for("succeeded in", 6)
+                worker.wait_for("raised unexpected: ZeroDivisionError", 2)
+
+        rows = connection.execute("SELECT placed_by, ended FROM orders").fetchall()
+
+    found = collections.defaultdict(set)
+
+    for one in sink.events:
+        found[one["properties"]["distinct_id"]].add(one["event"])
+
+    for end, end_of_task in requests:
+        assert found[f"order {end} {end_of_task}"] == {
+            *["Order of the request"] * (end == "commit"),
+            "Task begins",
+            *["Order of the task"] * (end_of_task == "commit"),
+            *["Task ends"] * (end_of_task != "raise"),
+        }
+
+    placed_by = collections.Counter(name for name, _ in rows)
+    assert placed_by == {"request": 4, "task": 2}
+    dropped = collections.Counter[str]()
+
+    for ended in ledgers(tmp_path):
+        assert ended.balanced
+        dropped.update(ended.dropped)
+
+    assert dropped == {"rolled back": 4 + 6}
