@@ -80,12 +80,17 @@ def _ensure_watched() -> None:
 def _watch_exit() -> None:
     atexit.register(_close_all)
 
-    # The children of multiprocessing, and those of its fork billiard that are
-    # Celery's workers, end without atexit; they have finalizers instead.
+    # The children of multiprocessing, and of its fork billiard, end without atexit;
+    # they have finalizers instead.
     for name in ("multiprocessing", "billiard"):
         if f"{name}.util" in sys.modules:
             finalize = sys.modules[f"{name}.util"].Finalize
             finalize(None, _close_all, exitpriority=100)
+
+    # Those of Celery's pool end without either.
+    if "celery.signals" in sys.modules:
+        ends = sys.modules["celery.signals"].worker_process_shutdown
+        ends.connect(_on_worker_process_shutdown)
 
 
 #: Who closes everything at the moment: the end may come from two sides at once.
@@ -118,6 +123,10 @@ def _close_all() -> None:
             thing.close()
     finally:
         _closing.remove(me)
+
+
+def _on_worker_process_shutdown(**_: object) -> None:
+    _close_all()
 
 
 #: What ends a process that doesn't say otherwise.

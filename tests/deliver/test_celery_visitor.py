@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from needs import need
-from processes import Process, celery_options, celery_worker, ledgers, settings_for
+from processes import Process, celery_options, celery_worker, ledgers, run, settings_for
 from redis_server import Redis
-from sink import Sink
+from sink import Sink, Status
 
 
 @pytest.fixture(scope="module")
@@ -285,3 +285,32 @@ def test_what_a_task_records_waits_for_the_commit_of_the_task(
         dropped.update(ended.dropped)
 
     assert dropped == {"rolled back": 4 + 6}
+
+
+@pytest.mark.parametrize("reached", [True, False])
+@pytest.mark.parametrize("options", [(), ("--max-tasks-per-child=1",)])
+def test_a_child_of_a_pool_delivers_or_spools_what_it_has_before_it_ends(
+    tmp_path: Path, redis: Redis, options: tuple[str, ...], reached: bool
+) -> None:
+    queue = {"task_default_queue": f"{reached} {options}"}
+
+    # Celery itself gives a child that ends a second.
+    with Sink(latency=2) as sink:
+        made = settings(
+            redis, sink, celery=queue, shutdown_timeout=20 if reached else 1
+        )
+
+        if not reached:
+            sink.always = Status(503)
+
+        pool = ("--concurrency=1", *options)
+
+        with celery_worker(tmp_path, "visitor_tasks:celery", made, *pool) as worker:
+            with site(tmp_path, redis, sink, "post('/start/plain')", **made):
+                worker.wait_for("succeeded in")
+
+        assert len(sink.events) == 2 * reached
+        sink.recover()
+        run(tmp_path, "visit(app)", sink.url)
+        assert sink.wait_for(3), sink.events
+        assert sink.copies == 0
