@@ -377,6 +377,7 @@ def test_an_app_that_resets_itself_does_so_once_though_it_runs_long(
     found = {
         one["event"]: one["properties"]["distinct_id"] for one in shop.site.messages
     }
+    assert found.keys() == {*"ADE", *"BC"[:flushes]}
     assert found.pop("A") == "ann"
     assert len(set(found.values())) == 1
     assert set(found.values()) != {"ann"}
@@ -385,9 +386,9 @@ def test_an_app_that_resets_itself_does_so_once_though_it_runs_long(
 def test_who_signs_out_before_a_page_knew_them_is_gone(shop: Shop) -> None:
     shop.do(lambda: flask_login.login_user(User("ann")), redirect("/page"))
     shop.do(flask_login.logout_user)
-    assert names(page_calls(shop.client.get("/page")))[-1:] != ["identify ann"]
+    assert page_calls(shop.client.get("/page")) == []
     shop.do(track(shop, "After"))
-    assert shop.sent[-1:] != ["After by ann"]
+    assert shop.sent == ["After by somebody new"]
 
 
 @pytest.mark.parametrize("flushes", [0, 1, 2])

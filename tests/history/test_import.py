@@ -167,6 +167,7 @@ def test_neither_consent_nor_hooks_of_the_app_are_for_what_is_past(
         before_send=lambda event: None,
         default_properties={"Release": 7},
         bots="drop",
+        consent=lambda: False,
     )
     load(app, write(tmp_path / "old", [event()]))
 
