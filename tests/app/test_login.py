@@ -669,8 +669,8 @@ def test_nothing_is_reset_while_nobody_has_been_asked_for_consent() -> None:
 
     for _ in range(3):
         response = shop.client.get("/page")
-
-    assert "session" not in str(response.headers.getlist("Set-Cookie"))
+        assert page_calls(response) == []
+        assert "session" not in str(response.headers.getlist("Set-Cookie"))
 
 
 def test_an_app_goes_with_what_it_has_listened_with() -> None:
