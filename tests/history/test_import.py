@@ -25,7 +25,7 @@ from flask_mengpaneel.cli import mengpaneel
 from flask_mengpaneel.history.events import Chunk, read
 from flask_mengpaneel.history.lines import Lines
 from flask_mengpaneel.history.sending import Sending
-from processes import Process, settings_for
+from processes import FOLDER, SETTINGS, Process, settings_for
 from sink import Html, Late, Sink, Status
 
 TIME = 1_700_000_000
@@ -532,16 +532,12 @@ def test_a_pipe_with_a_name_has_no_position(
 def import_in(folder: Path, sink: Sink, file: str, **options: t.Any) -> t.Any:
     """Run the command in a process of its own."""
     command = [sys.executable, "-m", "flask", "--app", "processes"]
-    settings = {"MENGPANEEL_TOKEN": "t", "MENGPANEEL_API_HOST": sink.url}
     return subprocess.run(
         [*command, "mengpaneel", "import", file],
         cwd=Path(__file__).parents[1],
         timeout=60,
         env=os.environ
-        | {
-            "MENGPANEEL_TEST_FOLDER": str(folder),
-            "MENGPANEEL_TEST_SETTINGS": json.dumps(settings),
-        },
+        | {FOLDER: str(folder), SETTINGS: json.dumps(settings_for(sink.url))},
         **options,
     )
 
