@@ -36,7 +36,7 @@ class Full(Transport):
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
     ("transport", "reason"),
-    [(Broken(), "no queue"), (Full(), "")],
+    [(Broken(), "no queue"), (Full(), "no room")],
     ids=["broken", "full"],
 )
 def test_a_transport_that_takes_nothing_leaves_the_calls_to_the_next_strategy(
