@@ -409,13 +409,6 @@ def test_what_the_app_has_read_before_is_taken() -> None:
     assert balance(site) == (1, 1, 0)
 
 
-def test_a_body_that_the_app_only_thought_of_reading_is_taken() -> None:
-    site = make_site()
-    site.app.before_request(lambda: request.stream and None)
-    client = site.visitor(**ANN)
-    assert acknowledge(client, page_token(client)).status_code == 204
-
-
 def test_no_more_is_read_than_the_length_that_is_said(site: Site) -> None:
     """The rest may be the next request on the same connection."""
     client = site.visitor(**ANN)
