@@ -48,7 +48,7 @@ REMEDIES = {
     ENCODED: "initialise what compresses before Mengpaneel: Flask runs last what was"
     " registered first",
     STREAMED: "render the page whole, or leave it to the server",
-    NOT_HTML: "name a page that is HTML, or say so: Content-Type: text/html",
+    NOT_HTML: "if it is a page, say so: Content-Type: text/html",
     NO_PLACE: "close the head of the page with </head>",
     AMP: "<amp-analytics>, or leave it to the server",
     DISTRUSTED: "TRUSTED_HOSTS = the hosts of the app (or name a page of one of them)",

@@ -224,7 +224,7 @@ def test_it_says_of_a_request_what_the_inspector_shows_of_it(
 @pytest.mark.parametrize(
     ("arguments", "way", "reason"),
     [
-        (["/text"], "AsyncServerSide", "declines: not HTML -> name a page"),
+        (["/text"], "AsyncServerSide", "declines: not HTML -> if it is a page, say so"),
         (["/public"], "AsyncServerSide", "shared caches may keep the page -> Cache-"),
         (["/own"], "ServerSide", "AsyncServerSide isn't asked"),
         (["/page", "--as-browser", "none"], "AsyncServerSide", "is not a browser"),
