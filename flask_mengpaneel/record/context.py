@@ -77,14 +77,14 @@ def current_manager() -> Manager:
 
     app_state = current_app_state()
 
+    # A block that goes on elsewhere, such as a generator, isn't the task's.
+    if manager is None and app_state.config.celery_visitor:
+        manager = manager_of_task(app_state.config, request)
+
+        if manager is not None:
+            return manager
+
     if request is None:
-        # A block that goes on elsewhere, such as a generator, isn't the task's.
-        if manager is None and app_state.config.celery_visitor:
-            manager = manager_of_task(app_state.config)
-
-            if manager is not None:
-                return manager
-
         raise RuntimeError(
             "Mengpaneel was called outside of a request. Use 'with Manager():' in"
             " scripts, commands and jobs."

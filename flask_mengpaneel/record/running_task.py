@@ -8,7 +8,10 @@ import typing as t
 from .manager import Manager
 
 if t.TYPE_CHECKING:
+    from flask import Request
+
     from ..config import Config
+    from ..visitor.portable import PortableVisitor
 
 
 def header_name(config: Config) -> str:
@@ -17,33 +20,62 @@ def header_name(config: Config) -> str:
     return f"mengpaneel_visitor_{config.token}"
 
 
+def _known(name: str) -> c.Iterator[t.Any]:
+    """Give what the running task, and those that have called or applied it, have under
+    a name."""
+    from celery._state import _task_stack
+
+    for task in reversed(_task_stack.stack or ()):
+        for task_request in reversed(task.request_stack.stack or ()):
+            yield task_request.get(name)
+
+
 def passed_on(config: Config) -> c.Mapping[str, t.Any] | None:
     """Return the visitor whom the running task is for; ``None`` if there is no task, or
     nobody whom it is for."""
-    from celery._state import _task_stack
-
-    name = header_name(config)
-
-    # One that a task calls or applies has no headers of its own.
-    for task in reversed(_task_stack.stack or ()):
-        for request in reversed(task.request_stack.stack or ()):
-            visitor = request.get(name)
-
-            if isinstance(visitor, c.Mapping):
-                return visitor
+    for visitor in _known(header_name(config)):
+        if isinstance(visitor, c.Mapping):
+            return visitor
 
     return None
 
 
-def manager_of_task(config: Config) -> Manager | None:
+def pass_to_eager(
+    task: t.Any, config: Config, request: Request, visitor: PortableVisitor
+) -> None:
+    """Let a task that runs in a request be for another visitor than the request's."""
+    task.request.update({_eager_name(config): (request, visitor)})
+
+
+def _passed_in(request: Request, config: Config) -> PortableVisitor | None:
+    """Return the visitor whom a task that runs in a request is for, if that isn't the
+    request's."""
+    for passed in _known(_eager_name(config)):
+        # A task may make a request of its own, with a test client.
+        if passed is not None and passed[0] is request:
+            visitor: PortableVisitor = passed[1]
+            return visitor
+
+    return None
+
+
+def _eager_name(config: Config) -> str:
+    return f"{header_name(config)}_eager"
+
+
+def manager_of_task(config: Config, request: Request | None) -> Manager | None:
     """Make a manager that is current until the app context ends, for the visitor of the
-    running task; ``None`` if there is none."""
-    visitor = passed_on(config)
+    running task; ``None`` if there is none.
+
+    :param request: that in which the task runs, if it does so in one.
+    """
+    visitor = passed_on(config) if request is None else _passed_in(request, config)
 
     if visitor is None:
         return None
 
     manager = Manager(visitor=visitor)
+    manager.request = request
     manager.ends_with_context = True
     manager.make_current()
     return manager

@@ -6,14 +6,15 @@ import collections.abc as c
 import typing as t
 import weakref
 
-from .context import current_manager
-from .proxies import active_request, current_flask
-from .running_task import header_name, passed_on
+from .context import current_manager, request_state
+from .proxies import active_request, current_flask, current_g
+from .running_task import header_name, pass_to_eager, passed_on
 
 if t.TYPE_CHECKING:
-    from flask import Flask
+    from flask import Flask, Request
 
     from ..config import Config
+    from .manager import Manager
 
 #: The names of the extension's own tasks, which have their visitors inside.
 _OWN = "flask_mengpaneel."
@@ -22,7 +23,7 @@ _OWN = "flask_mengpaneel."
 def take_along(app: Flask, config: Config) -> None:
     """Let each task that a request of an app starts, or a task of such a request, take
     the visitor along: in a header of its message."""
-    from celery.signals import before_task_publish
+    from celery.signals import before_task_publish, task_prerun
 
     reference, name = weakref.ref(app), header_name(config)
 
@@ -42,9 +43,36 @@ def take_along(app: Flask, config: Config) -> None:
         if visitor is not None:
             headers[name] = dict(visitor)
 
-    before_task_publish.connect(add_visitor, weak=False)
-    weakref.finalize(app, before_task_publish.disconnect, add_visitor)
+    def keep_visitor(task: t.Any, **_: object) -> None:
+        # One that runs in its request has no message. It is a part of the request, and
+        # of a block there.
+        if (
+            task.request.is_eager
+            and (request := active_request()) is not None
+            and current_flask() is reference()
+            and (block := _block_in(request)) is not None
+        ):
+            pass_to_eager(task, config, request, block.take_visitor())
+
+    for signal, receiver in (
+        (before_task_publish, add_visitor),
+        (task_prerun, keep_visitor),
+    ):
+        signal.connect(receiver, weak=False)
+        weakref.finalize(app, signal.disconnect, receiver)
 
 
 def _visitor_here() -> c.Mapping[str, str]:
     return current_manager().take_visitor().to_json()
+
+
+def _block_in(request: Request) -> Manager | None:
+    """Return the manager of the block in which a request is at this moment, if any."""
+    manager: Manager | None = current_g().__dict__.get("_mengpaneel")
+    is_block = (
+        manager is not None
+        and manager.request is request
+        and manager is not request_state(request).manager
+        and not manager.ends_with_context
+    )
+    return manager if is_block else None

@@ -10,11 +10,14 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from celery import Celery, Task
 
+from flask_mengpaneel import Manager
 from needs import need
 from processes import Process, celery_options, celery_worker, ledgers, run, settings_for
 from redis_server import Redis
 from sink import Sink, Status
+from sites import Site, balance
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +223,70 @@ def test_a_task_that_runs_in_the_request_is_a_part_of_it(
 
     expected = ["Task", "Again"] + ["View"] * tracks
     assert sorted(one["event"] for one in events) == sorted(expected)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_task_that_runs_in_a_block_of_a_view_is_for_whom_the_block_is_about(
+    before: bool,
+) -> None:
+    site = Site(celery_visitor=True)
+    mengpaneel = site.mengpaneel
+
+    class FlaskTask(Task):
+        def __call__(self, *args: object, **kwargs: object) -> object:
+            with site.app.app_context():
+                return self.run(*args, **kwargs)
+
+    celery = Celery("shop", task_cls=FlaskTask, set_as_current=False)
+    celery.conf.task_always_eager = True
+    celery.conf.task_eager_propagates = True
+
+    @celery.task(name="inner", shared=False)
+    def inner() -> None:
+        mengpaneel.track("Inner")
+
+    @celery.task(name="outer", shared=False)
+    def outer() -> None:
+        mengpaneel.track("Outer")
+        inner.delay()
+
+        with Manager(identify="eve"):
+            inner.delay()
+
+        # Another request is another visitor's.
+        site.visitor(**{"distinct_id": "joe", "$user_id": "joe"}).get("/other")
+
+    def pay() -> str:
+        if before:
+            mengpaneel.track("Pay")
+
+        inner.delay()
+
+        with Manager(identify="bob") as manager:
+            outer.delay()
+            manager.track("Block")
+
+        inner.delay()
+        mengpaneel.track("Paid")
+        return "paid"
+
+    site.view("/other", lambda: mengpaneel.track("Other") or "")
+    site.view("/pay", pay)
+    site.visitor(**{"distinct_id": "ann", "$user_id": "ann"}).get("/pay")
+
+    whose: dict[str | None, list[str]] = {}
+
+    for message in site.messages:
+        person = message["properties"]["$user_id"]
+        whose.setdefault(person, []).append(message["event"])
+
+    assert {user: sorted(events) for user, events in whose.items()} == {
+        "ann": ["Inner", "Inner", "Paid", *["Pay"] * before],
+        "bob": ["Block", "Inner", "Outer"],
+        "eve": ["Inner"],
+        "joe": ["Other"],
+    }
+    assert balance(site) == (8 + before, 8 + before, 0)
 
 
 def test_nothing_is_taken_along_unless_it_is_switched_on(
