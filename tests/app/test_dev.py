@@ -200,6 +200,9 @@ def test_the_public_workflow_runs_on_each_supported_version_of_python() -> None:
     (versions,) = re.findall(r"python: (\[.*\])", workflow)
 
     assert json.loads(versions) == dev.PYTHONS
+    assert "container: python:${{ matrix.python }}-" in workflow
+    # What is run there, with the newest Flask and the oldest, is what anybody runs.
+    assert re.findall(r"- run: (.*)", workflow) == ["python3 dev.py test"]
 
 
 def test_what_steps_leave_out_is_there() -> None:
