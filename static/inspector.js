@@ -251,6 +251,9 @@
       agent: ""
     };
   }
+  function isLost({ kind, problem, state }) {
+    return kind === "not-arrived" && (Boolean(problem) || state === "dropped");
+  }
   function strategyOf({ endpoint, flushes }) {
     return endpoint || flushes.length ? lastStrategy(flushes) : "";
   }
@@ -424,10 +427,10 @@
   var KINDS = {
     event: ({ kind }) => kind === "event",
     update: ({ kind }) => kind === "update",
-    waiting: ({ kind, state, problem }) => kind === "not-arrived" && !problem && state !== "dropped",
+    waiting: (entry) => entry.kind === "not-arrived" && !isLost(entry),
     acknowledged: ({ state }) => state === "acknowledged",
     sent: ({ state }) => state === "sent",
-    lost: ({ kind, state, problem }) => kind === "not-arrived" && (Boolean(problem) || state === "dropped"),
+    lost: isLost,
     refused: ({ kind, problem }) => (kind === "event" || kind === "update") && Boolean(problem),
     "not-recorded": ({ kind, leftOut }) => kind === "not-recorded" && !leftOut,
     "left-out": ({ leftOut }) => Boolean(leftOut),
@@ -800,7 +803,7 @@
         element("span", { class: "brief" }, entry.summary)
       ),
       element("span", { class: "marks" }, ...entry.marks.map(drawMark), ...drawLag(entry.lag)),
-      drawPerson(entry.person, NO_PERSON[entry.kind]),
+      drawPerson(entry.person, isLost(entry) ? "not known" : NO_PERSON[entry.kind]),
       drawStrategies(entry),
       element("span", { class: "device" }, entry.device)
     );

@@ -12,7 +12,7 @@ from flask import Flask, Response, request, send_file
 from playwright.sync_api import Browser, Page, expect
 
 from flask_mengpaneel import Mengpaneel
-from flask_mengpaneel.calls import Source, SourcedCall
+from flask_mengpaneel.calls import Call, Source, SourcedCall
 from flask_mengpaneel.config import INSPECTOR_PREFIX
 from flask_mengpaneel.deliver.hand_over_news import NEVER_ACKNOWLEDGED
 from flask_mengpaneel.inspector import Inspector, create_inspector_app
@@ -522,6 +522,17 @@ def test_what_became_of_a_call_is_told_apart(board: Page, stand: Stand) -> None:
         board.get_by_label("Kind").select_option(kind)
         shown = board.locator("#list > li:visible .name").all_text_contents()
         assert sorted(shown) == found, kind
+
+
+def test_whose_it_is_shows_when_it_arrives_and_never_if_it_does_not(
+    board: Page, stand: Stand
+) -> None:
+    store = stand.inspector.store
+    store.add_flush("ClientSide", {}, [Call([["track"], ["Waiting", {}]])])
+    store.add_dropped([Call([["track"], ["Dropped", {}]])], "rolled back")
+
+    for name, person in {"Waiting": "not known yet", "Dropped": "not known"}.items():
+        expect(row(board, name).locator(".person")).to_have_text(person)
 
 
 def test_it_asks_when_there_is_something_and_not_all_the_time(

@@ -257,6 +257,11 @@ export function entryOfUnrecorded(call: UnrecordedCall): Entry {
   };
 }
 
+/** Return whether it hasn't arrived, and never will. */
+export function isLost({ kind, problem, state }: Entry): boolean {
+  return kind === "not-arrived" && (Boolean(problem) || state === "dropped");
+}
+
 /** Return the strategy that took it last; empty for what no strategy has got, as it was
  * not recorded, or was dropped before. */
 export function strategyOf({ endpoint, flushes }: Entry): string {

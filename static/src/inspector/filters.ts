@@ -3,7 +3,7 @@
 
 import { addressOfPerson, filtersInAddress, setFilters } from "./address";
 import { byId, element } from "./elements";
-import { strategyOf, type Entry } from "./entries";
+import { isLost, strategyOf, type Entry } from "./entries";
 import { shortPerson } from "./format";
 import type { Rows } from "./rows";
 import { searchableText, squeeze } from "./search";
@@ -28,12 +28,10 @@ interface FilterFields extends HTMLFormControlsCollection {
 const KINDS: Readonly<Record<string, (entry: Entry) => boolean>> = {
   event: ({ kind }) => kind === "event",
   update: ({ kind }) => kind === "update",
-  waiting: ({ kind, state, problem }) =>
-    kind === "not-arrived" && !problem && state !== "dropped",
+  waiting: (entry) => entry.kind === "not-arrived" && !isLost(entry),
   acknowledged: ({ state }) => state === "acknowledged",
   sent: ({ state }) => state === "sent",
-  lost: ({ kind, state, problem }) =>
-    kind === "not-arrived" && (Boolean(problem) || state === "dropped"),
+  lost: isLost,
   refused: ({ kind, problem }) =>
     (kind === "event" || kind === "update") && Boolean(problem),
   "not-recorded": ({ kind, leftOut }) => kind === "not-recorded" && !leftOut,

@@ -1,7 +1,7 @@
 // The line that a row shows, open or not.
 
 import { element } from "./elements";
-import { strategyOf, type Entry, type Kind, type Mark } from "./entries";
+import { isLost, strategyOf, type Entry, type Kind, type Mark } from "./entries";
 import { clock, duration, hue, shortPerson } from "./format";
 import { strategyClass } from "./strategies";
 
@@ -32,7 +32,7 @@ export function drawSummary(entry: Entry): HTMLElement {
       element("span", { class: "brief" }, entry.summary),
     ),
     element("span", { class: "marks" }, ...entry.marks.map(drawMark), ...drawLag(entry.lag)),
-    drawPerson(entry.person, NO_PERSON[entry.kind]),
+    drawPerson(entry.person, isLost(entry) ? "not known" : NO_PERSON[entry.kind]),
     drawStrategies(entry),
     element("span", { class: "device" }, entry.device),
   );
