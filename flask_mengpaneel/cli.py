@@ -171,7 +171,12 @@ def plan(format: str | None, output: Path | None, check: Path | None) -> None:
     if ending not in WRITERS:
         raise click.UsageError(f"What is {path}? Say it with --format.")
 
-    text = WRITERS[ending](declarations())
+    events = declarations()
+    text = WRITERS[ending](events)
+
+    if not events:
+        hint = "import the modules that declare them where the app is made"
+        click.echo(f"This app declares no events: if it has some, {hint}.", err=True)
 
     if check is not None:
         _compare(check, text)

@@ -218,9 +218,21 @@ def test_plan_writes_what_the_app_declares_and_tells_when_that_changes(
     assert "flask mengpaneel plan --output plan.json" in hint
 
 
+def test_plan_says_where_no_event_is_declared(
+    shop: c.Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(SHOP.partition("class PlaceOrder")[0])
+
+    code, text, hint = shop("plan")
+
+    assert (code, text) == (0, "# Tracking plan\n")
+    assert "import the modules that declare them where the app is made" in hint
+
+
 def test_plan_shows_what_it_would_write(app: Flask, tmp_path: Path) -> None:
-    assert call(app, "plan").output.startswith("# Tracking plan\n")
-    assert call(app, "plan", "--format=csv").output.startswith("event,display name,")
+    assert call(app, "plan").stdout.startswith("# Tracking plan\n")
+    text = call(app, "plan", "--format=csv").stdout
+    assert text.startswith("event,display name,")
 
     for name in ("plan.txt", "plan"):
         result = call(app, "plan", "--output", str(tmp_path / name))
