@@ -42,8 +42,10 @@ class Unrecorded(t.NamedTuple):
     def __str__(self) -> str:
         event = f"event {self.event[:_MAX_EVENT]!r}" if self.event else ""
         where = ", ".join(filter(None, (event, self.origin, self.during)))
-        # What has an id has been recorded.
-        lost = " was not sent:" if self.insert_id else " was not recorded:"
+        # What has an id has been recorded; so has what doesn't know its line any more,
+        # such as an operation that waits.
+        is_recorded = self.insert_id or not self.origin
+        lost = " was not sent:" if is_recorded else " was not recorded:"
         colon = ":" if self.missing else lost
         return f"mengpaneel.{self.call}{colon} {self.reason}" + (
             f" ({where})" if where else ""

@@ -239,7 +239,7 @@
       insertId,
       device: "",
       lag: 0,
-      marks: missing.length ? leftOutMarks(call) : [{ tone: "warning", text: insertId ? "not sent" : "not recorded" }],
+      marks: missing.length ? leftOutMarks(call) : [{ tone: "warning", text: insertId || !origin ? "not sent" : "not recorded" }],
       problem: missing.length ? "" : reason,
       remarks: [],
       undeclared: "",

@@ -480,7 +480,8 @@ def test_what_became_of_a_call_is_told_apart(board: Page, stand: Stand) -> None:
     inspector.on_hand_over("Three", "dropped", "a robot's page")
     store.add_flush("AsyncServerSide", {}, [track(event("Six"))])
     store.add_failure([event("Six")["properties"]["$insert_id"]], "no answer")
-    store.add_unrecorded(Unrecorded("track", "Seven", "no consent"))
+    store.add_unrecorded(Unrecorded("track", "Seven", "no consent", "shop.py:7"))
+    store.add_unrecorded(Unrecorded("people.set", "", "it waits in the session"))
     store.add_dropped([track(event("Eleven"))], "rolled back")
 
     # Without one property, and one that has arrived after all.
@@ -491,7 +492,7 @@ def test_what_became_of_a_call_is_told_apart(board: Page, stand: Stand) -> None:
 
     stand.send("track", event("One"), event("Two"), event("Eight", distinct_id="null"))
     stand.send("track", event("Nine"), event("Ten"))
-    expect(board.locator("#list > li")).to_have_count(11)
+    expect(board.locator("#list > li")).to_have_count(12)
     expect(row(board, "Ten").locator(".mark")).to_have_count(0)
     # No strategy was asked, but the app has recorded it.
     expect(row(board, "Eleven").locator(".chip")).to_have_count(0)
@@ -504,6 +505,7 @@ def test_what_became_of_a_call_is_told_apart(board: Page, stand: Stand) -> None:
         "Five": "waits for a page",
         "Six": "not delivered",
         "Seven": "not recorded",
+        "people.set()": "not sent",
         "Eight": "refused",
         "Nine": "property left out: Items[1].sku",
         "Eleven": "dropped",
@@ -516,7 +518,7 @@ def test_what_became_of_a_call_is_told_apart(board: Page, stand: Stand) -> None:
         "sent": ["Two"],
         "lost": ["Eleven", "Six", "Three"],
         "refused": ["Eight"],
-        "not-recorded": ["Seven"],
+        "not-recorded": ["Seven", "people.set()"],
         "left-out": ["Nine"],
     }.items():
         board.get_by_label("Kind").select_option(kind)

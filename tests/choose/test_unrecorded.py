@@ -182,6 +182,19 @@ def test_what_waits_for_consent_says_so(
     assert ledger.dropped == {"no consent yet": 1}
 
 
+def test_an_operation_that_waits_for_consent_was_recorded(
+    told: list[Unrecorded], caplog: pytest.LogCaptureFixture
+) -> None:
+    site = make_site(debug=True, consent=lambda: None)
+    site.view("/visit", lambda: site.mengpaneel.people.increment("Visits") or "done")
+    caplog.set_level(logging.INFO)
+    get(site, "/visit")
+    (record,) = [one for one in caplog.records if one.levelno == logging.INFO]
+
+    assert record.message.startswith("mengpaneel.people.increment was not sent: ")
+    assert (told[0].insert_id, told[0].origin) == ("", "")
+
+
 @pytest.mark.parametrize("ack_timeout", [10, 0])
 def test_what_has_waited_for_consent_that_is_refused_says_so(
     told: list[Unrecorded], caplog: pytest.LogCaptureFixture, ack_timeout: int

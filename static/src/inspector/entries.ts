@@ -244,7 +244,7 @@ export function entryOfUnrecorded(call: UnrecordedCall): Entry {
     lag: 0,
     marks: missing.length
       ? leftOutMarks(call)
-      : [{ tone: "warning", text: insertId ? "not sent" : "not recorded" }],
+      : [{ tone: "warning", text: insertId || !origin ? "not sent" : "not recorded" }],
     problem: missing.length ? "" : reason,
     remarks: [],
     undeclared: "",
