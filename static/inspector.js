@@ -254,6 +254,15 @@
   function isLost({ kind, problem, state }) {
     return kind === "not-arrived" && (Boolean(problem) || state === "dropped");
   }
+  var NO_PERSON = {
+    event: "nobody",
+    update: "nobody",
+    "not-arrived": "not known yet",
+    "not-recorded": "not known"
+  };
+  function noPerson(entry) {
+    return isLost(entry) ? "not known" : NO_PERSON[entry.kind];
+  }
   function strategyOf({ endpoint, flushes }) {
     return endpoint || flushes.length ? lastStrategy(flushes) : "";
   }
@@ -395,7 +404,7 @@
     yield entry.summary;
     yield Object.entries(entry.properties).map(([name, value]) => `${name}: ${fullText(value)}`).join(" · ");
     yield clock(entry.at);
-    yield `${entry.person} ${shortPerson(entry.person)}`;
+    yield entry.person ? `${entry.person} ${shortPerson(entry.person)}` : noPerson(entry);
     yield entry.device;
     yield entry.agent;
     yield `/${entry.endpoint} +${duration(entry.lag)}`;
@@ -781,12 +790,6 @@
 
   // src/inspector/summary.ts
   var MAX_EARLIER = 4;
-  var NO_PERSON = {
-    event: "nobody",
-    update: "nobody",
-    "not-arrived": "not known yet",
-    "not-recorded": "not known"
-  };
   function drawSummary(entry) {
     return element(
       "summary",
@@ -803,7 +806,7 @@
         element("span", { class: "brief" }, entry.summary)
       ),
       element("span", { class: "marks" }, ...entry.marks.map(drawMark), ...drawLag(entry.lag)),
-      drawPerson(entry.person, isLost(entry) ? "not known" : NO_PERSON[entry.kind]),
+      drawPerson(entry.person, noPerson(entry)),
       drawStrategies(entry),
       element("span", { class: "device" }, entry.device)
     );

@@ -376,6 +376,7 @@ def test_it_finds_what_it_shows(board: Page, stand: Stand) -> None:
         "shop/views.py:42": "Place Order",
         "device 3f2a9c1e": "Other",
         "not recorded": "Banner",
+        "not known": "Banner",
         "sec-gpc": "Banner",
         "shop/ads.py:9": "Banner",
     }.items():
@@ -390,7 +391,9 @@ def test_it_finds_what_it_shows(board: Page, stand: Stand) -> None:
     drawn = board.locator("#list > li").evaluate_all(
         """(rows) => rows.map((row) => [
             row.querySelector(".name").innerText,
-            [...row.querySelectorAll("time, .name, .brief, .mark, .chip, .device")]
+            [...row.querySelectorAll(
+                "time, .name, .brief, .mark, .chip, .person, .device"
+            )]
                 .map((part) => part.innerText),
         ])"""
     )

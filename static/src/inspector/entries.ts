@@ -262,6 +262,18 @@ export function isLost({ kind, problem, state }: Entry): boolean {
   return kind === "not-arrived" && (Boolean(problem) || state === "dropped");
 }
 
+const NO_PERSON: Readonly<Record<Kind, string>> = {
+  event: "nobody",
+  update: "nobody",
+  "not-arrived": "not known yet",
+  "not-recorded": "not known",
+};
+
+/** Return what is shown where there is no person. */
+export function noPerson(entry: Entry): string {
+  return isLost(entry) ? "not known" : NO_PERSON[entry.kind];
+}
+
 /** Return the strategy that took it last; empty for what no strategy has got, as it was
  * not recorded, or was dropped before. */
 export function strategyOf({ endpoint, flushes }: Entry): string {

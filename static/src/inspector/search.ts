@@ -1,6 +1,6 @@
 // What a row is found by: all that it shows, open or not.
 
-import type { Entry } from "./entries";
+import { noPerson, type Entry } from "./entries";
 import { clock, duration, fullText, shortPerson } from "./format";
 import { STRATEGIES } from "./strategies";
 
@@ -30,7 +30,7 @@ function* partsOf(entry: Entry): Generator<string> {
     .map(([name, value]) => `${name}: ${fullText(value)}`)
     .join(" · ");
   yield clock(entry.at);
-  yield `${entry.person} ${shortPerson(entry.person)}`;
+  yield entry.person ? `${entry.person} ${shortPerson(entry.person)}` : noPerson(entry);
   yield entry.device;
   yield entry.agent;
   yield `/${entry.endpoint} +${duration(entry.lag)}`;

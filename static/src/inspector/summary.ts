@@ -1,20 +1,12 @@
 // The line that a row shows, open or not.
 
 import { element } from "./elements";
-import { isLost, strategyOf, type Entry, type Kind, type Mark } from "./entries";
+import { noPerson, strategyOf, type Entry, type Mark } from "./entries";
 import { clock, duration, hue, shortPerson } from "./format";
 import { strategyClass } from "./strategies";
 
 /** The earlier flushes that are shown beside the last one, at most. */
 const MAX_EARLIER = 4;
-
-/** What is shown where there is no person. */
-const NO_PERSON: Readonly<Record<Kind, string>> = {
-  event: "nobody",
-  update: "nobody",
-  "not-arrived": "not known yet",
-  "not-recorded": "not known",
-};
 
 export function drawSummary(entry: Entry): HTMLElement {
   return element(
@@ -32,7 +24,7 @@ export function drawSummary(entry: Entry): HTMLElement {
       element("span", { class: "brief" }, entry.summary),
     ),
     element("span", { class: "marks" }, ...entry.marks.map(drawMark), ...drawLag(entry.lag)),
-    drawPerson(entry.person, isLost(entry) ? "not known" : NO_PERSON[entry.kind]),
+    drawPerson(entry.person, noPerson(entry)),
     drawStrategies(entry),
     element("span", { class: "device" }, entry.device),
   );
