@@ -88,9 +88,12 @@ async def soak(arguments: argparse.Namespace, site: SoakSite, browser: str) -> R
     for trouble in visitors.troubles:
         print(f"couldn't be made as meant: {trouble}", file=sys.stderr)
 
+    show(report, site)
+
+    # At the end, of which most is left where a log is cut.
     for number, lines in itertools.islice(report.wrongs.items(), MAX_SHOWN):
         print(f"page {number}: {visits.get(number, 'read')}")
-        print(*(f"    {line:.600}" for line in lines), sep="\n")
+        print(*(f"    {line:.2000}" for line in lines), sep="\n")
 
     return report
 
@@ -146,7 +149,6 @@ def main() -> int:
 
             try:
                 report = asyncio.run(soak(arguments, site, browser))
-                show(report, site)
                 wrongs = site.wrongs()
             finally:
                 site.close()
