@@ -201,7 +201,7 @@ class SlowView:
     def __init__(self) -> None:
         self.begun, self.goes_on, self.sent = (threading.Event() for _ in range(3))
 
-    def flush_while_running(self) -> None:
+    def flush_while_running(self, *, is_last: bool) -> None:
         self.begun.set()
         self.goes_on.wait(10)
         self.sent.set()
