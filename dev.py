@@ -156,7 +156,7 @@ def steps() -> list[Step]:
             "leaving pages",
             "dev",
             ["node", "npm", "chromium", "firefox"],
-            "pytest tests/browser -m alone",
+            f"pytest {TWO_AT_A_TIME} tests/browser -m alone",
         ),
     ]
 

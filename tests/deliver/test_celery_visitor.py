@@ -354,8 +354,9 @@ def test_what_a_task_records_waits_for_the_commit_of_the_task(
     assert dropped == {"rolled back": 4 + 6}
 
 
-@pytest.mark.parametrize("reached", [True, False])
-@pytest.mark.parametrize("options", [(), ("--max-tasks-per-child=1",)])
+@pytest.mark.parametrize(
+    ("options", "reached"), [((), True), (("--max-tasks-per-child=1",), False)]
+)
 def test_a_child_of_a_pool_delivers_or_spools_what_it_has_before_it_ends(
     tmp_path: Path, redis: Redis, options: tuple[str, ...], reached: bool
 ) -> None:
