@@ -78,7 +78,7 @@ def _ensure_watched() -> None:
 
 
 def _watch_exit() -> None:
-    atexit.register(_close_all)
+    atexit.register(_at_exit)
 
     # The children of multiprocessing, and of its fork billiard, end without atexit;
     # they have finalizers instead.
@@ -135,6 +135,8 @@ _ENDING = [
 ]
 #: What was in the place of our handler before.
 _handlers: dict[int, t.Any] = {}
+#: Those by which the process is to end.
+_received: list[int] = []
 
 
 def end_in_order() -> None:
@@ -180,6 +182,7 @@ def _on_signal(number: int, _frame: types.FrameType | None) -> None:
     # A second one does what it did before. Whatever this thread is in the middle of,
     # it can go on: nothing here waits for a lock.
     signal.signal(number, _handlers.get(number, signal.SIG_DFL))
+    _received.append(number)
 
     try:
         _thread.start_new_thread(_end, (number, os.getpid()))
@@ -194,10 +197,20 @@ def _end(number: int, pid: int) -> None:
         os.kill(pid, number)
 
 
+def _at_exit() -> None:
+    _close_all()
+
+    # uvicorn sends itself the signal as the last that it does: then the program may be
+    # over before the thread, and would have ended as if there had been no signal.
+    for number in _received:
+        os.kill(os.getpid(), number)
+
+
 def after_fork() -> None:
     """Start anew in a child process. Python calls it, where it knows of the fork."""
     _closed.clear()
     _handed_on.clear()
+    _received.clear()
 
     for thing in list(_forked):
         thing.after_fork()

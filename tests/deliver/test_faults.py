@@ -680,6 +680,27 @@ def test_servers_that_leave_signals_to_the_default_end_in_order(
         assert (len(sink.ids), sink.copies) == (20, 0), process.output
 
 
+def test_a_program_that_is_over_before_the_thread_ends_by_its_signal(
+    tmp_path: Path,
+) -> None:
+    # uvicorn sends itself the signal as the last that it does; the thread gets no
+    # processor before the program is over.
+    script = """
+import signal, types
+from flask_mengpaneel import process
+
+visit(app, 20)
+process._thread = types.SimpleNamespace(start_new_thread=lambda *_: None)
+signal.raise_signal(signal.SIGTERM)
+"""
+
+    with Sink() as sink:
+        with started(tmp_path, script, sink.url) as process:
+            assert process.wait() == -signal.SIGTERM, process.output
+
+        assert (len(sink.ids), sink.copies) == (20, 0), process.output
+
+
 def test_a_second_signal_ends_the_process_at_once(tmp_path: Path, port: int) -> None:
     with Sink() as sink:
         sink.always = Silent()
