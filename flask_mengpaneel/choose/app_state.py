@@ -9,10 +9,12 @@ import logging
 import threading
 import typing as t
 
-from .. import guard, hosts, signals
+from .. import guard, hosts, process, signals
 from ..asking import Asking
 from ..config import UNSET
-from ..record.proxies import active_request, current_flask
+from ..deliver.spooling import SpoolingTransport
+from ..record.errors import handle_error
+from ..record.proxies import active_request, current_flask, current_g
 from ..testing import RecordingTransport
 from ..transport import Transport
 from ..values import plain
@@ -111,6 +113,8 @@ class AppState:
 
     def serve_first(self) -> None:
         """The app serves its first request: send what other processes have left."""
+        process.begin_serving()
+
         if not self.is_in_use:
             self.begin_use()
 
@@ -219,6 +223,36 @@ class AppState:
     def drop_pending(self, pending: list[Pending]) -> None:
         """Drop calls whose database was rolled back."""
         self.uncommitted.drop(pending)
+
+    def begin_job(self, manager: Manager) -> None:
+        """A ``with Manager():`` block begins."""
+        if manager.request is None:
+            self.running_views.begin_job(manager)
+
+    def end_job(self, manager: Manager) -> None:
+        """A ``with Manager():`` block has ended, and flushed its calls."""
+        if manager.request is not None:
+            return
+
+        if not manager.is_current:
+            self.running_views.end_job(manager)
+
+        background = self.background
+
+        if background is None or not process.may_vanish():
+            return
+
+        if "_mengpaneel" in current_g().__dict__:
+            # The block around this one does it.
+            return
+
+        try:
+            if isinstance(background, SpoolingTransport):
+                background.settle()
+            else:
+                background.flush(self.config.shutdown_timeout)
+        except Exception as error:
+            handle_error(current_flask(), "what a job has tracked may be lost", error)
 
     def flush(self, manager: Manager) -> Outcome | None:
         """Send the calls that no response can carry."""

@@ -170,6 +170,10 @@ class CeleryTransport(SpoolingTransport):
         """Send what waits in this process, as the broker was down."""
         return self._direct.flush(timeout)
 
+    def settle(self) -> None:
+        """Send what waits in this process, or spool it."""
+        self._direct.settle()
+
     def begin_shutdown(self) -> None:
         """Begin to finish: the process ends."""
         self._direct.begin_shutdown()

@@ -31,6 +31,7 @@ MIN_LAST_TIMEOUT = 0.05
 IDLE_TIMEOUT = 30.0
 
 AT_EXIT = "the process ended"
+AFTER_JOB = "a job ended"
 FULL = "the queue was full"
 
 Step = c.Callable[[], None]

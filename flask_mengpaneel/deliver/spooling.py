@@ -13,3 +13,7 @@ class SpoolingTransport(Transport):
     @abstractmethod
     def poll_spool(self) -> None:
         """Send at once what has become due in the spool."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Deliver what waits, or spool it: the process may end without telling us."""

@@ -49,18 +49,17 @@ import typing as t
 
 from .. import process
 from ..limits import MAX_RECORDS
-from .answers import Answer, Meaning
-from .batches import Batch, wrap
+from .batches import wrap
 from .delivery import Delivery
-from .pipeline import AT_EXIT, FULL, Pipeline
+from .pipeline import AFTER_JOB, AT_EXIT, FULL, Pipeline
 from .places import Places, State
-from .queue import MAX_AS_OBJECTS, QueuedEnvelope, SpoolWrite, contents, weight_of
+from .queue import MAX_AS_OBJECTS, SpoolWrite, weight_of
+from .rest import spool_rest
 from .spooling import SpoolingTransport
 from .workers import Workers
 
 if t.TYPE_CHECKING:
     from ..envelope import Envelope
-    from .failures import Dropped
     from .ledger import Balance
 
 logger = logging.getLogger("flask_mengpaneel")
@@ -71,11 +70,6 @@ MAX_WAITING = 100_000
 MAX_WAITING_WITH_SPOOL = 50_000
 #: Seconds that a request waits for the spool.
 SPOOL_TIMEOUT = 0.1
-#: Seconds that the end of the process waits for what an answer that came at the end
-#: decides to be written into the spool.
-ANSWERED_TIMEOUT = 2.0
-
-UNANSWERED = Answer(Meaning.AMBIGUOUS, "no answer before the process ended")
 
 
 class ThreadTransport(SpoolingTransport):
@@ -314,6 +308,19 @@ class ThreadTransport(SpoolingTransport):
             time.monotonic()
         )
 
+    def settle(self) -> None:
+        """Deliver within ``MENGPANEEL_SHUTDOWN_TIMEOUT``, spool the rest, and go on."""
+        is_settled = False
+
+        try:
+            is_settled = self.flush(self._delivery.config.shutdown_timeout)
+        finally:
+            if self._spool is not None and not is_settled:
+                spool_rest(self._pipeline, self._delivery, AFTER_JOB)
+
+        if self._spool is None and not is_settled:
+            logger.warning("What a job has tracked is not sent, and there is no spool.")
+
     def begin_shutdown(self) -> None:
         """Begin to deliver all that waits."""
         self._notice_changes()
@@ -347,7 +354,7 @@ class ThreadTransport(SpoolingTransport):
         if not is_worked_on:
             self._workers.stand_in(self._is_over, deadline)
 
-        self._spool_rest()
+        spool_rest(self._pipeline, self._delivery, AT_EXIT, closes=True)
         self._delivery.close()
 
     def _is_over(self) -> bool:
@@ -364,37 +371,3 @@ class ThreadTransport(SpoolingTransport):
             endpoint.batches and endpoint.not_before < deadline
             for endpoint in self._places.endpoints
         )
-
-    def _spool_rest(self) -> None:
-        delivery = self._delivery
-        dropped: list[Dropped] = []
-
-        with self._ledger.transfer():
-            in_flight, built, envelopes = self._abandon()
-
-            for batch in in_flight:
-                attempt = delivery.apply_answer(batch, UNANSWERED)
-                dropped += attempt.dropped
-                built = attempt.again + built
-
-            for batch in built:
-                dropped += delivery.spool_batch(batch, AT_EXIT)
-
-            dropped += delivery.spool_envelopes(contents(envelopes), AT_EXIT)
-
-        delivery.report_drops(dropped)
-
-    def _abandon(self) -> tuple[list[Batch], list[Batch], list[QueuedEnvelope]]:
-        """Take everything away from the workers, and let the ledger have all of it."""
-        places, monitor = self._places, self._pipeline.monitor
-
-        with monitor.lock:
-            # What an answer sends back comes with the rest.
-            monitor.await_progress(lambda: not places.answered, ANSWERED_TIMEOUT)
-            records = self._pipeline.take_overflow() + places.unrecorded
-            in_flight, built, envelopes = places.abandon()
-            self._pipeline.is_closed = True
-            monitor.work_available.notify_all()
-
-        self._ledger.record(records)
-        return in_flight, built, envelopes

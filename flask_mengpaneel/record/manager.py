@@ -157,10 +157,8 @@ class Manager(StagedCalls):
         """Add a call to the current stage."""
         name = wire[0][0]
 
-        if self._app_state.config.inspector:
-            call: Call = SourcedCall(wire, find_sources())
-        else:
-            call = Call(wire)
+        shows_source = self._app_state.config.inspector
+        call = SourcedCall(wire, find_sources()) if shows_source else Call(wire)
 
         if name == "opt_in_tracking" and self._app_state.config.active:
             self._is_recording = self.visitor.consent.opt_in()
@@ -305,20 +303,26 @@ class Manager(StagedCalls):
     def __enter__(self) -> Manager:
         self.request = active_request()
         self.make_current()
+        self._app_state.begin_job(self)
 
         if self._job is not None and self._job.identify is not None:
             try:
                 with self.setup():
                     self.identify(self._job.identify)
             except BaseException:
-                self._leave(current_g().__dict__)
+                self.leave_context()
+                self._app_state.end_job(self)
                 raise
 
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._leave(current_g().__dict__)
-        self.flush()
+        self.leave_context()
+
+        try:
+            self.flush()
+        finally:
+            self._app_state.end_job(self)
 
     def make_current(self) -> None:
         """Get the calls that are made in this app context from now on."""
@@ -331,7 +335,9 @@ class Manager(StagedCalls):
         """Whether an app context has it, perhaps another thread's."""
         return bool(self._outer_managers)
 
-    def _leave(self, on_g: dict[str, t.Any]) -> None:
+    def leave_context(self) -> None:
+        """Get no more of the calls that are made in this app context."""
+        on_g = current_g().__dict__
         # There is none for a thread whose request has been closed by another.
         outer = self._outer_managers.pop() if self._outer_managers else None
 
@@ -348,10 +354,8 @@ class Manager(StagedCalls):
         self.flush_threshold = 1
         self._app_state.running_views.end(self)
 
-        on_g = current_g().__dict__
-
-        if on_g.get("_mengpaneel") is self:
-            self._leave(on_g)
+        if current_g().__dict__.get("_mengpaneel") is self:
+            self.leave_context()
         else:
             # The first call was made in another app context than this one, such as a
             # thread's, and this one has what came after.
@@ -371,10 +375,6 @@ class Manager(StagedCalls):
             yield
         finally:
             self.leave_context()
-
-    def leave_context(self) -> None:
-        """Leave an app context that ends before its request: an eager task's."""
-        self._leave(current_g().__dict__)
 
     def take_visitor(self) -> PortableVisitor:
         """Return the visitor as they are at this moment, to be taken elsewhere."""

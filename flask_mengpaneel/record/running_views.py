@@ -1,4 +1,5 @@
-"""Views that run for long: what they track doesn't wait for their end."""
+"""Views that run for long: what they track doesn't wait for their end; and jobs, which
+the end of the process doesn't wait for."""
 
 from __future__ import annotations
 
@@ -61,6 +62,9 @@ class RunningViews:
         self._sending = threading.Lock()
         #: When each of them began, or was last sent.
         self._since: dict[RunningView, float] = {}
+        #: Those of jobs. They flush themselves, unless the process ends before.
+        self._jobs: set[RunningView] = set()
+        self._has_jobs = False
         self._has_thread = not self._in_background
 
     def after_fork(self) -> None:
@@ -91,6 +95,18 @@ class RunningViews:
         """The response is there, or there won't be one."""
         self._since.pop(view, None)
 
+    def begin_job(self, job: RunningView) -> None:
+        """Look after a job, should the process end in the middle of it."""
+        if not self._has_jobs:
+            self._has_jobs = True
+            process.on_exit(self)
+
+        self._jobs.add(job)
+
+    def end_job(self, job: RunningView) -> None:
+        """It is over, and has flushed its calls."""
+        self._jobs.discard(job)
+
     def send_waiting(self) -> bool:
         """Send what has waited for too long.
 
@@ -115,21 +131,28 @@ class RunningViews:
         for view, since in list(self._since.items()):
             if now - since >= age and view.can_flush:
                 self._since[view] = now
-
-                try:
-                    view.flush_while_running(is_last=is_last)
-                except Exception:
-                    logger.exception("What a view tracked could not be sent.")
+                _flush(view, is_last=is_last)
 
     def begin_shutdown(self) -> None:
         """Send what they have: the process ends."""
         self._send(0.0, is_last=True)
+
+        for job in list(self._jobs):
+            if job.can_flush:
+                _flush(job, is_last=True)
 
         if self._sending.acquire(timeout=self._shutdown_timeout):
             self._sending.release()
 
     def close(self) -> None:
         """Finish; nothing waits here any more."""
+
+
+def _flush(view: RunningView, *, is_last: bool) -> None:
+    try:
+        view.flush_while_running(is_last=is_last)
+    except Exception:
+        logger.exception("What a view or a job tracked could not be sent.")
 
 
 def _look_after(reference: weakref.ref[RunningViews], started_by: int) -> None:

@@ -1,0 +1,209 @@
+"""What jobs track arrives, however their process ends."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from needs import need
+from processes import Process, run, settings_for, started
+from redis_server import Redis
+from sink import Sink, Status
+
+JOB = """
+    import os, signal, sys, threading, time
+    from flask_mengpaneel import Manager
+
+    def job(name, then=lambda: None):
+        with app.app_context():
+            with Manager(identify="ann"):
+                mengpaneel.track(name)
+                then()
+
+            ledger = mengpaneel.ledger()
+            print("LEDGER", name, ledger.recorded, ledger.waiting, flush=True)
+"""
+# Outside of the block in which `processes.started` makes the app.
+JOB = JOB.replace("\n    ", "\n")
+
+RQ_JOBS = f"""
+from processes import create_app, mengpaneel
+
+app = create_app()
+{JOB}
+def fails():
+    job("fails", lambda: 1 / 0)
+
+def too_long():
+    job("too_long", lambda: signal.raise_signal(signal.SIGALRM))
+"""
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> c.Iterator[Redis]:
+    need("redis-server")
+    server = Redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+def rq_worker(
+    folder: Path, redis: Redis, url: str, kind: str, *jobs: str, **settings: object
+) -> Process:
+    """A worker of RQ that does these jobs, and has ended."""
+    from redis import Redis as Client
+    from rq import Queue
+
+    (folder / "rq_jobs.py").write_text(RQ_JOBS)
+
+    with Client.from_url(redis.url) as client:
+        queue = Queue(kind, connection=client)
+
+        for name in jobs:
+            queue.enqueue(f"rq_jobs.{name}", *["job"] * (name == "job"))
+
+    command = [*(sys.executable, "-m", "rq.cli", "worker", kind, "--burst")]
+    command += ["--url", redis.url, "--worker-class", f"rq.worker.{kind}"]
+    process = Process(folder, command, settings_for(url, **settings))
+    assert process.wait() == 0, process.output
+    return process
+
+
+@pytest.mark.parametrize(
+    "kind, jobs",
+    [("Worker", ["job", "fails", "too_long"]), ("SpawnWorker", ["job"])],
+)
+def test_each_job_of_rq_is_delivered_when_it_is_over(
+    tmp_path: Path, redis: Redis, kind: str, jobs: list[str]
+) -> None:
+    """Also one that fails, or takes too long: RQ ends its process and tells nobody."""
+    with Sink() as sink:
+        worker = rq_worker(tmp_path, redis, sink.url, kind, *jobs)
+
+    assert [one["event"] for one in sink.events] == jobs
+    assert ("ZeroDivisionError" in worker.output) is ("fails" in jobs)
+    assert ("JobTimeoutException" in worker.output) is ("too_long" in jobs)
+    assert "LEDGER job 1 0" in worker.output
+
+
+def test_a_job_of_rq_is_spooled_while_mixpanel_is_not_reached(
+    tmp_path: Path, redis: Redis
+) -> None:
+    with Sink() as sink:
+        sink.always = Status(503)
+        worker = rq_worker(
+            tmp_path, redis, sink.url, "Worker", "job", shutdown_timeout=0.1
+        )
+        assert "LEDGER job 1 1" in worker.output
+        assert not sink.events
+
+        sink.recover()
+        run(tmp_path, "visit(app)", sink.url)
+        assert sink.wait_for(2), sink.events
+        assert sorted(one["event"] for one in sink.events) == ["Visit", "job"]
+
+
+def test_a_job_is_delivered_before_its_end_where_the_process_may_end_with_it(
+    tmp_path: Path,
+) -> None:
+    """The child of a fork may; one of a server or of multiprocessing tells us."""
+    script = f"""{JOB}
+import multiprocessing
+
+def child_of_server():
+    visit(app)
+    app.extensions["mengpaneel"].background.flush(20)
+    job("Server's")
+    sys.exit()
+
+def child_of_fork():
+    job("Fork's")
+    os._exit(0)
+
+for child in (child_of_server, child_of_fork):
+    if os.fork() == 0:
+        child()
+
+    os.wait()
+
+child = multiprocessing.get_context("fork").Process(target=job, args=("Child's",))
+child.start()
+child.join()
+job("Own")
+"""
+
+    with Sink(latency=0.2) as sink:
+        with started(tmp_path, script, sink.url) as process:
+            assert process.wait() == 0, process.output
+
+    names = sorted(one["event"] for one in sink.events)
+    assert names == ["Child's", "Fork's", "Own", "Server's", "Visit"]
+    # Recorded, and waiting.
+    assert re.findall("LEDGER (.*)", process.output) == [
+        "Server's 2 1",
+        "Fork's 1 0",
+        "Child's 1 1",
+        "Own 1 1",
+    ]
+
+
+@pytest.mark.parametrize("ends_by", ["signal", "return", "pool"])
+def test_what_a_job_has_tracked_is_delivered_if_its_process_ends_before_it(
+    tmp_path: Path, ends_by: str
+) -> None:
+    ends = {
+        "signal": "job('Job', wait)",
+        "return": """
+threading.Thread(target=job, args=("Job", wait), daemon=True).start()
+started.wait()
+""",
+        # Its children are forked by a thread, and are sent a SIGTERM in the end.
+        "pool": """
+import multiprocessing
+
+with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+    pool.apply(os.getpid)
+    pool.apply_async(in_child)
+
+    while not os.path.exists("started"):
+        time.sleep(0.01)
+""",
+    }
+    script = f"""{JOB}
+started = threading.Event()
+
+def wait():
+    started.set()
+    open("started", "w").close()
+    print("STARTED", flush=True)
+    time.sleep(60)
+
+def in_child():
+    global app
+    app = create_app()
+    job("Job", wait)
+
+if {ends_by == "pool"}:
+    import signal
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+{ends[ends_by]}
+"""
+
+    with Sink() as sink:
+        with started(tmp_path, script, sink.url) as process:
+            process.wait_for("STARTED")
+
+            if ends_by == "signal":
+                assert process.terminate() == -signal.SIGTERM, process.output
+            else:
+                assert process.wait() == 0, process.output
+
+        assert [one["event"] for one in sink.events] == ["Job"]
+        assert os.path.exists(tmp_path / "started")
