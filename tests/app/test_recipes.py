@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 import time
 import types
 import typing as t
@@ -26,6 +27,7 @@ from flask_mengpaneel import Outcome
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
 from needs import NPM_PACKAGES, need
 from processes import free_port
+from redis_server import Redis
 from sink import Sink
 from waiting import wait_until
 
@@ -150,6 +152,31 @@ def test_celery() -> None:
 
     with recipe.visited() as (client, _):
         assert client.post("/videos/7").json == {"rendering": 7}
+
+    assert recipe.sent == ["Render Video"]
+
+
+def test_rq(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from redis import Redis as Client
+    from rq import Queue
+
+    need("redis-server")
+    server = Redis(folder)
+    recipe = Recipe("RQ")
+
+    try:
+        with Client.from_url(server.url) as connection:
+            queue = recipe.names["queue"] = Queue(connection=connection)
+            # A worker would import it.
+            module = types.SimpleNamespace(**recipe.names)
+            monkeypatch.setitem(sys.modules, "recipe", module)
+
+            with recipe.visited() as (client, _):
+                assert client.post("/videos/7").json == {"rendering": 7}
+                (job,) = queue.jobs
+                job.perform()
+    finally:
+        server.stop()
 
     assert recipe.sent == ["Render Video"]
 
