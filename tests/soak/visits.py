@@ -104,7 +104,10 @@ class Visit:
         actions = ""
 
         if chance.random() < 0.5:
-            url = f"/api/{number}?wait={chance.choice([0, 0.2])}"
+            # It says itself whose it is: Firefox removes the cookies of a profile that
+            # is closed before its pages are gone.
+            query = {"wait": chance.choice([0, 0.2]), "user": options.get("user", "")}
+            url = f"/api/{number}?{urlencode(query)}"
             fetch = chance.choice(FETCHES).replace("URL", url)
             fetch = fetch.replace("ABORT", str(chance.randint(0, 400)))
             actions = f"setTimeout(() => {{ {fetch} }}, {chance.randint(0, 400)});"
@@ -117,7 +120,7 @@ class Visit:
             )
 
         start = "go" if chance.random() < 0.3 else "page"
-        query = urlencode({**options, "do": actions})
+        page = urlencode({**options, "do": actions})
         return cls(
             number,
             way,
@@ -127,7 +130,7 @@ class Visit:
             network,
             after,
             chance.random() < 0.5,
-            f"/{start}/{number}?{query}",
+            f"/{start}/{number}?{page}",
         )
 
     def __str__(self) -> str:
