@@ -6,13 +6,13 @@ import typing as t
 
 from flask import has_request_context
 
+from ..visitor.client import is_socket
 from .current_app import NO_CONTEXT, current_app_state
 from .manager import Manager
 from .proxies import current_g, current_request
 from .running_task import manager_of_task
 
 if t.TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
     from flask import Request
 
 #: Where a request has its state, also for threads that work for it.
@@ -96,7 +96,7 @@ def current_manager() -> Manager:
     if manager is None:
         manager = state.manager = Manager.of_request(app_state, request)
 
-        if state.is_answered or _is_socket(request.environ):
+        if state.is_answered or is_socket(request.environ):
             manager.flush_threshold = 1
         else:
             app_state.running_views.begin(manager)
@@ -110,9 +110,3 @@ def current_manager() -> Manager:
 
     manager.make_current()
     return manager
-
-
-def _is_socket(environ: WSGIEnvironment) -> bool:
-    """Return whether a request asks for a WebSocket: no response of that could carry
-    calls."""
-    return "HTTP_UPGRADE" in environ and environ["HTTP_UPGRADE"].lower() == "websocket"

@@ -8,6 +8,7 @@ import ipaddress
 import typing as t
 from urllib.parse import quote
 
+from ..identity import NOBODY, Identity
 from ..limits import MAX_URL, MAX_USER_AGENT
 from .lazy import lazy
 
@@ -27,6 +28,9 @@ PAGE_DESTINATIONS = frozenset(
 
 #: In an environment: what a client says that can make calls.
 CAPABLE = "HTTP_X_MENGPANEEL_FLUSH_CAPABLE"
+
+# In an environment: the ids of a new visitor.
+_NEW_VISITOR = "flask_mengpaneel.new_visitor"
 
 # The last three are Turbo's and those of older browsers.
 _PREFETCH = ("HTTP_SEC_PURPOSE", "HTTP_X_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
@@ -75,6 +79,22 @@ class Client:
         #: Whether the client keeps cookies, as far as one can tell.
         self.keeps_cookies = "HTTP_COOKIE" in environ or self.is_browser
 
+    # -- who may sit in front of it
+
+    @property
+    def new_visitor(self) -> Identity:
+        """The ids of a visitor who has none yet, the same for all that is made of one
+        environment: Flask-SocketIO makes a request of it for each event."""
+        ids: Identity = self.environ.setdefault(_NEW_VISITOR, self.next_visitor())
+        return ids
+
+    def next_visitor(self) -> Identity:
+        """Return the ids of a new visitor.
+
+        With a client that keeps no cookies, each request would be a new person's.
+        """
+        return Identity.new() if self.keeps_cookies else NOBODY
+
     # -- what it is going to do with the response
 
     @lazy
@@ -96,6 +116,7 @@ class Client:
 
         if (
             self._capability is not None
+            or is_socket(environ)
             or environ.get("HTTP_X_REQUESTED_WITH", "").lower() == "xmlhttprequest"
             or "HTTP_HX_REQUEST" in environ
             or "HTTP_TURBO_FRAME" in environ
@@ -221,6 +242,12 @@ def may_show_page(environ: c.Mapping[str, t.Any]) -> bool:
     """Whether a client may show the response as a page; else it isn't one, and nothing
     but the environment of the request needs to be asked."""
     return environ.get("HTTP_SEC_FETCH_DEST", "document") in PAGE_DESTINATIONS
+
+
+def is_socket(environ: c.Mapping[str, t.Any]) -> bool:
+    """Return whether a request asks for a WebSocket: no response of that is a page, or
+    could carry calls."""
+    return "HTTP_UPGRADE" in environ and environ["HTTP_UPGRADE"].lower() == "websocket"
 
 
 def capability(header: str) -> dict[str, str] | None:

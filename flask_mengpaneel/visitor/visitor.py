@@ -94,7 +94,7 @@ class Visitor:
             if named.is_asked(self._request):
                 return NOBODY
 
-            self._identity = self.known_identity or self._new
+            self._identity = self.known_identity or self.client.new_visitor
 
         return self._identity
 
@@ -139,14 +139,6 @@ class Visitor:
             self._named = self._named or answer
 
         return self._named or NOBODY
-
-    @property
-    def _new(self) -> Identity:
-        """The ids of a new visitor with this client.
-
-        One that keeps no cookies would be a new person with each request.
-        """
-        return Identity.new() if self.client.keeps_cookies else NOBODY
 
     def as_person(self, person: Identity) -> Visitor:
         """Return a visitor with these ids and the same browser, in front of which
@@ -214,7 +206,7 @@ class Visitor:
 
     def start_new_visitor(self) -> None:
         """Make place for a new visitor with the same browser: this one signs out."""
-        self.successors += (self._new,)
+        self.successors += (self.client.next_visitor(),)
 
     def envelope(self, log: CallLog, identity: Identity | None = None) -> Envelope:
         """Put calls that are flushed now into an envelope; by default with own ids."""

@@ -104,6 +104,10 @@ def test_whoever_navigates_is_a_browser() -> None:
         ({"X-Mengpaneel-Flush-Capable": "", "Accept": "text/html"}, True),
         # An app that shows pages may say it with all that it asks for.
         ({"X-Mengpaneel-Flush-Capable": "1", "Sec-Fetch-Dest": "document"}, True),
+        # Only Firefox says more of what it asks for than this.
+        ({"Upgrade": "websocket", "Connection": "Upgrade"}, False),
+        ({"Upgrade": "WebSocket", "Connection": "keep-alive, Upgrade"}, False),
+        ({"Upgrade": "h2c", "Connection": "Upgrade"}, True),
     ],
     ids=lambda value: (
         " ".join(f"{k}={v}" for k, v in value.items())
@@ -235,9 +239,10 @@ def test_the_address_is_the_one_that_the_app_believes_in(
             None,
         ),
         ("/api", {"Sec-Fetch-Dest": "empty"}, None, None),
+        ("/api?sid=x", {"Upgrade": "websocket"}, None, None),
         ("/api", {"User-Agent": "curl/8"}, None, None),
     ],
-    ids=["page", "direct", "fetch", "no referrer", "webhook"],
+    ids=["page", "direct", "fetch", "no referrer", "socket", "webhook"],
 )
 def test_the_page_is_the_one_that_the_visitor_sees(
     create_app: CreateApp,

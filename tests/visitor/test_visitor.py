@@ -6,7 +6,9 @@ from urllib.parse import quote
 
 import pytest
 from flask import Flask, Response, redirect
+from werkzeug.test import EnvironBuilder
 
+from agents import CHROME
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.testing import RecordingTransport
 from sites import ANN, COOKIE, PAGE, CreateApp, library_cookie, sent
@@ -213,6 +215,23 @@ def test_two_requests_without_cookies_are_two_visitors(
 
     first, second = (event["properties"] for event in sent(shop, transport))
     assert first["distinct_id"] != second["distinct_id"]
+
+
+def test_whatever_is_made_of_one_request_is_one_visitor_s(
+    shop: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
+) -> None:
+    environ = EnvironBuilder("/socket", headers={"User-Agent": CHROME}).get_environ()
+
+    for event in ("Connect", "Message", "Sign Out"):
+        # As Flask-SocketIO does for each event, with that of the handshake.
+        with shop.request_context(environ):
+            if event == "Sign Out":
+                mengpaneel.reset()
+
+            mengpaneel.track(event)
+
+    found = [event["properties"]["distinct_id"] for event in sent(shop, transport)]
+    assert found[0] == found[1] != found[2]
 
 
 # -- robots
