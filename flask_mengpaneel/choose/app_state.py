@@ -15,6 +15,7 @@ from ..config import UNSET
 from ..deliver.spooling import SpoolingTransport
 from ..record.errors import handle_error
 from ..record.proxies import active_request, current_flask, current_g
+from ..record.with_blocks import manager_of_block
 from ..testing import RecordingTransport
 from ..transport import Transport
 from ..values import plain
@@ -242,7 +243,7 @@ class AppState:
         if background is None or not process.may_vanish():
             return
 
-        if "_mengpaneel" in current_g().__dict__:
+        if manager_of_block(current_g().__dict__, None) is not None:
             # The block around this one does it.
             return
 

@@ -11,6 +11,7 @@ from .current_app import NO_CONTEXT, current_app_state
 from .manager import Manager
 from .proxies import current_g, current_request
 from .running_task import manager_of_task
+from .with_blocks import manager_of_block
 
 if t.TYPE_CHECKING:
     from flask import Request
@@ -63,12 +64,18 @@ def current_manager() -> Manager:
     :raises RuntimeError: this is neither a request nor a ``with Manager():`` block.
     """
     try:
-        manager: Manager | None = current_g().__dict__.get("_mengpaneel")
+        on_g = current_g().__dict__
     except RuntimeError:
         raise RuntimeError(NO_CONTEXT) from None
 
     # Asked, as an exception takes 0.4 us of the 5 for each event of a job.
     request = current_request() if has_request_context() else None
+    manager: Manager | None = manager_of_block(on_g, request)
+
+    if manager is not None:
+        return manager
+
+    manager = on_g.get("_mengpaneel")
 
     # An app context that was pushed by hand is shared by the requests inside of it,
     # so what lies on `g` may be another unit's.

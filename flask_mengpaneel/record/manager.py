@@ -23,9 +23,10 @@ from .errors import handle_error
 from .job import Job, last_word
 from .on_commit import awaited_blocks, until_commit
 from .planned_events import compare
-from .proxies import active_request, current_flask, current_g
+from .proxies import current_flask, current_g
 from .source import find_sources
 from .staged_calls import StagedCalls
+from .with_blocks import enter_block, leave_block
 
 if t.TYPE_CHECKING:
     from flask import Request
@@ -118,7 +119,7 @@ class Manager(StagedCalls):
         #: How many tracking calls are kept before they are flushed on the way: all
         #: while there is a response to come, none when there was one.
         self.flush_threshold = sys.maxsize
-        #: The managers that were current before, one for each time it was entered.
+        #: What was on `g` before, for each time that it became current.
         self._outer_managers: list[Manager | None] = []
         self._clock = Clock()
         #: Whether calls are kept at all; ``None`` before the first.
@@ -215,12 +216,11 @@ class Manager(StagedCalls):
 
     def _tell(self, call: Call) -> None:
         """Tell the app's receivers of a call, which is recorded whatever they do."""
-        app = current_flask()
-
         try:
-            signals.recorded.send(app, call=call, unit=self)
+            signals.recorded.send(current_flask(), call=call, unit=self)
         except Exception as error:
-            handle_error(app, "a receiver of the signal 'recorded' failed", error)
+            what = "a receiver of the signal 'recorded' failed"
+            handle_error(current_flask(), what, error)
 
     def _examine(self, call: Call) -> bool:
         """Stamp an event, and see whether the app wants it as it is.
@@ -301,8 +301,8 @@ class Manager(StagedCalls):
     # -- being current
 
     def __enter__(self) -> Manager:
-        self.request = active_request()
-        self.make_current()
+        enter_block(self)
+        self._outer_managers.append(None)
         self._app_state.begin_job(self)
 
         if self._job is not None and self._job.identify is not None:
@@ -310,19 +310,23 @@ class Manager(StagedCalls):
                 with self.setup():
                     self.identify(self._job.identify)
             except BaseException:
-                self.leave_context()
+                self._leave_block()
                 self._app_state.end_job(self)
                 raise
 
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.leave_context()
+        self._leave_block()
 
         try:
             self.flush()
         finally:
             self._app_state.end_job(self)
+
+    def _leave_block(self) -> None:
+        self._outer_managers.pop()
+        leave_block(self)
 
     def make_current(self) -> None:
         """Get the calls that are made in this app context from now on."""
@@ -332,19 +336,8 @@ class Manager(StagedCalls):
 
     @property
     def is_current(self) -> bool:
-        """Whether an app context has it, perhaps another thread's."""
+        """Whether a block or an app context has it, perhaps another thread's."""
         return bool(self._outer_managers)
-
-    def leave_context(self) -> None:
-        """Get no more of the calls that are made in this app context."""
-        on_g = current_g().__dict__
-        # There is none for a thread whose request has been closed by another.
-        outer = self._outer_managers.pop() if self._outer_managers else None
-
-        if outer is None:
-            on_g.pop("_mengpaneel", None)
-        else:
-            on_g["_mengpaneel"] = outer
 
     def close(self) -> None:
         """Leave ``g``, which the next request may share: this one ends.
@@ -375,6 +368,17 @@ class Manager(StagedCalls):
             yield
         finally:
             self.leave_context()
+
+    def leave_context(self) -> None:
+        """Get no more of the calls that are made in this app context."""
+        on_g = current_g().__dict__
+        # There is none for a thread whose request has been closed by another.
+        outer = self._outer_managers.pop() if self._outer_managers else None
+
+        if outer is None:
+            on_g.pop("_mengpaneel", None)
+        else:
+            on_g["_mengpaneel"] = outer
 
     def take_visitor(self) -> PortableVisitor:
         """Return the visitor as they are at this moment, to be taken elsewhere."""

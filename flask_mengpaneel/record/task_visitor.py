@@ -6,15 +6,15 @@ import collections.abc as c
 import typing as t
 import weakref
 
-from .context import current_manager, request_state
+from .context import current_manager
 from .proxies import active_request, current_flask, current_g
 from .running_task import header_name, pass_to_eager, passed_on
+from .with_blocks import manager_of_block
 
 if t.TYPE_CHECKING:
-    from flask import Flask, Request
+    from flask import Flask
 
     from ..config import Config
-    from .manager import Manager
 
 #: The names of the extension's own tasks, which have their visitors inside.
 _OWN = "flask_mengpaneel."
@@ -50,7 +50,7 @@ def take_along(app: Flask, config: Config) -> None:
             task.request.is_eager
             and (request := active_request()) is not None
             and current_flask() is reference()
-            and (block := _block_in(request)) is not None
+            and (block := manager_of_block(current_g().__dict__, request)) is not None
         ):
             pass_to_eager(task, config, request, block.take_visitor())
 
@@ -64,15 +64,3 @@ def take_along(app: Flask, config: Config) -> None:
 
 def _visitor_here() -> c.Mapping[str, str]:
     return current_manager().take_visitor().to_json()
-
-
-def _block_in(request: Request) -> Manager | None:
-    """Return the manager of the block in which a request is at this moment, if any."""
-    manager: Manager | None = current_g().__dict__.get("_mengpaneel")
-    is_block = (
-        manager is not None
-        and manager.request is request
-        and manager is not request_state(request).manager
-        and not manager.ends_with_context
-    )
-    return manager if is_block else None

@@ -7,9 +7,10 @@ import logging
 import typing as t
 
 import pytest
-from flask import g, request
+from flask import request
 
 from flask_mengpaneel import Manager, TrackedEvent
+from flask_mengpaneel.record.context import current_manager
 from sites import CAPABLE, DEVICE, PAGE, Site, header_calls, page_calls
 
 BeforeSend = c.Callable[[TrackedEvent], t.Any]
@@ -242,7 +243,7 @@ def fail(event: TrackedEvent) -> TrackedEvent:
 
 
 def track_too(event: TrackedEvent) -> TrackedEvent:
-    g._mengpaneel.track("Another")
+    current_manager().track("Another")
     return event
 
 

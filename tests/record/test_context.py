@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections.abc as c
 import gc
 import threading
@@ -23,7 +24,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 from agents import CHROME
 from flask_mengpaneel import Manager
-from sites import PAGE, Site, names, page_calls
+from sites import ANN, PAGE, Site, balance, names, page_calls
 
 
 def events(site: Site) -> list[list[str]]:
@@ -395,3 +396,92 @@ def test_a_request_within_a_manager_is_a_unit_of_its_own(site: Site) -> None:
         assert len(manager.calls) == 2
 
     assert events(site) == [["Request"], ["Before", "After"]]
+
+
+async def work_for(site: Site, user: str, turns: int) -> None:
+    with Manager(identify=user):
+        # Whoever begins first ends last.
+        for _ in range(turns):
+            await asyncio.sleep(0)
+            site.mengpaneel.track(f"For {user}")
+
+    await asyncio.sleep(0)
+
+
+async def work_for_several(site: Site) -> None:
+    await asyncio.gather(
+        *(
+            work_for(site, user, turns)
+            for user, turns in {"x": 4, "y": 3, "z": 2}.items()
+        )
+    )
+
+
+def whose_events(site: Site) -> set[tuple[str, str]]:
+    return {
+        (message["event"], message["properties"]["distinct_id"])
+        for message in site.messages
+        if "event" in message
+    }
+
+
+FOR_EACH = {("For x", "x"), ("For y", "y"), ("For z", "z")}
+
+
+def test_managers_of_tasks_that_run_at_the_same_time_don_t_mix(site: Site) -> None:
+    @site.app.post("/")
+    async def view() -> dict[str, t.Any]:
+        site.mengpaneel.track("Before")
+        await work_for_several(site)
+        site.mengpaneel.track("After")
+        return {}
+
+    site.visitor(**ANN).post("/")
+    assert whose_events(site) == {*FOR_EACH, ("Before", "ann"), ("After", "ann")}
+    assert balance(site) == (11, 11, 0)
+
+
+def test_managers_of_tasks_in_one_app_context_don_t_mix(site: Site) -> None:
+    with site.app.app_context(), Manager(identify="ann"):
+        asyncio.run(work_for_several(site))
+        site.mengpaneel.track("After")
+
+    assert whose_events(site) == {*FOR_EACH, ("After", "ann")}
+
+
+def test_what_outlasts_the_block_that_started_it_loses_nothing(site: Site) -> None:
+    async def late(block_ends: asyncio.Event) -> None:
+        await block_ends.wait()
+        site.mengpaneel.track("Late")
+
+    @site.app.post("/")
+    async def view() -> dict[str, t.Any]:
+        block_ends = asyncio.Event()
+
+        with Manager(identify="bob"):
+            task = asyncio.create_task(late(block_ends))
+
+        block_ends.set()
+        await task
+        return {}
+
+    site.visitor(**ANN).post("/")
+    assert whose_events(site) == {("Late", "ann")}
+
+
+def test_a_generator_s_manager_is_left_wherever_it_ends(site: Site) -> None:
+    def generate() -> c.Iterator[None]:
+        with Manager(identify="bob") as manager:
+            manager.track("First")
+            yield
+            manager.track("Last")
+
+    with site.app.app_context():
+        generator = generate()
+        copy_context().run(next, generator)
+        assert next(generator, "done") == "done"
+
+        with pytest.raises(RuntimeError, match="outside of a request"):
+            site.mengpaneel.track("Outside")
+
+    assert whose_events(site) == {("First", "bob"), ("Last", "bob")}
