@@ -29,8 +29,8 @@ PAGE_DESTINATIONS = frozenset(
 #: In an environment: what a client says that can make calls.
 CAPABLE = "HTTP_X_MENGPANEEL_FLUSH_CAPABLE"
 
-# In an environment: the ids of a new visitor.
-_NEW_VISITOR = "flask_mengpaneel.new_visitor"
+# In an environment: the ids of new visitors, by those of the ones before.
+_NEW_VISITORS = "flask_mengpaneel.new_visitors"
 
 # The last three are Turbo's and those of older browsers.
 _PREFETCH = ("HTTP_SEC_PURPOSE", "HTTP_X_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
@@ -81,19 +81,18 @@ class Client:
 
     # -- who may sit in front of it
 
-    @property
-    def new_visitor(self) -> Identity:
-        """The ids of a visitor who has none yet, the same for all that is made of one
-        environment: Flask-SocketIO makes a request of it for each event."""
-        ids: Identity = self.environ.setdefault(_NEW_VISITOR, self.next_visitor())
-        return ids
-
-    def next_visitor(self) -> Identity:
-        """Return the ids of a new visitor.
+    def visitor_after(self, last: Identity | None) -> Identity:
+        """Return the ids of a new visitor, the same for all that is made of one
+        environment: Flask-SocketIO makes a request of it for each event.
 
         With a client that keeps no cookies, each request would be a new person's.
+
+        :param last: whom the browser knew before a reset; ``None``: there was none.
         """
-        return Identity.new() if self.keeps_cookies else NOBODY
+        new = Identity.new() if self.keeps_cookies else NOBODY
+        known: dict[Identity | None, Identity]
+        known = self.environ.setdefault(_NEW_VISITORS, {})
+        return known.setdefault(last, new)
 
     # -- what it is going to do with the response
 

@@ -94,7 +94,7 @@ class Visitor:
             if named.is_asked(self._request):
                 return NOBODY
 
-            self._identity = self.known_identity or self.client.new_visitor
+            self._identity = self.known_identity or self.client.visitor_after(None)
 
         return self._identity
 
@@ -206,7 +206,8 @@ class Visitor:
 
     def start_new_visitor(self) -> None:
         """Make place for a new visitor with the same browser: this one signs out."""
-        self.successors += (self.client.next_visitor(),)
+        last = self.successors[-1] if self.successors else self.browser_identity
+        self.successors += (self.client.visitor_after(last),)
 
     def envelope(self, log: CallLog, identity: Identity | None = None) -> Envelope:
         """Put calls that are flushed now into an envelope; by default with own ids."""

@@ -217,21 +217,26 @@ def test_two_requests_without_cookies_are_two_visitors(
     assert first["distinct_id"] != second["distinct_id"]
 
 
+@pytest.mark.parametrize("known", [{}, ANN], ids=["unknown", "known"])
 def test_whatever_is_made_of_one_request_is_one_visitor_s(
-    shop: Flask, mengpaneel: Mengpaneel, transport: RecordingTransport
+    shop: Flask,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    known: dict[str, str],
 ) -> None:
-    environ = EnvironBuilder("/socket", headers={"User-Agent": CHROME}).get_environ()
+    headers = {"User-Agent": CHROME, "Cookie": f"{COOKIE}={quote(json.dumps(known))}"}
+    environ = EnvironBuilder("/socket", headers=headers).get_environ()
 
-    for event in ("Connect", "Message", "Sign Out"):
-        # As Flask-SocketIO does for each event, with that of the handshake.
+    # As Flask-SocketIO does for each event, with that of the handshake.
+    for _ in range(2):
         with shop.request_context(environ):
-            if event == "Sign Out":
+            for _ in range(3):
+                mengpaneel.track("Message")
                 mengpaneel.reset()
 
-            mengpaneel.track(event)
-
     found = [event["properties"]["distinct_id"] for event in sent(shop, transport)]
-    assert found[0] == found[1] != found[2]
+    assert len(set(found)) == 3
+    assert found[:3] == found[3:]
 
 
 # -- robots
