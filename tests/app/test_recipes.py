@@ -29,6 +29,7 @@ from needs import NPM_PACKAGES, need
 from processes import free_port
 from redis_server import Redis
 from sink import Sink
+from sites import sent
 from waiting import wait_until
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "recipes.md"
@@ -130,6 +131,29 @@ def test_flask_wtf() -> None:
         answer = client.post("/_mengpaneel/acks", data="none")
 
     assert "CSRF" not in answer.text
+
+
+def test_flask_socketio() -> None:
+    recipe = Recipe("Flask-SocketIO")
+
+    with recipe.visited() as (client, outcomes):
+        client.post("/sign-in")
+        socket = recipe.names["socketio"].test_client(
+            recipe.app, flask_test_client=client, headers={"User-Agent": CHROME}
+        )
+        socket.send("Hi")
+        assert [received["args"] for received in socket.get_received()] == ["Hi"]
+        socket.emit("export")
+        assert wait_until(lambda: len(sent(recipe.app, recipe.transport)) == 2, 10)
+
+    assert [events(one) for one in outcomes] == [
+        ["Sign In"],
+        ["Send Message"],
+        ["Export"],
+    ]
+    people = [m["properties"] for m in sent(recipe.app, recipe.transport)]
+    assert {one["$user_id"] for one in people} == {"42"}
+    assert len({one["$device_id"] for one in people}) == 1
 
 
 def test_sqlalchemy() -> None:
