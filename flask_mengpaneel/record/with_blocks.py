@@ -1,7 +1,7 @@
 """The ``with Manager():`` blocks around the code that runs.
 
-They aren't on ``g``: the tasks and green threads of a request share that, and each may
-have a block of its own, which it leaves when it likes.
+They aren't on ``g``: the tasks of a request share that, and each may have a block of
+its own, which it leaves when it likes.
 """
 
 from __future__ import annotations
