@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc as c
+import itertools
 import typing as t
 
 from ..mistakes import of_running_app
@@ -26,12 +27,25 @@ AfterRequest: t.TypeAlias = "c.Callable[[Response], Response]"
 Teardown: t.TypeAlias = "c.Callable[[BaseException | None], None]"
 
 
-class _KeepsLast(list[t.Any]):
-    """Functions, the last of which stays the last: Flask calls that one first."""
+class _ContextTeardowns(list[t.Any]):
+    """The functions that Flask calls when an app context ends, the last one first.
 
-    def append(self, function: t.Any) -> None:
-        """Add a function before the last."""
-        self.insert(-1, function)
+    Ours is the first of all, and only called where it has something to do: Flask looks
+    into each function that it calls, which is 12 of the 43 steps of a request without a
+    call.
+    """
+
+    def __init__(self, functions: c.Iterable[t.Any], own: Teardown) -> None:
+        super().__init__(functions)
+        self._own = own
+
+    def __reversed__(self) -> c.Iterator[t.Any]:
+        functions = super().__reversed__()
+
+        if "_mengpaneel" in current_g().__dict__:
+            return itertools.chain((self._own,), functions)
+
+        return functions
 
 
 def register(
@@ -54,8 +68,8 @@ def register(
     # may track as well.
     app.teardown_request_funcs.setdefault(None, []).insert(0, teardown_request)
     # If one of them raises, the others aren't called, ours neither; but these are.
-    app.teardown_appcontext_funcs = _KeepsLast(
-        [*app.teardown_appcontext_funcs, teardown_appcontext]
+    app.teardown_appcontext_funcs = _ContextTeardowns(
+        app.teardown_appcontext_funcs, teardown_appcontext
     )
 
 
