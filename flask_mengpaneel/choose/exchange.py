@@ -21,6 +21,7 @@ if t.TYPE_CHECKING:
     from ..visitor.visitor import Visitor
     from .delayed_calls import DelayedCalls, Entry
     from .hand_over import HandOver
+    from .response_headers import ResponseHeaders
 
 #: Why clients don't make some calls.
 OPERATIONS = "the server makes operations on profiles and groups"
@@ -29,7 +30,7 @@ OPERATIONS = "the server makes operations on profiles and groups"
 class Exchange:
     """A request, the response to it, and what is known of its visitor.
 
-    :param headers: the response's, as the app has set them; names in lower case.
+    :param headers: the response's, as the app has set them.
     :param delayed: what waits in the session.
     :param is_copy: whether the response is a copy already, made to be changed.
     """
@@ -57,7 +58,7 @@ class Exchange:
         config: Config,
         request: Request,
         response: Response,
-        headers: dict[str, str],
+        headers: ResponseHeaders,
         visitor: Visitor,
         delayed: DelayedCalls,
         *,

@@ -21,6 +21,7 @@ if t.TYPE_CHECKING:
     from ..visitor.consent import Consent
     from ..visitor.visitor import Visitor
     from .exchange import Exchange
+    from .response_headers import ResponseHeaders
     from .response_policy import ResponsePolicy
 
 HEADER = "X-Mengpaneel-Explain"
@@ -100,11 +101,11 @@ def withheld(
     policy: ResponsePolicy,
     visitor: Visitor,
     response: Response,
-    headers: c.Mapping[str, str],
+    headers: ResponseHeaders,
 ) -> dict[str, str | None]:
     """Return what a response may be given calls in, each with why it isn't.
 
-    :param headers: the response's, as the app has set them; names in lower case.
+    :param headers: the response's, as the app has set them.
     """
     return {
         "page": policy.page or _no_place(response, headers),
@@ -115,7 +116,7 @@ def withheld(
     }
 
 
-def _no_place(response: Response, headers: c.Mapping[str, str]) -> str | None:
+def _no_place(response: Response, headers: ResponseHeaders) -> str | None:
     try:
         injection.locate(response, headers)
     except Declined as reason:

@@ -22,6 +22,7 @@ from .exchange import Exchange, ResponseState
 from .held_calls import HeldCalls
 from .late_calls import NOTHING_WAITS
 from .operations import share, without_group_operations
+from .response_headers import headers_of
 from .session_cookie import session_comes_back
 from .set_up import without_set_up_operations
 
@@ -114,10 +115,8 @@ class Flusher:
             # In the session, of which the request's cookie may know nothing.
             delayed.entries = undone.found
 
-        headers = injection.headers_of(response)
-        may_have_snippet = self._client_side is not None and injection.is_html(
-            headers.get("content-type", "")
-        )
+        headers = headers_of(response)
+        may_have_snippet = self._client_side is not None and headers.is_html
         may_boot = may_have_snippet and may_show_page(request.environ)
         is_used = _CALLS_HEADER in headers or (
             may_have_snippet and injection.has_snippet(response)
@@ -129,7 +128,7 @@ class Flusher:
 
         if is_used:
             response = without_carried(response, self._config)
-            headers = injection.headers_of(response)
+            headers = headers_of(response)
 
         exchange = Exchange(
             self._config,

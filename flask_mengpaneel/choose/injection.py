@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc as c
-import functools
 import itertools
 import re
 import typing as t
@@ -18,13 +17,7 @@ from .page_scanner import find_place
 if t.TYPE_CHECKING:
     from flask import Response
 
-_HTML = ("text/html", "application/xhtml+xml")
-
-# Of what the body is without the script. https://www.rfc-editor.org/rfc/rfc9530
-_DIGESTS = frozenset({"content-digest", "repr-digest", "digest", "content-md5"})
-
-# Characters of a content type that are looked at, since those seen are kept.
-_MAX_TYPE = 128
+    from .response_headers import ResponseHeaders
 
 # Bytes of a page that are copied at once.
 _CHUNK = 262_144
@@ -47,27 +40,6 @@ _SNIPPET = re.compile(
     rb"""<script src="[^<>"]*+"[^<>]*+></script>"""
 )
 _OPENING_DATA = OPENING.encode()
-
-
-def headers_of(response: Response) -> dict[str, str]:
-    """Return the headers of a response, with names in lower case."""
-    headers: dict[str, str] = {}
-
-    for name, value in response.headers:
-        name = name.lower()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-
-    return headers
-
-
-def is_html(content_type: str) -> bool:
-    """Whether a response is HTML, and so perhaps a page."""
-    return _is_html(content_type[:_MAX_TYPE])
-
-
-@functools.lru_cache(maxsize=128)
-def _is_html(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip().lower() in _HTML
 
 
 class Parts(list[bytes]):
@@ -145,43 +117,18 @@ def _set_length(response: Response, length: int) -> None:
             response.headers[position] = (name, str(length))
 
 
-def unfit(response: Response, headers: c.Mapping[str, str]) -> str | None:
-    """Say why a response can't be changed, or won't be shown as a page, if so.
-
-    :param headers: its headers, with names in lower case.
-    """
+def unfit(response: Response, headers: ResponseHeaders) -> str | None:
+    """Say why a response can't be changed, or won't be shown as a page, if so."""
     status = response.status_code
 
     if status in REDIRECTS or status in (204, 205, 206, 304) or status < 200:
         return f"browsers don't show what comes with {status}"
 
-    if not is_html(headers.get("content-type", "")):
-        return reasons.NOT_HTML
-
-    if "content-encoding" in headers:
-        return reasons.ENCODED
-
-    if not _DIGESTS.isdisjoint(headers):
-        return "a digest of the body goes with it"
-
-    disposition = headers.get("content-disposition")
-
-    # https://www.rfc-editor.org/rfc/rfc6266#section-4.2
-    if disposition and disposition.partition(";")[0].strip().lower() != "inline":
-        return "an attachment"
+    if headers.unfit:
+        return headers.unfit
 
     if response.direct_passthrough or whole_body(response) is None:
         return reasons.STREAMED
-
-    policies = headers.get("content-security-policy")
-
-    if policies and forbids_scripts(policies):
-        return reasons.NO_SCRIPTS
-
-    content_type = headers["content-type"].lower()
-
-    if "utf-16" in content_type or "utf-32" in content_type:
-        return "the body isn't in an encoding that has ASCII in it"
 
     return None
 
@@ -220,29 +167,6 @@ def _closes(iterator: t.Any, count: int) -> t.Any:
         return None
 
     return getattr(callbacks[0], "__self__", None)
-
-
-def forbids_scripts(policies: str) -> bool:
-    """Whether a browser will run no script at all under these policies.
-
-    https://www.w3.org/TR/CSP3/#parse-serialized-policy-list
-    """
-    for policy in policies.lower().split(","):
-        directives = {
-            words[0]: words[1:]
-            for words in map(str.split, reversed(policy.split(";")))
-            if words
-        }
-        names = ("script-src-elem", "script-src", "default-src")
-        ruling = next((name for name in names if name in directives), None)
-
-        if ruling is not None and directives[ruling] in ([], ["'none'"]):
-            return True
-
-        if "allow-scripts" not in directives.get("sandbox", ["allow-scripts"]):
-            return True
-
-    return False
 
 
 def locate(response: Response, headers: c.Mapping[str, str]) -> tuple[bytes, int]:

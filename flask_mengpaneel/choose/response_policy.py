@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc as c
-import re
 import typing as t
 
 from werkzeug.exceptions import SecurityError
@@ -22,25 +21,7 @@ if t.TYPE_CHECKING:
 
     from ..config import Config
     from ..visitor.visitor import Visitor
-
-# With these a proxy looks for a response elsewhere. nginx, Apache and lighttpd pass on
-# cookies; the body, and most headers, none of them.
-# https://github.com/nginx/nginx/blob/master/src/http/ngx_http_upstream.c
-_ELSEWHERE = frozenset(
-    {
-        "x-accel-redirect",
-        "x-sendfile",
-        "x-sendfile2",
-        "x-lighttpd-send-file",
-        "x-lighttpd-send-tempfile",
-        "x-litespeed-location",
-        "x-reproxy-url",
-        "x-reproxy-file",
-    }
-)
-
-# A browser that is to leave a page within these seconds may not come to its calls.
-_SOON = 5
+    from .response_headers import ResponseHeaders
 
 _CLEARS = "the browser clears the site's data"
 
@@ -51,7 +32,7 @@ class ResponsePolicy:
 
     Nothing is worked out before it is asked for.
 
-    :param headers: the response's, as the app has set them; names in lower case.
+    :param headers: the response's, as the app has set them.
     """
 
     def __init__(
@@ -59,7 +40,7 @@ class ResponsePolicy:
         config: Config,
         request: Request,
         response: Response,
-        headers: c.Mapping[str, str],
+        headers: ResponseHeaders,
         visitor: Visitor,
     ) -> None:
         self._config = config
@@ -76,9 +57,9 @@ class ResponsePolicy:
         return (
             self._not_shown()
             or self._is_blocked()
-            or (reasons.SHARED_PAGE if self.is_shared else None)
+            or (reasons.SHARED_PAGE if self._headers.is_shared else None)
             or _clears(self._headers)
-            or _hasty(self._headers)
+            or self._headers.hasty
         )
 
     @property
@@ -91,7 +72,9 @@ class ResponsePolicy:
             return reason
 
         varies = self._config.consent_varies or self._visitor.client.is_blocked
-        is_shared = varies and (self.is_shared or caching.is_open(self._headers))
+        is_shared = varies and (
+            self._headers.is_shared or caching.is_open(self._headers)
+        )
         return reasons.SHARED_PAGE if is_shared else None
 
     @lazy
@@ -105,9 +88,9 @@ class ResponsePolicy:
         return (
             self._not_private(reasons.SHARED_RESPONSE)
             or _challenges(status, self._headers)
-            or _is_elsewhere(self._headers)
+            or self._headers.elsewhere
             or _clears(self._headers)
-            or _may_be_kept(self._request.method, self._headers)
+            or (self._headers.kept if self._request.method == "GET" else None)
         )
 
     @lazy
@@ -116,7 +99,7 @@ class ResponsePolicy:
         return (
             self.session_ends
             or self._not_private(reasons.SHARED_RESPONSE)
-            or _is_elsewhere(self._headers)
+            or self._headers.elsewhere
             or _renews(self._response)
         )
 
@@ -167,11 +150,6 @@ class ResponsePolicy:
         """Why the visitor's choice, to be tracked or not, isn't kept in a cookie."""
         return self._fixed_cookie(self._config.opt_cookie_name)
 
-    @lazy
-    def is_shared(self) -> bool:
-        """Whether a cache may give the response to other visitors."""
-        return caching.is_shared(self._headers)
-
     # -- the reasons that need more than the headers
 
     def _not_private(self, shared: str) -> str | None:
@@ -179,7 +157,7 @@ class ResponsePolicy:
 
         :param shared: why, if it does by caches.
         """
-        if self.is_shared:
+        if self._headers.is_shared:
             return shared
 
         return reasons.DISTRUSTED if _is_distrusted(self._request) else None
@@ -217,7 +195,7 @@ class ResponsePolicy:
             return "the page's policy forbids the frame"
 
         reason = _challenges(self._response.status_code, headers)
-        return reason or _is_elsewhere(headers)
+        return reason or headers.elsewhere
 
     def _is_blocked(self) -> str | None:
         is_blocked = self._visitor.client.is_blocked
@@ -267,57 +245,9 @@ def _clears(headers: c.Mapping[str, str]) -> str | None:
     return _CLEARS if "clear-site-data" in headers else None
 
 
-def _hasty(headers: c.Mapping[str, str]) -> str | None:
-    """Why the browser won't stay on the page.
-
-    https://html.spec.whatwg.org/multipage/document-lifecycle.html#the-refresh-header
-    """
-    if "refresh" not in headers:
-        return None
-
-    match = re.match(r"\s*(\d+)", headers["refresh"])
-    leaves = match is not None and int(match[1][:6]) < _SOON
-    return "the browser leaves the page at once" if leaves else None
-
-
 def _challenges(status: int, headers: c.Mapping[str, str]) -> str | None:
     # Asked for a password, nobody sees what comes with the question.
     asks = (status == 401 and "www-authenticate" in headers) or (
         status == 407 and "proxy-authenticate" in headers
     )
     return "the browser asks for a password instead" if asks else None
-
-
-def _is_elsewhere(headers: c.Mapping[str, str]) -> str | None:
-    if _ELSEWHERE.isdisjoint(headers):
-        return None
-
-    return "a proxy answers with something else"
-
-
-def _may_be_kept(method: str, headers: c.Mapping[str, str]) -> str | None:
-    """Why a later request may be answered with these very headers, by what the app has
-    decided: else the client is told to keep nothing.
-
-    https://www.rfc-editor.org/rfc/rfc9111#section-4.2
-    """
-    if method != "GET":
-        return None
-
-    control = caching.directives(headers.get("cache-control", ""))
-
-    if "no-store" in control:
-        return None
-
-    keeps = (
-        "etag" in headers
-        or "last-modified" in headers
-        or "expires" in headers
-        or control.get("max-age", "0") != "0"
-        or "stale-while-revalidate" in control
-    )
-
-    if keeps:
-        return "the client may keep the response, and make its calls again"
-
-    return None

@@ -19,7 +19,7 @@ from ..record.refusals import Refusal
 from ..values import identifier
 from ..visitor.client import Client
 from .delayed_calls import read_entries
-from .injection import headers_of, is_html
+from .response_headers import headers_of
 from .session_cookie import current_session, is_strict, stored_session
 
 if t.TYPE_CHECKING:
@@ -264,7 +264,7 @@ class SignIn:
             ("HTTP_COOKIE" in environ or "HTTP_AUTHORIZATION" in environ)
             # While all is on fire, nobody asks the database for a user.
             and (status < 300 or 400 <= status < 500)
-            and is_html(headers_of(response).get("content-type", ""))
+            and headers_of(response).is_html
             # That one is for all visitors.
             and not response.cache_control.public
             and response.cache_control.s_maxage is None

@@ -115,8 +115,7 @@ class ClientSide(ClientStrategy):
         self._handing_over = handing_over
 
     def unfit(self, exchange: Exchange) -> str | None:
-        is_html = injection.is_html(exchange.headers.get("content-type", ""))
-        return None if is_html else reasons.NOT_HTML
+        return None if exchange.headers.is_html else reasons.NOT_HTML
 
     def flush(
         self,

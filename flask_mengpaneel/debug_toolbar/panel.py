@@ -14,8 +14,9 @@ from flask import Flask, Response, current_app
 from flask_debugtoolbar.panels import DebugPanel
 from markupsafe import Markup
 
-from ..choose import hooks, injection
+from ..choose import hooks
 from ..choose.explaining import withheld
+from ..choose.response_headers import headers_of
 from ..choose.response_policy import ResponsePolicy
 from ..identity import hex_id
 from ..reasons import why_inactive
@@ -136,7 +137,7 @@ class MengpaneelPanel(DebugPanel):
         request = current_request()
         manager = request_state(request).manager
         visitor = manager.visitor if manager else Visitor(state.config, request)
-        headers = injection.headers_of(response)
+        headers = headers_of(response)
         policy = ResponsePolicy(state.config, request, response, headers, visitor)
         self._status = response.status
         self._is_intercepted = (

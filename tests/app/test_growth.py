@@ -42,6 +42,7 @@ from flask_mengpaneel.choose import (
     injection,
     page_scanner,
     redirects,
+    response_headers,
     response_policy,
 )
 from flask_mengpaneel.deliver import answers
@@ -566,7 +567,7 @@ def read_cookie(text: str) -> None:
 
 
 def check_policy(text: str) -> None:
-    injection.forbids_scripts(text)
+    response_headers.forbids_scripts(text)
 
     for policy in csp.parse(text, "https://shop.example/"):
         policy.allows_script("https://cdn.example/a.js", None, inserted=False)
@@ -599,7 +600,8 @@ def decide(text: str) -> None:
         "X-Accel-Expires",
         "X-Frame-Options",
     )
-    headers = {name.lower(): text for name in names}
+    headers = response_headers.ResponseHeaders({name.lower(): text for name in names})
+    page = response_headers.ResponseHeaders({**headers, "content-type": "text/html"})
     framed = {"Sec-Fetch-Dest": "iframe", "Referer": "https://shop.example/"}
 
     with app.test_request_context(headers=framed):
@@ -609,26 +611,30 @@ def decide(text: str) -> None:
         # One that was written anew may not have it.
         response.headers["Cache-Control"] = text.replace("\n", "")
 
-        for given in (headers, {**headers, "content-type": "text/html"}):
+        for given in (headers, page):
             policy = response_policy.ResponsePolicy(
                 settings, here, response, given, visitor.Visitor(settings, here)
             )
-            properties = vars(response_policy.ResponsePolicy).items()
-            kinds = lazy | property
-            asked = [name for name, one in properties if isinstance(one, kinds)]
-            assert "header" in asked
-
-            for name in asked:
-                getattr(policy, name)
+            assert "header" in ask_all(policy)
 
             # What comes after another reason is asked for as well.
             caching.is_open(given)
             frames.forbids_frame(here.environ, given)
-            response_policy._hasty(given)
-            response_policy._may_be_kept("GET", given)
+            ask_all(given)
 
         carrier.mark_private(response)
         response.get_wsgi_headers(here.environ)
+
+
+def ask_all(source: object) -> list[str]:
+    """Ask for everything that it works out; return the names."""
+    properties = vars(type(source)).items()
+    names = [name for name, one in properties if isinstance(one, lazy | property)]
+
+    for name in names:
+        getattr(source, name)
+
+    return names
 
 
 def check_source(text: str) -> None:
@@ -759,7 +765,7 @@ EXPRESSIONS = {
     "csp._SCHEME_SOURCE": Case(check_source, SOURCES),
     "arguments._INSERT_ID": Case(insert_id, NAMES),
     "recorder._NAME": Case(recorder._NAME.fullmatch, NAMES),
-    "response_policy._hasty": Case(decide, DIRECTIVES),
+    "response_headers.ResponseHeaders.hasty": Case(decide, DIRECTIVES),
     "caching._DIRECTIVE": Case(decide, DIRECTIVES),
     "values._CONTROL": Case(values.fault_of, NAMES),
 }
@@ -779,7 +785,7 @@ HEADERS = {
     "address": Case(
         client.parse_address, times("1", "1.", ":", "[|:", "%", ",", "1,", '"')
     ),
-    "content type": Case(injection.is_html, times("a", ";", "/", " ", "text/html;")),
+    "content type": Case(decide, times("a", ";", "/", " ", "text/html;")),
     "location": Case(follow, URLS),
     "policy": Case(check_policy, POLICIES),
     "referrer": Case(read_urls, URLS),
@@ -893,7 +899,6 @@ FLOODED: dict[str, c.Callable[[str], t.Any]] = {
     "page_scanner._read_head": lambda text: page_scanner.find_place(
         f"<head><!--{text}--></head>".encode()
     ),
-    "injection._is_html": injection.is_html,
     "client._address": client.parse_address,
     "client._cached_capability": say_capable,
 }
