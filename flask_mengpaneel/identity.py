@@ -87,8 +87,8 @@ class Identity(t.NamedTuple):
         """The ids as properties, in the library's names; what is unknown is absent."""
         properties: dict[str, Json] = {}
 
-        if self:
-            properties["distinct_id"] = self.distinct_id
+        if distinct_id := self.distinct_id:
+            properties["distinct_id"] = distinct_id
 
         if self.device_id:
             properties["$device_id"] = self.device_id

@@ -150,7 +150,8 @@ class Client:
     @property
     def incapable(self) -> str | None:
         """Why the client can't make calls itself; ``None`` if it says that it can."""
-        parameters = self._capability
+        # Most don't.
+        parameters = self._capability if CAPABLE in self.environ else None
 
         if parameters is None:
             return "the client doesn't say that it can"
@@ -224,9 +225,11 @@ class Client:
         referrer = self.environ.get("HTTP_REFERER", "")[:MAX_URL]
 
         if self.environ and self.is_browser and self.is_page_view:
-            url = [self.environ.get(name, "")[:MAX_URL] for name in _URL]
+            environ = self.environ
+            # Nearly all are there: 5 steps less than to get each of them.
+            url = [environ[name][:MAX_URL] if name in environ else "" for name in _URL]
             # HTTP/1.0 has no host.
-            url[1] = url[1] or self.environ["SERVER_NAME"]
+            url[1] = url[1] or environ["SERVER_NAME"]
             return url, referrer
 
         return [referrer] if referrer else [], ""

@@ -19,6 +19,8 @@ _OLD_OPT_OUT = "mp_optout"
 
 _asking = Asking("MENGPANEEL_CONSENT")
 
+# In an environment: by which a browser says no.
+_SIGNALS = ("HTTP_DNT", "HTTP_SEC_GPC")
 
 #: Why a visitor may not be tracked, as the ledger says.
 GPC = "no consent: Sec-GPC"
@@ -104,9 +106,13 @@ class Consent:
             return False
 
         environ = self._request.environ
-        return self._config.respect_dnt and (
-            environ.get("HTTP_DNT") == "1" or environ.get("HTTP_SEC_GPC") == "1"
-        )
+
+        for name in _SIGNALS:
+            # Most have neither.
+            if name in environ and environ[name] == "1":
+                return self._config.respect_dnt
+
+        return False
 
     def _asked(self) -> bool | None:
         """Return the answer of the app; ``None``: not asked yet."""
