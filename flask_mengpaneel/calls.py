@@ -236,7 +236,12 @@ class CallLog:
 
     def __iter__(self) -> c.Iterator[Call]:
         """The calls in the order in which they are to reach Mixpanel."""
-        return iter([*self.before_setup, *self.setup, *self.tracking])
+        return iter(self.in_order)
+
+    @property
+    def in_order(self) -> list[Call]:
+        """The same as a list: to make one of a log itself asks it for its length."""
+        return [*self.before_setup, *self.setup, *self.tracking]
 
     def __len__(self) -> int:
         return len(self.before_setup) + len(self.setup) + len(self.tracking)
@@ -264,8 +269,10 @@ class CallLog:
 
     def of(self, stage: Stage) -> list[Call]:
         """Return the calls of one stage."""
-        calls: list[Call] = getattr(self, stage)
-        return calls
+        if stage is Stage.TRACKING:
+            return self.tracking
+
+        return self.setup if stage is Stage.SETUP else self.before_setup
 
     def filtered(self, is_wanted: c.Callable[[Call], bool]) -> CallLog:
         """Return a log with some of the calls."""

@@ -103,7 +103,7 @@ class Chain:
         declined = {} if exchange is None else exchange.declined
         outcome = self._ask(strategies, shares, visitor, exchange, declined)
 
-        if outcome is not None and self.is_client_side(outcome) and shares.operations:
+        if outcome is not None and shares.operations and self.is_client_side(outcome):
             operations = all_of(shares.operations)
             reasons = {outcome.strategy: OPERATIONS}
             self._ask(self._server_side, operations, visitor, None, reasons)
@@ -190,7 +190,7 @@ class Chain:
         taken: c.Sequence[Call] | None,
     ) -> Outcome:
         if taken is None:
-            taken = list(calls)
+            taken = calls.in_order
 
         if not strategy.keeps_ledger:
             own = {id(call) for call in calls}

@@ -45,7 +45,7 @@ class HandOver:
     @classmethod
     def of(cls, id: str, own: CallLog, entries: list[Entry]) -> HandOver:
         """Make one of the calls of a request, and of what is due with them."""
-        calls, records = own, riding_records(own)
+        calls, records = own, riding_records(own.in_order)
 
         if entries:
             calls = merged(*(entry.calls for entry in entries), own)

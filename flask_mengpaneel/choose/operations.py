@@ -126,7 +126,7 @@ def share(calls: CallLog, visitor: Visitor, earlier: c.Sequence[Call] = ()) -> S
 
     :param earlier: operations that have waited until now.
     """
-    if not earlier and not any(map(operation_of, calls)):
+    if not earlier and not any(map(operation_of, calls.in_order)):
         return all_of(calls)
 
     return _Division(visitor).divide(calls, earlier)
@@ -233,7 +233,7 @@ def registered(call: Call, persistence: Persistence) -> Call:
 def without_group_operations(calls: CallLog, visitor: Visitor) -> CallLog:
     """Return calls that ride as the server makes them itself, should it have to: it has
     made the operations already."""
-    for call in calls:
+    for call in calls.in_order:
         if call.wire[0][0] in GROUP_CALLS:
             break
     else:

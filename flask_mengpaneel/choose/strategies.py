@@ -97,7 +97,7 @@ class Delayed(ClientStrategy):
         exchange.handed_over = self._handing_over.to_session(
             entry, exchange, "session", age
         )
-        return list(calls)
+        return calls.in_order
 
     def _advise(self, reason: str, exchange: Exchange) -> None:
         """Say once that the session never comes back."""
@@ -145,7 +145,7 @@ class ClientSide(ClientStrategy):
         exchange.mark_carried()
         exchange.is_page = True
         self._handing_over.complete(hand_over, exchange, "page")
-        return list(hand_over.calls)
+        return hand_over.calls.in_order
 
     def boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own.
@@ -315,7 +315,7 @@ def required_calls(calls: CallLog, visitor: Visitor) -> list[Call]:
     may_sign_in = known or (visitor.client.is_browser and not visitor.is_shown)
 
     if calls.before_setup or (may_sign_in and user_id not in (None, known.user_id)):
-        return list(calls)
+        return calls.in_order
 
     return calls.tracking
 

@@ -68,6 +68,8 @@ def current_manager() -> Manager:
     except RuntimeError:
         raise RuntimeError(NO_CONTEXT) from None
 
+    manager: Manager | None = on_g.get("_mengpaneel")
+
     # Asked, as an exception takes 0.4 us of the 5 for each event of a job.
     request = current_request() if has_request_context() else None
     manager: Manager | None = manager_of_block(on_g, request)
@@ -108,12 +110,12 @@ def current_manager() -> Manager:
         else:
             app_state.running_views.begin(manager)
 
-        manager.make_current()
+        manager.make_current(on_g)
         app_state.begin(manager)
         return manager
 
     if manager.is_current:
         manager = manager.fork_for_thread()
 
-    manager.make_current()
+    manager.make_current(on_g)
     return manager

@@ -328,9 +328,11 @@ class Manager(StagedCalls):
         self._outer_managers.pop()
         leave_block(self)
 
-    def make_current(self) -> None:
-        """Get the calls that are made in this app context from now on."""
-        on_g = current_g().__dict__
+    def make_current(self, on_g: dict[str, t.Any]) -> None:
+        """Get the calls that are made in this app context from now on.
+
+        :param on_g: what lies on its ``g``.
+        """
         self._outer_managers.append(on_g.get("_mengpaneel"))
         on_g["_mengpaneel"] = self
 
@@ -362,7 +364,7 @@ class Manager(StagedCalls):
             yield
             return
 
-        self.make_current()
+        self.make_current(current_g().__dict__)
 
         try:
             yield

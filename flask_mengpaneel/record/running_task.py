@@ -6,6 +6,7 @@ import collections.abc as c
 import typing as t
 
 from .manager import Manager
+from .proxies import current_g
 
 if t.TYPE_CHECKING:
     from flask import Request
@@ -77,5 +78,5 @@ def manager_of_task(config: Config, request: Request | None) -> Manager | None:
     manager = Manager(visitor=visitor)
     manager.request = request
     manager.ends_with_context = True
-    manager.make_current()
+    manager.make_current(current_g().__dict__)
     return manager

@@ -179,7 +179,8 @@ class StagedCalls(Recorder):
         with self._app_state.running_views.lock:
             # As it is while the calls are here: Python's garbage collector may free a
             # session at any moment, in this thread too.
-            pending = self._app_state.pending.copy()
+            pending = self._app_state.pending
+            pending = pending.copy() if pending else {}
             calls, self.calls = self.calls, CallLog()
             staying = self._app_state.keep_pending(calls, pending) if pending else []
 
@@ -190,7 +191,7 @@ class StagedCalls(Recorder):
             manager = t.cast("RecordsCalls", self)
             calls = self._app_state.leave_pending(manager, calls, staying)
 
-        self._drained = calls or None
+        self._drained = calls
         return calls
 
     def _apply_drained(self) -> None:
@@ -198,7 +199,7 @@ class StagedCalls(Recorder):
 
         if drained is not None:
             self._is_named = self._is_named or last_word(*drained.stages) is not None
-            self.visitor.apply([*drained])
+            self.visitor.apply(drained.in_order)
 
     def resolve(self, pending: list[Pending], *, commits: bool) -> None:
         """Let calls go, or drop them: what they waited for has ended."""

@@ -90,7 +90,10 @@ INTERNAL: dict[type, str] = {
     Call: """
         at become from_json instead is_record is_repeatable says_who with_defaults
     """,
-    CallLog: "filtered forget_timer from_json identifies of set_up size stages to_json",
+    CallLog: """
+        filtered forget_timer from_json identifies in_order of set_up size stages
+        to_json
+    """,
     Strategy: "keeps_ledger",
     Ledger: """
         add_source close deliver drop leave_out paused transfer record record_dropped
