@@ -74,7 +74,7 @@ class SetUpOperations:
     def news(self, calls: CallLog, visitor: Visitor) -> CallLog:
         """Return calls that are about to be made, without the operations of the set-up
         that were made lately."""
-        operations = operations_of(calls.setup) if calls.setup else None
+        operations = operations_of(calls.setup)
 
         if not operations:
             return calls

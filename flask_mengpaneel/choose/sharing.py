@@ -59,7 +59,7 @@ class Sharing:
         :param visitor: whom they are from.
         :param waiting: operations that have waited until now.
         """
-        if calls.before_setup or calls.tracking:
+        if calls.setup and (calls.before_setup or calls.tracking):
             calls = self._set_up.news(calls, visitor)
 
         operations: list[Call] = []

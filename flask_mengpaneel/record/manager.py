@@ -329,10 +329,7 @@ class Manager(StagedCalls):
         leave_block(self)
 
     def make_current(self, on_g: dict[str, t.Any]) -> None:
-        """Get the calls that are made in this app context from now on.
-
-        :param on_g: what lies on its ``g``.
-        """
+        """Get the calls that are made from now on in the context of this ``g``."""
         self._outer_managers.append(on_g.get("_mengpaneel"))
         on_g["_mengpaneel"] = self
 

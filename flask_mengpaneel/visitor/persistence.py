@@ -146,6 +146,20 @@ class Persistence:
         return cookie
 
 
+def changes(cookie: c.Mapping[str, Json], calls: c.Iterable[Call]) -> bool:
+    """Whether any of these calls changes what is remembered."""
+    timers = cookie.get("__timers")
+
+    # A loop, as a generator takes 3 more of the 250 steps of an event.
+    for call in calls:
+        if call.wire[0][0] in CHANGING_CALLS or (
+            isinstance(timers, dict) and call.tracks and call.event in timers
+        ):
+            return True
+
+    return False
+
+
 _REGISTERING = frozenset(
     {
         "register",

@@ -15,7 +15,7 @@ from .browser_memory import BrowserMemory
 from .client import CAPABLE, Client, is_page_url
 from .consent import Consent
 from .lazy import lazy
-from .persistence import CHANGING_CALLS, Persistence
+from .persistence import CHANGING_CALLS, Persistence, changes
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -300,27 +300,17 @@ class Visitor:
         if not self.client.keeps_cookies or choice is not None:
             return choice is not None
 
-        if not self._may_be_stale(sent) or not self.may_write_cookie:
+        if not self._may_be_stale(sent):
             return False
 
         # Calls that were sent before the response have changed it.
-        if self._original_cookie is not None:
-            return True
-
-        if not self.browser_identity:
-            return True
-
-        timers = self.cookie.get("__timers")
-        timed = timers if isinstance(timers, dict) else {}
-
-        # A loop, as a generator takes 3 more of the 280 steps of an event.
-        for call in sent:
-            if call.wire[0][0] in CHANGING_CALLS or (
-                timed and call.tracks and call.event in timed
-            ):
-                return True
-
-        return False
+        is_news = (
+            self._original_cookie is not None
+            or not self.browser_identity
+            or changes(self.cookie, sent)
+        )
+        # Of what most send nothing is.
+        return is_news and self.may_write_cookie
 
     def _may_be_stale(self, sent: c.Sequence[Call]) -> bool:
         return bool(sent) or self.identity_sent or self._original_cookie is not None
