@@ -142,8 +142,8 @@ class ResponseHeaders(dict[str, str]):
 
 def headers_of(response: Response) -> ResponseHeaders:
     """Return what the headers of a response say."""
-    # With what is asked of a page's headers 0.6 us if they are known, 3.4 if they aren't,
-    # and 1.6 in any case if none were kept.
+    # With what is asked of a page's headers 0.6 us if they are known, and 3.4 if they
+    # aren't; 1.6 in any case if none were kept.
     given = response.headers
     lines = tuple([(name, "" if name in _OWN else value) for name, value in given])
     return _recent.get(lines) or _read(lines)

@@ -139,7 +139,10 @@ def event_name(name: t.Any) -> str:
 def event_properties(value: t.Any) -> dict[str, t.Any]:
     """Return the properties of an event, with what it says of itself as Mixpanel wants
     it: its time, its id, and whose it is."""
-    given = {} if value is None else mapping(value)
+    if value is None:
+        return {}
+
+    given = mapping(value)
 
     if "time" in given:
         given["time"] = event_time(value["time"])
