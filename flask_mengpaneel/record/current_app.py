@@ -20,6 +20,10 @@ NO_CONTEXT = (
     "Mengpaneel works inside a request, or inside an app context with 'with"
     " Manager():'. There is no app context here: use 'with app.app_context():'."
 )
+NOT_IN_USE = (
+    "This Manager is not in use: call its methods inside of 'with Manager() as"
+    " manager:'."
+)
 
 
 class AppState(t.Protocol):

@@ -18,7 +18,7 @@ from ..visitor.portable import PortableVisitor, recall
 from .arguments import checked_size
 from .before_send import ask
 from .clock import Clock
-from .current_app import AppState, current_app_state
+from .current_app import NOT_IN_USE, AppState, current_app_state
 from .errors import handle_error
 from .job import Job, last_word
 from .on_commit import awaited_blocks, until_commit
@@ -127,10 +127,7 @@ class Manager(StagedCalls):
 
     def _manager(self) -> Manager:
         if not self._outer_managers:
-            raise RuntimeError(
-                "This Manager is not in use: call its methods inside of 'with"
-                " Manager() as manager:'."
-            )
+            raise RuntimeError(NOT_IN_USE)
 
         return self
 
