@@ -607,6 +607,9 @@ class Taking(SpoolingTransport):
     def poll_spool(self) -> None:
         pass
 
+    def settle(self) -> None:
+        pass
+
 
 def name_of(envelope: Envelope) -> str:
     return named(envelope.calls[0].arguments[1])
