@@ -89,10 +89,12 @@ class Client:
 
         :param last: whom the browser knew before a reset; ``None``: there was none.
         """
-        new = Identity.new() if self.keeps_cookies else NOBODY
+        if not self.keeps_cookies:
+            return NOBODY
+
         known: dict[Identity | None, Identity]
         known = self.environ.setdefault(_NEW_VISITORS, {})
-        return known.setdefault(last, new)
+        return known.setdefault(last, Identity.new())
 
     # -- what it is going to do with the response
 

@@ -492,8 +492,19 @@ def test_a_task_knows_its_visitor(calls: RecordedCalls) -> None:
     calls.assert_tracked("Render Video")
 
 
-def test_processes_tell_each_other_what_is_acknowledged() -> None:
+def test_a_job_goes_through_many_persons(calls: RecordedCalls) -> None:
     one = Excerpt("scaling.md", 3)
+    one.start()
+    users = [types.SimpleNamespace(id=id) for id in ("ann", "bob")]
+    one.run(User=types.SimpleNamespace(query=users))
+
+    calls.assert_identified("ann")
+    calls.assert_identified("bob")
+    assert [call.event for call in calls if call.name == "track"] == ["Get Digest"] * 2
+
+
+def test_processes_tell_each_other_what_is_acknowledged() -> None:
+    one = Excerpt("scaling.md", 4)
     one.run()
 
     assert one.start().get("/page").status_code == 200

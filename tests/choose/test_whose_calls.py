@@ -260,6 +260,7 @@ def travel(journey: t.Any, **options: t.Any) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(JOURNEY)
+@example([("unfinished", [("track", "")]), ("page", [("loop", "ada")])])
 def test_each_event_is_whose_it_is(journey: t.Any) -> None:
     travel(journey)
 
