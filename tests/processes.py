@@ -166,6 +166,8 @@ class Process:
             SETTINGS: json.dumps(settings),
             "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
             "PYTHONUNBUFFERED": "1",
+            # One that crashes says where.
+            "PYTHONFAULTHANDLER": "1",
         }
 
         if not covered:
