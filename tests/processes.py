@@ -79,17 +79,34 @@ def create_app() -> Flask:
 
 def celery_init_app(app: Flask) -> None:
     """Set Celery up as Flask's documentation says."""
-    from celery import Celery, Task
+    from celery import Celery
 
-    class FlaskTask(Task):  # type: ignore[misc]
+    celery = Celery(app.name, task_cls=task_in_context(app))
+    celery.config_from_object(app.config["CELERY"])
+    celery.set_default()
+    app.extensions["celery"] = celery
+
+
+def task_in_context(app: Flask) -> type:
+    """The class of tasks that run in an app context, as Flask's documentation says."""
+    from celery import Task
+
+    class FlaskTask(Task):  # type: ignore[misc, unused-ignore]
         def __call__(self, *args: object, **kwargs: object) -> object:
             with app.app_context():
                 return self.run(*args, **kwargs)
 
-    celery = Celery(app.name, task_cls=FlaskTask)
-    celery.config_from_object(app.config["CELERY"])
-    celery.set_default()
-    app.extensions["celery"] = celery
+    return FlaskTask
+
+
+def eager_celery(app: Flask) -> t.Any:
+    """Celery whose tasks run where they are called, and which no other test finds."""
+    from celery import Celery
+
+    celery = Celery("shop", task_cls=task_in_context(app), set_as_current=False)
+    celery.conf.task_always_eager = True
+    celery.conf.task_eager_propagates = True
+    return celery
 
 
 def visit(app: Flask, count: int = 1) -> None:

@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import tempfile
+import threading
 import typing as t
 import weakref
 from urllib.parse import quote, unquote
@@ -22,6 +23,7 @@ from werkzeug.test import TestResponse
 from agents import CHROME
 from flask_mengpaneel import Envelope, Mengpaneel, Outcome, flushed
 from flask_mengpaneel.deliver.translation import Translator
+from flask_mengpaneel.record.context import current_manager
 from flask_mengpaneel.testing import RecordingTransport
 from servers import NOBODY_LISTENS
 
@@ -254,6 +256,14 @@ def header_calls(response: TestResponse) -> list[t.Any]:
     """The calls in a response's header."""
     header = response.headers.get("X-Mengpaneel-Calls")
     return [] if header is None else json.loads(header)
+
+
+def flush_in_thread() -> None:
+    """Send what the view has tracked so far, as the thread does that looks after views
+    that run long."""
+    thread = threading.Thread(target=current_manager().flush_while_running)
+    thread.start()
+    thread.join()
 
 
 def names(calls: c.Iterable[t.Any]) -> list[str]:

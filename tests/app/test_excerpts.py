@@ -17,7 +17,7 @@ import typing as t
 
 import flask
 import pytest
-from celery import Celery, Task
+from celery import Celery
 from flask import Blueprint, Flask, g
 from flask.testing import FlaskClient
 from flask_debugtoolbar import DebugToolbarExtension
@@ -29,6 +29,7 @@ from agents import CHROME
 from flask_mengpaneel import Login, Manager, Mengpaneel
 from flask_mengpaneel.testing import RecordedCalls, RecordingTransport, record_calls
 from flask_mengpaneel.testing import recording_transport as sent_by
+from processes import eager_celery
 from sink import Sink
 from sites import PAGE
 
@@ -470,13 +471,7 @@ def test_celery_delivers() -> None:
 def test_a_task_knows_its_visitor(calls: RecordedCalls) -> None:
     one, other = Excerpt("scaling.md", 1), Excerpt("scaling.md", 2)
 
-    class FlaskTask(Task):
-        def __call__(self, *args: object, **kwargs: object) -> object:
-            with one.app.app_context():
-                return self.run(*args, **kwargs)
-
-    celery = Celery("excerpt", task_cls=FlaskTask, set_as_current=False)
-    celery.conf.task_always_eager = True
+    celery = eager_celery(one.app)
     one.run()
     client = one.start()
     # In the place of Celery's, which other tests would find.

@@ -10,11 +10,18 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from celery import Celery, Task
 
 from flask_mengpaneel import Manager
 from needs import need
-from processes import Process, celery_options, celery_worker, ledgers, run, settings_for
+from processes import (
+    Process,
+    celery_options,
+    celery_worker,
+    eager_celery,
+    ledgers,
+    run,
+    settings_for,
+)
 from redis_server import Redis
 from sink import Sink, Status
 from sites import Site, balance
@@ -232,14 +239,7 @@ def test_a_task_that_runs_in_a_block_of_a_view_is_for_whom_the_block_is_about(
     site = Site(celery_visitor=True)
     mengpaneel = site.mengpaneel
 
-    class FlaskTask(Task):
-        def __call__(self, *args: object, **kwargs: object) -> object:
-            with site.app.app_context():
-                return self.run(*args, **kwargs)
-
-    celery = Celery("shop", task_cls=FlaskTask, set_as_current=False)
-    celery.conf.task_always_eager = True
-    celery.conf.task_eager_propagates = True
+    celery = eager_celery(site.app)
 
     @celery.task(name="inner", shared=False)
     def inner() -> None:

@@ -14,7 +14,6 @@ import threading
 import typing as t
 
 import pytest
-from celery import Celery, Task
 from flask import Flask, Response, g, request, stream_with_context
 from flask_sqlalchemy import SQLAlchemy
 from hypothesis import given, settings
@@ -32,6 +31,7 @@ from sqlalchemy.pool import Pool, StaticPool
 from werkzeug.local import LocalProxy
 
 from flask_mengpaneel import Manager
+from processes import eager_celery
 from sites import (
     ANN,
     CAPABLE,
@@ -1270,14 +1270,7 @@ def test_a_block_needs_the_app_context_that_its_session_does(shop: Shop) -> None
 def test_an_eager_task_leaves_as_it_does_from_a_worker(
     shop: Shop, outcome: str
 ) -> None:
-    class FlaskTask(Task):
-        def __call__(self, *args: object, **kwargs: object) -> object:
-            with shop.app.app_context():
-                return self.run(*args, **kwargs)
-
-    celery = Celery("shop", task_cls=FlaskTask, set_as_current=False)
-    celery.conf.task_always_eager = True
-    celery.conf.task_eager_propagates = True
+    celery = eager_celery(shop.app)
 
     @celery.task(name="receipt", shared=False)
     def send_receipt() -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random
 import re
-import threading
 import typing as t
 from datetime import UTC, datetime
 
@@ -13,7 +12,6 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_mengpaneel import Manager
-from flask_mengpaneel.record.context import current_manager
 from sites import (
     ACKNOWLEDGES,
     ANN,
@@ -27,6 +25,7 @@ from sites import (
     balance,
     block,
     come,
+    flush_in_thread,
     header_calls,
     library_cookie,
     loads_library,
@@ -297,11 +296,7 @@ def test_until_then_calls_of_a_view_that_runs_long_wait_for_its_response() -> No
 
     def look() -> str:
         site.mengpaneel.track("Look")
-        # As the thread does that looks after such views.
-        flush = current_manager().flush_while_running
-        thread = threading.Thread(target=flush)
-        thread.start()
-        thread.join()
+        flush_in_thread()
         site.mengpaneel.track("Look Again")
         return PAGE
 

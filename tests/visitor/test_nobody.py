@@ -11,7 +11,7 @@ from flask import copy_current_request_context, redirect, request
 from agents import CHROME
 from flask_mengpaneel import Manager
 from flask_mengpaneel.record.context import current_manager
-from sites import PAGE, Site, set_library_cookie
+from sites import PAGE, Site, flush_in_thread, set_library_cookie
 
 
 def api_site(**settings: t.Any) -> Site:
@@ -289,11 +289,7 @@ def test_the_app_is_asked_in_the_request_though_its_view_runs_long(
 
     def view() -> dict[str, t.Any]:
         site.mengpaneel.track("A")
-        # As the thread does that looks after such views.
-        flush = current_manager().flush_while_running
-        thread = threading.Thread(target=flush)
-        thread.start()
-        thread.join()
+        flush_in_thread()
         assert persons(site) == []
 
         if goes_on:
