@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from flask_mengpaneel import Manager
-from needs import need
 from processes import (
     Process,
     celery_options,
@@ -25,14 +24,6 @@ from processes import (
 from redis_server import Redis
 from sink import Sink, Status
 from sites import Site, balance
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> c.Iterator[Redis]:
-    need("redis-server")
-    server = Redis(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

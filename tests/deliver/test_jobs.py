@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections.abc as c
 import os
 import re
 import signal
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from needs import need
 from processes import Process, run, settings_for, started
 from redis_server import Redis
 from sink import Sink, Status
@@ -43,14 +41,6 @@ def fails():
 def too_long():
     job("too_long", lambda: signal.raise_signal(signal.SIGALRM))
 """
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> c.Iterator[Redis]:
-    need("redis-server")
-    server = Redis(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.stop()
 
 
 def rq_worker(
