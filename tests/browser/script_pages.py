@@ -12,6 +12,7 @@ import collections.abc as c
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -74,6 +75,8 @@ class Record:
 
     endpoint: str
     message: dict[str, t.Any]
+    #: The number of the request that brought it.
+    batch: int
 
     @property
     def label(self) -> str:
@@ -108,17 +111,19 @@ class Api(Server):
         self.status = 200
         self.answer: str | None = None
         self.requests = 0
+        self._batches = itertools.count()
         self.app.add_url_rule("/<endpoint>/", view_func=self._take, methods=["POST"])
 
     def _take(self, endpoint: str) -> Response:
         self.requests += 1
+        batch = next(self._batches)
         form = parse_qs(request.get_data(as_text=True))["data"][0]
         text = form if form[0] in "[{" else base64.b64decode(form).decode()
         found = json.loads(text)
 
         if self.status == 200 and self.answer is None:
             self.records += [
-                Record(endpoint, message)
+                Record(endpoint, message, batch)
                 for message in (found if isinstance(found, list) else [found])
             ]
 
