@@ -173,6 +173,10 @@ def open_spool(config: Config, folder: str) -> Spool | None:
 
     project = config.token or ""
 
+    if config.inspector:
+        # Whoever takes the inspector out doesn't want what waited for it in Mixpanel.
+        project = f"inspector {project}"
+
     if isinstance(config.spool, Path):
         spool = Spool(config.spool, project)
 

@@ -126,8 +126,8 @@ class Spool:
 
     The file is made when there is something to put into it.
 
-    :param project: the token. Apps that track for others may share the file, but send
-        nothing of each other's.
+    :param project: whose records they are: the token's, or the inspector's. Apps that
+        track for others may share the file, but send nothing of each other's.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ from flask_mengpaneel.inspector import Inspector
 from flask_mengpaneel.inspector.flushed_calls import Flush
 from inspector_calls import flush, send
 from mixpanel_records import event, track
+from sink import Sink
 from sites import CAPABLE, PAGE, Site, block
 
 WAITING = "waiting to be acknowledged"
@@ -221,3 +222,22 @@ def test_the_page_is_told_of_it(
     assert state(waits) == state(before["arrivals"][0]) == ("waiting", WAITING)
     assert after["calls"] == [arrived]
     assert state(after["arrivals"][0]) == ("acknowledged", ACKNOWLEDGED)
+
+
+def test_what_waits_for_the_inspector_never_goes_to_mixpanel(
+    tmp_path: Path, sink: Sink
+) -> None:
+    developed = InspectedSite(tmp_path, durable=True)
+    developed.browser.get("/")
+    sends = Site(
+        testing=False,
+        transport="thread",
+        spool=tmp_path / "mengpaneel-spool.sqlite3",
+        api_host=sink.url,
+    )
+
+    waiting = [
+        site.app.extensions["mengpaneel"].delivery.spool.summary().records
+        for site in (developed, sends)
+    ]
+    assert waiting == [1, 0]
