@@ -8,6 +8,7 @@ import difflib
 import functools
 import inspect
 import os
+import re
 import typing as t
 from pathlib import Path
 
@@ -43,6 +44,9 @@ StrategyName: t.TypeAlias = t.Literal[
 STRATEGIES: tuple[StrategyName, ...] = t.get_args(StrategyName)
 CLIENT_STRATEGIES = frozenset(STRATEGIES[:3])
 TRANSPORTS = ("thread", "inline", "celery")
+
+# What the keys begin with, as it is written or misspelt.
+_OURS = re.compile("MENG?_?PAN+E+L+_")
 
 # The variables by which the platforms say that a process is frozen or ended as
 # soon as its response has left:
@@ -269,20 +273,16 @@ class Config:
         :raises ValueError: a wrong value or an unknown key; the message names the
             key, the value and what is allowed.
         """
-        given = {
-            key: value
-            for key, value in app.config.items()
-            if key.startswith("MENGPANEEL_")
-        }
+        given = {key: app.config[key] for key in app.config if _OURS.match(key)}
         given.update(
             (f"MENGPANEEL_{name.upper()}", value) for name, value in overrides.items()
         )
         values: dict[str, t.Any] = {}
 
         for key, value in given.items():
-            field = key.removeprefix("MENGPANEEL_").lower()
+            field = _OURS.sub("", key).lower()
 
-            if field not in _CHECKS:
+            if key not in KEYS:
                 raise _unknown(key, field)
 
             try:

@@ -352,6 +352,15 @@ def test_an_unknown_key_is_an_error_that_names_the_one_that_was_meant() -> None:
         read(tokn="abc")
 
 
+@pytest.mark.parametrize("prefix", ["MENGPANEL", "MENGPANNEL", "MENPANEEL"])
+def test_a_key_with_a_misspelt_prefix_is_an_error(prefix: str) -> None:
+    app = Flask("shop")
+    app.config[f"{prefix}_DURABLE"] = True
+
+    with pytest.raises(ValueError, match="mean MENGPANEEL_DURABLE"):
+        Config.from_app(app, {})
+
+
 def test_an_unknown_constructor_argument_is_an_error() -> None:
     with pytest.raises(ValueError, match="MENGPANEEL_CONSNT.*MENGPANEEL_CONSENT"):
         read({"consnt": allow})
