@@ -14,6 +14,7 @@ from ..record.arguments import person_id
 from ..record.context import current_manager, request_state
 from ..record.errors import handle_error
 from ..record.manager import Manager
+from ..record.on_commit import outside_blocks
 from ..record.proxies import active_request, current_flask, current_request
 from ..record.refusals import Refusal
 from ..values import identifier
@@ -78,7 +79,9 @@ class SignIn:
             return
 
         try:
-            self._begin(manager, _seen(manager.request))
+            # Who it is, the visitor was before the block in which the first call is.
+            with outside_blocks():
+                self._begin(manager, _seen(manager.request))
         except Exception as error:
             handle_error(current_flask(), "Who has signed in is unknown.", error)
 

@@ -33,6 +33,7 @@ person whom it was recorded for.
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import contextvars
 import itertools
 import threading
@@ -132,6 +133,17 @@ def last_block(entered: list[Block]) -> Block:
     last = next((one for one in reversed(here) if one in entered), entered[-1])
     entered.remove(last)
     return last
+
+
+@contextlib.contextmanager
+def outside_blocks() -> c.Iterator[None]:
+    """Let what is recorded within wait for nothing."""
+    before = _blocks.set(())
+
+    try:
+        yield
+    finally:
+        _blocks.reset(before)
 
 
 def _open() -> tuple[Block, ...]:

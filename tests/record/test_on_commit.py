@@ -30,7 +30,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, scoped_session, sessi
 from sqlalchemy.pool import Pool, StaticPool
 from werkzeug.local import LocalProxy
 
-from flask_mengpaneel import Manager
+from agents import CHROME
+from flask_mengpaneel import Login, Manager
 from processes import eager_celery
 from sites import (
     ANN,
@@ -1295,3 +1296,28 @@ def test_an_eager_task_leaves_as_it_does_from_a_worker(
     assert tracked(page(shop)) == ["Order"]
     assert shop.events == ["Send Receipt", *kept]
     assert sum(shop.ledger.dropped.values()) == 1 - len(kept)
+
+
+@pytest.mark.parametrize("client", ["browser", "program"])
+def test_who_is_signed_in_waits_for_no_database(client: str) -> None:
+    shop = Shop(
+        login=Login(user=lambda: "ann", user_id=str, signals={}),
+        login_profile=lambda _: {"a": 1},
+    )
+
+    def order() -> dict[str, str]:
+        shop.add()
+
+        with shop.on_commit:
+            shop.mengpaneel.track("Order")
+
+        shop.db.session.rollback()
+        shop.mengpaneel.track("Order Failed")
+        return {}
+
+    shop.view("/", order, methods=["POST"])
+    shop.client(CHROME if client == "browser" else "curl/8.5.0").post("/")
+
+    (envelope,) = shop.kept.envelopes
+    assert [call.name for call in envelope.calls] == ["identify", "people.set", "track"]
+    assert shop.ledger.dropped == {"rolled back": 1}
