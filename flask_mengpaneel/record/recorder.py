@@ -8,6 +8,7 @@ import functools
 import re
 import typing as t
 from abc import ABC, abstractmethod
+from decimal import Decimal
 
 from ..calls import Stage
 from ..plan.declared import Event, name_and_properties
@@ -114,7 +115,7 @@ class People(HasManager):
         return [["people", "unset"], [checked.names(prop)]]
 
     @recorded
-    def increment(self, prop: str | Properties, by: float = 1) -> list[t.Any]:
+    def increment(self, prop: str | Properties, by: float | Decimal = 1) -> list[t.Any]:
         """Add to a number of the profile, or to several: ``{"Logins": 1}``."""
         return [["people", "increment"], [checked.amounts(prop, by)]]
 
@@ -135,7 +136,7 @@ class People(HasManager):
 
     @recorded
     def track_charge(
-        self, amount: float, properties: Properties | None = None
+        self, amount: float | Decimal, properties: Properties | None = None
     ) -> list[t.Any]:
         """Record that the person was charged an amount of money.
 

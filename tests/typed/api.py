@@ -236,6 +236,8 @@ def view() -> str:
     mengpaneel.people.union("Tags", ["a"])
     mengpaneel.people.remove("Tags", "a")
     mengpaneel.people.track_charge(9.9, {"sku": 1})
+    mengpaneel.people.track_charge(decimal.Decimal("9.90"))
+    mengpaneel.people.increment("Spent", decimal.Decimal("9.90"))
     mengpaneel.people.clear_charges()
     mengpaneel.people.delete_user()
 
