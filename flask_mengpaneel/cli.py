@@ -112,11 +112,17 @@ def send(timeout: float) -> None:
 
     sent = _inline().sender.send_spooled(time.monotonic() + timeout)
     summary = spool_file.summary()
-    waiting = summary.records - summary.unacknowledged
+    waiting = summary.records - summary.unacknowledged - summary.leased
     click.echo(f"{sent} records sent, {waiting} wait.")
 
     if summary.unacknowledged:
         click.echo(f"{summary.unacknowledged} more wait for a browser's word.")
+
+    if summary.leased:
+        click.echo(
+            f"{summary.leased} more are another process's, which is sending them. If it"
+            " has been killed, they are free within a minute."
+        )
 
     if waiting:
         raise SystemExit(1)

@@ -110,6 +110,8 @@ class Summary:
     waiting: dict[tuple[str, str], tuple[int, float]]
     #: Those of the records that wait to be acknowledged.
     unacknowledged: int
+    #: Those of the records that other processes are sending.
+    leased: int
     delivered: int
     dropped: dict[str, int]
     #: Bytes in use.
@@ -539,15 +541,28 @@ class Spool:
                 " WHERE project = ? AND hand_over IS NOT NULL",
                 (self._project,),
             ).fetchone()
+            (leased,) = connection.execute(
+                "SELECT total(records) FROM messages"
+                " WHERE project = :project AND hand_over IS NULL"
+                " AND leased_by NOT IN ('', :process)"
+                " AND leased_until BETWEEN :now AND :now + :lease",
+                {
+                    "project": self._project,
+                    "process": self.process_id,
+                    "now": time.monotonic(),
+                    "lease": LEASE,
+                },
+            ).fetchone()
             return Summary(
                 waiting,
                 int(unacknowledged),
+                int(leased),
                 delivered,
                 tallies,
                 self._size(connection),
             )
 
-        nothing = Summary({}, 0, 0, {}, 0)
+        nothing = Summary({}, 0, 0, 0, {}, 0)
         return self.read(query, nothing) if self.exists() else nothing
 
     def is_full(self, connection: sqlite3.Connection) -> bool:

@@ -100,6 +100,17 @@ def test_spool_send_sends_the_rest_if_an_endpoint_is_in_trouble(
     assert "100 records sent, 2100 wait" in result.output
 
 
+def test_spool_send_leaves_what_another_process_is_sending(
+    app: Flask, spool: Spool, sink: Sink
+) -> None:
+    leased = len(spool.lease(10))
+    result = call(app, "spool", "send")
+
+    assert result.exit_code == 0, result.output
+    assert f"{2500 - leased} records sent, 0 wait." in result.output
+    assert f"{leased} more are another process's, which is sending" in result.output
+
+
 def test_status_is_of_all_processes(app: Flask, spool: Spool, sink: Sink) -> None:
     sink.refuse = lambda record: "no" if record["event"] == "Bad" else None
     spool.put([event("Bad") for _ in range(3)], "HTTP 503")
