@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections.abc as c
+import logging
 import typing as t
 
 from flask import Response, request
 
 from .deliver.shared_ledgers import SharedLedgers
+from .deliver.spool import SpoolError
 
 try:
     import prometheus_client as prometheus
@@ -25,6 +27,8 @@ if t.TYPE_CHECKING:
     from .choose.app_state import AppState
 
 __all__ = ["LedgerMetrics"]
+
+logger = logging.getLogger("flask_mengpaneel")
 
 
 class LedgerMetrics:
@@ -68,7 +72,13 @@ class LedgerMetrics:
 
     def collect(self) -> c.Iterator[Metric]:
         """Give the numbers to a registry of ``prometheus_client``."""
-        totals = self._ledgers.sum()
+        try:
+            totals = self._ledgers.sum()
+        except SpoolError as error:
+            # Else the app's other metrics would be gone as well.
+            logger.error("There are no metrics: %s", error)
+            return
+
         yield CounterMetricFamily(
             "mengpaneel_records_recorded",
             "Events and operations on profiles and groups that were recorded.",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import dataclasses
+import errno
 import importlib
 import json
 import logging
@@ -159,20 +160,23 @@ class SharedLedgers:
             with self._lock, self._locked():
                 self._publish(self._spool)
         except OSError as error:
-            logger.error("The ledger can't be shared: %s", error)
+            _say_unshared(error)
 
-    def _publish(self, spool: Spool) -> None:
+    def _publish(self, spool: Spool) -> Totals:
         totals = self._own(spool)
 
-        if self._file is None:
-            if not totals.recorded:
-                return
+        try:
+            if self._file is None and totals.recorded:
+                path = self._path(f".ledger-{spool.process_id}")
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+                fcntl.flock(self._file, fcntl.LOCK_EX)
 
-            path = self._path(f".ledger-{spool.process_id}")
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            if self._file is not None:
+                _write(self._file, dataclasses.asdict(totals))
+        except OSError as error:
+            _say_unshared(error)
 
-        _write(self._file, dataclasses.asdict(totals))
+        return totals
 
     def _own(self, spool: Spool | None) -> Totals:
         """Return what this process knows by itself, without what the spool does."""
@@ -198,19 +202,21 @@ class SharedLedgers:
 
         try:
             with self._lock, self._locked() as shared:
-                self._publish(self._spool)
-                return self._sum(self._spool, shared)
+                own = self._publish(self._spool)
+                return self._sum(self._spool, shared, own)
         except OSError as error:
             raise SpoolError(f"the ledgers can't be summed: {error}") from None
 
-    def _sum(self, spool: Spool, shared: int) -> Totals:
+    def _sum(self, spool: Spool, shared: int, own: Totals) -> Totals:
         kept = _first_json(os.pread(shared, os.fstat(shared).st_size, 0).decode())
         past, counted = _totals(kept.get("past", {})), kept.get("counted", [])
         spooled, tallies = _spooled(spool)
         whole = Totals()
         gone: list[Path] = []
+        # There may be no room for it.
+        own_path = self._path(f".ledger-{spool.process_id}")
 
-        for path in spool.path.parent.iterdir():
+        for path in {own_path, *spool.path.parent.iterdir()}:
             name, _, origin = path.name.rpartition("-")
 
             if name != f"{spool.path.name}.ledger":
@@ -220,8 +226,7 @@ class SharedLedgers:
                 gone.append(path)
                 continue
 
-            own = origin == spool.process_id
-            totals, is_alive = (_read(path), True) if own else _visit(path)
+            totals, is_alive = (own, True) if path == own_path else _visit(path)
             totals.in_spool = spooled.get(origin, 0)
 
             for reason, records in tallies.get(origin, {}).items():
@@ -249,15 +254,19 @@ class SharedLedgers:
         whole.add(past)
         # What is taken back again, as no response carried it, was counted before.
         whole.recorded = max(whole.recorded, kept.get("recorded", 0))
-        _write(
-            shared,
-            {
-                "past": dataclasses.asdict(past),
-                # If this process is killed before they are deleted.
-                "counted": [path.name.rpartition("-")[2] for path in gone],
-                "recorded": whole.recorded,
-            },
-        )
+        value = {
+            "past": dataclasses.asdict(past),
+            # If this process is killed before they are deleted.
+            "counted": [path.name.rpartition("-")[2] for path in gone],
+            "recorded": whole.recorded,
+        }
+
+        try:
+            _write(shared, value)
+        except OSError as error:
+            # The next sum finds all of them where they were.
+            _say_unshared(error)
+            return whole
 
         for path in gone:
             path.unlink(missing_ok=True)
@@ -351,5 +360,16 @@ def _write(file: int, value: dict[str, t.Any]) -> None:
     """Write a value in the place of the one before; if the process is killed in
     between, there is a rest of that one behind it."""
     data = json.dumps(value).encode()
+    size = os.fstat(file).st_size
+    # First what needs room: if there is none, the value before is still there.
+    tail = data[size:]
+
+    if os.pwrite(file, tail, size) < len(tail):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     os.pwrite(file, data, 0)
     os.ftruncate(file, len(data))
+
+
+def _say_unshared(error: OSError) -> None:
+    logger.error("The ledger can't be shared: %s", error)

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 from flask import Flask
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flask_mengpaneel import Manager, Mengpaneel
@@ -182,6 +182,19 @@ def test_it_can_be_one_of_the_metrics_of_a_registry(tmp_path: Path, sink: Sink) 
     eventually(lambda: len(sink.ids) == 1)
 
     assert read(generate_latest(registry).decode())["recorded_total"] == 1
+
+
+def test_the_other_metrics_of_a_registry_do_not_suffer(
+    tmp_path: Path, sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, metrics = make_app(tmp_path, sink)
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    Counter("orders", "Orders.", registry=registry).inc()
+    (tmp_path / "mengpaneel-spool.sqlite3.ledgers").mkdir()
+
+    assert read(generate_latest(registry).decode())["orders_total"] == 1
+    assert "There are no metrics: the ledgers can't be summed" in caplog.text
 
 
 def test_prometheus_may_ask_for_its_newer_format(tmp_path: Path, sink: Sink) -> None:

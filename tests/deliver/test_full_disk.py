@@ -8,8 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
+from flask_mengpaneel import Manager, Mengpaneel
 from flask_mengpaneel.deliver.spool import Spool
+from flask_mengpaneel.metrics import LedgerMetrics
 from processes import ledgers, run, started
 from sink import Sink, Status
 
@@ -105,3 +108,27 @@ def test_a_disk_that_something_else_has_filled_keeps_nobody_from_mixpanel(
         run(tmp_path, LATER, sink.url)
         assert (len(sink.ids), sink.copies) == (151, 0)
         assert spool_of(disk).summary().records == 0
+
+
+def test_the_metrics_of_a_full_disk_are_right(disk: Path, sink: Sink) -> None:
+    app = Flask(__name__, instance_path=str(disk))
+    mengpaneel = Mengpaneel(app, token="t", api_host=sink.url)
+    metrics = LedgerMetrics(app)
+
+    def seen(records: int) -> list[float]:
+        with app.app_context():
+            with Manager() as manager:
+                for _ in range(records):
+                    manager.track("A")
+
+            assert mengpaneel.drain(20)
+
+        recorded, delivered, *_ = metrics.collect()
+        return [recorded.samples[0].value, delivered.samples[0].value]
+
+    assert seen(0) == [0, 0]
+    filler = fill(disk)
+    assert seen(3) == [3, 3]
+    assert seen(100) == [103, 103]
+    filler.unlink()
+    assert seen(1) == [104, 104]
