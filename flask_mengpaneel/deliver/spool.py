@@ -13,6 +13,7 @@ import functools
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import stat
 import threading
@@ -190,12 +191,21 @@ class Spool:
             reason = getattr(error, "strerror", None) or error
             raise SpoolError(f"{self.path} can't be written: {reason}") from None
 
-        folder = next(
-            parent for parent in self.path.absolute().parents if os.path.exists(parent)
-        )
+        folder = self._folder
 
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise SpoolError(f"{folder} can't be written")
+
+    @property
+    def room(self) -> int:
+        """Bytes that are free on its disk."""
+        return shutil.disk_usage(self._folder).free
+
+    @property
+    def _folder(self) -> Path:
+        """Where the file is, or the nearest that is there already."""
+        parents = self.path.absolute().parents
+        return next(parent for parent in parents if os.path.exists(parent))
 
     def exists(self) -> bool:
         """Whether there is a file: something may wait in it."""

@@ -26,6 +26,9 @@ if t.TYPE_CHECKING:
 _ENTRY = "x" * 400
 _ROOM = 2048
 
+# What SQLite needs for a few hundred events, and for its log.
+_SPOOL_ROOM = 1_000_000
+
 #: Seconds by which clocks may differ.
 _CLOCK_TOLERANCE = 60.0
 
@@ -86,11 +89,20 @@ def _check_spool(state: AppState) -> c.Iterator[Finding]:
     if not isinstance(inline, InlineTransport) or inline.delivery.spool is None:
         return
 
+    spool = inline.delivery.spool
+
     try:
-        inline.delivery.spool.check()
+        spool.check()
     except SpoolError as error:
         text = f"what can't be delivered at once has no spool to wait in: {error}"
         yield Finding(Level.ERROR, text, 'MENGPANEEL_SPOOL = "/path/of/a/file.sqlite3"')
+        return
+
+    if spool.room < _SPOOL_ROOM:
+        text = (
+            "the spool's disk is full: what can't be delivered at once waits in memory"
+        )
+        yield Finding(Level.WARNING, text, f"make room for {spool.path}")
 
 
 def _check_url_prefix(app: Flask, config: Config) -> c.Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import shutil
 import socket
 import time
 import typing as t
@@ -115,6 +116,18 @@ def test_a_spool_that_cannot_be_written_is_an_error(
     path.mkdir()
 
     assert lines(app)[0].startswith("error: what can't be delivered at once")
+
+
+def test_a_full_disk_is_a_warning(
+    serve: CreateApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = serve(spool=tmp_path / "spool.sqlite3")
+    usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+
+    (line,) = lines(app)
+    assert line.startswith("warning: the spool's disk is full")
+    assert str(tmp_path) in line
 
 
 def test_threads_where_they_are_stopped_are_an_error(
