@@ -190,7 +190,7 @@
     const properties = args.find(isObject) || {};
     const tracks = typeof args[0] === "string" && call.name.startsWith("track");
     const state = stateOf(call.flushes);
-    const own = sortProperties(properties, null).own;
+    const own = tracks ? sortProperties(properties, null).own : properties;
     return {
       key: callKey(call.id),
       at: call.at,
@@ -245,7 +245,7 @@
       undeclared: "",
       leftOut: leftOutOf(call),
       duplicateOf: null,
-      sections: [{ title: "Call", values: { [name]: event } }],
+      sections: event ? [{ title: "Call", values: { [name]: event } }] : [],
       record: { ...call },
       endpoint: "",
       agent: ""

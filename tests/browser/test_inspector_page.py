@@ -17,7 +17,7 @@ from flask_mengpaneel.config import INSPECTOR_PREFIX
 from flask_mengpaneel.deliver.hand_over_news import NEVER_ACKNOWLEDGED
 from flask_mengpaneel.inspector import Inspector, create_inspector_app
 from flask_mengpaneel.outcome import Unrecorded
-from mixpanel_records import event, track
+from mixpanel_records import event, people, track
 from needs import need_npm
 from servers import Server
 
@@ -527,6 +527,20 @@ def test_what_became_of_a_call_is_told_apart(board: Page, stand: Stand) -> None:
         board.get_by_label("Kind").select_option(kind)
         shown = board.locator("#list > li:visible .name").all_text_contents()
         assert sorted(shown) == found, kind
+
+
+def test_an_operation_shows_what_it_would_have_changed(
+    board: Page, stand: Stand
+) -> None:
+    store = stand.inspector.store
+    store.add_dropped([people("set", {"$email": "a@b.c"})], "rolled back")
+    store.add_unrecorded(Unrecorded("people.increment", "", "no consent"))
+
+    expect(row(board, "people.set()").locator(".brief")).to_have_text("$email: a@b.c")
+    unrecorded = row(board, "people.increment()")
+    unrecorded.locator(".name").click()
+    expect(unrecorded).to_contain_text("outside a request")
+    expect(unrecorded).not_to_contain_text('""')
 
 
 def test_whose_it_is_shows_when_it_arrives_and_never_if_it_does_not(

@@ -190,7 +190,8 @@ export function entryOfCall(call: FlushedCall, partly?: UnrecordedCall): Entry {
   const properties = args.find(isObject) || {};
   const tracks = typeof args[0] === "string" && call.name.startsWith("track");
   const state = stateOf(call.flushes);
-  const own = sortProperties(properties, null).own;
+  // What the library adds, it adds to events.
+  const own = tracks ? sortProperties(properties, null).own : properties;
 
   return {
     key: callKey(call.id),
@@ -250,7 +251,7 @@ export function entryOfUnrecorded(call: UnrecordedCall): Entry {
     undeclared: "",
     leftOut: leftOutOf(call),
     duplicateOf: null,
-    sections: [{ title: "Call", values: { [name]: event } }],
+    sections: event ? [{ title: "Call", values: { [name]: event } }] : [],
     record: { ...call },
     endpoint: "",
     agent: "",
