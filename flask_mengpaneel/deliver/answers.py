@@ -130,6 +130,10 @@ def _is_refusal(status: int, body: dict[str, t.Any]) -> bool:
     )
 
 
+#: How to see whether what was checked is right.
+HOW_TO_TRY = "; 'flask mengpaneel send-test' tries both"
+
+
 def what_to_check(reason: str) -> str:
     """Return what to check where Mixpanel refuses all there is; empty if it doesn't.
 
@@ -146,8 +150,7 @@ def what_to_check(reason: str) -> str:
     there_are = ", ".join(f"https://{name}" for name in hosts.SERVER_HOSTS)
     return (
         "check that MENGPANEEL_TOKEN is the token of your project, and"
-        f" MENGPANEEL_API_HOST the host of its region ({there_are}); 'flask mengpaneel"
-        " send-test' tries both"
+        f" MENGPANEEL_API_HOST the host of its region ({there_are})"
     )
 
 

@@ -99,6 +99,8 @@ def test_what_mixpanel_says_is_said_and_what_to_check(
     assert words in output
     assert "Error: The event was not taken" in output
     assert (TO_CHECK in " ".join(output.split())) is advised
+    # That is what runs.
+    assert "flask mengpaneel send-test" not in output
 
 
 def test_a_record_that_is_refused_is_not_taken(tmp_path: Path, sink: Sink) -> None:
@@ -154,6 +156,7 @@ def test_the_log_says_what_to_check(
     (line,) = [one for one in caplog.messages if "not delivered" in one]
     assert line.startswith(f"1 records were not delivered: HTTP {fault.status}: ")
     assert TO_CHECK in line
+    assert line.endswith("'flask mengpaneel send-test' tries both")
 
 
 @pytest.mark.parametrize(
