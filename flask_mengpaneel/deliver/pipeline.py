@@ -242,12 +242,7 @@ class Pipeline:
 
         with self._ledger.transfer():
             with self.monitor.lock:
-                # The end of the process, or of a job, has it: there may be others now.
-                if places.building is not building:
-                    return
-
-                records = sum(records for _, records, _, _ in building)
-                places.building_is_recorded = True
+                records = places.count_building(building)
 
             self._ledger.record(records)
 
@@ -261,6 +256,7 @@ class Pipeline:
                 built += self._delivery.unpack(stored)
 
             with self.monitor.lock:
+                # The end of the process, or of a job, has it: there may be others now.
                 if places.building is not building:
                     return
 
