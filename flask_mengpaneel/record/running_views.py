@@ -102,7 +102,10 @@ class RunningViews:
     def end(self, view: RunningView) -> None:
         """The response is there, or there won't be one; the job is over."""
         self._since.pop(view, None)
-        self._jobs.discard(view)
+
+        # A step of each request, and most have none.
+        if self._jobs:
+            self._jobs.discard(view)
 
     def begin_job(self, job: RunningView) -> None:
         """Look after a job, should the process end in the middle of it."""
