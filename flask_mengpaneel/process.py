@@ -260,6 +260,16 @@ def _at_exit() -> None:
         os.kill(os.getpid(), number)
 
 
+#: Whether Python is just forking this process, the child.
+_is_new_child = False
+
+
+def is_new_child() -> bool:
+    """Whether all that is under way in this process is so in its parent as well: a fork
+    that Python isn't told of is noticed only when the child has done something."""
+    return _is_new_child
+
+
 def after_fork() -> None:
     """Start anew in a child process. Python calls it, where it knows of the fork."""
     global _is_rq_job
@@ -306,8 +316,11 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
+    global _is_new_child
     importing.release()
+    _is_new_child = True
     after_fork()
+    _is_new_child = False
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,8 +14,8 @@ from ..asking import Asking
 from ..config import UNSET
 from ..deliver.spooling import SpoolingTransport
 from ..record.errors import handle_error
-from ..record.proxies import active_request, current_flask, current_g
-from ..record.with_blocks import manager_of_block
+from ..record.proxies import active_request, current_flask
+from ..record.with_blocks import managers_of_jobs
 from ..testing import RecordingTransport
 from ..transport import Transport
 from ..values import plain
@@ -225,25 +225,21 @@ class AppState:
         """Drop calls whose database was rolled back."""
         self.uncommitted.drop(pending)
 
-    def begin_job(self, manager: Manager) -> None:
-        """A ``with Manager():`` block begins."""
-        if manager.request is None:
-            self.running_views.begin_job(manager)
-
     def end_job(self, manager: Manager) -> None:
         """A ``with Manager():`` block has ended, and flushed its calls."""
-        if manager.request is not None:
-            return
-
         if not manager.is_current:
-            self.running_views.end_job(manager)
+            self.running_views.end(manager)
 
         background = self.background
 
-        if background is None or not process.may_vanish():
+        if (
+            background is None
+            or manager.request is not None
+            or not process.may_vanish()
+        ):
             return
 
-        if manager_of_block(current_g().__dict__, None) is not None:
+        if any(map(self.running_views.is_running, managers_of_jobs())):
             # The block around this one does it.
             return
 
@@ -253,7 +249,7 @@ class AppState:
             else:
                 background.flush(self.config.shutdown_timeout)
         except Exception as error:
-            handle_error(current_flask(), "what a job has tracked may be lost", error)
+            handle_error(self.flusher.app, "what a job has tracked may be lost", error)
 
     def flush(self, manager: Manager) -> Outcome | None:
         """Send the calls that no response can carry."""

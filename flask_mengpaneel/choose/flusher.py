@@ -78,7 +78,8 @@ class Flusher:
         return self._client_side is not None
 
     @property
-    def _app(self) -> Flask:
+    def app(self) -> Flask:
+        """The app, which is at work."""
         app = self._reference()
         assert app is not None, "it is at work"
         return app
@@ -109,7 +110,7 @@ class Flusher:
         if undone is not None:
             self._undo(undone, manager)
 
-        delayed = DelayedCalls(self._app, request, self._config.session_key)
+        delayed = DelayedCalls(self.app, request, self._config.session_key)
 
         if undone is not None:
             # In the session, of which the request's cookie may know nothing.
@@ -271,7 +272,7 @@ class Flusher:
             pass
         except Exception as error:
             # What the response has been given already it keeps.
-            handle_error(self._app, "a page doesn't load the browser library", error)
+            handle_error(self.app, "a page doesn't load the browser library", error)
 
     # -- responses that don't reach the visitor
 
@@ -280,7 +281,7 @@ class Flusher:
         if manager is not None:
             self.flush_late(manager)
 
-        handle_error(self._app, "the response was left as it was", error)
+        handle_error(self.app, "the response was left as it was", error)
 
     def _undo(self, former: ResponseState, manager: Manager | None) -> None:
         """Take calls back from a response that isn't sent.
@@ -339,7 +340,7 @@ class Flusher:
                 self._late_calls.send_lost(lost, visitor)
             except Exception as error:
                 what = "what waited in the session could not be sent"
-                handle_error(self._app, what, error)
+                handle_error(self.app, what, error)
 
     def send_returned(
         self, calls: CallLog, visitor: Visitor, response: Response | None
@@ -365,7 +366,7 @@ class Flusher:
             return None
 
         calls = manager.drain()
-        person = person_of(manager, calls, self._app, self._config.session_key)
+        person = person_of(manager, calls, self.app, self._config.session_key)
         return self.send_late(calls, person, manager.strategy)
 
     def send_late(
@@ -390,7 +391,7 @@ class Flusher:
         try:
             self.flush(manager)
         except Exception as error:
-            handle_error(self._app, "what was left could not be sent", error)
+            handle_error(self.app, "what was left could not be sent", error)
 
     def flush_running(self, manager: Manager) -> None:
         """Send the calls of a view that runs, from a thread that has no context."""

@@ -18,7 +18,6 @@ if t.TYPE_CHECKING:
     from flask import Flask, Response
 
     from ..config import Config
-    from ..record.context import RequestState
     from ..record.manager import Manager
     from .flusher import Flusher
     from .sign_in import SignIn
@@ -210,14 +209,20 @@ def _make_teardown_appcontext(flusher: Flusher) -> Teardown:
     def teardown_appcontext(_error: BaseException | None) -> None:
         on_g = current_g().__dict__
 
-        # Those of requests that have ended; requests may share an app context.
+        # Those of requests that have ended, which may share an app context, and of what
+        # ends with this one: a thread of a request, a task.
         while "_mengpaneel" in on_g:
             manager: Manager = on_g["_mengpaneel"]
             request = active_request()
+            state = None if request is None else request_state(request)
 
-            if manager.request in (None, request) and not manager.ends_with_context:
-                if request is not None:
-                    _leave_context(manager, request_state(request), flusher)
+            if state is not None and state.manager is manager:
+                # The request goes on in the app context around this one, unless that
+                # has ended before: a thread may take longer.
+                manager.leave_context()
+
+                if state.is_answered and manager.calls:
+                    flusher.flush_late(manager)
 
                 break
 
@@ -227,15 +232,3 @@ def _make_teardown_appcontext(flusher: Flusher) -> Teardown:
                 flusher.flush_late(manager)
 
     return teardown_appcontext
-
-
-def _leave_context(manager: Manager, state: RequestState, flusher: Flusher) -> None:
-    """Let a request go on in the app context around one that ends."""
-    if state.manager is not manager:
-        return
-
-    manager.leave_context()
-
-    # Unless that one has ended before: a thread may take longer.
-    if state.is_answered and manager.calls:
-        flusher.flush_late(manager)

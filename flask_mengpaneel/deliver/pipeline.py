@@ -138,7 +138,7 @@ class Pipeline:
         ):
             self._drained_last = False
             places.take_for_building()
-            return self._build
+            return functools.partial(self._build, places.building)
 
         return None
 
@@ -237,17 +237,16 @@ class Pipeline:
 
     # BUILDING -> BUILT, or STORING.
 
-    def _build(self) -> None:
+    def _build(self, building: list[QueuedEnvelope]) -> None:
         places = self.places
 
         with self._ledger.transfer():
             with self.monitor.lock:
-                records = sum(records for _, records, _, _ in places.building)
-                places.building_is_recorded = True
+                records = places.count_building(building)
 
             self._ledger.record(records)
 
-        translated = self._translate(list(places.building))
+        translated = self._translate(building)
         stored = [one for one in translated if one[0]]
         plain = [one for one in translated if not one[0]]
         built = pack(message for _, messages, _ in plain for message in messages)
@@ -257,8 +256,8 @@ class Pipeline:
                 built += self._delivery.unpack(stored)
 
             with self.monitor.lock:
-                # The end of the process didn't wait for it.
-                if not places.building:
+                # The end of the process, or of a job, has it: there may be others now.
+                if places.building is not building:
                     return
 
                 places.building = []
@@ -370,7 +369,7 @@ class Pipeline:
 
         with self._ledger.transfer():
             with self.monitor.lock:
-                # The end of the process didn't wait for the answer.
+                # The end of the process or of a job didn't wait for the answer.
                 if not endpoint.answered(batch, time.monotonic()):
                     return
 

@@ -125,6 +125,15 @@ class Places:
         self.building_is_recorded = False
         self.building = self.queue.take()
 
+    def count_building(self, building: list[QueuedEnvelope]) -> int:
+        """Return how many records the ledger gets of what is being built: none if it
+        was taken away."""
+        if self.building is not building:
+            return 0
+
+        self.building_is_recorded = True
+        return sum(records for _, records, _, _ in building)
+
     def abandon(self) -> tuple[list[Batch], list[Batch], list[QueuedEnvelope]]:
         """Take everything away from the workers: what is in flight, what is built, and
         the envelopes, those that are being built first."""

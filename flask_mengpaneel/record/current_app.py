@@ -95,9 +95,6 @@ class AppState(t.Protocol):
     def drop_pending(self, pending: list[Pending]) -> None:
         """Drop calls whose database was rolled back."""
 
-    def begin_job(self, manager: RecordsCalls) -> None:
-        """A ``with Manager():`` block begins."""
-
     def end_job(self, manager: RecordsCalls) -> None:
         """A ``with Manager():`` block has ended, and flushed its calls."""
 

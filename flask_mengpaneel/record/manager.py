@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
-import sys
 import typing as t
 
 from flask import current_app
@@ -23,10 +22,10 @@ from .errors import handle_error
 from .job import Job, last_word
 from .on_commit import awaited_blocks, until_commit
 from .planned_events import compare
-from .proxies import current_flask, current_g
+from .proxies import active_request, current_flask, current_g
 from .source import find_sources
 from .staged_calls import StagedCalls
-from .with_blocks import enter_block, leave_block
+from .with_blocks import Block, enter_block
 
 if t.TYPE_CHECKING:
     from flask import Request
@@ -65,12 +64,11 @@ class Manager(StagedCalls):
     """
 
     __slots__ = (
+        "_blocks",
         "_clock",
         "_is_recording",
         "_outer_managers",
         "_strategy",
-        "ends_with_context",
-        "flush_threshold",
         "request",
     )
 
@@ -113,20 +111,17 @@ class Manager(StagedCalls):
         self._begin_stages(app_state, request)
         #: The request that it works in, if any.
         self.request = request
-        #: Whether it is current until the app context ends, and not in a block.
-        self.ends_with_context = False
         self._strategy = None
-        #: How many tracking calls are kept before they are flushed on the way: all
-        #: while there is a response to come, none when there was one.
-        self.flush_threshold = sys.maxsize
-        #: What was on `g` before, for each time that it became current.
+        #: The blocks that it is in use in.
+        self._blocks: list[Block] = []
+        #: What was on `g` before, for each time that it became current there.
         self._outer_managers: list[Manager | None] = []
         self._clock = Clock()
         #: Whether calls are kept at all; ``None`` before the first.
         self._is_recording: bool | None = None
 
     def _manager(self) -> Manager:
-        if not self._outer_managers:
+        if not (self._blocks or self._outer_managers):
             raise RuntimeError(NOT_IN_USE)
 
         return self
@@ -280,8 +275,8 @@ class Manager(StagedCalls):
         copy of the context while the view goes on."""
         fork = Manager.__new__(Manager)
         fork._begin(self._app_state, self.request)
-        # As an app context of its own does in a view, such as an eager task's.
-        fork.ends_with_context = True
+        # It ends with the app context, as that of an eager task.
+        self._app_state.running_views.begin_job(fork)
         fork.visitor = self.visitor.applied(self.recorded)
         fork.calls.set_up = self.calls.set_up
 
@@ -298,32 +293,28 @@ class Manager(StagedCalls):
     # -- being current
 
     def __enter__(self) -> Manager:
-        enter_block(self)
-        self._outer_managers.append(None)
-        self._app_state.begin_job(self)
+        self.request = self.request if self._blocks else active_request()
+        self._blocks.append(enter_block(self))
+        self._app_state.running_views.begin_job(self)
 
         if self._job is not None and self._job.identify is not None:
             try:
                 with self.setup():
                     self.identify(self._job.identify)
             except BaseException:
-                self._leave_block()
+                self._blocks.pop().leave()
                 self._app_state.end_job(self)
                 raise
 
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._leave_block()
+        self._blocks.pop().leave()
 
         try:
             self.flush()
         finally:
             self._app_state.end_job(self)
-
-    def _leave_block(self) -> None:
-        self._outer_managers.pop()
-        leave_block(self)
 
     def make_current(self, on_g: dict[str, t.Any]) -> None:
         """Get the calls that are made from now on in the context of this ``g``."""
@@ -333,7 +324,7 @@ class Manager(StagedCalls):
     @property
     def is_current(self) -> bool:
         """Whether a block or an app context has it, perhaps another thread's."""
-        return bool(self._outer_managers)
+        return bool(self._blocks or self._outer_managers)
 
     def close(self) -> None:
         """Leave ``g``, which the next request may share: this one ends.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc as c
 import typing as t
 
+from .current_app import current_app_state
 from .manager import Manager
 from .proxies import current_g
 
@@ -77,6 +78,6 @@ def manager_of_task(config: Config, request: Request | None) -> Manager | None:
 
     manager = Manager(visitor=visitor)
     manager.request = request
-    manager.ends_with_context = True
+    current_app_state().running_views.begin_job(manager)
     manager.make_current(current_g().__dict__)
     return manager

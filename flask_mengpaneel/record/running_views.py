@@ -23,7 +23,7 @@ _MAX_IDLE = 30.0
 
 
 class RunningView(t.Protocol):
-    """The manager of a request that has no response yet."""
+    """The manager of a request that has no response yet, or of a job."""
 
     @property
     def can_flush(self) -> bool:
@@ -35,6 +35,9 @@ class RunningView(t.Protocol):
 
         :param is_last: whether the process ends.
         """
+
+    def leave_to_parent(self) -> None:
+        """Leave the calls to the process that this one is a copy of."""
 
 
 class RunningViews:
@@ -62,14 +65,19 @@ class RunningViews:
         self._sending = threading.Lock()
         #: When each of them began, or was last sent.
         self._since: dict[RunningView, float] = {}
-        #: Those of jobs. They flush themselves, unless the process ends before.
+        #: Those of jobs, and of a request's threads and blocks. They flush themselves,
+        #: unless the process ends before.
         self._jobs: set[RunningView] = set()
         self._has_jobs = False
         self._has_thread = not self._in_background
 
     def after_fork(self) -> None:
         """Start anew in a child process."""
+        running = [*self._since, *self._jobs] if process.is_new_child() else ()
         self._reset()
+
+        for view in running:
+            view.leave_to_parent()
 
     def stay_in_foreground(self) -> None:
         """Start no thread from now on."""
@@ -92,8 +100,12 @@ class RunningViews:
                 ).start()
 
     def end(self, view: RunningView) -> None:
-        """The response is there, or there won't be one."""
+        """The response is there, or there won't be one; the job is over."""
         self._since.pop(view, None)
+
+        # A step of each request, and most have none.
+        if self._jobs:
+            self._jobs.discard(view)
 
     def begin_job(self, job: RunningView) -> None:
         """Look after a job, should the process end in the middle of it."""
@@ -103,9 +115,9 @@ class RunningViews:
 
         self._jobs.add(job)
 
-    def end_job(self, job: RunningView) -> None:
-        """It is over, and has flushed its calls."""
-        self._jobs.discard(job)
+    def is_running(self, job: object) -> bool:
+        """Whether something is a job of this app, and began in this process."""
+        return job in self._jobs
 
     def send_waiting(self) -> bool:
         """Send what has waited for too long.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
+import sys
 import typing as t
 
 from ..calls import Call, CallLog, Stage
@@ -34,6 +35,7 @@ class StagedCalls(Recorder):
         "_open_stages",
         "_stage",
         "calls",
+        "flush_threshold",
         "visitor",
     )
 
@@ -48,6 +50,9 @@ class StagedCalls(Recorder):
         #: The visitor whom the calls are from.
         self.visitor = Visitor(app_state.config, request)
         self.calls = CallLog()
+        #: How many tracking calls are kept before they are flushed on the way: all
+        #: while there is a response to come, none when there was one.
+        self.flush_threshold = sys.maxsize
         #: The stage that calls are recorded in now.
         self._stage = Stage.TRACKING
         self._open_stages = 0
@@ -200,6 +205,17 @@ class StagedCalls(Recorder):
         if drained is not None:
             self._is_named = self._is_named or last_word(*drained.stages) is not None
             self.visitor.apply(drained.in_order)
+
+    def leave_to_parent(self) -> None:
+        """Leave the calls to the process that this one is a copy of, and let those that
+        come be sent at once: a child may never get to where they are flushed."""
+        calls, self.calls = self.calls, CallLog()
+        self._apply_drained()
+        self._drained = calls
+        self.flush_threshold = 1
+
+        for call in calls:
+            self._app_state.pending.pop(id(call), None)
 
     def resolve(self, pending: list[Pending], *, commits: bool) -> None:
         """Let calls go, or drop them: what they waited for has ended."""

@@ -6,6 +6,7 @@ its own, which it leaves when it likes.
 
 from __future__ import annotations
 
+import collections.abc as c
 import typing as t
 from contextvars import ContextVar
 
@@ -15,58 +16,56 @@ if t.TYPE_CHECKING:
     from flask import Request
 
 
-class BlockManager(t.Protocol):
-    """The manager of a block."""
+class Block:
+    """A block, in the app context and the request that it was begun in.
 
-    #: The request that the block is in, if any.
-    request: Request | None
+    :param manager: gets the calls that are made in it.
+    """
 
-    @property
-    def is_current(self) -> bool:
-        """Whether it is in use."""
-        ...
+    __slots__ = ("manager", "on_g", "request")
 
+    def __init__(self, manager: object) -> None:
+        self.manager: t.Any = manager
+        self.on_g: dict[str, t.Any] | None = current_g().__dict__
+        self.request: Request | None = active_request()
 
-class _Block(t.NamedTuple):
-    """A block, the app context that it was begun in, and the block around it."""
-
-    manager: BlockManager
-    on_g: dict[str, t.Any]
-    outer: _Block | None
-
-
-_innermost: ContextVar[_Block | None] = ContextVar("mengpaneel_block", default=None)
+    def leave(self) -> None:
+        """Get no more calls, wherever it is left: a generator's may be left where it
+        wasn't begun."""
+        # What was started in it may outlast it, and would keep all that for as long.
+        self.manager = self.on_g = self.request = None
+        _blocks.set(_open())
 
 
-def enter_block(manager: BlockManager) -> None:
+#: Those that were begun here, the innermost last.
+_blocks: ContextVar[tuple[Block, ...]] = ContextVar("mengpaneel_blocks", default=())
+
+
+def enter_block(manager: object) -> Block:
     """Let a manager get the calls that are made by this code from now on."""
-    manager.request = active_request()
-    _innermost.set(_Block(manager, current_g().__dict__, _innermost.get()))
+    block = Block(manager)
+    _blocks.set((*_open(), block))
+    return block
 
 
-def leave_block(manager: BlockManager) -> None:
-    """Let the block around it go on."""
-    block = _innermost.get()
+def _open() -> tuple[Block, ...]:
+    return tuple(block for block in _blocks.get() if block.manager is not None)
 
-    # A generator's may be left where it wasn't begun.
-    if block is not None and block.manager is manager:
-        _innermost.set(block.outer)
+
+def managers_of_jobs() -> c.Iterator[t.Any]:
+    """Give the managers of the blocks that this code is in, in any app context, and not
+    in a request."""
+    return (block.manager for block in _open() if block.request is None)
 
 
 def manager_of_block(on_g: dict[str, t.Any], request: Request | None) -> t.Any:
     """Return the manager of the block that this code is in, if any.
 
     An app context that is pushed in a block, and a request that is made in it, are no
-    parts of it. What was started in a block may outlast it.
+    parts of it.
     """
-    block = _innermost.get()
-
-    while block is not None:
-        manager = block.manager
-
-        if block.on_g is on_g and manager.request is request and manager.is_current:
-            return manager
-
-        block = block.outer
+    for block in reversed(_blocks.get()):
+        if block.on_g is on_g and block.request is request:
+            return block.manager
 
     return None

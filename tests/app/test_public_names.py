@@ -82,8 +82,8 @@ PUBLIC: dict[type, str] = {
 # Without an underscore since other modules of the package use them; apps don't.
 INTERNAL: dict[type, str] = {
     Manager: """
-        calls can_flush close drain during ends_with_context flush_threshold
-        flush_while_running fork_for_thread in_use is_current is_recording leave_context
+        calls can_flush close drain during flush_threshold flush_while_running
+        fork_for_thread in_use is_current is_recording leave_context leave_to_parent
         make_current of_request record recorded refuse request resolve restore stage
         take_visitor visitor
     """,

@@ -113,6 +113,17 @@ def child_of_server():
     sys.exit()
 
 def child_of_fork():
+    # A generator's block is left by Python's garbage collector, wherever that is.
+    def generate():
+        with Manager():
+            mengpaneel.track("Generator's")
+            yield
+
+    with app.app_context():
+        generator = generate()
+        next(generator)
+
+    generator.close()
     job("Fork's")
     os._exit(0)
 
@@ -133,22 +144,50 @@ job("Own")
             assert process.wait() == 0, process.output
 
     names = sorted(one["event"] for one in sink.events)
-    assert names == ["Child's", "Fork's", "Own", "Server's", "Visit"]
+    assert names == ["Child's", "Fork's", "Generator's", "Own", "Server's", "Visit"]
     # Recorded, and waiting.
     assert re.findall("LEDGER (.*)", process.output) == [
         "Server's 2 1",
-        "Fork's 1 0",
+        "Fork's 2 0",
         "Child's 1 1",
         "Own 1 1",
     ]
 
 
-@pytest.mark.parametrize("ends_by", ["signal", "return", "pool"])
+@pytest.mark.parametrize(
+    "ends_by", ["signal", "in a view", "in a thread of a view", "return", "pool"]
+)
 def test_what_a_job_has_tracked_is_delivered_if_its_process_ends_before_it(
     tmp_path: Path, ends_by: str
 ) -> None:
     ends = {
         "signal": "job('Job', wait)",
+        "in a view": """
+@app.get("/view")
+def view():
+    with Manager():
+        mengpaneel.track("Job")
+        wait()
+
+app.test_client().get("/view")
+""",
+        "in a thread of a view": """
+from flask import copy_current_request_context
+
+@app.get("/view")
+def view():
+    mengpaneel.identify("ann")
+
+    @copy_current_request_context
+    def work():
+        mengpaneel.track("Job")
+        wait()
+
+    threading.Thread(target=work, daemon=True).start()
+    time.sleep(60)
+
+app.test_client().get("/view")
+""",
         "return": """
 threading.Thread(target=job, args=("Job", wait), daemon=True).start()
 started.wait()
@@ -190,10 +229,95 @@ if {ends_by == "pool"}:
         with started(tmp_path, script, sink.url) as process:
             process.wait_for("STARTED")
 
-            if ends_by == "signal":
-                assert process.terminate() == -signal.SIGTERM, process.output
-            else:
+            if ends_by in ("return", "pool"):
                 assert process.wait() == 0, process.output
+            else:
+                assert process.terminate() == -signal.SIGTERM, process.output
 
         assert [one["event"] for one in sink.events] == ["Job"]
         assert os.path.exists(tmp_path / "started")
+
+
+IN_BLOCK = """
+def in_block(do):
+    with app.app_context(), Manager(identify="ann"):
+        do()
+"""
+IN_REQUEST = """
+def in_request(do):
+    @app.get("/view")
+    def view():
+        with mengpaneel.setup():
+            mengpaneel.identify("ann")
+
+        do()
+        return {}
+
+    app.test_client().get("/view")
+"""
+#: How a child that was forked in the middle of a unit of work ends.
+CHILDREN = {
+    "leaves it": """
+def do():
+    before()
+    if os.fork() == 0:
+        mengpaneel.track("Child")
+        sys.exit()
+    os.wait()
+    mengpaneel.track("After")
+""",
+    "multiprocessing": """
+def do():
+    before()
+    child = multiprocessing.get_context("fork").Process(target=track_in_child)
+    child.start()
+    child.join()
+    mengpaneel.track("After")
+""",
+    "pool": """
+def do():
+    before()
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        pool.apply(track_in_child)
+        pool.close()
+        pool.join()
+    mengpaneel.track("After")
+""",
+    "billiard": """
+def do():
+    import billiard
+    before()
+    child = billiard.Process(target=track_in_child)
+    child.start()
+    child.join()
+    mengpaneel.track("After")
+""",
+}
+
+
+@pytest.mark.parametrize("child", CHILDREN)
+@pytest.mark.parametrize("unit", ["in_block", "in_request"])
+def test_a_child_that_is_forked_in_the_middle_sends_its_own_calls_only(
+    tmp_path: Path, unit: str, child: str
+) -> None:
+    script = f"""{JOB}{IN_BLOCK}{IN_REQUEST}
+import multiprocessing
+
+def before():
+    mengpaneel.track("Before")
+    mengpaneel.people.increment("Jobs")
+
+def track_in_child():
+    mengpaneel.track("Child")
+{CHILDREN[child]}
+{unit}(do)
+"""
+
+    with Sink() as sink:
+        with started(tmp_path, script, sink.url) as process:
+            assert process.wait() == 0, process.output
+
+    people = {(one["event"], one["properties"]["distinct_id"]) for one in sink.events}
+    assert people == {(name, "ann") for name in ("Before", "Child", "After")}
+    assert len(sink.events) == 3
+    assert [one["$add"] for one in sink.updates] == [{"Jobs": 1}]

@@ -460,3 +460,44 @@ def test_envelopes_in_the_spool_are_sent_in_order_past_an_endpoint_in_trouble(
         sent = [u["$set"]["n"] for u in sink.updates]
         assert [n for n in sent if n >= 0] == list(range(5))
         r.check(recorded=1, delivered=1, forwarded=10)
+
+
+def test_what_was_being_built_when_a_job_settled_is_neither_sent_twice_nor_lost(
+    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, begun, goes_on = threading.main_thread(), 0, threading.Semaphore(0)
+
+    with rig(sink.url, spool=Spool(tmp_path / "spool"), shutdown_timeout=0.05) as made:
+        translate = made.delivery.translate
+
+        def slow(envelope: t.Any) -> t.Any:
+            nonlocal begun
+            found = translate(envelope)
+
+            if threading.current_thread() is not main:
+                begun += 1
+                assert goes_on.acquire(timeout=20)
+
+            return found
+
+        def wait_for(count: int) -> None:
+            deadline = time.monotonic() + 20
+
+            while begun < count:
+                assert time.monotonic() < deadline
+                made.thread.flush(0.01)
+
+        monkeypatch.setattr(made.delivery, "translate", slow)
+        made.send(events(1))
+        wait_for(1)
+        made.thread.settle()
+        made.send(events(1))
+        wait_for(2)
+        # The first one goes on, and then the second.
+        goes_on.release()
+        made.thread.flush(0.3)
+        goes_on.release(10)
+        made.thread.poll_spool()
+        assert made.thread.flush(20)
+        assert (sink.count(), sink.copies) == (2, 0)
+        made.check(recorded=2, delivered=2)

@@ -485,3 +485,101 @@ def test_a_generator_s_manager_is_left_wherever_it_ends(site: Site) -> None:
             site.mengpaneel.track("Outside")
 
     assert whose_events(site) == {("First", "bob"), ("Last", "bob")}
+
+
+def managers() -> int:
+    """How many there are."""
+    gc.collect()
+    return sum(isinstance(thing, Manager) for thing in gc.get_objects())
+
+
+def test_a_job_that_starts_the_next_one_leaves_nothing_to_it(site: Site) -> None:
+    seen: list[int] = []
+
+    def job(left: int, done: asyncio.Event) -> None:
+        with site.app.app_context(), Manager(identify="ann") as manager:
+            manager.track("Tick")
+            seen.append(managers())
+
+            if left:
+                # With a copy of the context.
+                asyncio.get_running_loop().call_soon(job, left - 1, done)
+            else:
+                done.set()
+
+    async def run() -> None:
+        done = asyncio.Event()
+        job(10, done)
+        await done.wait()
+
+    before = managers()
+    asyncio.run(run())
+    assert max(seen) == before + 1
+    assert balance(site) == (11, 11, 0)
+
+
+def test_blocks_that_are_left_in_another_order_than_begun_leave_nothing(
+    site: Site,
+) -> None:
+    def generate(user: str) -> c.Iterator[None]:
+        with Manager(identify=user) as manager:
+            manager.track(f"For {user}")
+            yield
+
+    before = managers()
+
+    with site.app.app_context():
+        last = generate("x")
+        next(last)
+
+        for user in "yz" * 5:
+            generator = generate(user)
+            next(generator)
+            next(last, None)
+            last = generator
+            assert managers() == before + 1
+
+        next(last, None)
+
+    assert managers() == before
+    assert whose_events(site) == FOR_EACH
+
+
+def test_what_outlasts_a_block_keeps_nothing_of_it(site: Site) -> None:
+    before = managers()
+
+    with site.app.app_context(), Manager(identify="ann") as manager:
+        manager.track("Job")
+        context = copy_context()
+
+    del manager
+    assert managers() == before
+    assert len(context) > 0
+
+
+def test_a_manager_that_is_used_in_its_own_block_again(site: Site) -> None:
+    """In a request that the block makes, too, as a helper may do it."""
+    views = site.app.extensions["mengpaneel"].running_views
+    tracked = []
+
+    def track(event: str) -> None:
+        site.mengpaneel.track(event)
+        tracked.append((event, "bob"))
+
+    with site.app.app_context(), Manager(identify="bob") as manager:
+        track("First")
+
+        with manager:
+            track("Inside")
+
+        with site.app.test_request_context():
+            with manager:
+                track("In a request")
+
+            site.mengpaneel.track("Request")
+
+        track("Last")
+
+    assert {one for one in whose_events(site) if one[0] != "Request"} == set(tracked)
+    assert balance(site) == (5, 5, 0)
+    assert not views._jobs
