@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import collections.abc as c
 import dataclasses
-import difflib
 import functools
 import inspect
 import os
-import re
 import typing as t
 from pathlib import Path
 
@@ -44,9 +42,6 @@ StrategyName: t.TypeAlias = t.Literal[
 STRATEGIES: tuple[StrategyName, ...] = t.get_args(StrategyName)
 CLIENT_STRATEGIES = frozenset(STRATEGIES[:3])
 TRANSPORTS = ("thread", "inline", "celery")
-
-# What the keys begin with, as it is written or misspelt.
-_OURS = re.compile("MENG?_?PAN+E+L+_")
 
 # The variables by which the platforms say that a process is frozen or ended as
 # soon as its response has left:
@@ -273,17 +268,17 @@ class Config:
         :raises ValueError: a wrong value or an unknown key; the message names the
             key, the value and what is allowed.
         """
-        given = {key: app.config[key] for key in app.config if _OURS.match(key)}
-        given.update(
-            (f"MENGPANEEL_{name.upper()}", value) for name, value in overrides.items()
-        )
+        given = {key: value for key, value in app.config.items() if check.is_ours(key)}
+        given |= {
+            f"MENGPANEEL_{key.upper()}": value for key, value in overrides.items()
+        }
         values: dict[str, t.Any] = {}
 
         for key, value in given.items():
-            field = _OURS.sub("", key).lower()
+            field = key.partition("_")[2].lower()
 
             if key not in KEYS:
-                raise _unknown(key, field)
+                raise WrongSetting.unknown(key, field, _CHECKS)
 
             try:
                 values[field] = _CHECKS[field](value)
@@ -296,18 +291,6 @@ class Config:
     def serverless(self) -> bool:
         """Whether this process may be frozen once the response has left."""
         return any(os.environ.get(name) for name in SERVERLESS)
-
-
-def _unknown(key: str, field: str) -> WrongSetting:
-    text = f"{key} is not a setting of Flask-Mengpaneel."
-    # Without the prefix, with which each is like each other.
-    close = difflib.get_close_matches(field, _CHECKS, 1)
-
-    if not close:
-        return WrongSetting(text, f"del app.config[{key!r}]")
-
-    meant = f"MENGPANEEL_{close[0].upper()}"
-    return WrongSetting(f"{text} Did you mean {meant}?", f"{meant} = ...")
 
 
 def _strategies(value: t.Any) -> tuple[StrategyName | type[Strategy], ...]:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from . import hosts
 from .config import CLIENT_STRATEGIES
-from .process import number_of_workers
+from .server import number_of_workers
 
 if t.TYPE_CHECKING:
     from flask import Flask

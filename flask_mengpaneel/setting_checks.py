@@ -6,6 +6,7 @@ They raise :exc:`InvalidSetting`, whose message says what is allowed.
 from __future__ import annotations
 
 import collections.abc as c
+import difflib
 import importlib.util
 import json
 import os
@@ -55,6 +56,28 @@ class WrongSetting(ValueError):
 
         hint = f"{said} Did you mean {error.meant!r}?"
         return cls(hint, f"{key} = {json.dumps(error.meant)}")
+
+    @classmethod
+    def unknown(cls, key: str, field: str, fields: c.Iterable[str]) -> WrongSetting:
+        """Say of a key that there is none, and which one was probably meant.
+
+        :param field: the key without the prefix, with which each is like each other.
+        :param fields: those that there are.
+        """
+        said = f"{key} is not a setting of Flask-Mengpaneel."
+        close = difflib.get_close_matches(field, fields, 1)
+
+        if not close:
+            return cls(said, f"del app.config[{key!r}]")
+
+        meant = f"MENGPANEEL_{close[0].upper()}"
+        return cls(f"{said} Did you mean {meant}?", f"{meant} = ...")
+
+
+def is_ours(key: str) -> bool:
+    """Whether a key is, or was meant to be, a setting of this extension."""
+    prefix = key.partition("_")[0]
+    return bool(difflib.get_close_matches(prefix, ["MENGPANEEL"], 1, 0.8))
 
 
 Check = c.Callable[[t.Any], t.Any]

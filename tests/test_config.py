@@ -352,7 +352,9 @@ def test_an_unknown_key_is_an_error_that_names_the_one_that_was_meant() -> None:
         read(tokn="abc")
 
 
-@pytest.mark.parametrize("prefix", ["MENGPANEL", "MENGPANNEL", "MENPANEEL"])
+@pytest.mark.parametrize(
+    "prefix", ["MENGPANEL", "MENGPANNEL", "MENPANEEL", "MANGPANEEL"]
+)
 def test_a_key_with_a_misspelt_prefix_is_an_error(prefix: str) -> None:
     app = Flask("shop")
     app.config[f"{prefix}_DURABLE"] = True
@@ -373,6 +375,7 @@ def test_constructor_arguments_win_over_the_config() -> None:
 def test_other_keys_of_the_app_are_none_of_ours() -> None:
     app = Flask("shop")
     app.config.update(MENGPANEEL_TOKEN="token", MIXPANEL_TOKEN="x", mengpaneel_x=1)
+    app.config.update(PANEL_TOKEN="x", MIXPANEEL_TOKEN="x", X=1)
     assert Config.from_app(app, {}).token == "token"
 
 

@@ -32,7 +32,7 @@ import os
 import time
 import typing as t
 
-from .. import process
+from .. import process, server
 from .hand_over_memory import BLOCK_SIZE, Carrier, KeptHandOver
 from .hand_over_steps import HandOverSteps
 from .queue import SpoolWrite
@@ -115,7 +115,7 @@ class HandOvers:
         self._spooled = spooled
         #: Those in the spool, if requests write them into it.
         self._durable = (
-            spooled if delivery.config.durable or process.may_be_killed() else None
+            spooled if delivery.config.durable or server.may_be_killed() else None
         )
         delivery.acknowledgements = shared
         self._reset()

@@ -10,7 +10,7 @@ import threading
 import time
 import typing as t
 
-from .. import process
+from .. import process, server
 from ..envelope import Envelope
 from ..limits import MAX_RECORDS
 from ..transport import Transport
@@ -249,7 +249,7 @@ class InlineTransport(Transport):
         process.on_exit(self)
         deliver = self.sender.defer(envelope)
 
-        if not process.after_response(deliver):
+        if not server.after_response(deliver):
             try:
                 self._deliver(deliver)
             except Exception:

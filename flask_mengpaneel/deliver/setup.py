@@ -8,7 +8,7 @@ import warnings
 import weakref
 from pathlib import Path
 
-from .. import guard, process
+from .. import guard, process, server
 from ..config import CLIENT_STRATEGIES, TRANSPORTS, Config
 from ..setting_checks import InvalidSetting, WrongSetting
 from ..transport import Transport
@@ -84,7 +84,7 @@ def make_transport(
     if kind not in TRANSPORTS:
         kind = "inline" if config.serverless else "thread"
 
-    if kind == "thread" and not process.threads_allowed():
+    if kind == "thread" and not server.threads_allowed():
         warnings.warn(
             "uWSGI runs without threads, so that events are delivered in the request."
             " Set 'enable-threads = true' in its configuration.",

@@ -21,7 +21,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from .. import process
+from .. import process, server
 from .spool import SpoolError, make_private
 
 if t.TYPE_CHECKING:
@@ -97,7 +97,7 @@ class SharedLedgers:
         self._reset()
 
         if self._spool is not None:
-            if process.threads_allowed():
+            if server.threads_allowed():
                 ledger.on_change = self._on_change
 
             ledger.on_close = self.publish

@@ -47,7 +47,7 @@ import os
 import time
 import typing as t
 
-from .. import process
+from .. import process, server
 from ..limits import MAX_RECORDS
 from .batches import wrap
 from .delivery import Delivery
@@ -82,7 +82,7 @@ class ThreadTransport(SpoolingTransport):
         self._ledger = delivery.ledger
         self._spool = delivery.spool
         self._durable = self._spool is not None and (
-            delivery.config.durable or process.may_be_killed()
+            delivery.config.durable or server.may_be_killed()
         )
         delivery.in_background = True
         self._reset()

@@ -796,10 +796,9 @@ HEADERS = {
 
 
 #: What reads only what the app's developers have written: types of properties, which
-#: are as deep as they declare them, how many workers there are, and names of settings.
+#: are as deep as they declare them, and how many workers there are.
 OF_DEVELOPERS = {
-    "config._OURS",
-    "process.number_of_workers",
+    "server.number_of_workers",
     "property_types._object",
     "property_types._schema_of_class",
     "property_types.fits",

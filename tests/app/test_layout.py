@@ -45,6 +45,7 @@ LAYERS = (
         "process",
         "reasons",
         "recently_seen",
+        "server",
         "setting_checks",
         "signals",
         "strategy",
