@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc as c
-import itertools
 import typing as t
 
 from ..mistakes import of_running_app
@@ -27,7 +26,8 @@ Teardown: t.TypeAlias = "c.Callable[[BaseException | None], None]"
 
 
 # Flask looks into each function that it calls: 9 steps of the 43 that a request without
-# a call takes, and for most there is nothing to do at its end.
+# a call takes, and for most there is nothing to do at its end. Ours are in these lists
+# as all others are, for those who copy them, wrap each, or look what there is.
 
 
 class _RequestTeardowns(list[t.Any]):
@@ -40,15 +40,27 @@ class _RequestTeardowns(list[t.Any]):
     def __init__(
         self, others: c.Iterable[t.Any], find_own: c.Callable[[], Teardown | None]
     ) -> None:
-        super().__init__(others)
+        def own(error: BaseException | None) -> None:
+            found = find_own()
+
+            if found is not None:
+                found(error)
+
+        super().__init__((own, *others))
+        self._own = own
         self._find_own = find_own
 
     def __reversed__(self) -> c.Iterator[t.Any]:
-        yield from super().__reversed__()
-        own = self._find_own()
+        own = self._own
 
-        if own is not None:
-            yield own
+        for function in super().__reversed__():
+            if function is not own:
+                yield function
+
+        found = self._find_own()
+
+        if found is not None:
+            yield found
 
 
 class _ContextTeardowns(list[t.Any]):
@@ -56,19 +68,32 @@ class _ContextTeardowns(list[t.Any]):
     ours before all others, if it is needed.
 
     If one of a request's raises, the others aren't called, ours neither; but these are.
+    Ours comes again after those that have tracked, as they may within a view.
     """
 
     def __init__(self, others: c.Iterable[t.Any], own: Teardown) -> None:
-        super().__init__(others)
+        super().__init__((*others, own))
         self._own = own
 
     def __reversed__(self) -> c.Iterator[t.Any]:
-        others = super().__reversed__()
+        functions, own = super().__reversed__(), self._own
 
-        if "_mengpaneel" in current_g().__dict__:
-            return itertools.chain((self._own,), others)
+        try:
+            on_g = current_g().__dict__
+        except RuntimeError:
+            # None ends: somebody looks which functions there are.
+            yield from functions
+            return
 
-        return others
+        if "_mengpaneel" in on_g:
+            yield own
+
+        for function in functions:
+            if function is not own:
+                yield function
+
+        if "_mengpaneel" in on_g:
+            yield own
 
 
 def register(

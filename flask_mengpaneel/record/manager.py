@@ -12,6 +12,7 @@ from .. import signals
 from ..calls import TRACKING, Call, SourcedCall, Stage
 from ..config import StrategyName
 from ..limits import MAX_RECORDS
+from ..visitor.client import NEW_VISITORS
 from ..visitor.named import is_asked
 from ..visitor.portable import PortableVisitor, recall
 from .arguments import checked_size
@@ -149,7 +150,6 @@ class Manager(StagedCalls):
     def record(self, wire: list[t.Any]) -> None:
         """Add a call to the current stage."""
         name = wire[0][0]
-
         shows_source = self._app_state.config.inspector
         call = SourcedCall(wire, find_sources()) if shows_source else Call(wire)
 
@@ -176,6 +176,8 @@ class Manager(StagedCalls):
             call.arguments.append(self._clock.start(call.event))
         elif name == "reset":
             self.visitor.start_new_visitor()
+        elif name == "identify" and NEW_VISITORS in self.visitor.client.environ:
+            self.visitor.client.name_visitor()
         elif name == "alias":
             self._app_state.note_alias(self)
 
@@ -271,8 +273,7 @@ class Manager(StagedCalls):
         return f"endpoint {request.endpoint!r}, {request.method} {request.path!r}"
 
     def fork_for_thread(self) -> Manager:
-        """Return another manager for the same visitor: for a thread that has got a
-        copy of the context while the view goes on."""
+        """Return a manager of the same visitor for a thread that copied the context."""
         fork = Manager.__new__(Manager)
         fork._begin(self._app_state, self.request)
         # It ends with the app context, as that of an eager task.
@@ -382,8 +383,7 @@ class Manager(StagedCalls):
 
     @property
     def can_flush(self) -> bool:
-        """Whether there are calls that may be sent on the way: in a stage they belong
-        together."""
+        """Whether calls may be sent on the way: those of a stage belong together."""
         return bool(self.calls) and not self._open_stages
 
     def flush_while_running(self, *, is_last: bool = False) -> None:

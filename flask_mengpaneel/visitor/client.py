@@ -29,8 +29,8 @@ PAGE_DESTINATIONS = frozenset(
 #: In an environment: what a client says that can make calls.
 CAPABLE = "HTTP_X_MENGPANEEL_FLUSH_CAPABLE"
 
-# In an environment: the ids of new visitors, by those of the ones before.
-_NEW_VISITORS = "flask_mengpaneel.new_visitors"
+#: In an environment: the ids of new visitors, by those of the ones before.
+NEW_VISITORS = "flask_mengpaneel.new_visitors"
 
 # The last three are Turbo's and those of older browsers.
 _PREFETCH = ("HTTP_SEC_PURPOSE", "HTTP_X_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
@@ -93,8 +93,16 @@ class Client:
             return NOBODY
 
         known: dict[Identity | None, Identity]
-        known = self.environ.setdefault(_NEW_VISITORS, {})
+        known = self.environ.setdefault(NEW_VISITORS, {})
         return known.setdefault(last, Identity.new())
+
+    def name_visitor(self) -> None:
+        """Somebody has a name now: who comes after a reset from now on is another one,
+        though it be the same socket."""
+        known: dict[Identity | None, Identity] = self.environ[NEW_VISITORS]
+        self.environ[NEW_VISITORS] = {
+            last: new for last, new in known.items() if last is None
+        }
 
     # -- what it is going to do with the response
 

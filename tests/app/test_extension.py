@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
+import copy
 import gc
 import json
 import logging
@@ -20,6 +21,7 @@ from flask import (
     Flask,
     Response,
     abort,
+    has_request_context,
     redirect,
     request,
     session,
@@ -34,7 +36,7 @@ from flask_mengpaneel import Ledger, Manager, Mengpaneel, Outcome, failed, flush
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
 from flask_mengpaneel.transport import Transport
 from sink import Sink
-from sites import PAGE, CreateApp, Site, page_calls, sent
+from sites import PAGE, CreateApp, Site, balance, page_calls, sent
 
 
 def names(transport: RecordingTransport) -> list[str]:
@@ -1209,3 +1211,127 @@ def test_an_app_is_freed_when_nobody_refers_to_it(
         assert mengpaneel is not None
     finally:
         gc.enable()
+
+
+# -- what the app and other extensions do with Flask's functions for the end
+
+
+def _wrapped(function: t.Any) -> t.Any:
+    return lambda error: function(error)
+
+
+def _as_a_list(functions: list[t.Any]) -> list[t.Any]:
+    return list(functions)
+
+
+def _sliced(functions: list[t.Any]) -> list[t.Any]:
+    return functions[:]
+
+
+def _added_to(functions: list[t.Any]) -> list[t.Any]:
+    return [*functions, lambda error: None]
+
+
+def _each_wrapped(functions: list[t.Any]) -> list[t.Any]:
+    return [_wrapped(function) for function in functions]
+
+
+def _each_wrapped_in_place(functions: list[t.Any]) -> list[t.Any]:
+    functions[:] = [_wrapped(function) for function in functions]
+    return functions
+
+
+def _backwards(functions: list[t.Any]) -> list[t.Any]:
+    return functions[::-1]
+
+
+def _backwards_in_place(functions: list[t.Any]) -> list[t.Any]:
+    functions.reverse()
+    return functions
+
+
+def _as_called(functions: list[t.Any]) -> list[t.Any]:
+    """As who measures them finds them: in Flask's order, before there is a context."""
+    return list(reversed(functions))[::-1]
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["", "teardown fails"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        _as_a_list,
+        _sliced,
+        _added_to,
+        _each_wrapped,
+        _each_wrapped_in_place,
+        _backwards,
+        _backwards_in_place,
+        _as_called,
+        copy.copy,
+        copy.deepcopy,
+    ],
+)
+def test_who_changes_the_functions_that_end_a_request_keeps_ours(
+    change: c.Callable[[list[t.Any]], list[t.Any]], fails: bool
+) -> None:
+    site = Site(testing=False, PROPAGATE_EXCEPTIONS=True)
+    app = site.app
+
+    if fails:
+        _failing_teardown(site)
+
+    app.teardown_request_funcs = {
+        name: change(functions)
+        for name, functions in app.teardown_request_funcs.items()
+    }
+    app.teardown_appcontext_funcs = change(app.teardown_appcontext_funcs)
+
+    def fail() -> str:
+        site.mengpaneel.track("Visit")
+        raise RuntimeError
+
+    site.view("/", fail)
+
+    with pytest.raises(RuntimeError):
+        site.client().get("/")
+
+    assert [message["event"] for message in site.messages] == ["Visit"]
+    assert balance(site) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["", "before"])
+@pytest.mark.parametrize("within", [False, True], ids=["", "within"])
+@pytest.mark.parametrize("early", [False, True], ids=["late", "early"])
+def test_what_ends_an_app_context_inside_of_a_view_may_track(
+    before: bool, within: bool, early: bool
+) -> None:
+    def register(app: Flask) -> None:
+        @app.teardown_appcontext
+        def teardown(_error: BaseException | None) -> None:
+            if has_request_context():
+                site.mengpaneel.track("Teardown")
+
+    site = Site(prepare=register if early else lambda app: None)
+
+    if not early:
+        register(site.app)
+
+    def view() -> dict[str, str]:
+        if before:
+            site.mengpaneel.track("Before")
+
+        with site.app.app_context():
+            if within:
+                site.mengpaneel.track("Within")
+
+        site.mengpaneel.track("After")
+        return {}
+
+    site.view("/", view)
+    site.client().get("/")
+    expected = {"Teardown", "After"}
+    expected |= {"Before"} if before else set()
+    expected |= {"Within"} if within else set()
+    events = [message["event"] for message in site.messages]
+    assert sorted(events) == sorted(expected)
+    assert balance(site) == (len(events), len(events), 0)

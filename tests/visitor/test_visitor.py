@@ -239,6 +239,43 @@ def test_whatever_is_made_of_one_request_is_one_visitor_s(
     assert found[:3] == found[3:]
 
 
+@pytest.mark.parametrize("known", [{}, ANN], ids=["unknown", "known"])
+@pytest.mark.parametrize("tracks", [False, True], ids=["", "tracks before"])
+def test_whoever_comes_after_one_who_has_a_name_is_somebody_else(
+    shop: Flask,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+    known: dict[str, str],
+    tracks: bool,
+) -> None:
+    headers = {
+        "User-Agent": CHROME,
+        "Cookie": f"{COOKIE}={quote(json.dumps(known))}",
+        "Upgrade": "websocket",
+    }
+    environ = EnvironBuilder("/till", headers=headers).get_environ()
+
+    # One customer after the other, by the socket of one till.
+    for who in ("bob", "carol", None):
+        with shop.request_context(environ):
+            mengpaneel.reset()
+
+            if tracks:
+                mengpaneel.track("Come")
+
+            if who is not None:
+                mengpaneel.identify(who)
+
+            mengpaneel.track("Buy")
+
+    devices = {
+        event["properties"]["$device_id"]
+        for event in sent(shop, transport)
+        if event.get("event") == "Buy"
+    }
+    assert len(devices) == 3
+
+
 # -- robots
 
 
