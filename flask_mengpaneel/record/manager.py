@@ -12,7 +12,6 @@ from .. import signals
 from ..calls import TRACKING, Call, SourcedCall, Stage
 from ..config import StrategyName
 from ..limits import MAX_RECORDS
-from ..visitor.client import NEW_VISITORS
 from ..visitor.named import is_asked
 from ..visitor.portable import PortableVisitor, recall
 from .arguments import checked_size
@@ -176,9 +175,10 @@ class Manager(StagedCalls):
             call.arguments.append(self._clock.start(call.event))
         elif name == "reset":
             self.visitor.start_new_visitor()
-        elif name == "identify" and NEW_VISITORS in self.visitor.client.environ:
+        elif name == "identify":
             self.visitor.client.name_visitor()
         elif name == "alias":
+            self.visitor.client.name_visitor()
             self._app_state.note_alias(self)
 
         size = checked_size(call)

@@ -29,8 +29,9 @@ PAGE_DESTINATIONS = frozenset(
 #: In an environment: what a client says that can make calls.
 CAPABLE = "HTTP_X_MENGPANEEL_FLUSH_CAPABLE"
 
-#: In an environment: the ids of new visitors, by those of the ones before.
-NEW_VISITORS = "flask_mengpaneel.new_visitors"
+# In an environment: the ids of new visitors, by those of the ones before, as text,
+# since apps log environments as JSON.
+_NEW_VISITORS = "flask_mengpaneel.new_visitors"
 
 # The last three are Turbo's and those of older browsers.
 _PREFETCH = ("HTTP_SEC_PURPOSE", "HTTP_X_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
@@ -92,17 +93,16 @@ class Client:
         if not self.keeps_cookies:
             return NOBODY
 
-        known: dict[Identity | None, Identity]
-        known = self.environ.setdefault(NEW_VISITORS, {})
-        return known.setdefault(last, Identity.new())
+        known: dict[str, Identity] = self.environ.setdefault(_NEW_VISITORS, {})
+        return known.setdefault("" if last is None else str(last), Identity.new())
 
     def name_visitor(self) -> None:
         """Somebody has a name now: who comes after a reset from now on is another one,
         though it be the same socket."""
-        known: dict[Identity | None, Identity] = self.environ[NEW_VISITORS]
-        self.environ[NEW_VISITORS] = {
-            last: new for last, new in known.items() if last is None
-        }
+        if _NEW_VISITORS in self.environ:
+            known: dict[str, Identity] = self.environ[_NEW_VISITORS]
+            kept = {last: new for last, new in known.items() if not last}
+            self.environ[_NEW_VISITORS] = kept
 
     # -- what it is going to do with the response
 

@@ -241,12 +241,14 @@ def test_whatever_is_made_of_one_request_is_one_visitor_s(
 
 @pytest.mark.parametrize("known", [{}, ANN], ids=["unknown", "known"])
 @pytest.mark.parametrize("tracks", [False, True], ids=["", "tracks before"])
+@pytest.mark.parametrize("name_by", ["identify", "alias"])
 def test_whoever_comes_after_one_who_has_a_name_is_somebody_else(
     shop: Flask,
     mengpaneel: Mengpaneel,
     transport: RecordingTransport,
     known: dict[str, str],
     tracks: bool,
+    name_by: str,
 ) -> None:
     headers = {
         "User-Agent": CHROME,
@@ -264,9 +266,11 @@ def test_whoever_comes_after_one_who_has_a_name_is_somebody_else(
                 mengpaneel.track("Come")
 
             if who is not None:
-                mengpaneel.identify(who)
+                getattr(mengpaneel, name_by)(who)
 
             mengpaneel.track("Buy")
+            # As an app may log it.
+            assert json.dumps(environ, default=str)
 
     devices = {
         event["properties"]["$device_id"]
