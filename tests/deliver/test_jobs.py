@@ -154,6 +154,37 @@ job("Own")
     ]
 
 
+def test_only_the_end_of_the_outermost_block_waits_for_delivery(tmp_path: Path) -> None:
+    """Also of those in app contexts of their own, as helpers push them."""
+    script = f"""{JOB}
+if os.fork() == 0:
+    background = app.extensions["mengpaneel"].background
+    settle, times = background.settle, []
+    background.settle = lambda: times.append(settle())
+
+    with app.app_context(), Manager(identify="ann") as manager:
+        manager.track("Outer")
+
+        for number in range(3):
+            job(f"Inner {{number}}")
+
+        print("SETTLED", len(times), flush=True)
+
+    print("SETTLED", len(times), flush=True)
+    os._exit(0)
+
+os.wait()
+"""
+
+    with Sink() as sink:
+        with started(tmp_path, script, sink.url) as process:
+            assert process.wait() == 0, process.output
+
+    assert re.findall("SETTLED (.*)", process.output) == ["0", "1"]
+    names = sorted(one["event"] for one in sink.events)
+    assert names == ["Inner 0", "Inner 1", "Inner 2", "Outer"]
+
+
 @pytest.mark.parametrize(
     "ends_by", ["signal", "in a view", "in a thread of a view", "return", "pool"]
 )
