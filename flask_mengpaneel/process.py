@@ -86,8 +86,9 @@ def _watch_exit() -> None:
         ends.connect(_on_worker_process_shutdown)
 
 
-#: The process that has forked last, among this one and those that it comes from.
+#: The process that this one was forked from, and that which is being forked.
 _forker: int | None = None
+_forking: int | None = None
 #: That in which a request was answered.
 _server: int | None = None
 #: Whether RQ does one job in this process; ``None``: no job has asked yet.
@@ -303,15 +304,15 @@ def giving_way() -> c.Iterator[None]:
 
 
 def _before_fork() -> None:
-    global _forker
+    global _forking
     importing.acquire()
-    _forker = os.getpid()
+    _forking = os.getpid()
 
 
 def _after_fork_in_child() -> None:
-    global _is_new_child
+    global _forker, _is_new_child
     importing.release()
-    _is_new_child = True
+    _forker, _is_new_child = _forking, True
 
     try:
         after_fork()
