@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections.abc as c
 import typing as t
 
+from flask import has_app_context
+
 from .current_app import current_app_state
 from .manager import Manager
 from .proxies import current_g
@@ -66,8 +68,8 @@ def _eager_name(config: Config) -> str:
 
 
 def manager_of_task(config: Config, request: Request | None) -> Manager | None:
-    """Make a manager that is current until the app context ends, for the visitor of the
-    running task; ``None`` if there is none.
+    """Make a manager that is current until the app context or the task ends, for the
+    visitor of the running task; ``None`` if there is none.
 
     :param request: that in which the task runs, if it does so in one.
     """
@@ -80,4 +82,29 @@ def manager_of_task(config: Config, request: Request | None) -> Manager | None:
     manager.request = request
     current_app_state().running_views.begin_job(manager)
     manager.make_current(current_g().__dict__)
+    _running().request.update({_manager_name(config): manager})
     return manager
+
+
+def leave_task(task: t.Any, config: Config) -> None:
+    """Send what a task has tracked, where the app context goes on after it: the next
+    task in it may be another visitor's."""
+    manager: Manager | None = task.request.get(_manager_name(config))
+
+    if (
+        manager is not None
+        and has_app_context()
+        and current_g().__dict__.get("_mengpaneel") is manager
+    ):
+        manager.close()
+        current_app_state().flush_late(manager)
+
+
+def _running() -> t.Any:
+    from celery._state import _task_stack
+
+    return _task_stack.top
+
+
+def _manager_name(config: Config) -> str:
+    return f"{header_name(config)}_manager"

@@ -8,7 +8,7 @@ import weakref
 
 from .context import current_manager
 from .proxies import active_request, current_flask, current_g
-from .running_task import header_name, pass_to_eager, passed_on
+from .running_task import header_name, leave_task, pass_to_eager, passed_on
 from .with_blocks import manager_of_block
 
 if t.TYPE_CHECKING:
@@ -23,7 +23,7 @@ _OWN = "flask_mengpaneel."
 def take_along(app: Flask, config: Config) -> None:
     """Let each task that a request of an app starts, or a task of such a request, take
     the visitor along: in a header of its message."""
-    from celery.signals import before_task_publish, task_prerun
+    from celery.signals import before_task_publish, task_postrun, task_prerun
 
     reference, name = weakref.ref(app), header_name(config)
 
@@ -54,9 +54,13 @@ def take_along(app: Flask, config: Config) -> None:
         ):
             pass_to_eager(task, config, request, block.take_visitor())
 
+    def leave_visitor(task: t.Any, **_: object) -> None:
+        leave_task(task, config)
+
     for signal, receiver in (
         (before_task_publish, add_visitor),
         (task_prerun, keep_visitor),
+        (task_postrun, leave_visitor),
     ):
         signal.connect(receiver, weak=False)
         weakref.finalize(app, signal.disconnect, receiver)

@@ -10,8 +10,11 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from celery import Celery
+from celery.app.trace import build_tracer
 
 from flask_mengpaneel import Manager
+from flask_mengpaneel.record.running_task import header_name
 from processes import (
     Process,
     celery_options,
@@ -278,6 +281,40 @@ def test_a_task_that_runs_in_a_block_of_a_view_is_for_whom_the_block_is_about(
         "joe": ["Other"],
     }
     assert balance(site) == (8 + before, 8 + before, 0)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_tasks_that_share_an_app_context_are_each_for_their_visitor(
+    fails: bool,
+) -> None:
+    """As where a worker pushes one when it starts, and never leaves it."""
+    site = Site(celery_visitor=True)
+    celery = Celery("shop", set_as_current=False)
+    celery.conf.update(broker_url="memory://", task_ignore_result=True)
+
+    @celery.task(name="work", shared=False)
+    def work() -> None:
+        site.mengpaneel.track("Work")
+        site.mengpaneel.track("Again")
+
+        if fails:
+            raise ZeroDivisionError
+
+    site.view("/visitor", lambda: site.mengpaneel.visitor.to_json())
+    # What a worker calls for each message.
+    trace = build_tracer("work", work, app=celery)
+    config = site.app.extensions["mengpaneel"].config
+
+    with site.app.app_context():
+        for number, user in enumerate(["ann", "bob"], 1):
+            visitor = site.visitor(**{"distinct_id": user, "$user_id": user})
+            passed = visitor.get("/visitor").json
+            trace(user, (), {}, {header_name(config): passed})
+            assert len(site.messages) == 2 * number
+
+    found = [(m["event"], m["properties"]["$user_id"]) for m in site.messages]
+    assert found == [(e, user) for user in ("ann", "bob") for e in ("Work", "Again")]
+    assert balance(site) == (4, 4, 0)
 
 
 def test_nothing_is_taken_along_unless_it_is_switched_on(
