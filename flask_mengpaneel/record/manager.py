@@ -294,7 +294,9 @@ class Manager(StagedCalls):
     # -- being current
 
     def __enter__(self) -> Manager:
-        self.request = self.request if self._blocks else active_request()
+        if not self._blocks:
+            self.request = active_request()
+
         self._blocks.append(enter_block(self))
         self._app_state.running_views.begin_job(self)
 
