@@ -130,10 +130,6 @@ def _is_refusal(status: int, body: dict[str, t.Any]) -> bool:
     )
 
 
-#: How to see whether what was checked is right.
-HOW_TO_TRY = "; 'flask mengpaneel send-test' tries both"
-
-
 def what_to_check(reason: str) -> str:
     """Return what to check where Mixpanel refuses all there is; empty if it doesn't.
 
@@ -152,6 +148,12 @@ def what_to_check(reason: str) -> str:
         "check that MENGPANEEL_TOKEN is the token of your project, and"
         f" MENGPANEEL_API_HOST the host of its region ({there_are})"
     )
+
+
+def what_to_do(reason: str) -> str:
+    """Return what to check there, and how to see then whether it is right."""
+    checks = what_to_check(reason)
+    return checks and f"{checks}; 'flask mengpaneel send-test' tries both"
 
 
 def _json_object(body: bytes) -> dict[str, t.Any]:

@@ -10,7 +10,7 @@ import weakref
 
 from .. import signals
 from ..envelope import Envelope, Message
-from .answers import HOW_TO_TRY, what_to_check
+from .answers import what_to_do
 
 if t.TYPE_CHECKING:
     from flask import Flask
@@ -77,8 +77,8 @@ class FailureReporter:
         if app is None:
             return
 
-        advice = what_to_check(reason)
-        said = f"{reason}; {advice}{HOW_TO_TRY}" if advice else reason
+        advice = what_to_do(reason)
+        said = f"{reason}; {advice}" if advice else reason
         logger.error("%d records were not delivered: %s", len(records), said)
 
         # Mostly called by a background thread.

@@ -13,7 +13,7 @@ from werkzeug.sansio.utils import host_is_trusted
 from .. import mistakes
 from ..choose.session_cookie import fits_session, has_session
 from ..config import CLIENT_STRATEGIES, PREFIX
-from ..deliver.answers import HOW_TO_TRY, Meaning, what_to_check
+from ..deliver.answers import Meaning, what_to_do
 from ..deliver.trial import try_token
 from ..limits import MAX_AHEAD
 from ..mistakes import Finding, Level
@@ -190,7 +190,7 @@ def check_online(state: AppState) -> c.Iterator[Finding]:
 
     if trial.meaning is Meaning.FORBIDDEN:
         text = f"Mixpanel refuses the token: {trial.words}"
-        yield Finding(Level.ERROR, text, what_to_check(trial.words) + HOW_TO_TRY)
+        yield Finding(Level.ERROR, text, what_to_do(trial.words))
     elif trial.is_busy:
         text = f"Mixpanel can't say now whether the token is right: {trial.words}"
         yield Finding(Level.WARNING, text, "flask mengpaneel doctor --online")
