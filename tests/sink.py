@@ -283,12 +283,15 @@ class Sink:
             self._connections.discard(connection)
 
     def _answer(self, request: Request, connection: socket.socket) -> None:
+        # Whoever sends it may have gone when it is answered.
+        with self._changed:
+            fault = self._next_fault(request)
+
         if self.latency:
             time.sleep(self.latency)
 
         with self._changed:
             self.requests.append(request)
-            fault = self._next_fault(request)
             answer = None
 
             if fault is None:
