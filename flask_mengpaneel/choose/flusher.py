@@ -100,10 +100,6 @@ class Flusher:
         :return: the response, or a copy of it if that carries anything; and what has to
             be known of it until the request ends.
         """
-        # What waits is not for the inspector's pages, nor for an acknowledgement.
-        if request.environ.get("PATH_INFO", "").startswith(self._config.own_paths):
-            return response, None
-
         # An error page comes in the place of the response that has the calls.
         undone = former if former and former.is_replaced_by(response) else None
 
@@ -125,6 +121,10 @@ class Flusher:
         is_idle = manager is None and undone is None and not delayed.entries
 
         if is_idle and not may_boot and not is_used and self.explain is None:
+            return response, None
+
+        # What waits is not for the inspector's pages, nor for what is handed back.
+        if request.environ.get("PATH_INFO", "").startswith(self._config.own_paths):
             return response, None
 
         if is_used:

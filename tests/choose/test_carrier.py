@@ -7,9 +7,11 @@ import concurrent.futures
 import copy
 import json
 import pickle
+import typing as t
 
 import pytest
 from flask import Response, request
+from werkzeug.datastructures import Headers
 
 from sites import (
     CAPABLE,
@@ -132,6 +134,63 @@ def test_what_is_kept_of_a_response_can_be_given_again(size: int) -> None:
 
     assert [type(one) for one in kept] == [Response, Response]
     assert [one.get_data() for one in kept] == [response.data] * 2
+
+
+class Stamped(Response):
+    """What an app may have instead: it says more when it leaves."""
+
+    def get_wsgi_headers(self, environ: t.Any) -> Headers:
+        headers = super().get_wsgi_headers(environ)
+        headers["X-Stamp"] = "1"
+        return headers
+
+
+@pytest.mark.parametrize(
+    ("status", "changes"),
+    [
+        (200, {}),
+        (200, {"Vary": "Cookie"}),
+        (200, {"Content-Length": None}),
+        (200, {"Location": "/caf\xe9?a=\xfc"}),
+        (200, {"content-location": "/caf\xe9"}),
+        (204, {}),
+        (404, {"Location": "/caf\xe9"}),
+        (304, {"ETag": '"1"'}),
+    ],
+)
+@pytest.mark.parametrize("kind", [Response, Stamped])
+@pytest.mark.parametrize("tracks", [True, False])
+def test_a_page_leaves_with_its_headers_as_they_leave_without_the_extension(
+    tracks: bool, kind: type[Response], status: int, changes: dict[str, str | None]
+) -> None:
+    site = Site()
+    site.app.response_class = kind
+    expected: list[list[tuple[str, str]]] = []
+
+    def view() -> str:
+        if tracks:
+            site.mengpaneel.track("View")
+
+        return PAGE
+
+    def change(response: Response) -> None:
+        response.status_code = status
+
+        for name, value in changes.items():
+            if value is None:
+                del response.headers[name]
+            else:
+                response.headers[name] = value
+
+        plain = kind(response.response, status=status, headers=response.headers)
+        expected.append(plain.get_wsgi_headers(request.environ).to_wsgi_list())
+
+    site.view("/", view)
+    run_later(site, "/", change)
+    response = site.client().get("/")
+
+    assert response.headers.to_wsgi_list() == expected[0]
+    assert ("X-Stamp" in response.headers) is (kind is Stamped)
 
 
 def test_one_response_object_gives_each_visitor_only_their_own() -> None:
