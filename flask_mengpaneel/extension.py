@@ -301,7 +301,8 @@ def _make_inspector(app: Flask, config: Config) -> Inspector | None:
 
 
 def _make_blueprint(app: Flask, state: AppState) -> Blueprint:
-    """Make the place of the extension's files, and of what browsers hand back."""
+    """Make the place of the extension's files, and of what browsers hand back and
+    acknowledge."""
     config = state.config
     blueprint = Blueprint("mengpaneel", __name__, url_prefix=config.url_prefix)
     options = _host_options(app, blueprint)
@@ -325,6 +326,7 @@ def _make_blueprint(app: Flask, state: AppState) -> Blueprint:
 
     if state.hand_overs is not None:
         acknowledging = AcknowledgingEndpoint(state.hand_overs, state.signer)
+        acknowledging.stand_in_front_of(app, f"{config.url_prefix}/acks")
         _add_endpoint(blueprint, "acks", acknowledging.answer, options)
 
     return blueprint

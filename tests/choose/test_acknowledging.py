@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import re
 import typing as t
+import weakref
 
 import pytest
-from flask import request
+from flask import Flask, redirect, request, request_started, session
 from flask.testing import FlaskClient
-from werkzeug.exceptions import ClientDisconnected
-from werkzeug.test import TestResponse
+from werkzeug.exceptions import ClientDisconnected, NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client, TestResponse
 
 from agents import CHROME
+from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.choose.signing import Signer
 from sites import ACKNOWLEDGES, ANN, PAGE, Site, balance, block
 from waiting import Clock
@@ -34,6 +38,11 @@ def site() -> Site:
     return make_site()
 
 
+#: What a browser says: it is answered in front of Flask, but for the first request of a
+#: process.
+BROWSER = {"Sec-Fetch-Site": "same-origin"}
+
+
 def page_token(client: FlaskClient) -> str:
     data = block(client.get("/"))
     assert data is not None
@@ -48,6 +57,7 @@ def acknowledge(
     client: FlaskClient, body: str | bytes, **options: t.Any
 ) -> TestResponse:
     """As ``navigator.sendBeacon`` does with a text."""
+    options.setdefault("headers", BROWSER)
     return client.post(URL, data=body, content_type="text/plain", **options)
 
 
@@ -404,7 +414,7 @@ def test_what_the_app_has_read_before_is_taken() -> None:
 
     client = site.visitor(**ANN)
     token = page_token(client)
-    assert acknowledge(client, token).status_code == 204
+    assert acknowledge(client, token, headers={}).status_code == 204
     assert seen == ["", token]
     assert balance(site) == (1, 1, 0)
 
@@ -415,7 +425,8 @@ def test_no_more_is_read_than_the_length_that_is_said(site: Site) -> None:
     token = page_token(client)
     stream = io.BytesIO(f"{token}POST /next".encode())
     said = {"wsgi.input": stream, "CONTENT_LENGTH": str(len(token))}
-    assert client.post(URL, environ_overrides=said).status_code == 204
+    answer = client.post(URL, headers=BROWSER, environ_overrides=said)
+    assert answer.status_code == 204
     assert stream.read() == b"POST /next"
 
 
@@ -503,3 +514,102 @@ def test_consent_is_not_needed_to_say_what_has_arrived(consent: bool | None) -> 
     answers[0] = consent
     assert acknowledge(client, token).status_code == 204
     assert balance(site) == (1, 1, 0)
+
+
+# -- in front of Flask
+
+
+def test_what_an_app_does_with_each_request_does_not_keep_a_browser_from_it() -> None:
+    site = make_site()
+    seen = []
+
+    @site.app.before_request
+    def ask_to_sign_in() -> t.Any:
+        seen.append(request.path)
+        session.permanent = True
+        return None if request.path == "/" else redirect("/")
+
+    client = site.visitor(**ANN)
+    token = page_token(client)
+    answer = acknowledge(client, token)
+    assert answer.status_code == 204
+    # Else it would write back a session that another response has changed meanwhile.
+    assert "Set-Cookie" not in answer.headers
+    assert seen == ["/"]
+    assert balance(site) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("root", ["", "/shop"])
+def test_a_browser_acknowledges_below_the_app_s_root(root: str) -> None:
+    site = make_site(url_prefix="/stats")
+    site.app.before_request(lambda: None if request.path == "/" else ("no", 403))
+    mounted = Client(DispatcherMiddleware(NotFound(), {root: site.app}))
+    page = mounted.get(f"{root}/", headers={"User-Agent": CHROME})
+    data = block(page)
+    assert data is not None
+    token, url = data["handover"], data["acks"]
+    assert url == f"{root}/stats/acks"
+    assert mounted.post(url, data=token, headers=BROWSER).status_code == 204
+    assert balance(site) == (1, 1, 0)
+
+
+def test_what_is_in_front_of_the_app_stays_there() -> None:
+    seen: list[str] = []
+
+    def put_in_front(app: Flask, name: str) -> None:
+        behind = app.wsgi_app
+
+        def middleware(environ: t.Any, start_response: t.Any) -> t.Any:
+            seen.append(f"{name} {environ['PATH_INFO']}")
+            return behind(environ, start_response)
+
+        app.wsgi_app = middleware  # type: ignore[method-assign]
+
+    site = make_site(prepare=lambda app: put_in_front(app, "before"))
+    put_in_front(site.app, "after")
+    client = site.visitor(**ANN)
+    token = page_token(client)
+    assert acknowledge(client, token).status_code == 204
+    assert seen == ["after /", "before /", f"after {URL}"]
+
+
+def test_what_replaces_the_app_s_own_later_is_called(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As libraries do that measure how long requests take."""
+    seen: list[str] = []
+    usual = Flask.wsgi_app
+
+    def measured(self: Flask, environ: t.Any, start_response: t.Any) -> t.Any:
+        seen.append(environ["PATH_INFO"])
+        return usual(self, environ, start_response)
+
+    monkeypatch.setattr(Flask, "wsgi_app", measured)
+    assert site.client().get("/quiet").status_code == 200
+    assert seen == ["/quiet"]
+
+
+def test_a_process_whose_first_request_acknowledges_begins_to_serve(
+    site: Site,
+) -> None:
+    started: list[str] = []
+    client = site.client()
+
+    with request_started.connected_to(lambda _: started.append(request.path), site.app):
+        for _ in range(2):
+            assert acknowledge(client, "x").status_code == 400
+
+    assert started == [URL]
+
+
+def test_an_app_is_freed_with_its_last_reference() -> None:
+    app = Flask("shop")
+    Mengpaneel(app, token="t" * 32, spool=None)
+    reference = weakref.ref(app)
+    gc.disable()
+
+    try:
+        del app
+        assert reference() is None
+    finally:
+        gc.enable()
