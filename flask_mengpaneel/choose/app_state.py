@@ -160,6 +160,10 @@ class AppState:
         if self.sign_in is not None:
             self.sign_in.begin(manager)
 
+    def signed_in(self, manager: Manager, former: list[Call]) -> list[Call]:
+        """Return those calls of a former set-up that say who has signed in."""
+        return [] if self.sign_in is None else self.sign_in.calls_of(manager, former)
+
     def take_visitor(self, manager: Manager) -> PortableVisitor:
         """Return the visitor whom the calls of a manager are from, to be taken
         elsewhere."""

@@ -39,7 +39,7 @@ _UNKNOWN = object()
 class _Seen:
     """What a request has shown of who is signed in."""
 
-    __slots__ = ("expiry", "is_leaving", "leaver")
+    __slots__ = ("expiry", "is_leaving", "leaver", "set_up")
 
     def __init__(self) -> None:
         #: Whether somebody has signed out. Their events go on being theirs until the
@@ -49,6 +49,8 @@ class _Seen:
         self.leaver: str | None = None
         #: The call that makes a new visitor of one whose session has expired.
         self.expiry: Call | None = None
+        #: The last set-up of who is signed in.
+        self.set_up: list[Call] = []
 
 
 class SignIn:
@@ -88,7 +90,7 @@ class SignIn:
     def _begin(self, manager: Manager, seen: _Seen) -> None:
         user = self._ask(self._login.user)
 
-        if user is _UNKNOWN or (user is not None and self._set_up(manager, user)):
+        if user is _UNKNOWN or (user is not None and self._set_up(manager, user, seen)):
             return
 
         if not seen.is_leaving and self._has_expired(manager):
@@ -115,7 +117,7 @@ class SignIn:
         waits = self._config.session_key in (current_session() or ())
         return not waits and _has_cookies(manager.visitor.client)
 
-    def _set_up(self, manager: Manager, user: t.Any) -> bool:
+    def _set_up(self, manager: Manager, user: t.Any, seen: _Seen) -> bool:
         """Set up a user.
 
         :return: ``False`` if they have no id: they aren't who was there before either.
@@ -142,7 +144,15 @@ class SignIn:
             if profile is not None and profile is not _UNKNOWN:
                 manager.people.set(profile)
 
+            seen.set_up = manager.calls.setup.copy()
+
         return True
+
+    def calls_of(self, manager: Manager, former: list[Call]) -> list[Call]:
+        """Return those calls of a set-up that say who has signed in."""
+        request = manager.request
+        own = [] if request is None else _seen(request).set_up
+        return [call for call in former if any(call is one for one in own)]
 
     def _change(
         self, user_after: c.Callable[..., t.Any], app: Flask, **sent: t.Any
@@ -177,7 +187,7 @@ class SignIn:
             if self._is_somebody_else(manager, user):
                 manager.reset()
 
-        if not self._set_up(manager, user) and _user_of(manager) is not None:
+        if not self._set_up(manager, user, seen) and _user_of(manager) is not None:
             manager.reset()
 
     def _may_be_somebody(self, manager: Manager) -> bool:

@@ -56,6 +56,10 @@ class AppState(t.Protocol):
     def begin(self, manager: RecordsCalls) -> None:
         """Set up whom a request is about, before its first call."""
 
+    def signed_in(self, manager: RecordsCalls, former: list[Call]) -> list[Call]:
+        """Return those calls of a former set-up that say who has signed in."""
+        ...
+
     def take_visitor(self, manager: RecordsCalls) -> PortableVisitor:
         """Return the visitor whom the calls of a manager are from, to be taken
         elsewhere."""

@@ -89,9 +89,19 @@ class StagedCalls(Recorder):
             if is_pending and self.calls is calls:
                 calls.set_up = was_set_up
                 self._restore_set_up(former)
+            elif former and self.calls is calls:
+                calls.setup[:0] = self._signed_in(former)
 
             self._stage = outer
             self._open_stages -= 1
+
+    def _signed_in(self, former: list[Call]) -> list[Call]:
+        """Return what goes on being set up: who has signed in, if the set-up in the
+        place of the former one doesn't say who it is."""
+        if self._job is not None or last_word(self.calls.setup) is not None:
+            return []
+
+        return self._app_state.signed_in(t.cast("RecordsCalls", self), former)
 
     def _restore_set_up(self, former: list[Call]) -> None:
         """Keep a set-up until the one in its place is committed, if it is."""
@@ -104,7 +114,8 @@ class StagedCalls(Recorder):
             former = []
 
         if first is not None:
-            first.replaced = former
+            kept = set(map(id, self._signed_in(former)))
+            first.replaced = [call for call in former if id(call) not in kept]
             set_up[:0] = former
 
     # -- one person after the other

@@ -26,6 +26,8 @@ from flask import (
     session,
 )
 from flask.testing import FlaskClient
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 from flask_mengpaneel import Login, Manager
 from flask_mengpaneel.record.context import current_manager
@@ -226,6 +228,101 @@ def test_the_app_s_own_set_up_has_the_last_word(shop: Shop) -> None:
     shop.do(impersonate)
 
     assert shop.sent == ["A by bob"]
+
+
+@pytest.mark.parametrize("to_sign_in", [False, True])
+def test_a_set_up_of_the_app_that_names_nobody_is_of_who_has_signed_in(
+    shop: Shop, to_sign_in: bool
+) -> None:
+    mengpaneel = shop.site.mengpaneel
+
+    def add() -> None:
+        if to_sign_in:
+            flask_login.login_user(User("ann"))
+
+        with mengpaneel.setup():
+            mengpaneel.register({"Plan": "pro"})
+
+        mengpaneel.track("A")
+
+    if not to_sign_in:
+        shop.sign_in()
+
+    shop.do(add)
+
+    assert shop.sent == ["A by ann"]
+    assert shop.site.messages[-1]["properties"]["Plan"] == "pro"
+
+
+def test_the_last_set_up_of_the_app_that_names_nobody_replaces_the_others() -> None:
+    shop = make_shop(login_profile=lambda user: {"$email": user.email})
+    mengpaneel = shop.site.mengpaneel
+
+    def add_twice() -> None:
+        for plan in ("free", "pro"):
+            with mengpaneel.setup():
+                mengpaneel.register({"Plan": plan})
+
+        mengpaneel.track("A")
+
+    shop.sign_in()
+    page = shop.do(add_twice, PAGE)
+    assert names(page_calls(page)) == ["identify ann", "register", "track A"]
+    assert '"free"' not in page.text
+    assert [m["$set"]["$email"] for m in shop.site.messages if "$set" in m] == [
+        "ann@example.com"
+    ]
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_who_has_signed_in_stays_set_up_whatever_a_database_does(
+    shop: Shop, commits: bool
+) -> None:
+    mengpaneel = shop.site.mengpaneel
+    session = Session(create_engine("sqlite://"))
+
+    def add() -> None:
+        session.begin()
+
+        with mengpaneel.on_commit(session), mengpaneel.setup():
+            mengpaneel.register({"Plan": "pro"})
+
+        session.commit() if commits else session.rollback()
+        mengpaneel.track("A")
+
+    shop.sign_in()
+    shop.do(add)
+
+    assert shop.sent == ["A by ann"]
+    assert ("Plan" in shop.site.messages[-1]["properties"]) is commits
+
+
+@pytest.mark.parametrize(
+    ("leave", "who_is_it"),
+    [
+        (lambda mengpaneel: mengpaneel.reset(), "somebody new"),
+        (lambda mengpaneel: mengpaneel.identify("bob"), "bob"),
+    ],
+    ids=["reset", "identify"],
+)
+def test_a_set_up_that_names_nobody_brings_nobody_back(
+    shop: Shop, leave: c.Callable[[t.Any], None], who_is_it: str
+) -> None:
+    mengpaneel = shop.site.mengpaneel
+
+    def change() -> None:
+        mengpaneel.track("A")
+        leave(mengpaneel)
+
+        with mengpaneel.setup():
+            mengpaneel.register({"Plan": "pro"})
+
+        mengpaneel.track("B")
+
+    shop.sign_in()
+    shop.do(change)
+
+    assert shop.sent == ["A by ann", f"B by {who_is_it}"]
 
 
 def test_a_profile_is_what_the_app_makes_of_the_user() -> None:
