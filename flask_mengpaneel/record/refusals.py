@@ -17,6 +17,7 @@ from ..limits import MAX_PROFILE_PROPERTIES
 from ..outcome import Unrecorded
 from ..plan.declared import Event, name_and_properties
 from ..values import plain
+from .arguments import MISSING
 from .source import place_of_call
 
 #: The arguments that are properties, each of which may be missing, and those that are
@@ -67,9 +68,17 @@ class Refusal:
         self.name = _OWNERS.get(owner, "") + name.strip("_")
         #: The event that it tracks, if it does.
         self.event = ""
+        #: What is wrong with the arguments if they don't fit the method. Python's own
+        #: words name what nobody writes, and count the object as one of them.
+        self._misfit = ""
 
         try:
             bound = _signature(method).bind(*args, **kwargs)
+        except TypeError as misfit:
+            self._misfit = f"{misfit}; it is {self.name}{_form(method)}"
+            return
+
+        try:
             event = bound.arguments.get("event_name", "")
 
             if isinstance(event, Event):
@@ -88,7 +97,7 @@ class Refusal:
     def reason(self) -> str:
         """What is wrong with the call."""
         if not self.faults:
-            return _words(self.error)
+            return self._misfit or _words(self.error)
 
         # Else that is said of the whole call.
         lost = " was not recorded" if self.wire is not None else ""
@@ -135,6 +144,16 @@ class Refusal:
 @functools.cache
 def _signature(method: _Method) -> inspect.Signature:
     return inspect.signature(method)
+
+
+def _form(method: _Method) -> str:
+    """Return the arguments of a method as one writes them."""
+    _, *parameters = _signature(method).parameters.values()
+    written = [
+        one.name if one.default in (one.empty, MISSING) else f"{one.name}={one.default}"
+        for one in parameters
+    ]
+    return f"({', '.join(written)})"
 
 
 def _words(error: Exception) -> str:

@@ -267,6 +267,45 @@ def test_a_test_is_told_in_the_same_words(caplog: pytest.LogCaptureFixture) -> N
     assert str(raised.value) == caplog.records[0].message
 
 
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (
+            lambda mengpaneel: mengpaneel.track("42", "Sign Up", {"Plan": "pro"}),
+            "too many positional arguments; it is track(event_name, properties=None)",
+        ),
+        (
+            lambda mengpaneel: mengpaneel.track("Sign Up", Plan="pro"),
+            "got an unexpected keyword argument 'Plan'; it is track(event_name,"
+            " properties=None)",
+        ),
+        (
+            lambda mengpaneel: mengpaneel.identify("42", {"Plan": "pro"}),
+            "too many positional arguments; it is identify(unique_id)",
+        ),
+        (
+            lambda mengpaneel: mengpaneel.people.set({}, meta={}),
+            "got an unexpected keyword argument 'meta'; it is people.set(prop, to)",
+        ),
+        (
+            lambda mengpaneel: mengpaneel.people.track_charge(),
+            "missing a required argument: 'amount'; it is"
+            " people.track_charge(amount, properties=None)",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_are_told_the_form_of_the_call(
+    call: c.Callable[[t.Any], None], says: str
+) -> None:
+    site = Site(testing=True)
+    site.view("/", lambda: call(site.mengpaneel))
+
+    with pytest.raises(TypeError) as error:
+        site.client().get("/")
+
+    assert f" was not recorded: {says} (" in str(error.value)
+
+
 def test_the_line_is_the_app_s_own_wherever_it_calls_from(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
