@@ -147,7 +147,9 @@ def imported(path: str, meaning: str) -> t.Any:
     try:
         return import_string(path)
     except ImportError as error:
-        raise InvalidSetting(f"{meaning} (importing it failed: {error})") from None
+        # Werkzeug's own words are a page.
+        reason = getattr(error, "exception", error)
+        raise InvalidSetting(f"{meaning} (importing it failed: {reason})") from None
 
 
 def token(value: t.Any) -> str | None:

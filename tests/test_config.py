@@ -242,7 +242,7 @@ WRONG = [
     ("spool", 1, "path"),
     ("durable", "yes", "True or False"),
     ("default_properties", "Release", "dict"),
-    ("default_properties", "nowhere.release", "dotted path"),
+    ("default_properties", "nowhere.release", "failed: No module named 'nowhere')"),
     ("default_properties", "test_config.transport", "dict"),
     ("default_properties", [("a", 1)], "dict"),
     ("default_properties", {"Release": object()}, "dict"),
