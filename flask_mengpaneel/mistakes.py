@@ -127,8 +127,8 @@ def _token(config: Config) -> c.Iterator[Finding]:
         return
 
     what = next((what for form, what in _NO_TOKENS if form.fullmatch(token)), None)
-    is_what = f"is {what}" if what else "isn't a project's token"
-    text = f"MENGPANEEL_TOKEN {is_what}: that has 32 of the digits 0-9 and a-f"
+    is_what = f"is {what}, and no token" if what else "isn't a project's token"
+    text = f"MENGPANEEL_TOKEN {is_what}: a token has 32 of the digits 0-9 and a-f"
     remedy = (
         'MENGPANEEL_TOKEN = "..."  # Mixpanel: Project Settings, Overview, Access Keys,'
         " Project Token"

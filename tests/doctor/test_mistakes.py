@@ -293,7 +293,7 @@ MISTAKES = [
         )
         for token, says in (
             ("abc", "isn't a project's token"),
-            ("2195193", "is a project's id"),
+            ("2195193", "is a project's id, and no token: a token has 32"),
             ("shop.1a2b3c.mp-service-account", "is a service account's name"),
             (TOKEN[:-1], "isn't a project's token"),
         )
