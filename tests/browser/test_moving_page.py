@@ -28,6 +28,7 @@ from waiting import eventually
 
 PAGE = ROOT / "docs" / "moving.md"
 POST = "() => document.querySelector('form').submit()"
+PAGE_VIEW = "$mp_web_page_view"
 FORM = '<form method="post" action="/sign-up"></form>'
 
 
@@ -68,13 +69,13 @@ def before(api: Api) -> Flask:
     return app
 
 
-def after(api: Api) -> Flask:
+def after(api: Api, **options: t.Any) -> Flask:
     code = block("python").replace(
         "\nmengpaneel =", "\napp.config.from_mapping(settings)\nmengpaneel =", 1
     )
     settings = {
         "MENGPANEEL_LIBRARY_URL": LIBRARY,
-        "MENGPANEEL_CLIENT_CONFIG": {"api_host": api.url},
+        "MENGPANEEL_CLIENT_CONFIG": {"api_host": api.url, **options},
         "MENGPANEEL_TRANSPORT": RecordingTransport(),
     }
     names: dict[str, t.Any] = {"__name__": "after", "settings": settings}
@@ -82,18 +83,22 @@ def after(api: Api) -> Flask:
     return t.cast(Flask, names["app"])
 
 
-def sign_up(app: Flask, api: Api, context: BrowserContext) -> dict[str, t.Any]:
-    """Sign up, and return the properties of the event."""
+def serve_packages(app: Flask) -> None:
     packages = need_npm("mixpanel-browser").parent
-    api.records.clear()
-
-    @app.get("/")
-    def home() -> str:
-        return f"<!doctype html><title>Home</title>{FORM}"
 
     @app.get("/npm/<path:name>")
     def package(name: str) -> Response:
         return send_from_directory(packages, name)
+
+
+def sign_up(app: Flask, api: Api, context: BrowserContext) -> dict[str, t.Any]:
+    """Sign up, and return the properties of the event."""
+    api.records.clear()
+    serve_packages(app)
+
+    @app.get("/")
+    def home() -> str:
+        return f"<!doctype html><title>Home</title>{FORM}"
 
     with Server(app) as server, without_errors(context.new_page()) as tab:
         tab.goto(server.url)
@@ -130,3 +135,25 @@ def test_a_new_visitor_before_or_after(
     (joined,) = (one.message for one in api.records if one.label == "$identify")
     assert joined["properties"]["$user_id"] == "42"
     assert joined["properties"]["$anon_distinct_id"] == f"$device:{device}"
+
+
+def test_the_page_s_own_calls_after(api: Api, context: BrowserContext) -> None:
+    app = after(api, track_pageview=True)
+    serve_packages(app)
+
+    @app.get("/")
+    def home() -> str:
+        # Nothing of Mixpanel's is there before the end of the head.
+        head = "<script>before = typeof mixpanel</script>"
+        body = '<script>mixpanel.track("Show Offer")</script>'
+        return f"<!doctype html><head>{head}</head><body>{body}</body>"
+
+    with Server(app) as server, without_errors(context.new_page()) as tab:
+        tab.goto(server.url)
+        eventually(lambda: "Show Offer" in api.events)
+        eventually(lambda: [one for one in api.records if one.label == PAGE_VIEW])
+        assert tab.evaluate("before") == "undefined"
+        tab.close()
+
+    assert api.events == ["Show Offer"]
+    assert [one.label for one in api.records].count(PAGE_VIEW) == 1
