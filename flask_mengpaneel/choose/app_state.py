@@ -249,7 +249,7 @@ class AppState:
 
         try:
             if isinstance(background, SpoolingTransport):
-                background.settle()
+                background.deliver_or_spool()
             else:
                 background.flush(self.config.shutdown_timeout)
         except Exception as error:

@@ -170,9 +170,9 @@ class CeleryTransport(SpoolingTransport):
         """Send what waits in this process, as the broker was down."""
         return self._direct.flush(timeout)
 
-    def settle(self) -> None:
+    def deliver_or_spool(self) -> None:
         """Send what waits in this process, or spool it."""
-        self._direct.settle()
+        self._direct.deliver_or_spool()
 
     def begin_shutdown(self) -> None:
         """Begin to finish: the process ends."""

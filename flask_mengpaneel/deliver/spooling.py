@@ -15,5 +15,5 @@ class SpoolingTransport(Transport):
         """Send at once what has become due in the spool."""
 
     @abstractmethod
-    def settle(self) -> None:
+    def deliver_or_spool(self) -> None:
         """Deliver what waits, or spool it: the process may end without telling us."""

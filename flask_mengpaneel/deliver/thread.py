@@ -308,17 +308,17 @@ class ThreadTransport(SpoolingTransport):
             time.monotonic()
         )
 
-    def settle(self) -> None:
+    def deliver_or_spool(self) -> None:
         """Deliver within ``MENGPANEEL_SHUTDOWN_TIMEOUT``, spool the rest, and go on."""
-        is_settled = False
+        is_delivered = False
 
         try:
-            is_settled = self.flush(self._delivery.config.shutdown_timeout)
+            is_delivered = self.flush(self._delivery.config.shutdown_timeout)
         finally:
-            if self._spool is not None and not is_settled:
+            if self._spool is not None and not is_delivered:
                 spool_rest(self._pipeline, self._delivery, AFTER_JOB)
 
-        if self._spool is None and not is_settled:
+        if self._spool is None and not is_delivered:
             logger.warning("What a job has tracked is not sent, and there is no spool.")
 
     def begin_shutdown(self) -> None:

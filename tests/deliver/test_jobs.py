@@ -165,8 +165,8 @@ def test_only_the_end_of_the_outermost_block_waits_for_delivery(tmp_path: Path) 
     script = f"""{JOB}
 if os.fork() == 0:
     background = app.extensions["mengpaneel"].background
-    settle, times = background.settle, []
-    background.settle = lambda: times.append(settle())
+    deliver, times = background.deliver_or_spool, []
+    background.deliver_or_spool = lambda: times.append(deliver())
 
     with app.app_context(), Manager(identify="ann") as manager:
         manager.track("Outer")

@@ -490,7 +490,7 @@ def test_what_was_being_built_when_a_job_settled_is_neither_sent_twice_nor_lost(
         monkeypatch.setattr(made.delivery, "translate", slow)
         made.send(events(1))
         wait_for(1)
-        made.thread.settle()
+        made.thread.deliver_or_spool()
         made.send(events(1))
         wait_for(2)
         # The first one goes on, and then the second.
