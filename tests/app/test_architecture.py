@@ -26,7 +26,7 @@ PACKAGE = pathlib.Path(flask_mengpaneel.__file__).parent
 ROOT = PACKAGE.parent
 TEXT = (ROOT / "docs" / "architecture.md").read_text()
 
-#: The call that is followed is known by this name.
+#: The call that is followed is known by this name; each journey has one of its own.
 EVENT = "Follow Me"
 #: What a call travels in. The page lists the same.
 CARRIERS = frozenset(
@@ -234,6 +234,10 @@ WAYS = list(FOLLOW)
 
 @functools.cache
 def journey(way: str) -> Trace:
+    # An app of a journey before delivers what it has left when it goes, at any moment.
+    global EVENT
+    EVENT = f"Follow by {way}"
+
     with Sink() as sink, tracing() as trace:
         FOLLOW[way](sink)
 
