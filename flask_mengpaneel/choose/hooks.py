@@ -139,9 +139,10 @@ def _make_after_request(
         if sign_in is not None:
             sign_in.before_response(request, state, response)
 
-        manager = state.manager
-        # From now on nothing but the server can send what is tracked.
+        # From now on nothing but the server can send what is tracked. Said first, for
+        # a thread that makes the first call at this moment.
         state.is_answered = True
+        manager = state.manager
 
         if manager is not None:
             manager.close()

@@ -51,7 +51,8 @@ def request_state(request: Request) -> RequestState:
     state: RequestState | None = on_request.get(_STATE)
 
     if state is None:
-        state = on_request[_STATE] = RequestState()
+        # Threads of a request may come at once.
+        return on_request.setdefault(_STATE, RequestState())  # type: ignore[no-any-return]
 
     return state
 
@@ -101,19 +102,40 @@ def current_manager() -> Manager:
     manager = state.manager
 
     if manager is None:
-        manager = state.manager = Manager.of_request(app_state, request)
+        made = Manager.of_request(app_state, request)
+        # Threads of a request may make their first calls at once.
+        manager = state.__dict__.setdefault("manager", made)
 
-        if state.is_answered or is_socket(request.environ):
-            manager.flush_threshold = 1
-        else:
-            app_state.running_views.begin(manager)
+        if manager is made:
+            if state.is_answered or is_socket(request.environ):
+                manager.flush_threshold = 1
+            else:
+                app_state.running_views.begin(manager)
 
-        manager.make_current(on_g)
-        app_state.begin(manager)
-        return manager
+            manager.make_current(on_g)
+            app_state.begin(manager)
+            return manager
 
-    if manager.is_current:
+    is_fork = manager.is_current
+
+    if is_fork:
         manager = manager.fork_for_thread()
 
-    manager.make_current(on_g)
+    with app_state.running_views.lock:
+        other: Manager | None = on_g.get("_mengpaneel")
+
+        # Another thread in this app context may have been here at this moment.
+        if other is not None and other.request is request:
+            return other
+
+        manager.make_current(on_g)
+
+    if is_fork:
+        # It ends with the app context, as that of an eager task.
+        app_state.running_views.begin_job(manager)
+
+    if state.is_answered:
+        # The app context may have ended: a thread goes on with a copy of what is here.
+        manager.flush_threshold = 1
+
     return manager

@@ -276,8 +276,6 @@ class Manager(StagedCalls):
         """Return a manager of the same visitor for a thread that copied the context."""
         fork = Manager.__new__(Manager)
         fork._begin(self._app_state, self.request)
-        # It ends with the app context, as that of an eager task.
-        self._app_state.running_views.begin_job(fork)
         fork.visitor = self.visitor.applied(self.recorded)
         fork.calls.set_up = self.calls.set_up
 
@@ -321,8 +319,9 @@ class Manager(StagedCalls):
 
     def make_current(self, on_g: dict[str, t.Any]) -> None:
         """Get the calls that are made from now on in the context of this ``g``."""
-        self._outer_managers.append(on_g.get("_mengpaneel"))
+        outer = on_g.get("_mengpaneel")
         on_g["_mengpaneel"] = self
+        self._outer_managers.append(outer)
 
     @property
     def is_current(self) -> bool:

@@ -62,7 +62,8 @@ class StagedCalls(Recorder):
     @property
     def recorded(self) -> list[Call]:
         """The calls since the visitor was as ``visitor`` says."""
-        return [*(self._drained or ()), *self.calls]
+        with self._app_state.running_views.lock:
+            return [*(self._drained or ()), *self.calls]
 
     @contextlib.contextmanager
     def stage(self, stage: Stage) -> c.Iterator[None]:
@@ -192,6 +193,10 @@ class StagedCalls(Recorder):
 
     def drain(self) -> CallLog:
         """Give the calls away; what is recorded from now on is of the next flush."""
+        if self._drained:
+            # The app may be asked for it, which isn't done with the lock.
+            _ = self.visitor.identity
+
         with self._app_state.running_views.lock:
             # As it is while the calls are here: Python's garbage collector may free a
             # session at any moment, in this thread too.
@@ -199,15 +204,20 @@ class StagedCalls(Recorder):
             pending = pending.copy() if pending else {}
             calls, self.calls = self.calls, CallLog()
             staying = self._app_state.keep_pending(calls, pending) if pending else []
-
-        # The calls before these have said who it is.
-        self._apply_drained()
+            # The calls before these have said who it is. At no moment are these neither
+            # here nor there: a thread may just ask who it is, or drain as well.
+            self._apply_drained()
+            self._drained = calls
 
         if staying:
             manager = t.cast("RecordsCalls", self)
-            calls = self._app_state.leave_pending(manager, calls, staying)
+            left = self._app_state.leave_pending(manager, calls, staying)
 
-        self._drained = calls
+            if self._drained is calls:
+                self._drained = left
+
+            return left
+
         return calls
 
     def _apply_drained(self) -> None:

@@ -30,4 +30,19 @@ else:
             return value
 
 
-__all__ = ["lazy"]
+if t.TYPE_CHECKING:
+    lazy_until_set = lazy
+else:
+
+    class lazy_until_set(lazy):  # noqa: N801
+        """One that is set as well: what a thread sets while another works it out is
+        newer."""
+
+        def __get__(self, instance, owner=None):
+            if instance is None:
+                return self
+
+            return instance.__dict__.setdefault(self._name, self._work(instance))
+
+
+__all__ = ["lazy", "lazy_until_set"]

@@ -14,7 +14,7 @@ from . import browser_memory, mixpanel_cookie, named
 from .browser_memory import BrowserMemory
 from .client import CAPABLE, Client, is_page_url
 from .consent import Consent
-from .lazy import lazy
+from .lazy import lazy, lazy_until_set
 from .persistence import CHANGING_CALLS, Persistence, changes
 
 if t.TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Visitor:
 
     # -- who it is
 
-    @lazy
+    @lazy_until_set
     def cookie(self) -> c.Mapping[str, Json]:
         """What the browser library knows, as far as its cookies show it."""
         return {} if self._request is None else self._memory.content
@@ -81,7 +81,7 @@ class Visitor:
         assert self._request is not None, "a job has no browser"
         return BrowserMemory(self._config, self._request, self.client)
 
-    @lazy
+    @lazy_until_set
     def browser_identity(self) -> Identity:
         """The ids that the browser library has for this visitor."""
         return Identity.from_cookie(self.cookie)
@@ -94,7 +94,11 @@ class Visitor:
             if self._config.visitor is not None and named.is_asked(self._request):
                 return NOBODY
 
-            self._identity = self.known_identity or self.client.visitor_after(None)
+            identity = self.known_identity or self.client.visitor_after(None)
+
+            # A thread may have signed in meanwhile.
+            if self._identity is None:
+                self._identity = identity
 
         return self._identity
 

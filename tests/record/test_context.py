@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import collections.abc as c
 import gc
+import sys
 import threading
 import typing as t
 import weakref
 from collections import Counter
 from contextvars import copy_context
+from functools import partial
 
 import pytest
 from flask import (
@@ -203,6 +205,86 @@ def test_a_thread_of_the_view_tracks_for_the_same_person(site: Site) -> None:
     assert message["event"] == "In Thread"
     assert message["properties"]["distinct_id"] == "ann"
     assert names(page_calls(page)) == ["identify ann", "track In View"]
+
+
+@pytest.fixture
+def short_turns() -> c.Iterator[None]:
+    """Threads take each other's place at any moment."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
+
+
+#: How a thread may get what is current in its request.
+COPIES: dict[str, c.Callable[[c.Callable[[], None]], c.Callable[[], None]]] = {
+    "a context of its own": copy_current_request_context,
+    "the same one": lambda work: partial(copy_context().run, work),
+}
+
+
+@pytest.mark.usefixtures("short_turns")
+@pytest.mark.parametrize("is_set_up", [False, True])
+@pytest.mark.parametrize("copied", COPIES)
+def test_threads_that_track_as_the_request_ends_lose_nothing(
+    copied: str, is_set_up: bool
+) -> None:
+    """Not even the first call of the request, and whom it is about."""
+    site = Site()
+    threads: list[threading.Thread] = []
+    visitors = iter(range(1000))
+
+    def view() -> dict[str, str]:
+        begin = threading.Barrier(4)
+        number = next(visitors)
+
+        def work() -> None:
+            begin.wait(5)
+
+            for _ in range(5):
+                site.mengpaneel.track(f"Thread {number}")
+
+        if is_set_up:
+            with site.mengpaneel.setup():
+                site.mengpaneel.identify(f"user {number}")
+
+        for _ in range(4):
+            threads.append(threading.Thread(target=COPIES[copied](work)))
+            threads[-1].start()
+
+        if not is_set_up:
+            site.mengpaneel.track(f"View {number}")
+
+        return {}
+
+    site.view("/", view)
+
+    for _ in range(40):
+        site.client().get("/")
+
+        while threads:
+            threads.pop().join(5)
+
+    people: dict[str, set[str]] = {}
+
+    for message in site.messages:
+        number = message["event"].partition(" ")[2]
+        properties = message["properties"]
+        person = properties.get("$user_id") if is_set_up else properties["distinct_id"]
+        people.setdefault(number, set()).add(person)
+
+    assert Counter(message["event"] for message in site.messages) == {
+        f"{where} {number}": count
+        for number in range(40)
+        for where, count in [("Thread", 20), *[("View", 1)] * (not is_set_up)]
+    }
+    assert balance(site) == (len(site.messages), len(site.messages), 0)
+
+    for number, found in people.items():
+        assert found == {f"user {number}"} if is_set_up else len(found) == 1
 
 
 def test_a_first_call_in_an_app_context_inside_loses_no_later_ones(site: Site) -> None:
