@@ -78,11 +78,27 @@ def manager_of_task(config: Config, request: Request | None) -> Manager | None:
     if visitor is None:
         return None
 
-    manager = Manager(visitor=visitor)
-    manager.request = request
-    current_app_state().running_views.begin_job(manager)
-    manager.make_current(current_g().__dict__)
-    _running().request.update({_manager_name(config): manager})
+    task = _traced_request()
+    has_ended = task.get(_end_name(config), False)
+    manager: Manager | None = task.get(_manager_name(config)) if has_ended else None
+
+    if manager is None:
+        manager = Manager(visitor=visitor)
+        manager.request = request
+        task.update({_manager_name(config): manager})
+
+    if not has_ended:
+        current_app_state().running_views.begin_job(manager)
+        manager.make_current(current_g().__dict__)
+        return manager
+
+    # Some receiver of the app's tracks after ours. Nobody comes to send that, and in
+    # this app context the next task is not to find it.
+    manager.flush_threshold = 1
+
+    if not manager.is_current:
+        manager.make_current({})
+
     return manager
 
 
@@ -90,6 +106,7 @@ def leave_task(task: t.Any, config: Config) -> None:
     """Send what a task has tracked, where the app context goes on after it: the next
     task in it may be another visitor's."""
     manager: Manager | None = task.request.get(_manager_name(config))
+    task.request.update({_end_name(config): True})
 
     if (
         manager is not None
@@ -100,11 +117,22 @@ def leave_task(task: t.Any, config: Config) -> None:
         current_app_state().flush_late(manager)
 
 
-def _running() -> t.Any:
+def _traced_request() -> t.Any:
+    """Return the request of the task that runs, whose end Celery tells: it says nothing
+    of one that is called like a function."""
     from celery._state import _task_stack
 
-    return _task_stack.top
+    return next(
+        task_request
+        for task in reversed(_task_stack.stack)
+        for task_request in reversed(task.request_stack.stack)
+        if not task_request.called_directly
+    )
 
 
 def _manager_name(config: Config) -> str:
     return f"{header_name(config)}_manager"
+
+
+def _end_name(config: Config) -> str:
+    return f"{header_name(config)}_end"

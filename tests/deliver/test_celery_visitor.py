@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from celery.app.trace import build_tracer
+from celery.signals import task_failure, task_postrun, task_success
 
 from flask_mengpaneel import Manager
 from flask_mengpaneel.record.running_task import header_name
@@ -288,9 +289,7 @@ def test_tasks_that_share_an_app_context_are_each_for_their_visitor(
     fails: bool,
 ) -> None:
     """As where a worker pushes one when it starts, and never leaves it."""
-    site = Site(celery_visitor=True)
-    celery = Celery("shop", set_as_current=False)
-    celery.conf.update(broker_url="memory://", task_ignore_result=True)
+    site, celery = Site(celery_visitor=True), celery_of_worker()
 
     @celery.task(name="work", shared=False)
     def work() -> None:
@@ -300,21 +299,107 @@ def test_tasks_that_share_an_app_context_are_each_for_their_visitor(
         if fails:
             raise ZeroDivisionError
 
-    site.view("/visitor", lambda: site.mengpaneel.visitor.to_json())
-    # What a worker calls for each message.
-    trace = build_tracer("work", work, app=celery)
+    assert in_one_app_context(site, work, ["ann", "bob"]) == [
+        [("Work", user), ("Again", user)] for user in ("ann", "bob")
+    ]
+    assert balance(site) == (4, 4, 0)
+
+
+def in_one_app_context(
+    site: Site, task: t.Any, users: c.Iterable[str | None]
+) -> list[t.Any]:
+    """Let a worker run a task for one visitor after the other, or for nobody; return
+    what was sent by the end of each."""
+    trace = build_tracer(task.name, task, app=task.app)
     config = site.app.extensions["mengpaneel"].config
+    site.view("/visitor", lambda: site.mengpaneel.visitor.to_json())
+    sent = []
 
     with site.app.app_context():
-        for number, user in enumerate(["ann", "bob"], 1):
-            visitor = site.visitor(**{"distinct_id": user, "$user_id": user})
-            passed = visitor.get("/visitor").json
-            trace(user, (), {}, {header_name(config): passed})
-            assert len(site.messages) == 2 * number
+        for user in users:
+            passed = {}
 
-    found = [(m["event"], m["properties"]["$user_id"]) for m in site.messages]
-    assert found == [(e, user) for user in ("ann", "bob") for e in ("Work", "Again")]
-    assert balance(site) == (4, 4, 0)
+            if user is not None:
+                visitor = site.visitor(**{"distinct_id": user, "$user_id": user})
+                passed = {header_name(config): visitor.get("/visitor").json}
+
+            trace(str(user), (), {}, passed)
+            found = [(m["event"], m["properties"]["$user_id"]) for m in site.messages]
+            site.kept.envelopes.clear()
+            sent.append(found)
+
+    return sent
+
+
+def celery_of_worker() -> Celery:
+    celery = Celery("shop", set_as_current=False)
+    celery.conf.update(broker_url="memory://", task_ignore_result=True)
+    return celery
+
+
+def test_a_task_that_another_calls_leaves_nothing_to_the_next() -> None:
+    site, celery = Site(celery_visitor=True), celery_of_worker()
+
+    @celery.task(name="inner", shared=False)
+    def inner() -> None:
+        site.mengpaneel.track("Inner")
+
+    @celery.task(name="outer", shared=False)
+    def outer() -> None:
+        inner()
+        inner.apply()
+        site.mengpaneel.track("Outer")
+
+    assert in_one_app_context(site, outer, ["ann", "bob", None]) == [
+        [("Inner", user), ("Inner", user), ("Outer", user)] for user in ("ann", "bob")
+    ] + [[]]
+    assert balance(site) == (6, 6, 0)
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_hears_of_the_end_of_a_task_tracks_for_its_visitor(
+    fails: bool, is_first: bool
+) -> None:
+    """Whether ours has heard of it before or not."""
+    site = Site(celery_visitor=not is_first)
+    celery = celery_of_worker()
+
+    @celery.task(name="work", shared=False)
+    def work() -> None:
+        site.mengpaneel.track("Work")
+
+        if fails:
+            raise ZeroDivisionError
+
+    def tell(**_: object) -> None:
+        site.mengpaneel.track("End")
+
+        with site.mengpaneel.setup():
+            site.mengpaneel.identify("eve")
+
+        site.mengpaneel.track("Told")
+
+    heard = [task_postrun, task_failure if fails else task_success]
+
+    for signal in heard:
+        signal.connect(tell)
+
+    try:
+        if is_first:
+            site = Site(celery_visitor=True)
+
+        sent = in_one_app_context(site, work, ["ann", "bob", None])
+    finally:
+        for signal in heard:
+            signal.disconnect(tell)
+
+    assert sent == [
+        [("Work", user), *[("End", user), ("Told", "eve")]]
+        + [("End", "eve"), ("Told", "eve")]
+        for user in ("ann", "bob")
+    ] + [[]]
+    assert balance(site) == (10, 10, 0)
 
 
 def test_nothing_is_taken_along_unless_it_is_switched_on(
