@@ -168,7 +168,9 @@ def _close_all() -> None:
         for thing in list(_closed):
             thing.close()
     finally:
-        _closing.remove(me)
+        # It isn't there in a child that was forked in the middle of this.
+        if me in _closing:
+            _closing.remove(me)
 
 
 def _on_worker_process_shutdown(**_: object) -> None:
@@ -312,6 +314,8 @@ def _before_fork() -> None:
 def _after_fork_in_child() -> None:
     global _forker, _is_new_child
     importing.release()
+    # Who was closing everything is a thread of the parent's.
+    _closing.clear()
     _forker, _is_new_child = _forking, True
 
     try:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from processes import Process, run, settings_for, started
+from processes import Process, ledgers, run, settings_for, started
 from redis_server import Redis
 from sink import Sink, Status
+from waiting import eventually
 
 JOB = """
     import os, signal, sys, threading, time
@@ -158,6 +159,34 @@ job("Own")
         "Child's 1 1",
         "Own 1 1",
     ]
+
+
+def test_a_child_that_is_forked_while_its_parent_ends_comes_to_an_end(
+    tmp_path: Path,
+) -> None:
+    script = f"""{JOB}
+from flask_mengpaneel.process import is_ending
+
+job("Parent's")
+os.kill(os.getpid(), signal.SIGTERM)
+
+while not is_ending():
+    time.sleep(0.01)
+
+if os.fork() == 0:
+    job("Child's")
+    sys.exit()
+
+time.sleep(60)
+"""
+
+    with Sink(latency=0.5) as sink:
+        with started(tmp_path, script, sink.url) as process:
+            assert process.wait() == -signal.SIGTERM, process.output
+            # The child writes its own in the end.
+            eventually(lambda: ledgers(tmp_path))
+
+    assert sorted(one["event"] for one in sink.events) == ["Child's", "Parent's"]
 
 
 def test_only_the_end_of_the_outermost_block_waits_for_delivery(tmp_path: Path) -> None:
