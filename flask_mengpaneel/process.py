@@ -89,6 +89,8 @@ def _watch_exit() -> None:
 #: The process that this one was forked from, and that which is being forked.
 _forker: int | None = None
 _forking: int | None = None
+#: What multiprocessing said of the parent of the former, before it was forked.
+_inherited: object = None
 #: That in which a request was answered.
 _server: int | None = None
 #: Whether RQ does one job in this process; ``None``: no job has asked yet.
@@ -127,17 +129,23 @@ def may_vanish() -> bool:
 
 def _has_finalizers() -> bool:
     """Whether this process is a child of multiprocessing or billiard."""
-    if "multiprocessing.process" in sys.modules:
-        parent = sys.modules["multiprocessing.process"].parent_process()
-
-        if parent is not None and parent.pid == _forker:
-            return True
+    # Its own children say who their parent is after the fork: not who has forked, which
+    # may be its server of forks.
+    if _parent_of_multiprocessing() is not _inherited:
+        return True
 
     if "billiard.process" in sys.modules:
         own = sys.modules["billiard.process"].current_process()
         return bool(own._parent_pid == _forker)
 
     return False
+
+
+def _parent_of_multiprocessing() -> object:
+    if "multiprocessing.process" not in sys.modules:
+        return None
+
+    return sys.modules["multiprocessing.process"].parent_process()
 
 
 #: Who closes everything at the moment: the end may come from two sides at once.
@@ -312,11 +320,12 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _forker, _is_new_child
+    global _forker, _inherited, _is_new_child
     importing.release()
     # Who was closing everything is a thread of the parent's.
     _closing.clear()
     _forker, _is_new_child = _forking, True
+    _inherited = _parent_of_multiprocessing()
 
     try:
         after_fork()

@@ -161,6 +161,29 @@ job("Own")
     ]
 
 
+def test_a_job_of_a_server_of_forks_is_not_waited_for(tmp_path: Path) -> None:
+    """Multiprocessing tells us of the end, though another process has forked."""
+    script = f"""{JOB}
+import multiprocessing
+
+if __name__ == "__main__":
+    multiprocessing.set_forkserver_preload(["processes"])
+    context = multiprocessing.get_context("forkserver")
+    child = context.Process(target=job, args=("Child's",))
+    child.start()
+    child.join()
+else:
+    app = create_app()
+"""
+
+    with Sink(latency=0.2) as sink:
+        with started(tmp_path, script, sink.url) as process:
+            assert process.wait() == 0, process.output
+
+    assert [one["event"] for one in sink.events] == ["Child's"]
+    assert re.findall("LEDGER (.*)", process.output) == ["Child's 1 1"]
+
+
 def test_a_child_that_is_forked_while_its_parent_ends_comes_to_an_end(
     tmp_path: Path,
 ) -> None:
