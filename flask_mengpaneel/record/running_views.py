@@ -68,13 +68,21 @@ class RunningViews:
         #: Those of jobs, and of a request's threads and blocks. They flush themselves,
         #: unless the process ends before.
         self._jobs: set[RunningView] = set()
+        #: Those that the parent of this process has gone on with.
+        self._inherited: tuple[RunningView, ...] = ()
         self._has_jobs = False
         self._has_thread = not self._in_background
 
     def after_fork(self) -> None:
         """Start anew in a child process."""
-        running = [*self._since, *self._jobs] if process.is_new_child() else ()
+        running: tuple[RunningView, ...] = ()
+
+        if process.is_new_child():
+            running = (*self._since, *self._jobs, *self._inherited)
+
         self._reset()
+        # A child of this one leaves to it what they get until then.
+        self._inherited = running
 
         for view in running:
             view.leave_to_parent()

@@ -90,11 +90,19 @@ class StagedCalls(Recorder):
             if is_pending and self.calls is calls:
                 calls.set_up = was_set_up
                 self._restore_set_up(former)
-            elif former and self.calls is calls:
+            elif replaces and former and self.calls is calls:
                 calls.setup[:0] = self._signed_in(former)
 
             self._stage = outer
             self._open_stages -= 1
+
+            if (
+                self.flush_threshold == 1
+                and not self._open_stages
+                and (self.calls.before_setup or self.calls.tracking)
+            ):
+                # No response is to come, nor perhaps another call.
+                self._app_state.flush_late(t.cast("RecordsCalls", self))
 
     def _signed_in(self, former: list[Call]) -> list[Call]:
         """Return what goes on being set up: who has signed in, if the set-up in the

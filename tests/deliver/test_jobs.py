@@ -372,6 +372,33 @@ def do():
         pool.join()
     mengpaneel.track("After")
 """,
+    "in a stage": """
+def do():
+    before()
+
+    def track_in_stage():
+        with mengpaneel.tracking():
+            mengpaneel.track("Child")
+
+    child = multiprocessing.get_context("fork").Process(target=track_in_stage)
+    child.start()
+    child.join()
+    mengpaneel.track("After")
+""",
+    "forks itself": """
+def do():
+    before()
+    if os.fork() == 0:
+        with mengpaneel.tracking():
+            mengpaneel.track("Child")
+            mengpaneel.people.increment("Children")
+            if os.fork() == 0:
+                sys.exit()
+            os.wait()
+        sys.exit()
+    os.wait()
+    mengpaneel.track("After")
+""",
     "billiard": """
 def do():
     import billiard
@@ -409,4 +436,5 @@ def track_in_child():
     people = {(one["event"], one["properties"]["distinct_id"]) for one in sink.events}
     assert people == {(name, "ann") for name in ("Before", "Child", "After")}
     assert len(sink.events) == 3
-    assert [one["$add"] for one in sink.updates] == [{"Jobs": 1}]
+    added = [name for one in sink.updates for name in one["$add"]]
+    assert sorted(added) == ["Children"] * (child == "forks itself") + ["Jobs"]

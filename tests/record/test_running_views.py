@@ -19,7 +19,7 @@ from agents import CHROME
 from flask_mengpaneel.record import running_views
 from processes import Process, free_port, get, settings_for
 from sink import Sink
-from sites import Site
+from sites import Site, balance
 
 SERVED = """
 import time
@@ -97,6 +97,29 @@ def test_what_a_websocket_tracks_is_sent_while_it_is_open(
             client.close()
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("stage", ["before_setup", "setup", "tracking"])
+def test_what_a_websocket_tracks_in_a_stage_is_sent_when_that_is_left(
+    site: Site, stage: str
+) -> None:
+    sent: list[list[str]] = []
+
+    def view() -> dict[str, str]:
+        with getattr(site.mengpaneel, stage)():
+            site.mengpaneel.track("Connect")
+            site.mengpaneel.identify("ann")
+            sent.append([message["event"] for message in site.messages])
+
+        sent.append([message["event"] for message in site.messages])
+        return {}
+
+    site.view("/socket", view)
+    site.client().get("/socket", environ_overrides={"HTTP_UPGRADE": "websocket"})
+
+    assert sent[0] == []
+    assert "Connect" in sent[1]
+    assert balance(site)[2] == 0
 
 
 @pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
