@@ -94,7 +94,8 @@ class StagedCalls(Recorder):
                 calls.setup[:0] = self._signed_in(former)
 
             self._stage = outer
-            self._open_stages -= 1
+            # In a child that was forked within it, it isn't open any more.
+            self._open_stages = max(self._open_stages - 1, 0)
 
             if (
                 self.flush_threshold == 1
@@ -242,6 +243,7 @@ class StagedCalls(Recorder):
         self._apply_drained()
         self._drained = calls
         self.flush_threshold = 1
+        self._open_stages = 0
 
         for call in calls:
             self._app_state.pending.pop(id(call), None)

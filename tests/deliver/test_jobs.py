@@ -385,6 +385,15 @@ def do():
     child.join()
     mengpaneel.track("After")
 """,
+    "in a stage that it never leaves": """
+def do():
+    before()
+    with mengpaneel.tracking():
+        child = multiprocessing.get_context("fork").Process(target=track_in_child)
+        child.start()
+        child.join()
+    mengpaneel.track("After")
+""",
     "forks itself": """
 def do():
     before()
