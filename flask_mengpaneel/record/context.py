@@ -48,12 +48,12 @@ def request_state(request: Request) -> RequestState:
     garbage collector.
     """
     on_request = request.__dict__
-    state: RequestState | None = on_request.get(_STATE)
 
-    if state is None:
+    if _STATE not in on_request:
         # Threads of a request may come at once.
-        return on_request.setdefault(_STATE, RequestState())  # type: ignore[no-any-return]
+        on_request.setdefault(_STATE, RequestState())
 
+    state: RequestState = on_request[_STATE]
     return state
 
 
@@ -104,7 +104,8 @@ def current_manager() -> Manager:
     if manager is None:
         made = Manager.of_request(app_state, request)
         # Threads of a request may make their first calls at once.
-        manager = state.__dict__.setdefault("manager", made)
+        first: Manager = state.__dict__.setdefault("manager", made)
+        manager = first
 
         if manager is made:
             if state.is_answered or is_socket(request.environ):
