@@ -25,6 +25,8 @@ _VARIABLE = "PYTEST_MENGPANEEL"
 _HOST = "mixpanel.com"
 #: Where it is said what is reached without a proxy; some programs read only one.
 _NO_PROXY = ("no_proxy", "NO_PROXY")
+#: What of `socket` looks names up.
+_LOOK_UPS = ("getaddrinfo", "gethostbyname", "gethostbyname_ex")
 #: Lines of a call stack in a message.
 _MAX_FRAMES = 6
 
@@ -58,9 +60,9 @@ class Guard:
             name: os.environ.get(name) for name in (_VARIABLE, *_NO_PROXY)
         }
         self._is_up = False
-        #: What looks names up while it is up, and what did before.
-        self._guarded: t.Any = None
-        self._former: t.Any = None
+        #: What looks names up while it is up, and what did before, by name.
+        self._guarded: dict[str, t.Any] = {}
+        self._former: dict[str, t.Any] = {}
 
     def set_up(self) -> None:
         """Let the extension keep its calls, and refuse what others would send."""
@@ -73,17 +75,22 @@ class Guard:
         self._is_up = True
 
         # What patches sockets, such as gevent, may have come after the first time.
-        if socket.getaddrinfo is not self._guarded:
-            self._former = socket.getaddrinfo
-            self._guarded = socket.getaddrinfo = self._guard(socket.getaddrinfo)
+        for name in _LOOK_UPS:
+            look_up = getattr(socket, name)
+
+            if look_up is not self._guarded.get(name):
+                self._former[name] = look_up
+                self._guarded[name] = self._guard(look_up)
+                setattr(socket, name, self._guarded[name])
 
     def take_down(self) -> None:
         """Leave everything as it was."""
         # Others may go on with a function that they have found here.
         self._is_up = False
 
-        if socket.getaddrinfo is self._guarded:
-            socket.getaddrinfo = self._former
+        for name, former in self._former.items():
+            if getattr(socket, name) is self._guarded[name]:
+                setattr(socket, name, former)
 
         for name, value in self._former_environ.items():
             if value is None:
@@ -94,6 +101,7 @@ class Guard:
     def _guard(self, look_up: c.Callable[P, R]) -> c.Callable[P, R]:
         @functools.wraps(look_up)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            # Only the first of them takes its host by name.
             self._refuse(args[0] if args else kwargs.get("host"))
             return look_up(*args, **kwargs)
 

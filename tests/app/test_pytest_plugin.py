@@ -258,14 +258,25 @@ def test_what_others_would_send_is_refused_aloud(run: pytest.Pytester) -> None:
             thread.start()
             thread.join()
 
+        @pytest.mark.parametrize("name", ["gethostbyname", "gethostbyname_ex"])
+        def test_an_older_look_up(name):
+            try:
+                getattr(socket, name)("api.mixpanel.com")
+            except OSError:
+                print("The name was looked up.")
+
         def test_others():
             for name in ("localhost", "127.0.0.1", None):
                 socket.getaddrinfo(name, 80)
+
+            assert socket.gethostbyname("127.0.0.1") == "127.0.0.1"
         """
     )
 
+    former = socket.gethostbyname, socket.gethostbyname_ex
     result = run.runpytest_inprocess(*WITH_PLUGIN)
-    result.assert_outcomes(passed=1, failed=5)
+    result.assert_outcomes(passed=1, failed=7)
+    assert former == (socket.gethostbyname, socket.gethostbyname_ex)
     result.stdout.fnmatch_lines(
         ["*This test reached for api-eu.mixpanel.com*Nothing was sent*", "*in send*"]
     )
