@@ -14,7 +14,7 @@ from ..visitor.lazy import lazy
 from . import caching, injection
 from .carrier import set_cookies
 from .frames import forbids_frame
-from .session_cookie import clears_cookies, is_session_unread
+from .session_cookie import clears_cookies, is_session_unread, is_strict
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -213,7 +213,7 @@ class ResponsePolicy:
         if interface.get_cookie_name(app) in self._request.cookies:
             return True
 
-        if interface.get_cookie_samesite(app) == "Strict":
+        if is_strict():
             return visitor.client.is_browser and not visitor.client.is_cross_site
 
         return visitor.client.is_browser and not visitor.client.may_lack_cookies
