@@ -270,7 +270,7 @@ def _session_cookie(app: Flask) -> c.Iterator[Finding]:
     https://httpwg.org/http-extensions/draft-ietf-httpbis-rfc6265bis.html
     """
     interface = app.session_interface
-    name, secure = interface.get_cookie_name(app), interface.get_cookie_secure(app)
+    name, secure = interface.get_cookie_name(app), securing_setting(app)
     samesite = str(interface.get_cookie_samesite(app) or "").lower()
     remedy = "SESSION_COOKIE_SECURE = True"
 
@@ -330,16 +330,25 @@ def of_request(
             remedy += "  # it reads X-Forwarded-For and X-Forwarded-Proto alone"
 
         yield Finding(Level.WARNING, text, remedy)
-    elif is_cookie_withheld(app, environ) and "Delayed" in config.strategy_names:
-        text = "SESSION_COOKIE_SECURE is True, but the app is asked over http:"
-        text = f"{text}, {_LOST_SESSION}"
-        yield Finding(Level.WARNING, text, "SESSION_COOKIE_SECURE = False")
+    elif (
+        environ["wsgi.url_scheme"] == "http"
+        and "Delayed" in config.strategy_names
+        and (setting := securing_setting(app))
+    ):
+        text = f"{setting} is True, but the app is asked over http:, {_LOST_SESSION}"
+        yield Finding(Level.WARNING, text, f"{setting} = False")
 
 
-def is_cookie_withheld(app: Flask, environ: c.Mapping[str, t.Any]) -> bool:
-    """Whether browsers don't take the session's cookie, as it is for HTTPS alone."""
-    is_secure = app.session_interface.get_cookie_secure(app)
-    return bool(is_secure and environ["wsgi.url_scheme"] == "http")
+def securing_setting(app: Flask) -> str | None:
+    """Return the setting by which the session's cookie is for HTTPS alone, if it is."""
+    interface = app.session_interface
+
+    if interface.get_cookie_secure(app):
+        return "SESSION_COOKIE_SECURE"
+
+    # Since Flask 3.1. Werkzeug makes such a cookie secure, as browsers want it.
+    partitions = getattr(interface, "get_cookie_partitioned", None)
+    return "SESSION_COOKIE_PARTITIONED" if partitions and partitions(app) else None
 
 
 def lacks_proxy_fix(environ: c.Mapping[str, t.Any]) -> bool:

@@ -15,6 +15,13 @@ from flask.sessions import (
 )
 from flask_session.base import ServerSideSessionInterface
 
+#: The settings that leave the session's cookie to HTTPS, as far as Flask has them.
+SECURING = [
+    name
+    for name in ("SESSION_COOKIE_SECURE", "SESSION_COOKIE_PARTITIONED")
+    if name in Flask.default_config
+]
+
 
 class Plain(SecureCookieSession):
     pass

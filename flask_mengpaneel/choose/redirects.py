@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from werkzeug.exceptions import SecurityError
 
 from .. import reasons
-from ..mistakes import is_scheme_replaced, lacks_proxy_fix
+from ..mistakes import is_scheme_replaced, lacks_proxy_fix, securing_setting
 from ..record.proxies import current_flask
 
 if t.TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _cookie_stays(path: str, scheme: str, request: Request) -> str | None:
     interface = app.session_interface
 
     # Over plain HTTP a browser takes no cookie that is secure either.
-    if interface.get_cookie_secure(app) and "http" in (request.scheme, scheme):
+    if "http" in (request.scheme, scheme) and securing_setting(app):
         environ = request.environ
         is_replaced = is_scheme_replaced(environ) and lacks_proxy_fix(environ)
         return reasons.INSECURE_BY_PROXY if is_replaced else reasons.INSECURE

@@ -9,7 +9,7 @@ from flask import redirect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from servers import Complaints
-from session_interfaces import Broken
+from session_interfaces import SECURING, Broken
 from sites import PAGE, Site
 
 CLIENT = "203.0.113.7"
@@ -134,10 +134,11 @@ UNKNOWN_PROXY = (
         ({"Forwarded": f"for={CLIENT};proto=https"}, UNKNOWN_PROXY),
     ],
 )
+@pytest.mark.parametrize("setting", SECURING)
 def test_a_session_that_never_comes_back_is_said_once(
-    complaints: Complaints, headers: dict[str, str], reason: str
+    complaints: Complaints, setting: str, headers: dict[str, str], reason: str
 ) -> None:
-    site = shop(SESSION_COOKIE_SECURE=True)
+    site = shop(**{setting: True})
     client = site.client()
 
     for _ in range(3):
@@ -145,7 +146,7 @@ def test_a_session_that_never_comes_back_is_said_once(
 
     assert [one.declined["Delayed"] for one in site.outcomes] == [reason] * 3
     (line,) = complaints.lines
-    assert ("SESSION_COOKIE_SECURE = False" in line) is (not headers)
+    assert (f"{setting} = False" in line) is (not headers)
 
 
 def test_the_host_before_a_proxy_is_no_other_site() -> None:

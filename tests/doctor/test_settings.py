@@ -15,6 +15,7 @@ import pytest
 from case_ids import case_id
 from doctor_pages import HOST, lines, under
 from flask_mengpaneel.doctor.command import examine
+from session_interfaces import SECURING
 from sink import Html, Sink, Status
 from sites import CreateApp
 
@@ -63,8 +64,8 @@ def test_a_session_that_browsers_refuse_is_an_error(
     "settings",
     [
         {"SESSION_COOKIE_DOMAIN": "localhost"},
-        {"SESSION_COOKIE_SAMESITE": "None", "SESSION_COOKIE_SECURE": True},
-        {"SESSION_COOKIE_NAME": "__Host-s", "SESSION_COOKIE_SECURE": True},
+        *({"SESSION_COOKIE_SAMESITE": "None", name: True} for name in SECURING),
+        *({"SESSION_COOKIE_NAME": "__Host-s", name: True} for name in SECURING),
         {
             "SESSION_COOKIE_SAMESITE": "None",
             "strategies": ["ClientSide", "ServerSide"],

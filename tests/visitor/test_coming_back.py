@@ -16,6 +16,7 @@ from werkzeug import Response
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from flask_mengpaneel import reasons
+from session_interfaces import SECURING
 from sites import ANN, COOKIE, PAGE, Site, hand_overs, names, page_calls
 
 FROM_ELSEWHERE = {
@@ -151,11 +152,12 @@ def test_a_redirect_beside_the_path_at_which_an_app_is_mounted_leaves_it() -> No
         ("http://localhost/", "/page"),
     ],
 )
+@pytest.mark.parametrize("setting", SECURING)
 def test_over_plain_http_no_session_is_kept_that_is_secure(
-    url: str, location: str
+    setting: str, url: str, location: str
 ) -> None:
     site = Site()
-    site.app.config["SESSION_COOKIE_SECURE"] = True
+    site.app.config[setting] = True
 
     def go() -> Response:
         site.mengpaneel.track("Order")
