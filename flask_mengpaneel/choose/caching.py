@@ -78,11 +78,14 @@ def lets_share(name: str, value: str) -> bool:
 def _shares(control: c.Mapping[str, str]) -> bool:
     """Whether directives let a cache give a response to others.
 
-    With names of headers, ``private`` is about these alone.
+    With names of headers, ``private`` is about these alone. With ``must-understand``,
+    some caches pass over ``no-store``:
+    https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2.3
     """
     return (
         "public" in control
         or "s-maxage" in control
+        or ("must-understand" in control and "private" not in control)
         or bool(control.get("private") or control.get("no-cache"))
     )
 

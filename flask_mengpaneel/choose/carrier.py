@@ -315,7 +315,7 @@ def _remove_sharing(headers: Headers) -> bool:
     if "cache-control" in sharing.values():
         kept = directives(told)
 
-        for name in ("public", "s-maxage"):
+        for name in ("public", "s-maxage", "must-understand"):
             kept.pop(name, None)
 
         for name in ("private", "no-cache"):

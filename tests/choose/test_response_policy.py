@@ -65,6 +65,8 @@ SHARED = [
     row((), Cache_Control='private="Set-Cookie", max-age=60'),
     row((), Cache_Control='no-cache="Set-Cookie, X-Mengpaneel-Calls"'),
     row((), Cache_Control="no-store, public"),
+    row((), Cache_Control="must-understand, no-store"),
+    row((), Cache_Control="Must-Understand, max-age=60, no-store"),
     row((), CDN_Cache_Control="max-age=60"),
     row((), CDN_Cache_Control="no-store, public"),
     row((), Cloudflare_CDN_Cache_Control="max-age=60"),
@@ -96,6 +98,7 @@ TABLE = [
     row(ALL, X_LiteSpeed_Cache_Control="no-store"),
     row(ALL, Cache_Control="private"),
     row(ALL, Cache_Control="no-cache, must-revalidate"),
+    row(ALL, Cache_Control="must-understand, no-store, private"),
     row(ALL, Cache_Control='ext="public, s-maxage=9"'),
     row(ALL, X_DNS_Prefetch_Control="off"),
     row(ALL, X_Accel_Buffering="no"),
@@ -695,6 +698,7 @@ def test_what_comes_later_makes_nobody_s_response_everybody_s(
     assert ("no-store" if carrier == "header" else "private") in told
     assert "public" not in told
     assert "s-maxage" not in told
+    assert "must-understand" not in told or "private" in told
     assert not told.get("private") and not told.get("no-cache")
     assert set(response.headers.keys()).isdisjoint(
         set(answers.headers) - {"Cache-Control"}
