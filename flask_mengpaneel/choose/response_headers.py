@@ -146,7 +146,15 @@ def headers_of(response: Response) -> ResponseHeaders:
     # aren't; 1.6 in any case if none were kept.
     given = response.headers
     lines = tuple([(name, "" if name in _OWN else value) for name, value in given])
-    return _recent.get(lines) or _read(lines)
+
+    try:
+        known = _recent.get(lines)
+    except TypeError:
+        # A class of text that compares in its own way has no hash.
+        lines = tuple([(str.__str__(name), str.__str__(text)) for name, text in lines])
+        known = _recent.get(lines)
+
+    return known or _read(lines)
 
 
 _Lines: t.TypeAlias = "tuple[tuple[str, str], ...]"

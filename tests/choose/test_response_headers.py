@@ -52,6 +52,20 @@ def test_a_header_that_comes_twice_has_both_values() -> None:
     assert headers_of(response)["cache-control"] == "max-age=3, public"
 
 
+class Unhashable(str):
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_a_value_of_an_odd_kind_of_text_is_read(recent: dict[t.Any, t.Any]) -> None:
+    def shared() -> Response:
+        return page(Cache_Control=Unhashable("public"))
+
+    assert headers_of(shared()).is_shared
+    assert headers_of(shared()) is headers_of(page(Cache_Control="public"))
+    assert all(type(value) is str for lines in recent for _, value in lines)
+
+
 def test_few_are_kept_and_none_that_is_large(recent: dict[t.Any, t.Any]) -> None:
     headers_of(page(X_Notes="a" * 5_000))
     assert not recent
