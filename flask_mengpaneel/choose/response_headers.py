@@ -25,6 +25,7 @@ _ELSEWHERE = frozenset(
         "x-accel-redirect",
         "x-sendfile",
         "x-sendfile2",
+        "x-sendfile-temporary",
         "x-lighttpd-send-file",
         "x-lighttpd-send-tempfile",
         "x-litespeed-location",
@@ -105,8 +106,8 @@ class ResponseHeaders(dict[str, str]):
         if "refresh" not in self:
             return None
 
-        match = re.match(r"\s*(\d+)", self["refresh"])
-        leaves = match is not None and int(match[1][:6]) < _SOON
+        match = re.match(r"\s*+(?=[\d.])(\d*+)", self["refresh"])
+        leaves = match is not None and int(match[1][:6] or 0) < _SOON
         return "the browser leaves the page at once" if leaves else None
 
     @lazy

@@ -128,6 +128,7 @@ TABLE = [
         for name in (
             "X_Accel_Redirect",
             "X_Sendfile",
+            "X_Sendfile_Temporary",
             "X_Lighttpd_Send_File",
             "X_LiteSpeed_Location",
             "X_Reproxy_URL",
@@ -150,6 +151,9 @@ TABLE = [
         for name in ("Content_Digest", "Repr_Digest", "Digest", "Content_MD5")
     ),
     row(ALL - {"page"}, Refresh="0; url=/next"),
+    row(ALL - {"page"}, Refresh=".5, url=/next"),
+    row(ALL - {"page"}, Refresh=" 4.9;/next"),
+    row(ALL, Refresh=";url=/next"),
     row(ALL, Refresh="60"),
     row(SESSION - SESSION, 304),
 ]
