@@ -205,7 +205,7 @@ def _converted(value: t.Any, pending: _Pending, depth: int) -> Json:
 
     if isinstance(value, dt.datetime):
         if value.tzinfo is not None:
-            value = value.astimezone(dt.UTC)
+            value = _in_utc(value)
 
         # Without fraction and zone, as Mixpanel's own libraries write them.
         return t.cast(str, value.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0"))
@@ -250,6 +250,17 @@ def _converted(value: t.Any, pending: _Pending, depth: int) -> Json:
         return _text(str(value))
 
     raise _unsendable(value)
+
+
+def _in_utc(value: dt.datetime) -> dt.datetime:
+    try:
+        return value.astimezone(dt.UTC)
+    except OverflowError:
+        # As `datetime.min` is, with a zone that is ahead.
+        raise ValueError(
+            f"{value} can't be sent to Mixpanel: in UTC its year isn't one from 1 to"
+            " 9999; write None in its place"
+        ) from None
 
 
 def _unsendable(value: object) -> TypeError:

@@ -214,6 +214,16 @@ def test_what_is_too_large_for_a_number_is_refused_where_it_is_written(
         plain(value)
 
 
+@pytest.mark.parametrize("moment", [dt.datetime.min, dt.datetime.max])
+def test_a_time_that_utc_does_not_have_is_refused(moment: dt.datetime) -> None:
+    assert plain(moment) == moment.isoformat(timespec="seconds")
+    away = 14 if moment == dt.datetime.min else -12
+    zone = dt.timezone(dt.timedelta(hours=away))
+
+    with pytest.raises(ValueError, match="in UTC its year"):
+        plain({"a": [moment.replace(tzinfo=zone)]})
+
+
 def test_the_refusal_of_a_large_integer_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="an integer of 16610 bits .* too large"):
         plain(10**5_000)
