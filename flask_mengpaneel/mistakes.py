@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from . import hosts
 from .config import CLIENT_STRATEGIES
 from .server import number_of_workers
+from .session_settings import foreign_domain, securing_setting
 
 if t.TYPE_CHECKING:
     from flask import Flask
@@ -299,10 +300,9 @@ def _session_cookie(app: Flask) -> c.Iterator[Finding]:
 
 def session_domain(app: Flask, url: str) -> c.Iterator[Finding]:
     """Find whether browsers take the session's cookie from a page."""
-    domain = (app.session_interface.get_cookie_domain(app) or "").lstrip(".")
     host = urlsplit(url).hostname or ""
 
-    if domain and host != domain and not host.endswith(f".{domain}"):
+    if domain := foreign_domain(app, host):
         text = f"SESSION_COOKIE_DOMAIN is {domain!r}, but the page is on {host!r}"
         remedy = "SESSION_COOKIE_DOMAIN = None  # or name a page of that host"
         yield Finding(Level.ERROR, f"{text}, {_LOST_SESSION}", remedy)
@@ -337,18 +337,6 @@ def of_request(
     ):
         text = f"{setting} is True, but the app is asked over http:, {_LOST_SESSION}"
         yield Finding(Level.WARNING, text, f"{setting} = False")
-
-
-def securing_setting(app: Flask) -> str | None:
-    """Return the setting by which the session's cookie is for HTTPS alone, if it is."""
-    interface = app.session_interface
-
-    if interface.get_cookie_secure(app):
-        return "SESSION_COOKIE_SECURE"
-
-    # Since Flask 3.1. Werkzeug makes such a cookie secure, as browsers want it.
-    partitions = getattr(interface, "get_cookie_partitioned", None)
-    return "SESSION_COOKIE_PARTITIONED" if partitions and partitions(app) else None
 
 
 def lacks_proxy_fix(environ: c.Mapping[str, t.Any]) -> bool:

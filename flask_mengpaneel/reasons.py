@@ -33,6 +33,7 @@ ANOTHER_APP = "a redirect to where the session's cookie doesn't go"
 UNKNOWN_HOST = (
     "a redirect to the host that a proxy was asked for, of which the app doesn't know"
 )
+ANOTHER_DOMAIN = "browsers don't take the session's cookie from this host"
 INSECURE = "the session's cookie is secure, and doesn't go along over http:"
 INSECURE_BY_PROXY = (
     "the session's cookie is secure, and the app takes the request for one over http:,"
@@ -54,6 +55,7 @@ REMEDIES = {
     DISTRUSTED: "TRUSTED_HOSTS = the hosts of the app (or name a page of one of them)",
     NO_SESSION: 'SECRET_KEY = "..."',
     UNKNOWN_HOST: _PROXY_FIX,
+    ANOTHER_DOMAIN: "SESSION_COOKIE_DOMAIN = None, or the domain of all hosts",
     INSECURE: "SESSION_COOKIE_SECURE = False, or redirect to https:",
     INSECURE_BY_PROXY: _PROXY_FIX,
 }

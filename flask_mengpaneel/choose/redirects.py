@@ -8,8 +8,9 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from werkzeug.exceptions import SecurityError
 
 from .. import reasons
-from ..mistakes import is_scheme_replaced, lacks_proxy_fix, securing_setting
+from ..mistakes import is_scheme_replaced, lacks_proxy_fix
 from ..record.proxies import current_flask
+from ..session_settings import foreign_domain, securing_setting
 
 if t.TYPE_CHECKING:
     from flask import Request
@@ -30,7 +31,7 @@ def departure(location: str, request: Request) -> str | None:
     try:
         target = urlsplit(location)
         # It raises if the app doesn't answer to that name.
-        _ = request.host
+        host = request.host
 
         if target.netloc:
             here = urlsplit(request.host_url)
@@ -59,7 +60,7 @@ def departure(location: str, request: Request) -> str | None:
     if not _is_below(path, request.root_path):
         return reasons.ANOTHER_APP
 
-    return _cookie_stays(path, target.scheme, request)
+    return _cookie_stays(path, target.scheme, host, request)
 
 
 def _other_host(name: str | None, request: Request) -> str:
@@ -79,11 +80,13 @@ def _host(url: SplitResult, default_scheme: str) -> tuple[str | None, int | None
     return url.hostname, port
 
 
-def _cookie_stays(path: str, scheme: str, request: Request) -> str | None:
+def _cookie_stays(path: str, scheme: str, host: str, request: Request) -> str | None:
     """Why the session's cookie isn't taken from here, or doesn't go to a URL of this
     site.
 
     https://www.rfc-editor.org/rfc/rfc6265#section-5.1.4
+
+    :param host: of both, with a port.
     """
     app = current_flask()
     interface = app.session_interface
@@ -93,6 +96,10 @@ def _cookie_stays(path: str, scheme: str, request: Request) -> str | None:
         environ = request.environ
         is_replaced = is_scheme_replaced(environ) and lacks_proxy_fix(environ)
         return reasons.INSECURE_BY_PROXY if is_replaced else reasons.INSECURE
+
+    # An address in brackets has no domain.
+    if foreign_domain(app, host.partition(":")[0].lower()):
+        return reasons.ANOTHER_DOMAIN
 
     if not _is_below(path, interface.get_cookie_path(app)):
         return reasons.ANOTHER_APP

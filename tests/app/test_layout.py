@@ -46,6 +46,7 @@ LAYERS = (
         "reasons",
         "recently_seen",
         "server",
+        "session_settings",
         "setting_checks",
         "signals",
         "strategy",

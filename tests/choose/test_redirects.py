@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from flask_mengpaneel import reasons
 from sites import (
     redirect_site,
 )
@@ -145,6 +146,30 @@ def test_a_redirect_to_an_app_beside_this_one_is_not_delayed(
     site.client().get("/go", environ_overrides={"SCRIPT_NAME": "/shop"})
 
     assert (site.outcome.strategy == "Delayed") is delayed
+
+
+@pytest.mark.parametrize("location", ["/page", "http://{host}/page", "page"])
+@pytest.mark.parametrize(
+    ("host", "taken"),
+    [
+        ("shop.example", True),
+        ("www.shop.example:8080", True),
+        ("WWW.Shop.Example", True),
+        ("another.example", False),
+        ("myshop.example", False),
+        ("[::1]:5000", False),
+    ],
+)
+@pytest.mark.parametrize("domain", ["shop.example", ".Shop.example"])
+def test_a_host_from_which_the_session_is_not_taken_delays_nothing(
+    domain: str, host: str, taken: bool, location: str
+) -> None:
+    site = redirect_site(location.format(host=host))
+    site.app.config["SESSION_COOKIE_DOMAIN"] = domain
+    site.client().get("/go", base_url=f"http://{host}/")
+
+    assert site.outcome.strategy == ("Delayed" if taken else "AsyncServerSide")
+    assert taken or site.outcome.declined["Delayed"] == reasons.ANOTHER_DOMAIN
 
 
 def test_a_secure_cookie_does_not_go_along_to_http() -> None:

@@ -1,0 +1,34 @@
+"""What settings say of the cookie of the app's session."""
+
+from __future__ import annotations
+
+import typing as t
+
+if t.TYPE_CHECKING:
+    from flask import Flask
+
+
+def securing_setting(app: Flask) -> str | None:
+    """Return the setting by which the session's cookie is for HTTPS alone, if it is."""
+    interface = app.session_interface
+
+    if interface.get_cookie_secure(app):
+        return "SESSION_COOKIE_SECURE"
+
+    # Since Flask 3.1. Werkzeug makes such a cookie secure, as browsers want it.
+    partitions = getattr(interface, "get_cookie_partitioned", None)
+    return "SESSION_COOKIE_PARTITIONED" if partitions and partitions(app) else None
+
+
+def foreign_domain(app: Flask, host: str) -> str | None:
+    """Return the domain of the session's cookie if browsers don't take it from a host.
+
+    https://www.rfc-editor.org/rfc/rfc6265#section-5.1.3
+    """
+    domain = app.session_interface.get_cookie_domain(app)
+
+    if not domain:
+        return None
+
+    domain = domain.lstrip(".").lower()
+    return None if f".{host}".endswith(f".{domain}") else domain
