@@ -22,6 +22,7 @@ from ..identity import hex_id
 from ..mistakes import Finding, Level
 from ..outcome import REDIRECTS
 from ..record.context import current_manager
+from ..visitor.consent import no_answer
 
 if t.TYPE_CHECKING:
     from flask import Response
@@ -343,10 +344,10 @@ def _check_consent(asked: c.Callable[[], t.Any]) -> c.Iterator[Finding]:
         yield Finding(Level.ERROR, text, remedy)
         return
 
-    if hasattr(answer, "__await__"):
-        if inspect.iscoroutine(answer):
-            # Else Python says that nobody has awaited it.
-            answer.close()
+    if inspect.iscoroutine(answer):
+        # Else Python says that nobody has awaited it.
+        answer.close()
 
-        text = "MENGPANEEL_CONSENT gives something to await, which counts as no"
+    if found := no_answer(answer):
+        text = f"MENGPANEEL_CONSENT gives {found}, which counts as no"
         yield Finding(Level.ERROR, text, remedy)

@@ -29,6 +29,17 @@ OPTED_OUT = "no consent: opted out"
 REFUSED = "no consent: MENGPANEEL_CONSENT"
 
 
+def no_answer(answer: object) -> str | None:
+    """Return what is in the place of an answer to whether a visitor may be tracked,
+    and would be a yes: to Python nearly everything is true."""
+    # Of an `async def`, whose answer nobody waits for.
+    if hasattr(answer, "__await__"):
+        return "something to await"
+
+    # As a cookie has it: "no", "0", "denied".
+    return "a text" if isinstance(answer, str) else None
+
+
 class Consent:
     """The visitor's consent: what the app, the browser and the library's cookies say.
 
@@ -122,9 +133,8 @@ class Consent:
         try:
             answer = _asking(self._config.consent)
 
-            # Of an `async def`, whose answer nobody waits for, it would be a yes.
-            if hasattr(answer, "__await__"):
-                raise TypeError("it gave something to await, and no answer")
+            if found := no_answer(answer):
+                raise TypeError(f"it gave {found}, and no answer")
 
             return None if answer is None else bool(answer)
         except Exception:

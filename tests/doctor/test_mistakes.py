@@ -426,6 +426,12 @@ MISTAKES = [
         settings={"consent": later},
     ),
     Case(
+        "a consent callable that gives what a cookie says",
+        "MENGPANEEL_CONSENT gives a text, which counts as no",
+        "MENGPANEEL_CONSENT = a callable",
+        settings={"consent": lambda: "no"},
+    ),
+    Case(
         "a consent callable that gives a future",
         "MENGPANEEL_CONSENT gives something to await",
         "MENGPANEEL_CONSENT = a callable",

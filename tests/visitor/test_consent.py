@@ -9,6 +9,7 @@ import pytest
 from flask import Flask, Response, redirect, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
+from markupsafe import Markup
 from werkzeug.test import TestResponse
 
 from flask_mengpaneel import Manager
@@ -153,8 +154,12 @@ def test_the_signals_may_be_ignored(headers: dict[str, str]) -> None:
         (later, {}, False),
         (lambda: later(), {}, False),
         (Undecided, {}, False),
+        # As cookies have it.
+        (lambda: "no", {}, False),
+        (lambda: "", {}, False),
+        (lambda: Markup("0"), {}, False),
     ],
-    ids=range(10),
+    ids=range(13),
 )
 @pytest.mark.parametrize("testing", [True, False])
 @pytest.mark.filterwarnings("ignore:coroutine 'later' was never awaited")
