@@ -7,15 +7,16 @@ import collections.abc as c
 import dataclasses
 import typing as t
 
-from .. import reasons
+from .. import reasons, signals
 from ..outcome import Declined
+from ..record.context import request_state
 from ..record.errors import handle_error
-from ..record.proxies import current_flask
+from ..record.proxies import active_request, current_flask
 from . import injection
 from .session_cookie import has_session
 
 if t.TYPE_CHECKING:
-    from flask import Response
+    from flask import Flask, Response
 
     from ..outcome import Outcome
     from ..visitor.consent import Consent
@@ -64,8 +65,7 @@ class Explanation:
         )
 
     def __str__(self) -> str:
-        count = "1 call" if len(self.calls) == 1 else f"{len(self.calls)} calls"
-        said = [f"{self.strategy} took {count}" if self.strategy else "no calls"]
+        said = [_took(self.strategy, self.calls) if self.strategy else "no calls"]
 
         if self.nothing:
             said.append(self.nothing)
@@ -77,6 +77,11 @@ class Explanation:
             f"not in the {what}: {why}" for what, why in self.withheld.items() if why
         ]
         return "; ".join(said)
+
+
+def _took(strategy: str, calls: c.Sized) -> str:
+    count = "1 call" if len(calls) == 1 else f"{len(calls)} calls"
+    return f"{strategy} took {count}"
 
 
 def _untracked(consent: Consent) -> str | None:
@@ -125,6 +130,18 @@ def _no_place(response: Response, headers: ResponseHeaders) -> str | None:
     return None
 
 
+def listen(app: Flask) -> None:
+    """Let requests know from now on what of their calls goes by itself, such as those
+    of a ``with Manager():`` block."""
+    signals.flushed.connect(_note_outcome, app)
+
+
+def _note_outcome(_app: Flask, *, outcome: Outcome) -> None:
+    if (request := active_request()) is not None:
+        state = request_state(request)
+        state.outcomes = [*state.outcomes, outcome]
+
+
 def add_header(exchange: Exchange, outcome: Outcome | None) -> None:
     """Say in a header of the response what has become of the calls."""
     # It is asked to by the first request, and debugging may be over by now.
@@ -132,12 +149,18 @@ def add_header(exchange: Exchange, outcome: Outcome | None) -> None:
         return
 
     try:
-        text = str(Explanation.of(exchange, outcome))
+        said = [str(Explanation.of(exchange, outcome))]
+        said += [
+            f"beside that {_took(one.strategy, one.calls)}:"
+            f" {', '.join(call.name for call in one.calls)}"
+            for one in request_state(exchange.request).outcomes
+            if one is not outcome
+        ]
     except Exception as error:
         # It asks more of the app than the calls do that the response has already.
         handle_error(current_flask(), "a response could not be explained", error)
         return
 
     # What an exception says may have anything in it.
-    text = "".join(one if " " <= one <= "~" else "?" for one in text)
+    text = "".join(one if " " <= one <= "~" else "?" for one in "; ".join(said))
     exchange.writable_response().headers[HEADER] = text[:_MAX_HEADER]

@@ -11,7 +11,7 @@ from ..record.errors import handle_error
 from ..record.proxies import active_request, current_flask, current_g, current_request
 from ..visitor.client import CAPABLE, may_show_page
 from .advice import advise, is_proxy_settled
-from .explaining import add_header
+from .explaining import add_header, listen
 
 if t.TYPE_CHECKING:
     from flask import Flask, Response
@@ -111,6 +111,10 @@ def register(
     if config.active:
         app.after_request(_make_after_request(flusher, serve_first, sign_in, config))
 
+        # With `app.run(debug=True)` it is after the first request that one knows.
+        if app.debug:
+            listen(app)
+
     functions = app.teardown_request_funcs
     functions[None] = _RequestTeardowns(
         functions.get(None, ()), _make_teardown_finder(flusher)
@@ -153,6 +157,7 @@ def _make_after_request(
 
             if current_flask().debug:
                 explains, flusher.explain = True, flusher.explain or add_header
+                listen(current_flask())
 
             _serve_first(serve_first)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc as c
 import typing as t
 
 from flask import has_request_context
@@ -15,6 +16,8 @@ from .with_blocks import manager_of_block
 
 if t.TYPE_CHECKING:
     from flask import Request
+
+    from ..outcome import Outcome
 
 #: Where a request has its state, also for threads that work for it.
 _STATE = "_mengpaneel"
@@ -38,6 +41,8 @@ class RequestState:
     sign_in: t.Any = None
     #: What waited in its session when it came; ``None``: nobody has asked yet.
     waiting: t.Any = None
+    #: What has become of its calls until now, while debugging.
+    outcomes: c.Sequence[Outcome] = ()
 
 
 def request_state(request: Request) -> RequestState:

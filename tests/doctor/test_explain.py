@@ -15,7 +15,7 @@ from flask_mengpaneel.cli import mengpaneel as commands
 from flask_mengpaneel.doctor.command import examine
 from flask_mengpaneel.doctor.examiner import BROWSERS
 from session_interfaces import Broken
-from sites import CAPABLE, Site
+from sites import ANN, CAPABLE, Site
 
 HEADER = "X-Mengpaneel-Explain"
 
@@ -417,6 +417,33 @@ def test_responses_say_while_debugging_what_has_become_of_their_calls(
     response = site.client().get(path, headers=headers)
 
     assert said in response.headers[HEADER]
+
+
+@pytest.mark.parametrize("tracks", [False, True])
+def test_a_response_names_what_goes_beside_its_calls(tracks: bool) -> None:
+    site = shop(debug=True)
+
+    def refer() -> str:
+        with Manager(identify="bob") as manager:
+            manager.track("Be Referred")
+
+        if tracks:
+            site.mengpaneel.track("A")
+            site.mengpaneel.people.set({"Plan": "pro"})
+
+        return PAGE
+
+    site.view("/refer", refer)
+    said = site.visitor(**ANN).get("/refer").headers[HEADER]
+    beside = ["beside that AsyncServerSide took 2 calls: identify, track"]
+
+    if tracks:
+        beside.append("beside that AsyncServerSide took 1 call: people.set")
+
+    assert said.startswith("ClientSide took 1 call;" if tracks else "no calls;")
+    assert said.split("; ")[-len(beside) :] == beside
+    # The next request has none of it.
+    assert "beside" not in site.client().get("/page").headers[HEADER]
 
 
 def test_a_reason_with_whatever_text_makes_a_header() -> None:
