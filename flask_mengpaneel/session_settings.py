@@ -24,6 +24,8 @@ def foreign_domain(app: Flask, host: str) -> str | None:
     """Return the domain of the session's cookie if browsers don't take it from a host.
 
     https://www.rfc-editor.org/rfc/rfc6265#section-5.1.3
+
+    :param host: perhaps with a port.
     """
     domain = app.session_interface.get_cookie_domain(app)
 
@@ -31,4 +33,6 @@ def foreign_domain(app: Flask, host: str) -> str | None:
         return None
 
     domain = domain.lstrip(".").lower()
-    return None if f".{host}".endswith(f".{domain}") else domain
+    # An address in brackets has no domain.
+    name = host.partition(":")[0].lower()
+    return None if f".{name}".endswith(f".{domain}") else domain

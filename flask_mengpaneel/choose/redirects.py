@@ -97,8 +97,7 @@ def _cookie_stays(path: str, scheme: str, host: str, request: Request) -> str | 
         is_replaced = is_scheme_replaced(environ) and lacks_proxy_fix(environ)
         return reasons.INSECURE_BY_PROXY if is_replaced else reasons.INSECURE
 
-    # An address in brackets has no domain.
-    if foreign_domain(app, host.partition(":")[0].lower()):
+    if foreign_domain(app, host):
         return reasons.ANOTHER_DOMAIN
 
     if not _is_below(path, interface.get_cookie_path(app)):
