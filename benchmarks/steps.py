@@ -14,6 +14,8 @@ import sys
 import textwrap
 import types
 
+from flask import Flask
+
 import flask_mengpaneel
 
 from .pairs import Action
@@ -92,7 +94,8 @@ def _steps(action: Action) -> list[_Step]:
 def _part(at_work: types.FrameType) -> str:
     frame: types.FrameType | None = at_work
 
-    while frame is not None:
+    # The middleware in front of Flask isn't at work while Flask is.
+    while frame is not None and frame.f_code is not Flask.wsgi_app.__code__:
         if frame.f_code.co_filename.startswith(_PACKAGE):
             return frame.f_code.co_filename.removeprefix(_PACKAGE)
 
