@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import collections.abc as c
 import functools
+import types
 import typing as t
 import zlib
 
-from werkzeug.wrappers import Response as WerkzeugResponse
+from werkzeug.datastructures import Headers
+from werkzeug.wrappers import response as werkzeug_response
 
 from . import injection
 from .caching import TO_CACHES, directives, is_open, lets_share, tells_caches
@@ -15,7 +17,6 @@ from .caching import TO_CACHES, directives, is_open, lets_share, tells_caches
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from flask import Request, Response
-    from werkzeug.datastructures import Headers
 
     from ..config import Config
 
@@ -30,6 +31,9 @@ SIGNATURE_HEADER = "X-Mengpaneel-Signature"
 HAND_OVER_HEADER = "X-Mengpaneel-Hand-Over"
 
 _VALIDATORS = frozenset({"etag", "last-modified"})
+
+# What Werkzeug's own functions of responses know: others put theirs in their place.
+_WERKZEUG = vars(werkzeug_response)
 
 # What Werkzeug corrects of headers, beside the length that it adds.
 _CORRECTED = frozenset({"location", "content-location"})
@@ -65,8 +69,6 @@ class Carrier(_AnyResponse):
     _mengpaneel_cookie: str | None = None
     #: Whether it was left out, since the app writes one itself after all.
     _mengpaneel_is_overruled = False
-    #: Whether its headers leave as Werkzeug has them leave.
-    _mengpaneel_is_usual = False
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         if self._mengpaneel_cookie is not None and _drop_own_cookie(
@@ -95,13 +97,20 @@ class Carrier(_AnyResponse):
     def _corrected_headers(self, environ: WSGIEnvironment) -> Headers:
         # Where there is nothing to correct, Werkzeug looks at each header anew all the
         # same, in 40 steps: a third of those that a page without calls takes.
-        if self._mengpaneel_is_usual and self.status_code == 200:
-            names = _names_of(self.headers)
+        correct, headers = super().get_wsgi_headers, self.headers
+
+        if (
+            type(correct) is types.MethodType
+            and getattr(correct, "__globals__", None) is _WERKZEUG
+            and type(headers) is Headers
+            and self.status_code == 200
+        ):
+            names = _names_of(headers)
 
             if "content-length" in names and _CORRECTED.isdisjoint(names):
-                return _copy_headers(self.headers)
+                return _copy_headers(headers)
 
-        return super().get_wsgi_headers(environ)
+        return correct(environ)
 
     def iter_encoded(self) -> c.Iterator[bytes]:
         body: t.Any = self.response
@@ -123,13 +132,7 @@ def carrier_class(kind: t.Any) -> t.Any:
     if issubclass(kind, Carrier):
         return kind
 
-    usual = WerkzeugResponse.get_wsgi_headers
-    names = {
-        "__slots__": (),
-        "__module__": kind.__module__,
-        "__doc__": kind.__doc__,
-        "_mengpaneel_is_usual": kind.get_wsgi_headers is usual,
-    }
+    names = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind)(kind.__name__, (Carrier, kind), names)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc as c
 import concurrent.futures
 import copy
+import functools
 import json
 import pickle
 import typing as t
@@ -12,6 +13,7 @@ import typing as t
 import pytest
 from flask import Response, request
 from werkzeug.datastructures import Headers
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from sites import (
     CAPABLE,
@@ -145,10 +147,26 @@ class Stamped(Response):
         return headers
 
 
+class Spelled(Headers):
+    """Headers that are written as HTTP's authors do, when they leave."""
+
+    def to_wsgi_list(self) -> list[tuple[str, str]]:
+        return [(name.title(), value) for name, value in self]
+
+
+class Spelling(Response):
+    """Werkzeug lets them leave as they are: it makes headers of its own of them."""
+
+    def __init__(self, *args: t.Any, **options: t.Any) -> None:
+        super().__init__(*args, **options)
+        self.headers = Spelled(self.headers)
+
+
 @pytest.mark.parametrize(
     ("status", "changes"),
     [
         (200, {}),
+        (200, {"x-a": "1", "X-SOURCE": "b"}),
         (200, {"Vary": "Cookie"}),
         (200, {"Content-Length": None}),
         (200, {"Location": "/caf\xe9?a=\xfc"}),
@@ -158,7 +176,7 @@ class Stamped(Response):
         (304, {"ETag": '"1"'}),
     ],
 )
-@pytest.mark.parametrize("kind", [Response, Stamped])
+@pytest.mark.parametrize("kind", [Response, Stamped, Spelling])
 @pytest.mark.parametrize("tracks", [True, False])
 def test_a_page_leaves_with_its_headers_as_they_leave_without_the_extension(
     tracks: bool, kind: type[Response], status: int, changes: dict[str, str | None]
@@ -189,8 +207,55 @@ def test_a_page_leaves_with_its_headers_as_they_leave_without_the_extension(
     run_later(site, "/", change)
     response = site.client().get("/")
 
-    assert response.headers.to_wsgi_list() == expected[0]
+    # As they came: those of the client are of the same kind.
+    assert [*response.headers] == expected[0]
     assert ("X-Stamp" in response.headers) is (kind is Stamped)
+
+
+class Proxy:
+    """In the place of a function, as libraries that measure put one there: it looks the
+    same."""
+
+    def __init__(self, wrapped: t.Any, function: c.Callable[..., t.Any]) -> None:
+        self._wrapped = wrapped
+        self._function = function
+
+    def __get__(self, instance: object, kind: t.Any) -> Proxy:
+        bound = self._wrapped.__get__(instance, kind)
+        return Proxy(bound, functools.partial(self._function, instance))
+
+    def __getattr__(self, name: str) -> t.Any:
+        return getattr(self._wrapped, name)
+
+    def __call__(self, *args: t.Any) -> t.Any:
+        return self._function(*args)
+
+
+@pytest.mark.parametrize("is_proxy", [True, False])
+@pytest.mark.parametrize("has_served", [True, False])
+def test_what_replaces_werkzeug_s_own_has_the_last_word_on_headers(
+    monkeypatch: pytest.MonkeyPatch, has_served: bool, is_proxy: bool
+) -> None:
+    class Own(Response):
+        """Of which none was a carrier before."""
+
+    site = Site()
+    site.app.response_class = Own
+    site.view("/", lambda: PAGE)
+    usual = WerkzeugResponse.get_wsgi_headers
+
+    @functools.wraps(usual)
+    def stamped(self: Response, environ: t.Any) -> Headers:
+        headers = usual(self, environ)
+        headers["X-Stamp"] = "1"
+        return headers
+
+    if has_served:
+        assert "X-Stamp" not in site.client().get("/").headers
+
+    patch = Proxy(usual, stamped) if is_proxy else stamped
+    monkeypatch.setattr(WerkzeugResponse, "get_wsgi_headers", patch)
+    assert site.client().get("/").headers["X-Stamp"] == "1"
 
 
 def test_one_response_object_gives_each_visitor_only_their_own() -> None:
