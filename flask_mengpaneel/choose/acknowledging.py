@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections.abc as c
+import functools
 import typing as t
-import weakref
 
 from .senders import Senders, answer, refusal, sent_body
 
@@ -33,7 +33,10 @@ class AcknowledgingEndpoint:
 
         :param path: of the endpoint in the app.
         """
-        app.wsgi_app = _Middleware(app, path, self)  # type: ignore[method-assign]
+        answering: t.Any = app
+        answering.__class__ = _answering_class(answering.__class__)
+        answering._mengpaneel_endpoint = self
+        answering._mengpaneel_acks = path
 
     def answer(self, request: Request) -> Response:
         """Answer tokens, separated by white space: 204 if one of them is right."""
@@ -57,46 +60,49 @@ class AcknowledgingEndpoint:
         return answer(429 if self._senders.is_too_often(request) else 400)
 
 
-class _Middleware:
-    """Answers what browsers acknowledge, and leaves all else to the app.
+@functools.lru_cache(maxsize=32)
+def _answering_class(kind: t.Any) -> t.Any:
+    """Return the class of apps of a kind that answer what browsers acknowledge before
+    Flask is asked.
 
     Inside of Flask it would take longer than a plain view, and it is no concern of the
     app's: what asks each visitor to sign in, limits rates or writes the session would
     only be in its way.
     """
+    if hasattr(kind, "_mengpaneel_acks"):
+        return kind
 
-    def __init__(self, app: Flask, path: str, endpoint: AcknowledgingEndpoint) -> None:
-        # Else an app would be freed by Python's garbage collector only.
-        self._app = weakref.ref(app)
-        self._path = path
-        self._endpoint = endpoint
-        self._is_first = True
-        behind = app.wsgi_app
-        #: What was in front of the app before, if anything was.
-        self._behind = None if getattr(behind, "__self__", None) is app else behind
+    # Not at `app.wsgi_app`, where an app and others put what they like: what is there
+    # has to keep the app alive, which Python's garbage collector alone would free then.
+    class Answering(kind):  # type: ignore[misc]
+        __module__ = kind.__module__
+        __qualname__ = kind.__qualname__
+        __doc__ = kind.__doc__
 
-    def __call__(
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> c.Iterable[bytes]:
-        app = self._app()
-        assert app is not None, "it is at work"
+        _mengpaneel_endpoint: AcknowledgingEndpoint
+        #: Its path; ``None``: the app has no Mengpaneel, but the class of one that has.
+        _mengpaneel_acks: str | None = None
+        _mengpaneel_is_first = True
 
-        # Any other may have come by a proxy that only what is behind this knows of.
-        if (
-            "PATH_INFO" in environ
-            and environ["PATH_INFO"] == self._path
-            and environ["REQUEST_METHOD"] == "POST"
-            and environ.get("HTTP_SEC_FETCH_SITE") == "same-origin"
-            and not self._is_first
-        ):
-            answer = self._endpoint.answer(app.request_class(environ))
-            return answer(environ, start_response)
+        def __call__(
+            self, environ: WSGIEnvironment, start_response: StartResponse
+        ) -> c.Iterable[bytes]:
+            # Any other may have come by a proxy that only what is behind this knows of.
+            if (
+                "PATH_INFO" in environ
+                and environ["PATH_INFO"] == self._mengpaneel_acks
+                and environ["REQUEST_METHOD"] == "POST"
+                and environ.get("HTTP_SEC_FETCH_SITE") == "same-origin"
+                and not self._mengpaneel_is_first
+            ):
+                request = self.request_class(environ)
+                response = self._mengpaneel_endpoint.answer(request)
+                return response(environ, start_response)
 
-        # With its first request a process begins to serve.
-        self._is_first = False
+            # With its first request a process begins to serve.
+            self._mengpaneel_is_first = False
+            body: c.Iterable[bytes] = super().__call__(environ, start_response)
+            return body
 
-        if self._behind is not None:
-            return self._behind(environ, start_response)
-
-        # Looked up each time, as instrumentation replaces it later.
-        return type(app).wsgi_app(app, environ, start_response)
+    Answering.__name__ = kind.__name__
+    return Answering

@@ -13,7 +13,6 @@ from flask import Flask
 from .. import reasons
 from ..config import CLIENT_STRATEGIES
 from ..hosts import CLIENT_HOST
-from ..identity import hex_id
 from ..mistakes import Finding, Level
 from .csp import HEADER, REPORT_ONLY, find_base, parse, parse_page
 from .examiner import AnsweredElsewhere
@@ -78,9 +77,6 @@ class Visit:
         if self._state.config.fallback and self._app.secret_key:
             yield from self._check_hand_back()
 
-        if self._acknowledges:
-            yield from self._check_acknowledging()
-
     def _check_hand_back(self) -> c.Iterator[Finding]:
         signer = self._state.signer
         # It hands back no calls: nothing happens if the app accepts it.
@@ -100,14 +96,6 @@ class Visit:
             )
             text = f"{refusal}, so that {then} where the library is blocked"
             yield Finding(Level.ERROR, text, self._remedy())
-
-    def _check_acknowledging(self) -> c.Iterator[Finding]:
-        # Nobody was given anything under this id.
-        refusal = self._refusal("acks", str(self._state.signer.token(hex_id()[:16])))
-
-        if refusal:
-            text = f"{refusal}, so that the server sends again what pages have sent"
-            yield Finding(Level.WARNING, text, self._remedy())
 
     def _refusal(self, endpoint: str, body: str) -> str | None:
         """Post to the app as the script does; say how it refuses, if it does."""

@@ -14,12 +14,13 @@ from flask import Flask, redirect, request, request_started, session
 from flask.testing import FlaskClient
 from werkzeug.exceptions import ClientDisconnected, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client, TestResponse
 
 from agents import CHROME
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.choose.signing import Signer
-from sites import ACKNOWLEDGES, ANN, PAGE, Site, balance, block
+from sites import ACKNOWLEDGES, ANN, PAGE, Kept, Site, balance, block
 from waiting import Clock
 
 URL = "/_mengpaneel/acks"
@@ -553,7 +554,7 @@ def test_a_browser_acknowledges_below_the_app_s_root(root: str) -> None:
     assert balance(site) == (1, 1, 0)
 
 
-def test_what_is_in_front_of_the_app_stays_there() -> None:
+def test_what_is_in_front_of_the_app_stays_there_for_all_else() -> None:
     seen: list[str] = []
 
     def put_in_front(app: Flask, name: str) -> None:
@@ -570,7 +571,112 @@ def test_what_is_in_front_of_the_app_stays_there() -> None:
     client = site.visitor(**ANN)
     token = page_token(client)
     assert acknowledge(client, token).status_code == 204
-    assert seen == ["after /", "before /", f"after {URL}"]
+    assert seen == ["after /", "before /"]
+
+
+class Proxy:
+    """In the place of what it wraps, as libraries that measure put one there: it looks
+    the same."""
+
+    def __init__(self, wrapped: t.Any, seen: list[str]) -> None:
+        self._wrapped = wrapped
+        self._seen = seen
+
+    def __getattr__(self, name: str) -> t.Any:
+        return getattr(self._wrapped, name)
+
+    def __call__(self, environ: t.Any, start_response: t.Any) -> t.Any:
+        self._seen.append(environ["PATH_INFO"])
+        return self._wrapped(environ, start_response)
+
+
+class Watching(Flask):
+    """An app that looks at each request."""
+
+    def __init__(self) -> None:
+        super().__init__("shop")
+        self.secret_key = "secret"
+        self.seen: list[str] = []
+
+    def watch(self, environ: t.Any, start_response: t.Any) -> t.Any:
+        self.seen.append(environ["PATH_INFO"])
+        return Flask.wsgi_app(self, environ, start_response)
+
+
+class WatchesByMethod(Watching):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wsgi_app = self.watch  # type: ignore[method-assign]
+
+
+class WatchesByProxy(Watching):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wsgi_app = Proxy(self.wsgi_app, self.seen)  # type: ignore[method-assign,assignment]
+
+
+class WatchesByProperty(Watching):
+    @property
+    def wsgi_app(self) -> t.Any:  # type: ignore[override]
+        return self.watch
+
+
+class WatchesInItsClass(Watching):
+    def wsgi_app(self, environ: t.Any, start_response: t.Any) -> t.Any:
+        return self.watch(environ, start_response)
+
+
+class WatchesWhereItIsCalled(Watching):
+    def __call__(self, environ: t.Any, start_response: t.Any) -> t.Any:
+        self.seen.append(environ["PATH_INFO"])
+        return super().__call__(environ, start_response)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        WatchesByMethod,
+        WatchesByProxy,
+        WatchesByProperty,
+        WatchesInItsClass,
+        WatchesWhereItIsCalled,
+    ],
+)
+def test_what_an_app_looks_at_requests_with_sees_them(kind: type[Watching]) -> None:
+    app = kind()
+    mengpaneel = Mengpaneel(app, token="t", spool=None, transport=Kept())
+    app.add_url_rule("/", "/", lambda: (mengpaneel.track("View"), PAGE)[1])
+    client = app.test_client()
+    client.environ_base["HTTP_USER_AGENT"] = CHROME
+    assert acknowledge(client, page_token(client)).status_code == 204
+    assert app.seen == ["/"]
+    assert mengpaneel.ledger().snapshot().delivered == 1
+
+
+def test_what_is_taken_out_of_an_app_keeps_it_alive() -> None:
+    """As where a server is given what is in front of it: nothing else has the app."""
+
+    def make_app() -> t.Any:
+        app = Flask("shop")
+        Mengpaneel(app, token="t" * 32, spool=None)
+        app.add_url_rule("/", "/", lambda: "Hi")
+        return ProxyFix(app.wsgi_app)
+
+    assert Client(make_app()).get("/").text == "Hi"
+
+
+def test_an_app_is_of_the_same_kind_as_before(site: Site) -> None:
+    kind = type(site.app)
+    assert issubclass(kind, Flask)
+    assert repr(kind) == repr(Flask)
+    assert kind.__doc__ == Flask.__doc__
+    assert type(make_site().app) is kind
+    # Who makes another one of it gets a plain app.
+    other = kind("other").test_client()
+    assert [acknowledge(other, "x").status_code for _ in range(2)] == [404, 404]
+    assert (
+        type(make_site(prepare=lambda app: setattr(app, "__class__", kind)).app) is kind
+    )
 
 
 def test_what_replaces_the_app_s_own_later_is_called(

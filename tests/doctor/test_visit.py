@@ -276,40 +276,6 @@ def test_a_base_that_comes_after_the_extension_is_found(serve: CreateApp) -> Non
     assert line.startswith("error: /: its <base> leads the script to https://cdn.test/")
 
 
-@pytest.mark.parametrize("timeout", [0, 30])
-def test_acknowledgements_that_the_app_refuses_are_found(
-    serve: CreateApp, timeout: int
-) -> None:
-    app = serve(ack_timeout=timeout, fallback=False)
-    behind = app.wsgi_app
-
-    def refuse(environ: t.Any, start_response: t.Any) -> t.Any:
-        is_ack = environ["PATH_INFO"].endswith("/acks")
-        answer = Response(status=403) if is_ack else behind
-        return answer(environ, start_response)
-
-    app.wsgi_app = refuse  # type: ignore[method-assign]
-    assert lines(app) == (
-        [
-            "warning: the app answers /_mengpaneel/acks with 403 FORBIDDEN, by"
-            " middleware, so that the server sends again what pages have sent -> let"
-            ' everybody post to the blueprint "mengpaneel"'
-        ]
-        if timeout
-        else []
-    )
-
-
-def test_asking_whether_pages_may_acknowledge_leaves_nothing(
-    serve: CreateApp,
-) -> None:
-    app = serve()
-    assert lines(app) == []
-
-    counts = app.extensions["mengpaneel"].hand_overs.counts()
-    assert counts.acknowledged == {}
-
-
 @pytest.mark.parametrize(
     ("options", "told", "finding"),
     [
