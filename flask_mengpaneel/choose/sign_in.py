@@ -96,8 +96,7 @@ class SignIn:
         if not seen.is_leaving and self._has_expired(manager):
             with manager.stage(Stage.BEFORE_SETUP):
                 manager.reset()
-
-            seen.expiry = manager.calls.before_setup[-1]
+                seen.expiry = manager.calls.before_setup[-1]
 
     def _has_expired(self, manager: Manager) -> bool:
         """Whether the browser takes the visitor for somebody who is signed in no more.

@@ -18,12 +18,14 @@ import pytest
 from blinker import Namespace
 from flask import (
     Flask,
+    Response,
     copy_current_request_context,
     current_app,
     g,
     redirect,
     request,
     session,
+    stream_with_context,
 )
 from flask.testing import FlaskClient
 from sqlalchemy import create_engine
@@ -575,6 +577,25 @@ def test_events_after_the_session_has_expired_are_a_new_visitor_s(shop: Shop) ->
     shop.expire()
     shop.do(track(shop, "A"))
     shop.do(track(shop, "B"))
+
+    assert shop.sent == ["A by somebody new", "B by somebody new"]
+    assert len({m["properties"]["$device_id"] for m in shop.site.messages}) == 1
+
+
+def test_events_after_a_response_whose_session_has_expired_are_a_new_visitor_s(
+    shop: Shop,
+) -> None:
+    def stream() -> c.Iterator[str]:
+        track(shop, "A", "B")()
+        yield "ok"
+
+    def view() -> None:
+        # For a page it is known before.
+        shop.response = Response(stream_with_context(stream()), mimetype="text/plain")
+
+    shop.sign_in(**ANN)
+    shop.expire()
+    assert shop.do(view).text == "ok"
 
     assert shop.sent == ["A by somebody new", "B by somebody new"]
     assert len({m["properties"]["$device_id"] for m in shop.site.messages}) == 1
