@@ -160,6 +160,12 @@ class AppState:
         if self.sign_in is not None:
             self.sign_in.begin(manager)
 
+    def begin_thread(self, manager: Manager) -> None:
+        """Set up whom a request is about, before the first call of one of its
+        threads."""
+        if self.sign_in is not None:
+            self.sign_in.begin_thread(manager)
+
     def signed_in(self, manager: Manager, former: list[Call]) -> list[Call]:
         """Return those calls of a former set-up that say who has signed in."""
         return [] if self.sign_in is None else self.sign_in.calls_of(manager, former)

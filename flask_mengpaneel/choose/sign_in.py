@@ -7,7 +7,7 @@ import functools
 import logging
 import typing as t
 
-from ..asking import undisturbed
+from ..asking import Asking, undisturbed
 from ..calls import Call, Stage
 from ..identity import Identity
 from ..record.arguments import person_id
@@ -35,13 +35,17 @@ logger = logging.getLogger("flask_mengpaneel")
 #: In place of a user: the app can't say who it is.
 _UNKNOWN = object()
 
+_asking = Asking("MENGPANEEL_LOGIN")
+
 
 class _Seen:
     """What a request has shown of who is signed in."""
 
-    __slots__ = ("expiry", "is_leaving", "leaver", "set_up")
+    __slots__ = ("expiry", "is_known", "is_leaving", "leaver", "set_up")
 
     def __init__(self) -> None:
+        #: Whether the manager of the request has been told who it is.
+        self.is_known = False
         #: Whether somebody has signed out. Their events go on being theirs until the
         #: response, as they track "Sign Out" before or after that.
         self.is_leaving = False
@@ -49,7 +53,7 @@ class _Seen:
         self.leaver: str | None = None
         #: The call that makes a new visitor of one whose session has expired.
         self.expiry: Call | None = None
-        #: The last set-up of who is signed in.
+        #: What was set up of who is signed in, also in threads that had to ask.
         self.set_up: list[Call] = []
 
 
@@ -77,24 +81,38 @@ class SignIn:
 
     def begin(self, manager: Manager) -> None:
         """Set up who it is, before the first call of a request."""
-        if manager.request is None or not manager.is_recording:
-            return
+        if manager.request is not None and manager.is_recording:
+            seen = _seen(manager.request)
+            self._begin(manager, seen)
+            seen.is_known = True
 
+    def begin_thread(self, manager: Manager) -> None:
+        """Set up who it is in a thread of a request that can't know it from the first
+        call: the app is just being asked there."""
+        request = manager.request
+        assert request is not None, "it has a thread"
+        seen = _seen(request)
+
+        # What is asked may track in an app context of its own.
+        if not seen.is_known and manager.is_recording and not _asking.is_asked(request):
+            _asking(self._begin, manager, seen, subject=request)
+
+    def _begin(self, manager: Manager, seen: _Seen) -> None:
         try:
             # Who it is, the visitor was before the block in which the first call is.
             with outside_blocks():
-                self._begin(manager, _seen(manager.request))
+                self._set_up_user(manager, seen)
         except Exception as error:
             handle_error(current_flask(), "Who has signed in is unknown.", error)
 
-    def _begin(self, manager: Manager, seen: _Seen) -> None:
+    def _set_up_user(self, manager: Manager, seen: _Seen) -> None:
         user = self._ask(self._login.user)
 
         if user is _UNKNOWN or (user is not None and self._set_up(manager, user, seen)):
             return
 
         if not seen.is_leaving and self._has_expired(manager):
-            with manager.stage(Stage.BEFORE_SETUP):
+            with manager.in_use(), manager.stage(Stage.BEFORE_SETUP):
                 manager.reset()
                 seen.expiry = manager.calls.before_setup[-1]
 
@@ -137,13 +155,14 @@ class SignIn:
         if self._config.login_profile is not None:
             profile = self._ask(self._config.login_profile, user)
 
-        with manager.setup():
+        # It may have been answered meanwhile, if this is a thread's.
+        with manager.in_use(), manager.setup():
             manager.identify(user_id)
 
             if profile is not None and profile is not _UNKNOWN:
                 manager.people.set(profile)
 
-            seen.set_up = manager.calls.setup.copy()
+            seen.set_up += manager.calls.setup
 
         return True
 
@@ -338,10 +357,11 @@ def _user_of(manager: Manager) -> str | None:
 
 
 def _seen(request: Request) -> _Seen:
-    state = request_state(request)
+    state = request_state(request).__dict__
 
-    if state.sign_in is None:
-        state.sign_in = _Seen()
+    if "sign_in" not in state:
+        # Threads of a request may come at once.
+        state.setdefault("sign_in", _Seen())
 
-    seen: _Seen = state.sign_in
+    seen: _Seen = state["sign_in"]
     return seen

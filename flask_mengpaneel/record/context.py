@@ -144,4 +144,5 @@ def current_manager() -> Manager:
         # The app context may have ended: a thread goes on with a copy of what is here.
         manager.flush_threshold = 1
 
+    app_state.begin_thread(manager)
     return manager

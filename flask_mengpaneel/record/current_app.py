@@ -56,6 +56,10 @@ class AppState(t.Protocol):
     def begin(self, manager: RecordsCalls) -> None:
         """Set up whom a request is about, before its first call."""
 
+    def begin_thread(self, manager: RecordsCalls) -> None:
+        """Set up whom a request is about, before the first call of one of its
+        threads."""
+
     def signed_in(self, manager: RecordsCalls, former: list[Call]) -> list[Call]:
         """Return those calls of a former set-up that say who has signed in."""
         ...

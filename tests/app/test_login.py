@@ -879,6 +879,55 @@ def test_a_user_loader_may_track(shop: Shop) -> None:
     assert set(shop.sent[:-1]) == {"Load by ann"}
 
 
+@pytest.mark.parametrize(
+    ("other", "events"),
+    [
+        ("threads", ["First", "Second", "Third"]),
+        ("the view", ["First", "Second"]),
+        ("the response", ["First"]),
+    ],
+)
+def test_what_threads_track_while_the_app_says_who_it_is_is_theirs(
+    shop: Shop, other: str, events: list[str]
+) -> None:
+    """The first of them has the app asked, which may take long."""
+    is_asked, may_answer = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def load(id: str) -> User:
+        if not is_asked.is_set():
+            is_asked.set()
+            assert may_answer.wait(5)
+
+        return User(id)
+
+    def start(event: str) -> threading.Thread:
+        work = copy_current_request_context(track(shop, event))
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+        return threads[-1]
+
+    def view() -> None:
+        start("First")
+        assert is_asked.wait(5)
+
+        if other == "threads":
+            start("Second").join(5)
+            start("Third").join(5)
+        elif other == "the view":
+            track(shop, "Second")()
+
+    shop.sign_in()
+    shop.users.manager.user_loader(load)
+    shop.do(view)
+    may_answer.set()
+
+    for thread in threads:
+        thread.join(5)
+
+    assert sorted(shop.sent) == [f"{event} by ann" for event in events]
+
+
 def test_two_apps_don_t_hear_of_each_other(shop: Shop) -> None:
     other = make_shop()
     other.do(lambda: flask_login.login_user(User("bob")))
