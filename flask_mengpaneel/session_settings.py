@@ -32,7 +32,9 @@ def foreign_domain(app: Flask, host: str) -> str | None:
     if not domain:
         return None
 
-    domain = domain.lstrip(".").lower()
+    # As Werkzeug writes it: without a port, and in ASCII, as browsers name a host.
+    domain = domain.partition(":")[0].lstrip(".").lower()
+    forms = (f".{domain}", f".{domain.encode('idna').decode()}")
     # An address in brackets has no domain.
     name = host.partition(":")[0].lower()
-    return None if f".{name}".endswith(f".{domain}") else domain
+    return None if f".{name}".endswith(forms) else domain

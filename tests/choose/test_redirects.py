@@ -172,6 +172,22 @@ def test_a_host_from_which_the_session_is_not_taken_delays_nothing(
     assert taken or site.outcome.declined["Delayed"] == reasons.ANOTHER_DOMAIN
 
 
+@pytest.mark.parametrize(
+    ("domain", "host"),
+    [
+        ("shop.example:5000", "www.shop.example:5000"),
+        ("büro.example", "xn--bro-hoa.example"),
+        (".büro.example", "büro.example"),
+    ],
+)
+def test_a_domain_is_as_werkzeug_writes_it(domain: str, host: str) -> None:
+    site = redirect_site()
+    site.app.config["SESSION_COOKIE_DOMAIN"] = domain
+    site.client().get("/go", base_url=f"http://{host}/")
+
+    assert site.outcome.strategy == "Delayed"
+
+
 def test_a_secure_cookie_does_not_go_along_to_http() -> None:
     site = redirect_site("http://localhost/page")
     site.app.config["SESSION_COOKIE_SECURE"] = True
