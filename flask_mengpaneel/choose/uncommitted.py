@@ -73,6 +73,9 @@ class Uncommitted:
 
     def after_fork(self) -> None:
         """Leave what waits to the parent."""
+        for one in self._kept:
+            one.leave_to_parent()
+
         self._reset()
 
     def _count(self, balance: Balance) -> None:

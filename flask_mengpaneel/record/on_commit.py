@@ -244,11 +244,16 @@ class Pending:
         :return: whether that resolves it.
         """
         if not self._awaited:
-            # Another session was rolled back before.
+            # Another session was rolled back before, or the call is the parent's.
             return False
 
         self._awaited = self._awaited - 1 if commits else 0
         return not self._awaited
+
+    def leave_to_parent(self) -> None:
+        """Wait for nothing: this process is a copy of the one that has the call, and so
+        are its sessions."""
+        self._awaited = 0
 
 
 def until_commit(

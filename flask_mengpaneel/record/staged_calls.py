@@ -246,7 +246,8 @@ class StagedCalls(Recorder):
         self._open_stages = 0
 
         for call in calls:
-            self._app_state.pending.pop(id(call), None)
+            if (one := self._app_state.pending.pop(id(call), None)) is not None:
+                one.leave_to_parent()
 
     def resolve(self, pending: list[Pending], *, commits: bool) -> None:
         """Let calls go, or drop them: what they waited for has ended."""

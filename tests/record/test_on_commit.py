@@ -7,6 +7,7 @@ import collections.abc as c
 import contextlib
 import contextvars
 import gc
+import os
 import pathlib
 import pkgutil
 import sqlite3
@@ -1151,6 +1152,33 @@ def test_a_job_ends_before_its_commit(shop: Shop) -> None:
     assert shop.ledger.waiting == 1
     session.commit()
     assert [one["properties"]["$user_id"] for one in shop.messages] == ["ann"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.parametrize("is_flushed", [False, True])
+@pytest.mark.parametrize("commits", [False, True])
+def test_a_child_leaves_what_waits_to_its_parent(
+    shop: Shop, commits: bool, is_flushed: bool
+) -> None:
+    """Also if it ends the session that it has a copy of."""
+    with shop.app.app_context(), Manager(identify="ann") as job:
+        with shop.on_commit:
+            shop.add()
+            shop.db.session.flush()
+            job.track("Order")
+
+        if is_flushed:
+            job.flush()
+
+        if (child := os.fork()) == 0:
+            (shop.db.session.commit if commits else shop.db.session.rollback)()
+            os._exit(bool(shop.ledger.recorded))
+
+        assert os.waitpid(child, 0)[1] == 0
+        shop.db.session.commit()
+
+    assert shop.events == ["Order"]
+    assert shop.ledger.recorded == shop.ledger.delivered == 1
 
 
 def test_who_a_job_is_about_may_wait(shop: Shop) -> None:
