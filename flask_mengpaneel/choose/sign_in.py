@@ -279,7 +279,7 @@ class SignIn:
         if not manager.calls:
             # As if nobody had asked: Flask-Login makes notes in the session.
             manager.close()
-            state.manager = None
+            del state.manager
 
             if session.modified and not is_changed:
                 session.clear()

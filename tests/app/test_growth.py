@@ -908,6 +908,7 @@ FLOODED: dict[str, c.Callable[[str], t.Any]] = {
 OF_THE_APP = {
     "connections._bounded_pool",
     "script._hash",
+    "acknowledging._answering_class",
     "carrier.carrier_class",
     "carrier._slots",
     "refusals._signature",

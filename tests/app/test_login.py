@@ -232,6 +232,20 @@ def test_the_app_s_own_set_up_has_the_last_word(shop: Shop) -> None:
     assert shop.sent == ["A by bob"]
 
 
+def test_a_page_on_which_nobody_is_signed_in_may_track_as_it_ends(shop: Shop) -> None:
+    """Who looks at it was asked, and forgotten since there was nothing to say."""
+    ends: list[str] = []
+
+    @shop.site.app.teardown_request
+    def end(_error: BaseException | None) -> None:
+        ends.append(request.path)
+        shop.site.mengpaneel.track("End")
+
+    assert shop.client.get("/page").status_code == 200
+    assert ends == ["/page"]
+    assert shop.sent == ["End by d1"]
+
+
 @pytest.mark.parametrize("to_sign_in", [False, True])
 def test_a_set_up_of_the_app_that_names_nobody_is_of_who_has_signed_in(
     shop: Shop, to_sign_in: bool
