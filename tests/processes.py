@@ -288,7 +288,7 @@ def run(
     known = set(folder.glob("ledger-*.json"))
 
     with started(folder, script, url, **settings) as process:
-        assert process.wait() == code, process.output
+        assert process.wait(120) == code, process.output
 
     (path,) = set(folder.glob(f"ledger-{process.process.pid}.json")) - known
     ended = Ended(**json.loads(path.read_text()))

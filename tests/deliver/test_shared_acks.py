@@ -607,7 +607,7 @@ class Taking(SpoolingTransport):
     def poll_spool(self) -> None:
         pass
 
-    def settle(self) -> None:
+    def deliver_or_spool(self) -> None:
         pass
 
 
