@@ -94,7 +94,7 @@ def _steps(action: Action) -> list[_Step]:
 def _part(at_work: types.FrameType) -> str:
     frame: types.FrameType | None = at_work
 
-    # The middleware in front of Flask isn't at work while Flask is.
+    # What is called in front of Flask isn't at work while Flask is.
     while frame is not None and frame.f_code is not Flask.wsgi_app.__code__:
         if frame.f_code.co_filename.startswith(_PACKAGE):
             return frame.f_code.co_filename.removeprefix(_PACKAGE)
