@@ -69,7 +69,7 @@ def _requests() -> None:
         given = {**environ, "wsgi.input": io.BytesIO(body)}
         given["CONTENT_LENGTH"] = str(len(body))
         given["REMOTE_ADDR"] = next(addresses)
-        kept.wsgi_app(given, lambda status, _headers: _assert_taken(status))
+        kept(given, lambda status, _headers: _assert_taken(status))
 
     addresses = itertools.cycle(
         f"198.51.{a}.{b}" for a in range(250) for b in range(250)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import collections.abc as c
 import functools
+import io
 import typing as t
+
+from werkzeug.wsgi import get_content_length
 
 from .senders import Senders, answer, refusal, sent_body
 
@@ -29,7 +32,7 @@ class AcknowledgingEndpoint:
         self._senders = Senders()
 
     def stand_in_front_of(self, app: Flask, path: str) -> None:
-        """Answer browsers before Flask is asked.
+        """Answer what is right before Flask is asked.
 
         :param path: of the endpoint in the app.
         """
@@ -40,30 +43,59 @@ class AcknowledgingEndpoint:
 
     def answer(self, request: Request) -> Response:
         """Answer tokens, separated by white space: 204 if one of them is right."""
-        return refusal(request, _MAX_BYTES) or self._take(request)
+        refused = refusal(request, _MAX_BYTES)
 
-    def _take(self, request: Request) -> Response:
+        if refused is not None:
+            return refused
+
         body = sent_body(request, _MAX_BYTES)
 
         if not isinstance(body, bytes):
             return body
 
-        tokens = body.decode("ascii", "replace").split()
-        ids = self._signer.ids_of(tokens[:_MAX_TOKENS])
-
-        if ids:
-            self._hand_overs.acknowledge(ids)
+        if self._takes(body):
             return answer(204)
 
         # Those that are right are never too many: a whole office may be behind one
         # address, or everybody, behind a proxy that the app isn't told of.
         return answer(429 if self._senders.is_too_often(request) else 400)
 
+    def answer_at_once(self, request: Request) -> Response | None:
+        """Answer what is right; ``None``: Flask is to be asked, as if nothing had been.
+
+        What seems wrong may have come by a proxy of which only the app's middleware
+        knows.
+        """
+        environ = request.environ
+
+        if get_content_length(environ) is None or refusal(request, _MAX_BYTES):
+            return None
+
+        body = sent_body(request, _MAX_BYTES)
+
+        if not isinstance(body, bytes):
+            return body
+
+        if self._takes(body):
+            return answer(204)
+
+        environ["wsgi.input"] = io.BytesIO(body)
+        return None
+
+    def _takes(self, body: bytes) -> bool:
+        tokens = body.decode("ascii", "replace").split()
+        ids = self._signer.ids_of(tokens[:_MAX_TOKENS])
+
+        if ids:
+            self._hand_overs.acknowledge(ids)
+
+        return bool(ids)
+
 
 @functools.lru_cache(maxsize=32)
 def _answering_class(kind: t.Any) -> t.Any:
-    """Return the class of apps of a kind that answer what browsers acknowledge before
-    Flask is asked.
+    """Return the class of apps of a kind that answer acknowledgements before Flask is
+    asked.
 
     Inside of Flask it would take longer than a plain view, and it is no concern of the
     app's: what asks each visitor to sign in, limits rates or writes the session would
@@ -87,17 +119,17 @@ def _answering_class(kind: t.Any) -> t.Any:
         def __call__(
             self, environ: WSGIEnvironment, start_response: StartResponse
         ) -> c.Iterable[bytes]:
-            # Any other may have come by a proxy that only what is behind this knows of.
             if (
                 "PATH_INFO" in environ
                 and environ["PATH_INFO"] == self._mengpaneel_acks
                 and environ["REQUEST_METHOD"] == "POST"
-                and environ.get("HTTP_SEC_FETCH_SITE") == "same-origin"
                 and not self._mengpaneel_is_first
             ):
                 request = self.request_class(environ)
-                response = self._mengpaneel_endpoint.answer(request)
-                return response(environ, start_response)
+                response = self._mengpaneel_endpoint.answer_at_once(request)
+
+                if response is not None:
+                    return response(environ, start_response)
 
             # With its first request a process begins to serve.
             self._mengpaneel_is_first = False

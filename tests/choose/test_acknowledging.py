@@ -20,7 +20,7 @@ from werkzeug.test import Client, TestResponse
 from agents import CHROME
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.choose.signing import Signer
-from sites import ACKNOWLEDGES, ANN, PAGE, Kept, Site, balance, block
+from sites import ACKNOWLEDGES, ANN, PAGE, TOKEN, Kept, Site, balance, block
 from waiting import Clock
 
 URL = "/_mengpaneel/acks"
@@ -39,8 +39,7 @@ def site() -> Site:
     return make_site()
 
 
-#: What a browser says: it is answered in front of Flask, but for the first request of a
-#: process.
+#: What a browser says.
 BROWSER = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -415,7 +414,8 @@ def test_what_the_app_has_read_before_is_taken() -> None:
 
     client = site.visitor(**ANN)
     token = page_token(client)
-    assert acknowledge(client, token, headers={}).status_code == 204
+    # Without a length, nothing is read before the app's functions.
+    assert post(client, URL, Body(token.encode()), None).status_code == 204
     assert seen == ["", token]
     assert balance(site) == (1, 1, 0)
 
@@ -517,7 +517,7 @@ def test_consent_is_not_needed_to_say_what_has_arrived(consent: bool | None) -> 
     assert balance(site) == (1, 1, 0)
 
 
-# -- in front of Flask
+# -- in front of Flask, what is right, but for the first request of a process
 
 
 def test_what_an_app_does_with_each_request_does_not_keep_a_browser_from_it() -> None:
@@ -700,12 +700,44 @@ def test_a_process_whose_first_request_acknowledges_begins_to_serve(
 ) -> None:
     started: list[str] = []
     client = site.client()
+    token = Signer(site.app, TOKEN).token("0123456789abcdef")
 
     with request_started.connected_to(lambda _: started.append(request.path), site.app):
         for _ in range(2):
-            assert acknowledge(client, "x").status_code == 400
+            assert acknowledge(client, token).status_code == 204
 
     assert started == [URL]
+
+
+def test_what_is_wrong_reaches_the_app_whole(site: Site) -> None:
+    seen: list[str] = []
+    site.app.before_request(lambda: seen.append(request.get_data(as_text=True)))
+    client = site.client()
+    assert client.get("/quiet").status_code == 200
+
+    for body, headers in [("x.y", BROWSER), ("x.y", {}), ("x.y", OTHERS[0])]:
+        acknowledge(client, body, headers=headers)
+
+    assert seen == ["", "x.y", "x.y", "x.y"]
+
+
+def test_who_sends_what_is_wrong_is_told_by_the_app_s_proxy(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_mengpaneel.choose.senders.time", Clock())
+    app = site.app
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1)  # type: ignore[method-assign]
+    client = site.visitor(**ANN)
+    token = page_token(client)
+
+    for number in range(130):
+        headers = {"X-Forwarded-For": f"192.0.2.{number}"}
+        assert acknowledge(client, "x", headers=headers).status_code == 400
+
+    # A page of an old browser, which names a host that only the proxy was asked for.
+    shop = "shop.example"
+    headers = {"Origin": f"http://{shop}", "X-Forwarded-Host": shop}
+    assert acknowledge(client, token, headers=headers).status_code == 204
 
 
 def test_an_app_is_freed_with_its_last_reference() -> None:

@@ -30,6 +30,9 @@ from flask_mengpaneel import Mengpaneel
 from ..needs import need_npm
 from ..servers import Complaints, Server
 
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
 LIBRARY = "/library.js"
 #: In the user agent of each visitor's browser, so in every request that it makes.
 VISITOR = re.compile(r" Visitor/(\d+)$")
@@ -79,11 +82,10 @@ class Networks:
         self.of: dict[int, Network] = collections.defaultdict(Network)
         self._lock = threading.Lock()
 
-    def wrap(self, app: Flask) -> None:
+    def between(self, app: Flask) -> WSGIApplication:
         """Put them between an app and its visitors."""
-        wsgi_app = app.wsgi_app
 
-        def between(environ: t.Any, start_response: t.Any) -> t.Any:
+        def through(environ: t.Any, start_response: t.Any) -> t.Any:
             # Each visitor is somebody else, of whom the app sees few requests.
             environ["REMOTE_ADDR"] = str(
                 IPv4Address(random.randrange(1 << 24, 1 << 31))
@@ -98,9 +100,9 @@ class Networks:
                 environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
                 raise ConnectionAbortedError("broken off")
 
-            return wsgi_app(environ, start_response)
+            return app(environ, start_response)
 
-        app.wsgi_app = between  # type: ignore[method-assign]
+        return through
 
     def _is_broken(self, network: Network, part: str) -> bool:
         with self._lock:
@@ -127,8 +129,7 @@ class StandIn(Server):
             strict_slashes=False,
         )
         app.add_url_rule("/<endpoint>/", "slash", self._take, methods=["POST"])
-        networks.wrap(app)
-        super().__init__(app)
+        super().__init__(networks.between(app))
 
     def _take(self, endpoint: str) -> Response:
         body = request.get_data()
@@ -194,8 +195,7 @@ class SoakSite(Server):
         add("/rest", "rest", view_func=lambda: "<!doctype html><title>Rest</title>")
         add("/favicon.ico", "icon", view_func=lambda: ("", 204))
         add(LIBRARY, view_func=self._send_library)
-        self.networks.wrap(self.app)
-        super().__init__(self.app)
+        super().__init__(self.networks.between(self.app))
 
     def close(self) -> None:
         super().close()
