@@ -41,7 +41,7 @@ class Senders:
 
 def answer(status: int) -> Response:
     """Return an answer of an endpoint."""
-    # 6 us of the 65 that an acknowledgement takes less than to make one anew.
+    # 6 us less than to make one anew.
     return copy_response(_answer(status))
 
 
@@ -96,7 +96,7 @@ def sent_body(request: Request, max_bytes: int) -> bytes | Response:
 
 def _read(request: Request, size: int) -> bytes:
     """Read so many bytes of a body, or until it ends."""
-    # 7 us of the 80 that an acknowledgement takes: what is behind `get_data` finds out
+    # 7 us less: what is behind `get_data` finds out
     # how much may be read, and how much there is.
     read = request.environ["wsgi.input"].read
     body: bytes = read(size)
