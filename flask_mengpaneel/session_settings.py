@@ -34,7 +34,13 @@ def foreign_domain(app: Flask, host: str) -> str | None:
 
     # As Werkzeug writes it: without a port, and in ASCII, as browsers name a host.
     domain = domain.partition(":")[0].lstrip(".").lower()
-    forms = (f".{domain}", f".{domain.encode('idna').decode()}")
+
+    try:
+        forms = (f".{domain}", f".{domain.encode('idna').decode()}")
+    except UnicodeError:
+        # An empty label, or one that is too long: Werkzeug writes no such cookie.
+        return domain
+
     # An address in brackets has no domain.
     name = host.partition(":")[0].lower()
     return None if f".{name}".endswith(forms) else domain

@@ -188,6 +188,16 @@ def test_a_domain_is_as_werkzeug_writes_it(domain: str, host: str) -> None:
     assert site.outcome.strategy == "Delayed"
 
 
+@pytest.mark.parametrize("domain", ["shop..example", f"{'x' * 64}.example"])
+def test_a_domain_that_no_cookie_can_have_delays_nothing(domain: str) -> None:
+    site = redirect_site()
+    site.app.config["SESSION_COOKIE_DOMAIN"] = domain
+    site.client().get("/go")
+
+    assert site.outcome.strategy == "AsyncServerSide"
+    assert site.outcome.declined["Delayed"] == reasons.ANOTHER_DOMAIN
+
+
 def test_a_secure_cookie_does_not_go_along_to_http() -> None:
     site = redirect_site("http://localhost/page")
     site.app.config["SESSION_COOKIE_SECURE"] = True

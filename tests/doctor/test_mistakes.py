@@ -452,6 +452,12 @@ MISTAKES = [
         settings={"SESSION_COOKIE_DOMAIN": "shop.test"},
     ),
     Case(
+        "the cookie of a domain that there can't be",
+        "SESSION_COOKIE_DOMAIN is 'shop..test', but the page is on 'localhost'",
+        "SESSION_COOKIE_DOMAIN = None",
+        settings={"SESSION_COOKIE_DOMAIN": "shop..test"},
+    ),
+    Case(
         "a cookie for all sites that isn't secure",
         'SESSION_COOKIE_SAMESITE is "None"',
         SECURE,
