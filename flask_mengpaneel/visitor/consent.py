@@ -36,8 +36,8 @@ def no_answer(answer: object) -> str | None:
     if hasattr(answer, "__await__"):
         return "something to await"
 
-    # As a cookie has it: "no", "0", "denied".
-    return "a text" if isinstance(answer, str) else None
+    # As a cookie has it, or Redis: "no", "0", b"denied".
+    return "a text" if isinstance(answer, str | bytes) else None
 
 
 class Consent:

@@ -154,12 +154,13 @@ def test_the_signals_may_be_ignored(headers: dict[str, str]) -> None:
         (later, {}, False),
         (lambda: later(), {}, False),
         (Undecided, {}, False),
-        # As cookies have it.
+        # As cookies have it, and Redis.
         (lambda: "no", {}, False),
         (lambda: "", {}, False),
         (lambda: Markup("0"), {}, False),
+        (lambda: b"no", {}, False),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 @pytest.mark.parametrize("testing", [True, False])
 @pytest.mark.filterwarnings("ignore:coroutine 'later' was never awaited")
