@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc as c
 import functools
 import io
+import logging
 import typing as t
 
 from werkzeug.wsgi import get_content_length
@@ -17,6 +18,8 @@ if t.TYPE_CHECKING:
 
     from ..deliver.hand_overs import HandOvers
     from .signing import Signer
+
+logger = logging.getLogger("flask_mengpaneel")
 
 # Tokens in one request, and the bytes that they have.
 _MAX_TOKENS = 100
@@ -37,7 +40,15 @@ class AcknowledgingEndpoint:
         :param path: of the endpoint in the app.
         """
         answering: t.Any = app
-        answering.__class__ = _answering_class(answering.__class__)
+
+        # The app's class may refuse to be derived from, or to be replaced, in any way.
+        # Then Flask answers, as it does where the app isn't called itself.
+        try:
+            answering.__class__ = _answering_class(answering.__class__)
+        except Exception:
+            logger.debug("Flask answers acknowledgements", exc_info=True)
+            return
+
         answering._mengpaneel_endpoint = self
         answering._mengpaneel_acks = path
 

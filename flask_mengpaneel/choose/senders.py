@@ -96,8 +96,8 @@ def sent_body(request: Request, max_bytes: int) -> bytes | Response:
 
 def _read(request: Request, size: int) -> bytes:
     """Read so many bytes of a body, or until it ends."""
-    # 7 us less: what is behind `get_data` finds out
-    # how much may be read, and how much there is.
+    # 7 us less: what is behind `get_data` finds out how much may be read, and how much
+    # there is.
     read = request.environ["wsgi.input"].read
     body: bytes = read(size)
 

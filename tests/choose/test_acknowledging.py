@@ -679,6 +679,54 @@ def test_an_app_is_of_the_same_kind_as_before(site: Site) -> None:
     )
 
 
+class Final(Flask):
+    """An app whose class nobody derives from, as `typing.final` says without effect."""
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("Final is final")
+
+
+class Named(Flask):
+    """An app whose subclasses say something."""
+
+    def __init_subclass__(cls, *, name: str) -> None:
+        super().__init_subclass__()
+
+
+class Unhashable(type):
+    """The class of classes that are the key of nothing."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Alike(Flask, metaclass=Unhashable):
+    """An app whose class can't be looked up."""
+
+
+class Frozen(Flask):
+    """An app that keeps its class."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "__class__":
+            raise AttributeError(name)
+
+        super().__setattr__(name, value)
+
+
+@pytest.mark.parametrize("kind", [Final, Named, Alike, Frozen])
+def test_an_app_whose_class_cannot_be_replaced_is_left_to_flask(
+    kind: type[Flask],
+) -> None:
+    app = kind("shop")
+    mengpaneel = Mengpaneel(app, token="t", spool=None, transport=Kept())
+    app.add_url_rule("/", "/", lambda: (mengpaneel.track("View"), PAGE)[1])
+    client = app.test_client()
+    client.environ_base["HTTP_USER_AGENT"] = CHROME
+    assert type(app) is kind
+    assert acknowledge(client, page_token(client)).status_code == 204
+    assert mengpaneel.ledger().snapshot().delivered == 1
+
+
 def test_what_replaces_the_app_s_own_later_is_called(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
