@@ -348,9 +348,15 @@ def compare(site: SoakSite, ways: c.Mapping[int, str]) -> Report:
         elif "event" in message:
             report.others[message["event"]] += 1
 
-    for way in ways.values():
+    # Else nothing would be lost where nothing happens.
+    recorded = {entry.page for entry in site.events}
+
+    for page, way in ways.items():
         for figures in _both(report, way):
             figures.pages += 1
+
+        if page not in recorded:
+            report.wrongs[page].append("it recorded nothing")
 
     requests: dict[int, tuple[str, list[int]]] = {}
 
