@@ -129,8 +129,17 @@ class Persistence:
         return held if isinstance(held, list) else []
 
     def to_cookie(self) -> dict[str, Json]:
-        """Return what the library's cookie is to have in it."""
-        cookie: dict[str, Json] = dict(self.identity.properties)
+        """Return what the library's cookie is to have in it.
+
+        The device comes first, and in what the library writes it doesn't: so the script
+        knows who has begun it (``follow`` in ``static/src/memory.ts``).
+        """
+        cookie: dict[str, Json] = {}
+
+        if self.identity.device_id:
+            cookie["$device_id"] = self.identity.device_id
+
+        cookie.update(self.identity.properties)
         cookie.update(
             (name, value)
             for name, value in self._kept.items()

@@ -30,7 +30,7 @@ export const standIn = ({ token, config }: PageData) => {
 let policy: ScriptPolicy | undefined;
 
 /** Load another script. */
-export const load = (url: string, done: () => void) =>
+export const load = (url: string, done?: any) =>
   safely(() => {
     const script = documentProperty("createElement").call(
       document,
@@ -38,6 +38,9 @@ export const load = (url: string, done: () => void) =>
     ) as HTMLScriptElement;
     script.nonce = nonce;
     script.onload = done;
+    // They run in the order in which they were asked for.
+    script.async = 0 as any;
+    // They run in the order in which they were asked for.
     // No `onerror`: Firefox gives up what a page loads half a second before it leaves it
     // for the next, and tells in the same way as when something is blocked.
     script.src =
@@ -76,23 +79,28 @@ const stub = (find: Find, root?: unknown[]): any =>
     },
   });
 
+/**
+ * Load the second script if the app doesn't see what the library knows, since that is
+ * nothing yet, or in no cookie, or in another one.
+ *
+ * @param done is called when it is there, or isn't needed.
+ */
+export const prepare = (done?: () => void, mixpanel?: Library) =>
+  page?.memory &&
+  !(
+    documentProperty("cookie").includes(page.cookie!) &&
+    page.cookie!.includes("mp_" + (mixpanel?.config.persistence_name || ""))
+  )
+    ? load(page.memory, done)
+    : done?.();
+
 /** Take an instance into use. */
 export const use = (mixpanel: Library) => {
-  const begin = () => {
+  isFound = true;
+  prepare(() => {
     setInstance(mixpanel, hook);
     flush();
-  };
-  isFound = true;
-  // The app doesn't see what the library knows: it is in no cookie, or in another one.
-  if (
-    page?.memory &&
-    !(
-      documentProperty("cookie").includes(page.cookie!) &&
-      page.cookie!.includes("mp_" + mixpanel.config?.persistence_name)
-    )
-  )
-    load(page.memory, begin);
-  else begin();
+  }, mixpanel);
 };
 
 /** Use the library of the page, now or as soon as it runs its queue. */

@@ -1,6 +1,7 @@
 // memory.js: the second script, for a library that keeps what it knows of the visitor
-// where the app doesn't see it. A cookie of ours shows the ids to the app, and brings what
-// the app decides into the library: docs/front-ends.md, "What the library knows".
+// where the app doesn't see it, or that knows nothing yet. A cookie of ours shows the ids
+// to the app, and brings what the app decides into the library: docs/front-ends.md, "What
+// the library knows".
 
 import { documentProperty, globalVariable } from "./browser";
 import { safely } from "./debug";
@@ -82,6 +83,9 @@ let isBusy = false;
 /** The data of the latest page. */
 let page: PageData | undefined;
 
+/** The page's library, once it is in use. */
+let library: Library | undefined;
+
 /**
  * Bring what the app has decided into the library, and show the app what the library
  * knows then.
@@ -91,6 +95,7 @@ let page: PageData | undefined;
  */
 const share = (mixpanel: Library, latest: PageData | undefined) => {
   page = latest;
+  library = mixpanel;
   if (!watched.has(mixpanel)) watch(mixpanel);
   if (isBusy) return "";
   isBusy = true;
@@ -128,17 +133,51 @@ const takeUp = (mixpanel: Library, name: string, text: string) => {
   setCookie(`${name};path=/;max-age=0`);
 };
 
+/** The name of the cookie in which a library looks, with what follows it. */
+const cookieNameOf = ({ config }: Library) =>
+  `mp_${config.persistence_name || config.token + "_mixpanel"}=`;
+
+/** What the library was told last of what the app has written in its cookie. */
+let told: string | undefined;
+
+/**
+ * Let the library go on with the device that the app begins on a new visitor's first page.
+ *
+ * What the page asks for before the library is there comes to the app without a cookie,
+ * and the answer brings one. If that is while the library starts, which takes it from a
+ * sixtieth to a tenth of a second, the library has looked for its cookie already, and
+ * writes over it. Browsers tell of each value all the same, afterwards:
+ * https://cookiestore.spec.whatwg.org/#the-cookiechangeevent-interface
+ */
+const follow = ({ changed }: CookieChangeEvent) => {
+  for (const { name, value } of changed)
+    if (
+      library &&
+      name + "=" == cookieNameOf(library) &&
+      // The app begins with the device, and the library doesn't: another page of the
+      // visitor's, which begins at the same time, is not followed.
+      value?.startsWith("%7B%22%24device_id") &&
+      value != told &&
+      !library.get_property("$user_id")
+    ) {
+      told = value;
+      // Even if the library has seen it: in Firefox it may have been written over all the
+      // same, which only the next request shows.
+      library.register(read(value));
+      share(library, page);
+    }
+};
+
 /** The pages whose ids the library has taken up. */
 const begun = new Set<unknown>();
 
 const exchange = (mixpanel: Library) => {
-  const { disable_persistence, persistence_name, token } = mixpanel.config;
+  const { disable_persistence, token } = mixpanel.config;
   const { text, known, isDecided, write } = cookieOf(token, mixpanel.config);
-  const own = `mp_${persistence_name || token + "_mixpanel"}=`;
   const seen = page?.cookie && valueOf(page.cookie);
 
   // What the app sees anyhow, and what a visitor doesn't want to be kept.
-  if ((seen !== void 0 && page!.cookie == own) || mixpanel.has_opted_out_tracking()) {
+  if ((seen !== void 0 && page!.cookie == cookieNameOf(mixpanel)) || mixpanel.has_opted_out_tracking()) {
     if (text !== void 0) write("", 0);
     return;
   }
@@ -172,7 +211,14 @@ const exchange = (mixpanel: Library) => {
   return "; visitor=" + show(IDS);
 };
 
-(globalVariable("Mengpaneel") || ((window as any).Mengpaneel = {})).share = share;
-safely(() =>
-  prepare(JSON.parse((documentProperty("scripts") as any).mengpaneel.text)),
-);
+const mengpaneel = globalVariable("Mengpaneel") || ((window as any).Mengpaneel = {});
+
+// A page may ask for it twice: before the library is there, and for one that turns out to
+// keep what it knows elsewhere.
+if (!mengpaneel.share) {
+  mengpaneel.share = share;
+  safely(() => cookieStore.addEventListener("change", follow));
+  safely(() =>
+    prepare(JSON.parse((documentProperty("scripts") as any).mengpaneel.text)),
+  );
+}

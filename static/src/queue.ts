@@ -51,29 +51,18 @@ export const hook = (message: any) => {
   return null;
 };
 
+/** Make a call, unless it is of a profile or a group: those are the server's. */
 const perform = (call: Call) => {
   if (debug) report(JSON.stringify(call));
-  const [method] = call[0] as string[];
-
-  // Profiles and groups are the server's.
+  const [[method], args] = call as [string[], unknown[]];
   if (/^people$|^get_group$/.test(method)) return;
 
   const sends = /^track|^alias$|^identify$/.test(method);
-  makeCall(/_group$/.test(method) ? grouping : sends ? immediate : main, call);
+  const target: any = /_group$/.test(method) ? grouping : sends ? immediate : main;
+  // What every object has is no method of the library.
+  (method in {} || target[method]).apply(target, args);
 
   // As long as the library remembers an alias, it takes an `identify` with it for a
   // repetition, and goes on with the old id.
   if (method == "alias") main!.unregister("__alias");
-};
-
-/** Follow the names of each pair from what the pair before it returned. */
-const makeCall = (target: any, [names, args, ...rest]: any[]) => {
-  let owner;
-  for (const name of names) {
-    owner = target;
-    // What every object has is no method of the library.
-    target = name in {} || target[name];
-  }
-  target = target.apply(owner, args);
-  if (rest[0]) makeCall(target, rest);
 };

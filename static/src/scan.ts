@@ -3,7 +3,7 @@
 import { documentProperty, globalVariable } from "./browser";
 import { safely } from "./debug";
 import { resume } from "./handover";
-import { adopt, check, load, root, standIn } from "./library";
+import { adopt, check, load, prepare, root, standIn } from "./library";
 import { page, setPage } from "./page";
 import { enqueue, enqueueCalls } from "./queue";
 import type { PageData } from "./types";
@@ -41,6 +41,7 @@ export const consent = (isGiven: boolean) => {
   if (isGiven) {
     withheld = null;
     setPage(data);
+    prepare();
     if (root) {
       delete root.push;
       load(data.library!, check);

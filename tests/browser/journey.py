@@ -63,6 +63,9 @@ PIXEL = bytes.fromhex(
     "010001000002024401003b"
 )
 
+#: Seconds for which an answer is held back at most.
+_GATE_TIMEOUT = 20
+
 _JQUERY = '<script src="/npm/jquery/dist/jquery.min.js"></script>'
 _LINKS = """
 <a href="/">Home</a> <a href="/products/1">Tea</a> <a href="/products/2">Pot</a>
@@ -114,8 +117,12 @@ class Shop(Server):
         self.bare = False
         #: What else is in the head of each page.
         self.head = ""
-        #: Seconds until the library, or a picture, is answered.
-        self.delays = {"library": 0.0, "pixel": 0.0}
+        #: What the library, or a picture, waits for before it is answered.
+        self.gates = {"library": threading.Event(), "pixel": threading.Event()}
+
+        for gate in self.gates.values():
+            gate.set()
+
         self.book: list[Entry] = []
         #: Profile operations in the order in which the views made them.
         self.operations: list[tuple[str, str, dict[str, Json]]] = []
@@ -369,6 +376,7 @@ class Views:
         get("/old")(self.old)
         get("/cached")(self.cached)
         get("/pixel.gif")(self.pixel)
+        get("/open/<gate>")(self.open)
         get("/api/stock")(self.stock)
         get("/api/fence")(self.fence)
         post("/cart/<int:number>")(self.cart)
@@ -391,7 +399,7 @@ class Views:
 
     def package(self, name: str) -> Response:
         if "mixpanel" in name:
-            time.sleep(self.shop.delays["library"])
+            self.shop.gates["library"].wait(_GATE_TIMEOUT)
 
         return send_from_directory(self.shop.packages, name, max_age=60)
 
@@ -431,10 +439,14 @@ class Views:
 
     def pixel(self) -> Response:
         self.shop.track("See Picture")
-        time.sleep(self.shop.delays["pixel"])
+        self.shop.gates["pixel"].wait(_GATE_TIMEOUT)
         response = send_file(io.BytesIO(PIXEL), "image/gif")
         response.headers["Cache-Control"] = "no-store"
         return response
+
+    def open(self, gate: str) -> str:
+        self.shop.gates[gate].set()
+        return ""
 
     def stock(self) -> Response:
         self.shop.track("Check Stock")
