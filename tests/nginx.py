@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from needs import need
-from processes import free_port
+from ports import free_port
 
 _MAIN = """
 daemon off;

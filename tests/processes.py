@@ -13,7 +13,6 @@ import dataclasses
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -295,11 +294,6 @@ def run(
     assert ended.balanced, ended
     assert "Traceback" not in process.output, process.output
     return ended
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return t.cast(int, server.getsockname()[1])
 
 
 def get(port: int, count: int) -> set[int]:

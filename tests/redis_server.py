@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from processes import free_port
+from ports import free_port
 
 
 class Redis:

@@ -25,6 +25,8 @@ import time
 import typing as t
 from urllib.parse import parse_qs, urlsplit
 
+from ports import listen
+
 
 @dataclasses.dataclass
 class Request:
@@ -173,7 +175,9 @@ class Sink:
         self._script: collections.deque[Fault] = collections.deque()
         self._changed = threading.Condition()
         self._connections: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        self._listener = (
+            socket.create_server(("127.0.0.1", port), backlog=128) if port else listen()
+        )
         self.port = self._listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()

@@ -20,7 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from flask_mengpaneel import Manager, Mengpaneel
 from flask_mengpaneel.deliver import shared_ledgers
 from flask_mengpaneel.metrics import LedgerMetrics
-from processes import Process, free_port, get, get_from_all, settings_for
+from ports import free_port
+from processes import Process, get, get_from_all, settings_for
 from sink import Sink, Status
 from waiting import eventually
 

@@ -26,7 +26,7 @@ from agents import CHROME
 from flask_mengpaneel import Outcome
 from flask_mengpaneel.testing import RecordingTransport, record_flushes
 from needs import NPM_PACKAGES, need
-from processes import free_port
+from ports import free_port
 from redis_server import Redis
 from sink import Sink
 from sites import sent

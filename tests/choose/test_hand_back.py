@@ -25,7 +25,8 @@ from agents import CHROME
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.choose import senders, signing
 from flask_mengpaneel.identity import Identity
-from processes import Process, free_port, get_from_all, ledgers, settings_for
+from ports import free_port
+from processes import Process, get_from_all, ledgers, settings_for
 from sink import Sink
 from sites import (
     ANN,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from processes import Process, free_port, get_from_all, ledgers, settings_for
+from ports import free_port
+from processes import Process, get_from_all, ledgers, settings_for
 from sink import Late, Sink
 
 PATCHED = {

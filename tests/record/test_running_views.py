@@ -17,7 +17,8 @@ import simple_websocket
 
 from agents import CHROME
 from flask_mengpaneel.record import running_views
-from processes import Process, free_port, get, settings_for
+from ports import free_port
+from processes import Process, get, settings_for
 from sink import Sink
 from sites import Site, balance
 
