@@ -7,12 +7,17 @@ import collections.abc as c
 import concurrent.futures
 import contextlib
 import json
+import re
 import sqlite3
+import sys
 import tempfile
+import textwrap
 import threading
 import time
 import typing as t
 from pathlib import Path
+from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import pytest
 from hypothesis import settings
@@ -28,7 +33,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from agents import GOOGLEBOT
+from agents import CHROME, GOOGLEBOT
 from flask_mengpaneel.deliver import (
     hand_over_memory,
     hand_over_steps,
@@ -49,7 +54,15 @@ from flask_mengpaneel.deliver.spooling import SpoolingTransport
 from flask_mengpaneel.envelope import Envelope
 from kept import keep, kept_by, new_id
 from needs import need
-from processes import ledgers, run, started
+from ports import free_port
+from processes import (
+    Process,
+    get_from_all,
+    ledgers,
+    run,
+    settings_for,
+    started,
+)
 from redis_server import Redis
 from rig import PlainEnvelope, Rig, event, events, update
 from servers import NOBODY_LISTENS
@@ -393,6 +406,90 @@ def test_two_processes_share_one_spool(tmp_path: Path) -> None:
         assert sink.copies == 0
 
     assert sorted(one.recorded for one in ledgers(tmp_path)) == [0, 100]
+
+
+#: A shop that says who answers.
+SHOP = """
+    import os
+    from processes import create_app, mengpaneel
+
+    app = create_app()
+
+    @app.get("/page")
+    def page():
+        mengpaneel.track("View")
+        return "<!doctype html><html><head></head><body></body></html>"
+"""
+
+
+def test_workers_hear_by_http_of_durable_pages_that_killed_ones_have_given(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "shop.py").write_text(textwrap.dedent(SHOP))
+    known = quote('{"distinct_id": "ann", "$user_id": "ann"}')
+    path = tmp_path / "instance" / "mengpaneel-spool.sqlite3"
+
+    @contextlib.contextmanager
+    def workers(port: int, sink: Sink) -> c.Iterator[Process]:
+        server = Process(
+            tmp_path,
+            [sys.executable, "-m", "gunicorn", "--workers=3"]
+            + [f"--bind=127.0.0.1:{port}", "shop:app"],
+            settings_for(
+                sink.url, SECRET_KEY="secret", durable=True, ack_timeout=3_600
+            ),
+        )
+
+        try:
+            get_from_all(port, 3)
+            yield server
+        finally:
+            server.kill()
+
+    def ask(port: int, path: str, body: str | None = None) -> str:
+        headers = {
+            "User-Agent": CHROME,
+            "Accept": "text/html",
+            "Cookie": f"mp_t_mixpanel={known}",
+            "Sec-Fetch-Site": "same-origin",
+        }
+        data = None if body is None else body.encode()
+        request = Request(f"http://127.0.0.1:{port}{path}", data, headers)
+
+        with urlopen(request, timeout=20) as answer:
+            return str(answer.read().decode())
+
+    def viewed(sink: Sink) -> list[str]:
+        return [
+            one["properties"]["$insert_id"]
+            for one in sink.events
+            if one["event"] == "View"
+        ]
+
+    with Sink() as sink:
+        with workers(port := free_port(), sink):
+            pages = [ask(port, "/page") for _ in range(30)]
+
+        assert viewed(sink) == []
+        tokens = [re.findall(r'"handover":"([^"]+)"', page)[0] for page in pages]
+
+        with workers(port := free_port(), sink) as server:
+            for token in tokens[:20]:
+                ask(port, "/_mengpaneel/acks", token)
+
+            assert server.terminate() == 0, server.output
+
+        # As if an hour had passed.
+        with contextlib.closing(sqlite3.connect(path)) as spool:
+            spool.execute("UPDATE messages SET not_before = 0, leased_until = 0")
+            spool.commit()
+
+        with workers(free_port(), sink) as server:
+            eventually(lambda: len(viewed(sink)) == 10, 60)
+            assert server.terminate() == 0, server.output
+
+        given = [re.findall(r'"\$insert_id":"([^"]+)"', page)[0] for page in pages]
+        assert sorted(viewed(sink)) == sorted(given[20:])
 
 
 # What is made once.
