@@ -30,17 +30,16 @@ export const standIn = ({ token, config }: PageData) => {
 let policy: ScriptPolicy | undefined;
 
 /** Load another script. */
-export const load = (url: string, done?: any) =>
+export const load = (url: string, done?: GlobalEventHandlers["onload"]) =>
   safely(() => {
     const script = documentProperty("createElement").call(
       document,
       "script",
     ) as HTMLScriptElement;
     script.nonce = nonce;
-    script.onload = done;
+    script.onload = done!;
     // They run in the order in which they were asked for.
     script.async = 0 as any;
-    // They run in the order in which they were asked for.
     // No `onerror`: Firefox gives up what a page loads half a second before it leaves it
     // for the next, and tells in the same way as when something is blocked.
     script.src =
@@ -89,7 +88,7 @@ export const prepare = (done?: () => void, mixpanel?: Library) =>
   page?.memory &&
   !(
     documentProperty("cookie").includes(page.cookie!) &&
-    page.cookie!.includes("mp_" + (mixpanel?.config.persistence_name || ""))
+    page.cookie!.includes("mp_" + (mixpanel?.config?.persistence_name || ""))
   )
     ? load(page.memory, done)
     : done?.();

@@ -144,9 +144,9 @@ let told: string | undefined;
  * Let the library go on with the device that the app begins on a new visitor's first page.
  *
  * What the page asks for before the library is there comes to the app without a cookie,
- * and the answer brings one. If that is while the library starts, which takes it from a
- * sixtieth to a tenth of a second, the library has looked for its cookie already, and
- * writes over it. Browsers tell of each value all the same, afterwards:
+ * and the answer brings one. If that is in the hundredths of a second in which the library
+ * starts, it has looked for its cookie already, and writes over it. Browsers tell of each
+ * value all the same, afterwards:
  * https://cookiestore.spec.whatwg.org/#the-cookiechangeevent-interface
  */
 const follow = ({ changed }: CookieChangeEvent) => {
@@ -175,9 +175,10 @@ const exchange = (mixpanel: Library) => {
   const { disable_persistence, token } = mixpanel.config;
   const { text, known, isDecided, write } = cookieOf(token, mixpanel.config);
   const seen = page?.cookie && valueOf(page.cookie);
+  const isShown = seen !== void 0 && page!.cookie == cookieNameOf(mixpanel);
 
   // What the app sees anyhow, and what a visitor doesn't want to be kept.
-  if ((seen !== void 0 && page!.cookie == cookieNameOf(mixpanel)) || mixpanel.has_opted_out_tracking()) {
+  if (isShown || mixpanel.has_opted_out_tracking()) {
     if (text !== void 0) write("", 0);
     return;
   }
