@@ -93,9 +93,11 @@ def _shares(control: c.Mapping[str, str]) -> bool:
 def _forbids(name: str, control: c.Mapping[str, str]) -> bool:
     """Whether a header that is for one kind of cache tells it to keep nothing.
 
-    Any other value lets it keep a response for a while, or for some visitors.
+    Any other value lets it keep a response for a while, or for some visitors. So does one
+    in which one of several caches has directives of its own, after a semicolon:
+    https://www.w3.org/TR/edge-arch/
     """
-    if _shares(control):
+    if _shares(control) or any(";" in value for value in control.values()):
         return False
 
     # LiteSpeed has a private cache, and finds its visitors by their address.

@@ -95,6 +95,8 @@ TABLE = [
     row(ALL, CDN_Cache_Control="no-store"),
     row(ALL, Cloudflare_CDN_Cache_Control="private"),
     row(ALL, Surrogate_Control="no-store"),
+    row((), Surrogate_Control="no-store, max-age=60;cdn"),
+    row((), Surrogate_Control="no-store;cdn"),
     row(ALL, X_LiteSpeed_Cache_Control="no-store"),
     row(ALL, Cache_Control="private"),
     row(ALL, Cache_Control="no-cache, must-revalidate"),
