@@ -182,7 +182,7 @@ class Nginx:
         return self._log.read_text(errors="replace")
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
 
         while True:
             assert self._process.poll() is None, self.output

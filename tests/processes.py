@@ -203,14 +203,14 @@ class Process:
                 start_new_session=True,
             )
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 90) -> int:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(self.output) from None
 
-    def terminate(self, timeout: float = 30) -> int:
+    def terminate(self, timeout: float = 90) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.wait(timeout)
 
@@ -226,7 +226,7 @@ class Process:
 
     def wait_for(self, text: str, times: int = 1) -> None:
         """Wait until it has said something."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
 
         while self.output.count(text) < times:
             assert time.monotonic() < deadline, self.output
@@ -303,11 +303,11 @@ def get(port: int, count: int) -> set[int]:
     request = Request(url, headers={"User-Agent": CHROME})
 
     for _ in range(count):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
 
         while True:
             try:
-                with urlopen(request, timeout=10) as answer:
+                with urlopen(request, timeout=60) as answer:
                     pids.add(json.load(answer)["pid"])
                 break
             except OSError:
@@ -320,7 +320,7 @@ def get(port: int, count: int) -> set[int]:
 def get_from_all(port: int, processes: int) -> None:
     """Make requests until each process has answered some."""
     pids: set[int] = set()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
 
     def ask() -> None:
         pids.update(get(port, 10))

@@ -35,7 +35,7 @@ class Redis:
     def _wait(self) -> None:
         import redis
 
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
 
         with redis.Redis(port=self.port) as client:
             while True:

@@ -245,7 +245,7 @@ class Sink:
         return sum(map(len, self.taken.values()))
 
     def wait_for(
-        self, what: int | c.Callable[[], t.Any], timeout: float = 10.0
+        self, what: int | c.Callable[[], t.Any], timeout: float = 60.0
     ) -> bool:
         """Wait until that many records were taken, or until it is true."""
         check = what if callable(what) else lambda: self.count() >= what

@@ -7,7 +7,7 @@ import time
 import typing as t
 
 
-def wait_until(condition: c.Callable[[], t.Any], seconds: float = 20) -> t.Any:
+def wait_until(condition: c.Callable[[], t.Any], seconds: float = 60) -> t.Any:
     """Wait for a condition, and return its value; the last one after the deadline."""
     deadline = time.monotonic() + seconds
 
@@ -17,7 +17,7 @@ def wait_until(condition: c.Callable[[], t.Any], seconds: float = 20) -> t.Any:
     return value
 
 
-def eventually(condition: c.Callable[[], object], seconds: float = 20) -> None:
+def eventually(condition: c.Callable[[], object], seconds: float = 60) -> None:
     """Wait until something is true, which it has to become."""
     assert wait_until(condition, seconds)
 

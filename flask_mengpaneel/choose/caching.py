@@ -93,8 +93,8 @@ def _shares(control: c.Mapping[str, str]) -> bool:
 def _forbids(name: str, control: c.Mapping[str, str]) -> bool:
     """Whether a header that is for one kind of cache tells it to keep nothing.
 
-    Any other value lets it keep a response for a while, or for some visitors. So does one
-    in which one of several caches has directives of its own, after a semicolon:
+    Any other value lets it keep a response for a while, or for some visitors. So does
+    one with directives for one of several caches, which is named after a semicolon:
     https://www.w3.org/TR/edge-arch/
     """
     if _shares(control) or any(";" in value for value in control.values()):

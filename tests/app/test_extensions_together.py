@@ -255,7 +255,7 @@ def redis_server(folder: pathlib.Path) -> c.Iterator[Redis]:
 
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         client = Redis(port=port)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
 
         try:
             while not answers(client):

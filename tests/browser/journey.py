@@ -261,11 +261,11 @@ class Shop(Server):
                 tab.evaluate("fetch('/api/fence').then(answer => answer.text())")
 
         with self.app.app_context():
-            assert self.mengpaneel.drain(10)
+            assert self.mengpaneel.drain(60)
 
         expected = {entry.number for entry in self.book}
         wait_until(lambda: expected <= {e["Number"] for e in self.arrived})
-        wait_until(lambda: not self.missing_operations(), 5)
+        wait_until(lambda: not self.missing_operations(), 30)
 
     def missing_operations(self) -> dict[str, tuple[Json, Json]]:
         """What profiles are and aren't, against the book."""

@@ -151,6 +151,6 @@ def test_what_it_calls_broken_is_broken(
     page.goto("about:blank")
 
     with shop.app.app_context():
-        assert shop.mengpaneel.drain(10)
+        assert shop.mengpaneel.drain(60)
 
     assert shop.names == []

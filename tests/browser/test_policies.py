@@ -56,7 +56,7 @@ def _assert_silence(shop: Shop, page: Tab, requests: list[str]) -> None:
     """Nothing was recorded, stored or sent, and of what stands in for the library no
     more was loaded than the script."""
     with shop.app.app_context():
-        assert shop.mengpaneel.drain(10)
+        assert shop.mengpaneel.drain(60)
         assert shop.mengpaneel.ledger().delivered == 0
 
     assert shop.inspector.arrivals() == []
@@ -279,7 +279,7 @@ def test_opting_out_in_a_view_takes_effect_at_once(
     assert len(shop.book) == before + 4
 
     with shop.app.app_context():
-        assert shop.mengpaneel.drain(10)
+        assert shop.mengpaneel.drain(60)
 
     assert _telling(requests) == []
     assert shop.names == ["Land"]
@@ -319,7 +319,7 @@ def test_the_librarys_own_opt_out_holds_on_the_server(
     page.goto(f"{shop.url}/products/1")
 
     with shop.app.app_context():
-        assert shop.mengpaneel.drain(10)
+        assert shop.mengpaneel.drain(60)
 
     assert not page.evaluate(LOADED)
     assert shop.names == ["Land"]

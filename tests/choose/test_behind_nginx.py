@@ -329,7 +329,7 @@ class ProxiedSite(Site):
     def settle(self) -> None:
         """Wait until nothing waits for a browser to acknowledge it."""
         self.wait()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
 
         while self.mengpaneel.ledger().waiting:
             assert time.monotonic() < deadline, self.mengpaneel.ledger()
@@ -983,7 +983,7 @@ def test_a_page_that_nginx_asks_for_again(site: ProxiedSite, kinds: Kinds) -> No
     case = site.case("serving-stale")
     visitors = [case.visitor(kind) for kind in kinds]
     seen: set[str] = set()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
 
     while not seen & {"UPDATING", "STALE", "REVALIDATED"}:
         assert time.monotonic() < deadline, seen

@@ -80,7 +80,7 @@ def test_are_not_sent_again_when_the_visitor_comes_back(
     added = [{"Points": 5}] * (path == "/add")
     eventually(lambda: not site.mengpaneel.ledger().waiting)
 
-    assert site.mengpaneel.drain(10)
+    assert site.mengpaneel.drain(60)
     assert sums(sink) == [{"Points": 5}, *added]
     balance = site.mengpaneel.ledger()
     assert balance.recorded == balance.delivered

@@ -203,7 +203,7 @@ print("slowest", max(processes.durations[1:]))
             == 21
         )
         sink.always = None
-        run(tmp_path, "visit(app); assert mengpaneel.flush(20)", sink.url)
+        run(tmp_path, "visit(app); assert mengpaneel.flush(60)", sink.url)
         assert (len(sink.ids), sink.copies) == (22, 0)
 
 
@@ -213,7 +213,7 @@ def test_an_outage_of_the_broker_loses_nothing(tmp_path: Path, redis: Redis) -> 
         assert sink.wait_for(5)
         redis.stop()
         ended = visits(
-            tmp_path, redis, sink.url, "visit(app, 5); assert mengpaneel.flush(20)"
+            tmp_path, redis, sink.url, "visit(app, 5); assert mengpaneel.flush(60)"
         )
         assert len(sink.ids) == 10
         assert ended.delivered == 5
@@ -228,7 +228,7 @@ def test_what_comes_later_in_an_outage_of_the_broker_goes_out_at_once(
 ) -> None:
     """The thread has found the spool empty meanwhile."""
     redis.stop()
-    once = "visit(app); assert mengpaneel.flush(20);"
+    once = "visit(app); assert mengpaneel.flush(60);"
 
     with Sink() as sink:
         ended = visits(tmp_path, redis, sink.url, 3 * once)

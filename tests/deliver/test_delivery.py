@@ -243,7 +243,7 @@ def test_refused_records_are_reported_and_the_others_delivered(names: bool) -> N
             "too old" if record["properties"]["$insert_id"] in bad else None
         )
         r.send(envelope)
-        assert r.thread.flush(20)
+        assert r.thread.flush(60)
 
         assert len(sink.ids) == 1997
         assert sink.copies == 0
@@ -268,7 +268,7 @@ def test_too_large_is_split() -> None:
         sink.most = 300
         r.send(events(2000))
 
-        assert r.thread.flush(10)
+        assert r.thread.flush(60)
         assert len(sink.ids) == 2000
         assert sink.copies == 0
         r.check(delivered=2000, dropped={})
@@ -294,7 +294,7 @@ def test_events_are_sent_again_with_the_same_id(fault: t.Any) -> None:
         sink.script(fault, fault)
         r.send(events(20))
 
-        assert r.thread.flush(10)
+        assert r.thread.flush(60)
         assert len(sink.ids) == 20
         assert len(sink.requests) == 3
         r.check(recorded=20, delivered=20, waiting=0, dropped={})
@@ -322,7 +322,7 @@ def test_operations_that_add_up_are_not_sent_after_they_may_have_been_taken(
                 [update("$set", {"a": 1}), update("$add", {"n": 1}, repeatable=False)]
             )
         )
-        assert r.thread.flush(10)
+        assert r.thread.flush(60)
 
         added = [u for u in sink.updates if "$add" in u]
         assert len(added) <= 1
@@ -336,7 +336,7 @@ def test_retry_after_is_the_least_pause() -> None:
         sink.script(Status(429, {"Retry-After": "1"}))
         r.send(events(5))
 
-        assert r.thread.flush(10)
+        assert r.thread.flush(60)
         first, second = sink.requests
         assert second.at - first.at >= 0.95
         r.check(delivered=5)
@@ -349,7 +349,7 @@ def test_updates_of_profiles_arrive_in_order_whatever_happens() -> None:
         for number in range(50):
             r.send(PlainEnvelope([update("$set", {"n": number}), event()]))
 
-        assert r.thread.flush(10)
+        assert r.thread.flush(60)
         assert [u["$set"]["n"] for u in sink.updates] == list(range(50))
         r.check(delivered=100)
 
@@ -396,6 +396,6 @@ def test_a_slow_answer_is_waited_for() -> None:
         sink.script(Late(1.0))
         r.send(events(3))
 
-        assert r.thread.flush(10)
+        assert r.thread.flush(60)
         assert sink.copies == 0
         r.check(delivered=3)

@@ -21,7 +21,7 @@ import flask_mengpaneel.deliver.spool as spool
 # The process that ended may have had no room to give its lease back.
 spool.LEASE = 0.0
 visit(app)
-assert mengpaneel.flush(20)
+assert mengpaneel.flush(60)
 """
 
 
@@ -99,7 +99,7 @@ def test_a_disk_that_something_else_has_filled_keeps_nobody_from_mixpanel(
         filler = fill(disk)
 
         sink.always = None
-        script = "visit(app, 50); assert mengpaneel.flush(20)"
+        script = "visit(app, 50); assert mengpaneel.flush(60)"
         ended = run(tmp_path, script, sink.url, durable=True)
         assert (ended.recorded, ended.delivered, ended.dropped) == (50, 50, {})
         assert (len(sink.ids), sink.copies) == (50, 0)
@@ -121,7 +121,7 @@ def test_the_metrics_of_a_full_disk_are_right(disk: Path, sink: Sink) -> None:
                 for _ in range(records):
                     manager.track("A")
 
-            assert mengpaneel.drain(20)
+            assert mengpaneel.drain(60)
 
         recorded, delivered, *_ = metrics.collect()
         return [recorded.samples[0].value, delivered.samples[0].value]

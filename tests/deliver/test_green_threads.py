@@ -35,7 +35,7 @@ def turn():
         sleep(0.01)
         turns += 1
 spawn(turn)
-assert mengpaneel.flush(20)
+assert mengpaneel.flush(60)
 print("turns", turns)
 """
 
@@ -74,7 +74,7 @@ ORDERS = {
     "first": "{patch}" + HEAD + APP,
     "after the imports": HEAD + "{patch}" + APP,
     "after the app": HEAD + APP + "{patch}",
-    "after a delivery": HEAD + APP + USE + "assert mengpaneel.flush(20)\n{patch}",
+    "after a delivery": HEAD + APP + USE + "assert mengpaneel.flush(60)\n{patch}",
     "while events wait": HEAD + APP + USE + "{patch}",
 }
 
@@ -85,7 +85,7 @@ def test_patches_may_come_late(tmp_path: Path, library: str, order: str) -> None
     script = (
         ORDERS[order].format(patch=PATCHED[library])
         + "joinall([spawn(visit, app, 10) for _ in range(20)])\n"
-        + "assert mengpaneel.flush(20)\n"
+        + "assert mengpaneel.flush(60)\n"
     )
 
     with Sink() as sink:

@@ -41,7 +41,7 @@ class SendingSite(Site):
 
     def events(self) -> list[dict[str, t.Any]]:
         """What arrived."""
-        assert self.mengpaneel.flush(10)
+        assert self.mengpaneel.flush(60)
         return self.sink.events
 
 
@@ -249,7 +249,7 @@ def test_a_passing_outage_loses_and_doubles_nothing(sink: Sink) -> None:
     for _ in range(5):
         client.get("/", headers=JSON)
 
-    assert site.mengpaneel.flush(20)
+    assert site.mengpaneel.flush(60)
     assert len(sink.ids) == 5
     assert sink.copies == 0
     assert site.mengpaneel.ledger().delivered == 5

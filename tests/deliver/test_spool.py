@@ -385,7 +385,7 @@ def test_what_is_taken_from_the_spool_at_the_very_end_is_put_back(path: Path) ->
         assert entered.wait(10)
 
     ended.set()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
 
     while not (rows := Spool(path).lease(10)) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -451,7 +451,7 @@ def test_a_durable_envelope_is_in_the_spool_when_it_is_taken(path: Path) -> None
         r.send(events(3))
         assert Spool(path).summary().records == 3
         r.check(recorded=3, waiting=3)
-        assert r.thread.flush(10)
+        assert r.thread.flush(60)
         assert len(sink.ids) == 3
         assert sink.copies == 0
         r.check(recorded=3, delivered=3, waiting=0, forwarded=0)
@@ -468,7 +468,7 @@ def test_a_disk_that_takes_nothing_does_not_stop_delivery(
         for _ in range(5):
             assert r.send(events(2))
 
-        assert r.thread.flush(10)
+        assert r.thread.flush(60)
         assert len(sink.ids) == 10
         r.check(recorded=10, delivered=10)
 

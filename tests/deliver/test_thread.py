@@ -68,7 +68,7 @@ def test_eight_threads_lose_and_double_nothing() -> None:
         for thread in threads:
             thread.join()
 
-        assert r.thread.flush(10)
+        assert r.thread.flush(60)
         assert len(sink.ids) == 8000
         assert sink.copies == 0
         r.check(recorded=8000, delivered=8000)
@@ -156,7 +156,7 @@ def mixpanel_away(monkeypatch: pytest.MonkeyPatch, **options: t.Any) -> c.Iterat
 
     with rig(NOBODY_LISTENS, shutdown_timeout=0, **options) as r:
         assert r.send(events(1))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
 
         while not r.thread._places.endpoints.all_fail:
             assert time.monotonic() < deadline
@@ -306,7 +306,7 @@ def test_much_for_an_endpoint_in_trouble_is_kept_and_sent_in_order(
         assert spool.summary().records > 0
         r.check(recorded=110)
         sink.recover()
-        assert r.thread.flush(20)
+        assert r.thread.flush(60)
         assert [u["$set"]["n"] for u in sink.updates] == list(range(100))
         r.check(recorded=110, delivered=110, waiting=0)
 
@@ -353,7 +353,7 @@ def test_what_is_put_into_the_spool_while_it_is_read_is_sent_at_once(
         monkeypatch.setattr(made.delivery, "drain", read)
         made.thread.resume_spooled()
         assert has_come.wait(20)
-        assert made.thread.flush(20)
+        assert made.thread.flush(60)
         assert sink.count() == 2
 
 
@@ -409,7 +409,7 @@ def test_what_a_gateway_refuses_is_tried_again() -> None:
         adds_up = update("$add", {"n": 1}, repeatable=False)
         r.send(PlainEnvelope([adds_up]))
         r.send(events(3))
-        assert r.thread.flush(10)
+        assert r.thread.flush(60)
         r.check(recorded=4, delivered=4, dropped={})
         assert (sink.copies, len(sink.updates)) == (0, 1)
 
@@ -437,7 +437,7 @@ def test_no_answer_stops_what_comes_after(
         r.send(events(2))
         assert sink.wait_for(lambda: sink.requests)
         r.send(events(2))
-        assert r.thread.flush(10)
+        assert r.thread.flush(60)
         r.check(recorded=4, delivered=4)
 
 
@@ -456,7 +456,7 @@ def test_envelopes_in_the_spool_are_sent_in_order_past_an_endpoint_in_trouble(
         assert sink.wait_for(lambda: len(sink.requests) > 1)
         assert sink.wait_for(lambda: len(sink.events) == 5, SOON)
         sink.recover()
-        assert r.thread.flush(20)
+        assert r.thread.flush(60)
         sent = [u["$set"]["n"] for u in sink.updates]
         assert [n for n in sent if n >= 0] == list(range(5))
         r.check(recorded=1, delivered=1, forwarded=10)
@@ -481,7 +481,7 @@ def test_what_was_being_built_when_a_job_settled_is_neither_sent_twice_nor_lost(
             return found
 
         def wait_for(count: int) -> None:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
 
             while begun < count:
                 assert time.monotonic() < deadline
@@ -498,6 +498,6 @@ def test_what_was_being_built_when_a_job_settled_is_neither_sent_twice_nor_lost(
         made.thread.flush(0.3)
         goes_on.release(10)
         made.thread.poll_spool()
-        assert made.thread.flush(20)
+        assert made.thread.flush(60)
         assert (sink.count(), sink.copies) == (2, 0)
         made.check(recorded=2, delivered=2)

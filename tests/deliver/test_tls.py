@@ -51,7 +51,7 @@ def test_events_wait_until_there_is_a_certificate_to_trust(
     assert spool.summary().records == 20
 
     with Sink(tls=certified(authority)) as sink:
-        ended = run(tmp_path, "visit(app); assert mengpaneel.flush(10)", sink.url)
+        ended = run(tmp_path, "visit(app); assert mengpaneel.flush(60)", sink.url)
         assert (len(sink.ids), sink.copies) == (21, 0)
         assert (ended.recorded, ended.delivered, ended.forwarded) == (1, 1, 20)
 
@@ -74,6 +74,6 @@ def test_an_operation_whose_answer_is_garbled_is_not_made_twice(
         sink.script(Garbled())
         message = update("$add", {"Visits": 1}, repeatable=False)
         r.send(PlainEnvelope([message]))
-        assert r.thread.flush(10)
+        assert r.thread.flush(60)
         assert len(sink.updates) == 1
         r.check(recorded=1, waiting=0)

@@ -58,7 +58,7 @@ class InspectedSite(Site):
 
     def became(self, *words: str) -> bool:
         """Whether the flushes of the only call became this, before long."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
 
         while [flush["became"] for flush in self.flushes()] != list(words):
             if time.monotonic() > deadline:
