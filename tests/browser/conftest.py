@@ -49,7 +49,7 @@ def wait_for_function(page: Page | Frame, expression: str) -> None:
             assert "context" in str(error) or "navigat" in str(error), error
             return False
 
-    assert wait_until(is_true, 30), f"{expression} is not true"
+    assert wait_until(is_true, 60), f"{expression} is not true"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -141,7 +141,7 @@ def browser(request: pytest.FixtureRequest) -> Browser:
 def context(browser: Browser) -> c.Iterator[BrowserContext]:
     """A browser profile without history."""
     context = browser.new_context()
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     yield context
     context.close()
 
