@@ -16,9 +16,9 @@ import pytest
 
 from flask_mengpaneel.deliver import pipeline
 from flask_mengpaneel.deliver.spool import Spool
+from ports import free_port
 from processes import (
     Process,
-    free_port,
     get,
     get_from_all,
     ledgers,

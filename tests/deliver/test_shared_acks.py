@@ -391,21 +391,41 @@ KEEPS = (
 ACKNOWLEDGES = (
     PRELUDE
     + """
+    print("ready", flush=True)
+    deadline = time.monotonic() + 60
+
+    while not os.path.exists("kept"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
     hand_overs.acknowledge([f"id{number}" for number in range(70)])
-    time.sleep(1)
 """
 )
 
 
-def test_two_processes_share_one_spool(tmp_path: Path) -> None:
-    with Sink() as sink, started(tmp_path, KEEPS, sink.url) as process:
-        process.wait_for("kept")
-        run(tmp_path, ACKNOWLEDGES, sink.url)
-        assert process.wait(60) == 0, process.output
+def share(one: Path, other: Path, **settings: t.Any) -> None:
+    """Let a process in one folder keep hand-overs of which one in the other hears."""
+    with (
+        Sink() as sink,
+        started(other, ACKNOWLEDGES, sink.url, **settings) as hears,
+    ):
+        # The time until they are due is for hearing of them, and not for starting.
+        hears.wait_for("ready")
+
+        with started(one, KEEPS, sink.url, **settings) as keeps:
+            keeps.wait_for("kept")
+            (other / "kept").touch()
+            assert hears.wait() == 0, hears.output
+            assert keeps.wait() == 0, keeps.output
+
         assert sink.ids == {f"id{number}-0" for number in range(70, 100)}
         assert sink.copies == 0
 
+
+def test_two_processes_share_one_spool(tmp_path: Path) -> None:
+    share(tmp_path, tmp_path)
     assert sorted(one.recorded for one in ledgers(tmp_path)) == [0, 100]
+    assert all(one.balanced for one in ledgers(tmp_path))
 
 
 #: A shop that says who answers.
@@ -613,15 +633,7 @@ def test_two_processes_share_nothing_but_redis(tmp_path: Path, redis: Redis) -> 
     for folder in folders:
         folder.mkdir()
 
-    with (
-        Sink() as sink,
-        started(folders[0], KEEPS, sink.url, acks=redis.url, spool=None) as process,
-    ):
-        process.wait_for("kept")
-        run(folders[1], ACKNOWLEDGES, sink.url, acks=redis.url, spool=None)
-        assert process.wait(60) == 0, process.output
-        assert sink.ids == {f"id{number}-0" for number in range(70, 100)}
-        assert sink.copies == 0
+    share(*folders, acks=redis.url, spool=None)
 
 
 def test_the_spool_of_a_machine_asks_redis_before_it_sends(
