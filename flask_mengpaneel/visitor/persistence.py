@@ -54,6 +54,8 @@ class Persistence:
         successors: c.Iterable[Identity] = (),
     ) -> None:
         self._kept = cookie
+        #: Whether the visitor is new, whatever follows.
+        self._is_new = not cookie
         self._referrer = referrer
         self._successors = iter(successors)
         self.identity = identity
@@ -131,12 +133,12 @@ class Persistence:
     def to_cookie(self) -> dict[str, Json]:
         """Return what the library's cookie is to have in it.
 
-        The device comes first, and in what the library writes it doesn't: so the script
-        knows who has begun it (``follow`` in ``static/src/memory.ts``).
+        A new visitor's device comes first, and in what the library begins it doesn't:
+        so the script knows who has begun it (``follow`` in ``static/src/memory.ts``).
         """
         cookie: dict[str, Json] = {}
 
-        if self.identity.device_id:
+        if self._is_new and self.identity.device_id:
             cookie["$device_id"] = self.identity.device_id
 
         cookie.update(self.identity.properties)

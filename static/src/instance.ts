@@ -26,7 +26,7 @@ export let grouping: Library;
  *
  * @return what is added to the announcement of a request.
  */
-export const share = () => safely(() => Mengpaneel.share?.(main!, page)) || "";
+export const share = () => safely(() => main && Mengpaneel.share?.(main, page)) || "";
 
 /**
  * @param hook is given the library's events, and returns null for those that it is not

@@ -30,6 +30,16 @@ const read = (text?: string): Known =>
 const setCookie = (cookie: string) =>
   Reflect.set(Document.prototype, "cookie", cookie, document);
 
+/** Delete a cookie, for whichever of the host's domains it is. */
+const remove = (name: string) => {
+  location.hostname.split(".").forEach((_, level, parts) => {
+    const domain = parts.slice(level).join(".");
+    // Of an address, or of all of `com`, there is none; Firefox would say so.
+    if (/\..*[a-z]/.test(domain)) setCookie(`${name};path=/;max-age=0;domain=${domain}`);
+  });
+  setCookie(`${name};path=/;max-age=0`);
+};
+
 /**
  * Our cookie of a project.
  *
@@ -60,14 +70,18 @@ const cookieOf = (token: string, options: PageData["config"]) => {
 
 const written = (known: Known) => encodeURIComponent(JSON.stringify(known));
 
+/** Whether the library has known the visitor before, as far as one sees that here. */
+let wasKnown = false;
+
 /**
  * Bring what the app has decided into the library's storage, before the library looks
  * there: what it tracks by itself when it starts is of the right person, too.
  */
 const prepare = ({ token, config, refused, unasked }: PageData) => {
   const { known, isDecided, write } = cookieOf(token, config);
-  if (config.disable_persistence || !isDecided || refused || unasked) return;
   const key = `mp_${config.persistence_name || token + "_mixpanel"}`;
+  wasKnown = key in localStorage;
+  if (config.disable_persistence || !isDecided || refused || unasked) return;
   const kept: Known = JSON.parse(localStorage[key] || "{}");
   const isSame = kept.$device_id == known.$device_id;
   localStorage[key] = JSON.stringify({ ...(isSame && kept), ...known });
@@ -97,6 +111,7 @@ const share = (mixpanel: Library, latest: PageData | undefined) => {
   page = latest;
   library = mixpanel;
   if (!watched.has(mixpanel)) watch(mixpanel);
+  early.splice(0).forEach(follow);
   if (isBusy) return "";
   isBusy = true;
   const said = safely(() => exchange(mixpanel));
@@ -126,46 +141,72 @@ const takeUp = (mixpanel: Library, name: string, text: string) => {
   // Whom the library knows by name isn't the new visitor for whom the app takes them.
   if (known.$user_id || !mixpanel.get_property("$user_id")) mixpanel.register(known);
 
-  // For whichever of the host's domains it is.
-  location.hostname.split(".").forEach((_, level, parts) => {
-    setCookie(`${name};path=/;max-age=0;domain=${parts.slice(level).join(".")}`);
-  });
-  setCookie(`${name};path=/;max-age=0`);
+  remove(name);
 };
 
 /** The name of the cookie in which a library looks, with what follows it. */
 const cookieNameOf = ({ config }: Library) =>
   `mp_${config.persistence_name || config.token + "_mixpanel"}=`;
 
-/** What the library was told last of what the app has written in its cookie. */
-let told: string | undefined;
+/** The devices of which the browser has told. */
+const devices = new Set<unknown>();
+
+/** What was in the library's cookie last, but for a device that the app has begun. */
+let kept: Known = {};
+
+/** What the browser has told before the library was in use. */
+const early: CookieChangeEvent[] = [];
 
 /**
  * Let the library go on with the device that the app begins on a new visitor's first page.
  *
  * What the page asks for before the library is there comes to the app without a cookie,
  * and the answer brings one. If that is in the hundredths of a second in which the library
- * starts, it has looked for its cookie already, and writes over it. Browsers tell of each
- * value all the same, afterwards:
+ * starts, it has looked for its cookie already, and writes over it; if it is later, the
+ * answer writes over what the library knows. Browsers tell of each value all the same,
+ * afterwards and in order:
  * https://cookiestore.spec.whatwg.org/#the-cookiechangeevent-interface
  */
-const follow = ({ changed }: CookieChangeEvent) => {
-  for (const { name, value } of changed)
-    if (
-      library &&
-      name + "=" == cookieNameOf(library) &&
-      // The app begins with the device, and the library doesn't: another page of the
-      // visitor's, which begins at the same time, is not followed.
-      value?.startsWith("%7B%22%24device_id") &&
-      value != told &&
-      !library.get_property("$user_id")
-    ) {
-      told = value;
-      // Even if the library has seen it: in Firefox it may have been written over all the
-      // same, which only the next request shows.
-      library.register(read(value));
-      share(library, page);
+const follow = (event: CookieChangeEvent) => {
+  if (!library) return early.push(event);
+  const own = cookieNameOf(library);
+
+  for (const { name } of event.deleted) if (name + "=" == own) kept = {};
+
+  for (const { name, value } of event.changed) {
+    if (name + "=" != own) continue;
+    const known = read(value);
+    // A new visitor's cookie begins with the device if the app has written it. So does
+    // what the library writes when it has taken that up, each time.
+    const isBegun =
+      value!.startsWith("%7B%22%24device_id") && !devices.has(known.$device_id);
+    devices.add(known.$device_id);
+    if (!isBegun) {
+      kept = known;
+      continue;
     }
+    goOn(library, known, valueOf(own) == value);
+    share(library, page);
+  }
+};
+
+/** @param isThere whether the cookie still has it. */
+const goOn = (mixpanel: Library, known: Known, isThere: boolean) => {
+  // The answer was on its way when they opted out.
+  if (mixpanel.has_opted_out_tracking()) return remove(cookieNameOf(mixpanel));
+  const { disable_persistence, persistence } = mixpanel.config;
+  const isKept = persistence == "cookie" && !disable_persistence;
+  // It isn't by this cookie that they are known.
+  if (!isKept && (wasKnown || mixpanel.get_property("$user_id"))) return;
+  const { $device_id, distinct_id, $user_id } = known;
+  if (isKept && isThere) mixpanel.register(kept);
+  // Whom the page has identified meanwhile stays who it is, with one more device.
+  mixpanel.register(
+    mixpanel.get_property("$user_id")
+      ? { $device_id }
+      : { $device_id, distinct_id, $user_id },
+  );
+  mixpanel.register_once(known);
 };
 
 /** The pages whose ids the library has taken up. */

@@ -3,6 +3,7 @@
 import { documentProperty, globalVariable } from "./browser";
 import { safely } from "./debug";
 import { resume } from "./handover";
+import { share } from "./instance";
 import { adopt, check, load, prepare, root, standIn } from "./library";
 import { page, setPage } from "./page";
 import { enqueue, enqueueCalls } from "./queue";
@@ -41,7 +42,8 @@ export const consent = (isGiven: boolean) => {
   if (isGiven) {
     withheld = null;
     setPage(data);
-    prepare();
+    // The library may be there first.
+    prepare(share);
     if (root) {
       delete root.push;
       load(data.library!, check);

@@ -90,6 +90,7 @@ export interface Library extends MixpanelInstance {
   get_property(name: string): unknown;
   has_opted_out_tracking(): boolean;
   register(properties: object): void;
+  register_once(properties: object): void;
   reset(): void;
   unregister(name: string): void;
   add_hook(name: string, hook: (message: unknown) => unknown): void;

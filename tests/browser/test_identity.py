@@ -268,6 +268,85 @@ def test_a_picture_on_the_first_page_is_of_the_pages_visitor(
     assert persons(shop)["See Picture"] == {"ann"}
 
 
+def with_picture(code: str) -> str:
+    """The path of a page with a picture and code of its own."""
+    return f"/quiet?body=<img src=/pixel.gif><script>{code}</script>"
+
+
+@pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
+@pytest.mark.parametrize("order", ["at once", "picture last"])
+def test_a_picture_on_the_first_page_undoes_nothing_that_the_page_has_said(
+    shop: Shop, page: Tab, order: str
+) -> None:
+    shop.gates["pixel"].clear()
+
+    if order == "at once":
+        page.add_init_script(COMING_MEANWHILE)
+
+    code = "mixpanel.register({Theme: 'dark'});mixpanel.identify('ann')"
+    page.goto(shop.url + with_picture(code), wait_until="commit")
+    page.wait_for_function(LOADED)
+    shop.gates["pixel"].set()
+    page.wait_for_function("document.images[0].complete")
+    wait_until(lambda: shop.arrived)
+    device = shop.event("See Picture")["$device_id"]
+    page.wait_for_function(f"mixpanel.get_property('$device_id') === '{device}'")
+    assert page.evaluate("mixpanel.get_property('Theme')") == "dark"
+    assert page.evaluate("mixpanel.get_distinct_id()") == "ann"
+    page.evaluate(
+        "mixpanel.track('Of The Page', {Number: -1}, {send_immediately: true})"
+    )
+    wait_until(lambda: -1 in shop.people())
+    assert shop.people() == {0: "ann", -1: "ann"}
+
+
+@pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
+@pytest.mark.parametrize("order", ["at once", "picture last"])
+def test_a_picture_on_the_first_page_brings_no_device_back_after_an_opt_out(
+    shop: Shop, page: Tab, order: str
+) -> None:
+    shop.gates["pixel"].clear()
+
+    if order == "at once":
+        page.add_init_script(COMING_MEANWHILE)
+
+    code = "mixpanel.opt_out_tracking()"
+    page.goto(shop.url + with_picture(code), wait_until="commit")
+    page.wait_for_function(LOADED)
+    device = page.evaluate("mixpanel.get_property('$device_id')")
+    shop.gates["pixel"].set()
+    page.wait_for_function("document.images[0].complete")
+    wait_until(lambda: set(cookies(page.context)) == {"__mp_opt_in_out_TOKEN"})
+    page.wait_for_timeout(200)
+    assert set(cookies(page.context)) == {"__mp_opt_in_out_TOKEN"}
+    assert page.evaluate("mixpanel.get_property('$device_id')") == device
+
+
+#: Lets the page write its cookie twice, and counts what the browser tells of it.
+WRITE_TWICE = """
+window.writes = 0;
+cookieStore.addEventListener("change", () => writes++);
+mixpanel.register({Count: 1});
+mixpanel.register({Count: 2});
+"""
+
+
+@pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
+def test_what_the_library_writes_itself_it_is_not_told(shop: Shop, page: Tab) -> None:
+    shop.gates["pixel"].clear()
+    page.goto(f"{shop.url}/quiet?body=<img src=/pixel.gif>", wait_until="commit")
+    page.wait_for_function(LOADED)
+    shop.gates["pixel"].set()
+    wait_until(lambda: shop.arrived)
+    device = shop.event("See Picture")["$device_id"]
+    page.wait_for_function(f"mixpanel.get_property('$device_id') === '{device}'")
+    page.wait_for_timeout(200)
+    page.evaluate(f"() => {{{WRITE_TWICE}}}")
+    page.wait_for_function("writes >= 2")
+    page.wait_for_timeout(200)
+    assert page.evaluate("[writes, mixpanel.get_property('Count')]") == [2, 2]
+
+
 def test_the_library_goes_on_with_the_device_that_the_server_began(
     shop: Shop, page: Tab, context: BrowserContext
 ) -> None:

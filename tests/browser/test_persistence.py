@@ -145,3 +145,20 @@ def test_the_server_knows_of_local_storage_the_clocks_and_what_it_has_registered
     # It may be long, and each request would carry it; the page's own events have it.
     assert "Theme" not in read
     assert shop.event("Check Stock")["Theme"] == "dark"
+
+
+@pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
+def test_a_picture_makes_nobody_new_of_whom_local_storage_has(
+    open_shop: OpenShop, page: Tab
+) -> None:
+    shop = open_shop(client_config={"persistence": "localStorage"})
+    page.goto(f"{shop.url}/npm/jquery/package.json")
+    kept = {"distinct_id": "$device:before", "$device_id": "before"}
+    page.evaluate("kept => localStorage.mp_TOKEN_mixpanel = JSON.stringify(kept)", kept)
+    shop.gates["pixel"].clear()
+    page.goto(f"{shop.url}/quiet?body=<img src=/pixel.gif>", wait_until="commit")
+    page.wait_for_function(LOADED)
+    shop.gates["pixel"].set()
+    page.wait_for_function("document.images[0].complete")
+    page.wait_for_timeout(200)
+    assert page.evaluate("mixpanel.get_property('$device_id')") == "before"

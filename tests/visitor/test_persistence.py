@@ -21,6 +21,13 @@ def test_a_new_visitor_s_cookie_is_one_that_the_library_adopts() -> None:
     assert "$user_id" not in cookie
 
 
+def test_the_cookie_begins_with_the_device_of_a_new_visitor_only() -> None:
+    new = Persistence({}, Identity("d1")).to_cookie()
+    known = Persistence(new, Identity("d1")).to_cookie()
+    assert list(new) == ["$device_id", "distinct_id"]
+    assert list(known) == ["distinct_id", "$device_id"]
+
+
 def test_what_the_library_keeps_for_itself_survives() -> None:
     kept: dict[str, t.Any] = {
         "distinct_id": "ann",
