@@ -29,19 +29,22 @@ export const standIn = ({ token, config }: PageData) => {
 
 let policy: ScriptPolicy | undefined;
 
-/** Load another script. */
-export const load = (url: string, done?: GlobalEventHandlers["onload"]) =>
+/**
+ * Load another script.
+ *
+ * @param failed is called when it can't be had.
+ */
+export const load = (url: string, done?: any, failed?: any) =>
   safely(() => {
     const script = documentProperty("createElement").call(
       document,
       "script",
     ) as HTMLScriptElement;
     script.nonce = nonce;
-    script.onload = done!;
+    script.onload = done;
+    script.onerror = failed;
     // They run in the order in which they were asked for.
     script.async = 0 as any;
-    // No `onerror`: Firefox gives up what a page loads half a second before it leaves it
-    // for the next, and tells in the same way as when something is blocked.
     script.src =
       safely(() =>
         // A policy may be made once only.
@@ -82,7 +85,7 @@ const stub = (find: Find, root?: unknown[]): any =>
  * Load the second script if the app doesn't see what the library knows, since that is
  * nothing yet, or in no cookie, or in another one.
  *
- * @param done is called when it is there, or isn't needed.
+ * @param done is called when it is there, or isn't needed, or can't be had.
  */
 export const prepare = (done?: () => void, mixpanel?: Library) =>
   page?.memory &&
@@ -90,7 +93,7 @@ export const prepare = (done?: () => void, mixpanel?: Library) =>
     documentProperty("cookie").includes(page.cookie!) &&
     page.cookie!.includes("mp_" + (mixpanel?.config?.persistence_name || ""))
   )
-    ? load(page.memory, done)
+    ? load(page.memory, done, done)
     : done?.();
 
 /** Take an instance into use. */

@@ -57,7 +57,7 @@ const perform = (call: Call) => {
   const [[method], args] = call as [string[], unknown[]];
   if (/^people$|^get_group$/.test(method)) return;
 
-  const sends = /^track|^alias$|^identify$/.test(method);
+  const sends = /^track|^alias|^identify/.test(method);
   const target: any = /_group$/.test(method) ? grouping : sends ? immediate : main;
   // What every object has is no method of the library.
   (method in {} || target[method]).apply(target, args);

@@ -46,6 +46,8 @@ export const consent = (isGiven: boolean) => {
     prepare(share);
     if (root) {
       delete root.push;
+      // Nothing is done when it fails: Firefox gives up what a page loads half a second
+      // before it leaves it for the next, and tells that in the same way.
       load(data.library!, check);
     }
     adopt();

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import collections.abc as c
+import json
 import typing as t
 
 import pytest
-from journey import BY_FETCH, BY_XHR, LOADED, OpenShop, arrive, cookies, doing
+from flask import abort, request
+from journey import (
+    BY_FETCH,
+    BY_XHR,
+    LIBRARY,
+    LOADED,
+    TOKEN,
+    OpenShop,
+    arrive,
+    cookies,
+    doing,
+)
 from persistences import APP, TRACK, Cell, compare, made, made_alone
 from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import without_errors
+from test_front_ends import SNIPPET
 
 from needs import need
 from waiting import wait_until
@@ -162,3 +175,28 @@ def test_a_picture_makes_nobody_new_of_whom_local_storage_has(
     page.wait_for_function("document.images[0].complete")
     page.wait_for_timeout(200)
     assert page.evaluate("mixpanel.get_property('$device_id')") == "before"
+
+
+@pytest.mark.parametrize("kept", ["localStorage", "cookie"])
+def test_calls_are_made_though_the_second_script_cannot_be_had(
+    open_shop: OpenShop, page: Tab, kept: str
+) -> None:
+    def refuse() -> None:
+        if request.path.endswith("/memory.js"):
+            abort(404)
+
+    shop = open_shop(
+        library_url=None,
+        # The server doesn't send them within the time of this test.
+        ack_timeout=3_600,
+        prepare=lambda app: app.before_request(refuse),
+    )
+    options = shop.app.extensions["mengpaneel"].config.init_options
+    shop.head = SNIPPET.format(
+        library=LIBRARY,
+        token=TOKEN,
+        options=json.dumps({**options, "persistence": kept}),
+    )
+    arrive(page, f"{shop.url}/products/1")
+    wait_until(lambda: shop.arrived)
+    shop.check()
