@@ -94,7 +94,7 @@ def test_spool_send_sends_the_rest_if_an_endpoint_is_in_trouble(
     put_off = Spool(spool_path(tmp_path), "t")
     put_off.put([update("$set", {"a": 1})] * 2100 + [event() for _ in range(100)], "no")
     sink.always_at["/engage"] = Status(503)
-    result = call(app, "spool", "send", "--timeout=3")
+    result = call(app, "spool", "send", "--timeout=10")
 
     assert result.exit_code == 1
     assert "100 records sent, 2100 wait" in result.output

@@ -903,7 +903,11 @@ def test_failed_and_the_callback_tell_what_could_not_be_delivered(
     with Sink() as sink:
         sink.refuse = lambda record: "bad" if record["event"] == "Bad" else None
         app = create_app(
-            transport="inline", api_host=sink.url, on_failure=on_failure, testing=False
+            transport="inline",
+            api_host=sink.url,
+            on_failure=on_failure,
+            testing=False,
+            timeout=60,
         )
 
         @app.post("/")
