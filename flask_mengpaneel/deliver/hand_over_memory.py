@@ -186,14 +186,20 @@ class HandOverMemory:
 
         Not all, since those that are packed take little room.
         """
-        due = self._recent_due(moment)
-        blocks = [block for block in self._blocks if block.first_due <= moment]
-
-        if not due and blocks:
-            self._unpack(min(blocks, key=lambda block: block.first_due))
+        while True:
             due = self._recent_due(moment)
+            blocks = [block for block in self._blocks if block.first_due <= moment]
 
-        return due
+            if not blocks:
+                return due
+
+            first = min(blocks, key=lambda block: block.first_due)
+
+            # What was kept after those in a block goes after them.
+            if before := [item for item in due if item[1].due <= first.first_due]:
+                return before
+
+            self._unpack(first)
 
     def _recent_due(self, moment: float) -> list[tuple[str, KeptHandOver]]:
         due = [

@@ -17,7 +17,14 @@ import pytest
 
 from agents import GOOGLEBOT
 from flask_mengpaneel.deliver import hand_over_memory, hand_over_steps
-from flask_mengpaneel.deliver.hand_over_memory import BLOCK_SIZE, NEVER_SHOWN, ROBOT
+from flask_mengpaneel.deliver.hand_over_memory import (
+    BLOCK_SIZE,
+    NEVER_SHOWN,
+    ROBOT,
+    Block,
+    HandOverMemory,
+    KeptHandOver,
+)
 from flask_mengpaneel.deliver.hand_overs import HandOvers
 from flask_mengpaneel.deliver.ledger import Ledger
 from flask_mengpaneel.deliver.setup import make_hand_overs
@@ -203,6 +210,35 @@ def test_what_is_sent_goes_in_the_order_in_which_it_was_kept() -> None:
     names = [envelope.calls[0].arguments[1] for envelope in gate.taken]
     assert names == [name for name in sorted(names, key=_number)]
     assert len(names) == 3 * BLOCK_SIZE
+
+
+@pytest.mark.parametrize("packed", [[0, 1], [1], [0, 2], [2, 0, 1], [3, 1, 0, 2]])
+def test_what_is_packed_is_due_in_its_turn(packed: list[int]) -> None:
+    memory = HandOverMemory()
+    kept = {
+        f"{number}": KeptHandOver(b"", ("page", 1), float(number), False)
+        for number in range(4 * BLOCK_SIZE)
+    }
+
+    for id, hand_over in kept.items():
+        memory.add(id, hand_over)
+
+    for place in packed:
+        part = list(kept.items())[place * BLOCK_SIZE :][:BLOCK_SIZE]
+        memory.replace([id for id, _ in part], Block(part))
+        # The first of it is acknowledged: the others are due later than it begins.
+        memory.remove(part[0][0])
+
+    gone = {str(place * BLOCK_SIZE) for place in packed}
+    sent = []
+
+    while due := memory.unpack_due(float("inf")):
+        for id, _ in due:
+            memory.remove(id)
+            sent.append(id)
+
+    assert sent == [id for id in kept if id not in gone]
+    assert not memory
 
 
 def _number(message: str) -> int:
