@@ -268,9 +268,22 @@ def test_a_picture_on_the_first_page_is_of_the_pages_visitor(
     assert persons(shop)["See Picture"] == {"ann"}
 
 
-def with_picture(code: str) -> str:
-    """The path of a page with a picture and code of its own."""
-    return f"/quiet?body=<img src=/pixel.gif><script>{code}</script>"
+def let_picture_come(shop: Shop, page: Tab, order: str, code: str) -> str:
+    """Open a page with code of its own, and a picture that comes when that was run, or
+    while the library starts; the library's device when it has started."""
+    shop.gates["pixel"].clear()
+
+    if order == "at once":
+        page.add_init_script(COMING_MEANWHILE)
+
+    body = f"<img src=/pixel.gif><script>{code}</script>"
+    page.goto(f"{shop.url}/quiet?body={body}", wait_until="commit")
+    page.wait_for_function(LOADED)
+    device = page.evaluate("mixpanel.get_property('$device_id')")
+    shop.gates["pixel"].set()
+    page.wait_for_function("document.images[0].complete")
+    wait_until(lambda: shop.arrived)
+    return str(device)
 
 
 @pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
@@ -278,17 +291,8 @@ def with_picture(code: str) -> str:
 def test_a_picture_on_the_first_page_undoes_nothing_that_the_page_has_said(
     shop: Shop, page: Tab, order: str
 ) -> None:
-    shop.gates["pixel"].clear()
-
-    if order == "at once":
-        page.add_init_script(COMING_MEANWHILE)
-
     code = "mixpanel.register({Theme: 'dark'});mixpanel.identify('ann')"
-    page.goto(shop.url + with_picture(code), wait_until="commit")
-    page.wait_for_function(LOADED)
-    shop.gates["pixel"].set()
-    page.wait_for_function("document.images[0].complete")
-    wait_until(lambda: shop.arrived)
+    let_picture_come(shop, page, order, code)
     device = shop.event("See Picture")["$device_id"]
     page.wait_for_function(f"mixpanel.get_property('$device_id') === '{device}'")
     assert page.evaluate("mixpanel.get_property('Theme')") == "dark"
@@ -305,17 +309,8 @@ def test_a_picture_on_the_first_page_undoes_nothing_that_the_page_has_said(
 def test_a_picture_on_the_first_page_brings_no_device_back_after_an_opt_out(
     shop: Shop, page: Tab, order: str
 ) -> None:
-    shop.gates["pixel"].clear()
-
-    if order == "at once":
-        page.add_init_script(COMING_MEANWHILE)
-
     code = "mixpanel.opt_out_tracking()"
-    page.goto(shop.url + with_picture(code), wait_until="commit")
-    page.wait_for_function(LOADED)
-    device = page.evaluate("mixpanel.get_property('$device_id')")
-    shop.gates["pixel"].set()
-    page.wait_for_function("document.images[0].complete")
+    device = let_picture_come(shop, page, order, code)
     wait_until(lambda: set(cookies(page.context)) == {"__mp_opt_in_out_TOKEN"})
     page.wait_for_timeout(200)
     assert set(cookies(page.context)) == {"__mp_opt_in_out_TOKEN"}
@@ -333,11 +328,7 @@ mixpanel.register({Count: 2});
 
 @pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
 def test_what_the_library_writes_itself_it_is_not_told(shop: Shop, page: Tab) -> None:
-    shop.gates["pixel"].clear()
-    page.goto(f"{shop.url}/quiet?body=<img src=/pixel.gif>", wait_until="commit")
-    page.wait_for_function(LOADED)
-    shop.gates["pixel"].set()
-    wait_until(lambda: shop.arrived)
+    let_picture_come(shop, page, "picture last", "")
     device = shop.event("See Picture")["$device_id"]
     page.wait_for_function(f"mixpanel.get_property('$device_id') === '{device}'")
     page.wait_for_timeout(200)
