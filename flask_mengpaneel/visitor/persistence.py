@@ -54,7 +54,7 @@ class Persistence:
         successors: c.Iterable[Identity] = (),
     ) -> None:
         self._kept = cookie
-        #: Whether the visitor is new, whatever follows.
+        #: Whether the browser knows nothing of the visitor yet.
         self._is_new = not cookie
         self._referrer = referrer
         self._successors = iter(successors)

@@ -34,7 +34,7 @@ let policy: ScriptPolicy | undefined;
  *
  * @param failed is called when it can't be had.
  */
-export const load = (url: string, done?: any, failed?: any) =>
+export const load = (url: string, done: () => void, failed?: () => void) =>
   safely(() => {
     const script = documentProperty("createElement").call(
       document,
@@ -42,7 +42,7 @@ export const load = (url: string, done?: any, failed?: any) =>
     ) as HTMLScriptElement;
     script.nonce = nonce;
     script.onload = done;
-    script.onerror = failed;
+    script.onerror = failed as any;
     // They run in the order in which they were asked for.
     script.async = 0 as any;
     script.src =
@@ -87,19 +87,19 @@ const stub = (find: Find, root?: unknown[]): any =>
  *
  * @param done is called when it is there, or isn't needed, or can't be had.
  */
-export const prepare = (done?: () => void, mixpanel?: Library) =>
+export const loadMemory = (done: () => void, mixpanel?: Library) =>
   page?.memory &&
   !(
     documentProperty("cookie").includes(page.cookie!) &&
     page.cookie!.includes("mp_" + (mixpanel?.config?.persistence_name || ""))
   )
     ? load(page.memory, done, done)
-    : done?.();
+    : done();
 
 /** Take an instance into use. */
 export const use = (mixpanel: Library) => {
   isFound = true;
-  prepare(() => {
+  loadMemory(() => {
     setInstance(mixpanel, hook);
     flush();
   }, mixpanel);

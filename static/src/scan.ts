@@ -4,7 +4,7 @@ import { documentProperty, globalVariable } from "./browser";
 import { safely } from "./debug";
 import { resume } from "./handover";
 import { share } from "./instance";
-import { adopt, check, load, prepare, root, standIn } from "./library";
+import { adopt, check, load, loadMemory, root, standIn } from "./library";
 import { page, setPage } from "./page";
 import { enqueue, enqueueCalls } from "./queue";
 import type { PageData } from "./types";
@@ -43,7 +43,7 @@ export const consent = (isGiven: boolean) => {
     withheld = null;
     setPage(data);
     // The library may be there first.
-    prepare(share);
+    loadMemory(share);
     if (root) {
       delete root.push;
       // Nothing is done when it fails: Firefox gives up what a page loads half a second
