@@ -187,6 +187,27 @@ def test_what_is_overdue_is_sent_as_the_same_event(
 
 
 @BOTH
+def test_an_overdue_page_view_is_sent_as_the_same_event(path: str) -> None:
+    site = make_site(lambda mengpaneel: mengpaneel.track_pageview(), ack_timeout=SOON)
+    response = get(come(site, ANN), path)
+    eventually(lambda: balance(site) == (1, 1, 0))
+    (call,) = [
+        call
+        for call in [*page_calls(response), *header_calls(response)]
+        if call[0] == ["track_pageview"]
+    ]
+    (event,) = [one for one in sent(site) if one["event"] == "$mp_web_page_view"]
+    properties = event["properties"]
+
+    for name in ("distinct_id", "$device_id", "time", "$insert_id"):
+        assert properties[name] == call[1][0][name], name
+
+    assert properties["distinct_id"] == ANN["distinct_id"]
+    # A fetch without a referrer is of no page.
+    assert properties.get("current_url_path") == (path if path == "/page" else None)
+
+
+@BOTH
 def test_an_event_is_of_who_it_was_when_it_happened(path: str) -> None:
     def record(mengpaneel: t.Any) -> None:
         with mengpaneel.before_setup():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import timeit
@@ -192,3 +193,27 @@ print(usual / seen[0], sys.getswitchinterval() == usual)
 
     assert float(times) > 10, done
     assert is_usual_again == "True"
+
+
+def test_others_have_the_interpreter_while_user_agents_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual = sys.getswitchinterval()
+    turns = []
+
+    def load(name: str) -> None:
+        assert name == "user_agents"
+        turns.append(sys.getswitchinterval())
+        raise ImportError
+
+    monkeypatch.delitem(sys.modules, "user_agents", raising=False)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib, "import_module", load)
+
+        # What goes wrong on the way changes nothing for those that come later.
+        with pytest.raises(ImportError):
+            describe("SomethingNew/1.0 (which nobody has asked for)")
+
+    assert [turn < usual for turn in turns] == [True]
+    assert sys.getswitchinterval() == usual
