@@ -18,7 +18,7 @@ from journey import (
     Shop,
     arrive,
 )
-from playwright.sync_api import Browser, BrowserContext, Route
+from playwright.sync_api import Browser, BrowserContext, Request, Route
 from playwright.sync_api import Page as Tab
 
 from agents import CHROME_ON_ANDROID
@@ -210,12 +210,24 @@ def test_profiles_are_the_servers_and_a_page_without_news_has_nothing(
     page.evaluate("fetch('/api/sign-up?user=ann', {method: 'POST'})")
     page.evaluate(BY_FETCH, 1)
 
+    posted: list[str] = []
+
+    def note(made: Request) -> None:
+        if made.method == "POST":
+            posted.append(made.url)
+
     for _ in range(2):
         answer = page.goto(f"{shop.url}/quiet")
         assert answer is not None
         text = answer.text()
         page.wait_for_function(LOADED)
+        page.on(
+            "request", lambda made: made.method == "POST" and posted.append(made.url)
+        )
 
+    # An acknowledgement would follow after a second.
+    page.wait_for_timeout(1_500)
+    assert posted == []
     assert '"acks"' in text
     assert '"handover"' not in text
     assert '"calls"' not in text
