@@ -43,8 +43,6 @@ export const load = (url: string, done: () => void, failed?: () => void) =>
     script.nonce = nonce;
     script.onload = done;
     script.onerror = failed as any;
-    // They run in the order in which they were asked for.
-    script.async = 0 as any;
     script.src =
       safely(() =>
         // A policy may be made once only.

@@ -42,14 +42,15 @@ export const consent = (isGiven: boolean) => {
   if (isGiven) {
     withheld = null;
     setPage(data);
-    // The library may be there first.
-    loadMemory(share);
-    if (root) {
-      delete root.push;
-      // Nothing is done when it fails: Firefox gives up what a page loads half a second
-      // before it leaves it for the next, and tells that in the same way.
-      load(data.library!, check);
-    }
+    if (root) delete root.push;
+    loadMemory(() => {
+      // A library of the page's own may be there first.
+      share();
+      // Ours isn't: by `async`, whatever scripts of its own the page has in order would
+      // wait for it. Nothing is done when it fails: Firefox gives up what a page loads half
+      // a second before it leaves it for the next, and tells that in the same way.
+      if (root) load(data.library!, check);
+    });
     adopt();
     enqueue(resume());
   } else if (root) {

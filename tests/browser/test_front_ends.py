@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import typing as t
+from urllib.parse import quote
 
 import pytest
 from flask import Response, redirect, request
@@ -433,6 +434,37 @@ def test_a_copy_of_the_script_of_the_pages_own_changes_nothing(
     shop.settle(page)
     shop.check()
     assert shop.names == ["View /home", "GET /answer", "Fence"]
+
+
+#: Loads a script of the page's own, as one does that is to keep its place among others.
+IN_ORDER = """
+const script = document.createElement("script");
+script.async = false;
+script.src = "/npm/jquery/dist/jquery.slim.min.js";
+script.onload = () => { window.isThere = true };
+document.head.append(script);
+"""
+
+
+@pytest.mark.browsers("chromium", "firefox", why="each orders scripts by itself")
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_pages_own_scripts_wait_for_no_library(
+    shop: Shop, page: Tab, is_known: bool
+) -> None:
+    if is_known:
+        page.goto(f"{shop.url}/npm/jquery/package.json")
+        page.evaluate("document.cookie = 'mp_TOKEN_mixpanel=%7B%7D; path=/'")
+
+    shop.gates["library"].clear()
+    body = quote(f"<script>{IN_ORDER}</script>")
+    page.goto(f"{shop.url}/quiet?body={body}", wait_until="commit")
+    page.wait_for_function("window.isThere")
+    assert not shop.gates["library"].is_set()
+    # The window is loaded when the library is.
+    assert page.evaluate("document.readyState") == "interactive"
+    assert not page.evaluate("mixpanel.__loaded")
+    shop.gates["library"].set()
+    page.wait_for_function(LOADED)
 
 
 @pytest.mark.parametrize("excluded", ["", "/out", "/none /out"])
