@@ -154,6 +154,12 @@ const devices = new Set<unknown>();
 /** What was in the library's cookie last, but for a device that the app has begun. */
 let kept: Known = {};
 
+/**
+ * Whether the app has begun the device in a cookie, or the library has taken up such a
+ * one: then the cookie begins with it.
+ */
+const isBegun = (text?: string) => text?.startsWith("%7B%22%24device_id");
+
 /** What the browser has told before the library was in use. */
 const early: CookieChangeEvent[] = [];
 
@@ -176,36 +182,45 @@ const follow = (event: CookieChangeEvent) => {
   for (const { name, value } of event.changed) {
     if (name + "=" != own) continue;
     const known = read(value);
-    // A new visitor's cookie begins with the device if the app has written it. So does
-    // what the library writes when it has taken that up, each time.
-    const isBegun =
-      value!.startsWith("%7B%22%24device_id") && !devices.has(known.$device_id);
+    // What the library has taken up it writes itself, each time.
+    const isNew = isBegun(value) && !devices.has(known.$device_id);
     devices.add(known.$device_id);
-    if (!isBegun) {
+    if (!isNew) {
       kept = known;
       continue;
     }
-    goOn(library, known, valueOf(own) == value);
+    goOn(library, known);
     share(library, page);
   }
 };
 
-/** @param isThere whether the cookie still has it. */
-const goOn = (mixpanel: Library, known: Known, isThere: boolean) => {
+const goOn = (mixpanel: Library, known: Known) => {
   // The answer was on its way when they opted out.
   if (mixpanel.has_opted_out_tracking()) return remove(cookieNameOf(mixpanel));
   const { disable_persistence, persistence } = mixpanel.config;
   const isKept = persistence == "cookie" && !disable_persistence;
   // It isn't by this cookie that they are known.
   if (!isKept && (wasKnown || mixpanel.get_property("$user_id"))) return;
-  const { $device_id, distinct_id, $user_id } = known;
-  if (isKept && isThere) mixpanel.register(kept);
+  const { $device_id, distinct_id, $user_id, __timers } = known as any;
+  const get = (name: string) => mixpanel.get_property(name) as any;
+
+  // It has written over what the library knew; what the page has said since then is newer.
+  if (isBegun(valueOf(cookieNameOf(mixpanel))))
+    mixpanel.register(
+      Object.fromEntries(
+        Object.entries(kept).filter(
+          ([name]) => JSON.stringify(get(name)) == JSON.stringify(known[name]),
+        ),
+      ),
+    );
+
   // Whom the page has identified meanwhile stays who it is, with one more device.
-  mixpanel.register(
-    mixpanel.get_property("$user_id")
-      ? { $device_id }
-      : { $device_id, distinct_id, $user_id },
-  );
+  const user = get("$user_id");
+  mixpanel.register({
+    $device_id,
+    ...((!user || user == $user_id) && { distinct_id, $user_id }),
+    ...(__timers && { __timers: { ...__timers, ...get("__timers") } }),
+  });
   mixpanel.register_once(known);
 };
 

@@ -528,6 +528,7 @@ class Views:
                 getattr(self.shop.mengpaneel, name)(*arguments)
 
         if kind == "picture":
+            self.shop.gates["pixel"].wait(_GATE_TIMEOUT)
             return send_file(io.BytesIO(PIXEL), "image/gif")
 
         return self.shop.page("Done")

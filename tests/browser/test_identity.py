@@ -6,6 +6,7 @@ import collections.abc as c
 import threading
 import time
 import typing as t
+from urllib.parse import quote
 
 import pytest
 from flask import request
@@ -268,7 +269,9 @@ def test_a_picture_on_the_first_page_is_of_the_pages_visitor(
     assert persons(shop)["See Picture"] == {"ann"}
 
 
-def let_picture_come(shop: Shop, page: Tab, order: str, code: str) -> str:
+def let_picture_come(
+    shop: Shop, page: Tab, order: str, code: str, picture: str = "/pixel.gif"
+) -> str:
     """Open a page with code of its own, and a picture that comes when that was run, or
     while the library starts; the library's device when it has started."""
     shop.gates["pixel"].clear()
@@ -276,7 +279,7 @@ def let_picture_come(shop: Shop, page: Tab, order: str, code: str) -> str:
     if order == "at once":
         page.add_init_script(COMING_MEANWHILE)
 
-    body = f"<img src=/pixel.gif><script>{code}</script>"
+    body = quote(f'<img src="{picture}"><script>{code}</script>')
     page.goto(f"{shop.url}/quiet?body={body}", wait_until="commit")
     page.wait_for_function(LOADED)
     device = page.evaluate("mixpanel.get_property('$device_id')")
@@ -315,6 +318,67 @@ def test_a_picture_on_the_first_page_brings_no_device_back_after_an_opt_out(
     page.wait_for_timeout(200)
     assert set(cookies(page.context)) == {"__mp_opt_in_out_TOKEN"}
     assert page.evaluate("mixpanel.get_property('$device_id')") == device
+
+
+@pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
+@pytest.mark.parametrize("order", ["at once", "picture last"])
+def test_a_sign_in_on_the_first_page_identifies_the_browser(
+    shop: Shop, page: Tab, order: str
+) -> None:
+    picture = doing("picture", ["identify", "bob"], ["track", "Sign In"])
+    let_picture_come(shop, page, order, "", picture)
+    device = shop.event("Sign In")["$device_id"]
+    page.wait_for_function(f"mixpanel.get_property('$device_id') === '{device}'")
+    assert page.evaluate("mixpanel.get_property('$user_id')") == "bob"
+    assert page.evaluate("mixpanel.get_distinct_id()") == "bob"
+
+
+@pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
+def test_a_picture_on_the_first_page_stops_no_clock(shop: Shop, page: Tab) -> None:
+    picture = doing("picture", ["time_event", "Check Out"], ["track", "See Picture"])
+    code = "mixpanel.time_event('Read')"
+    let_picture_come(shop, page, "picture last", code, picture)
+    device = shop.event("See Picture")["$device_id"]
+    page.wait_for_function(f"mixpanel.get_property('$device_id') === '{device}'")
+    timers = page.evaluate("mixpanel.get_property('__timers')")
+    assert set(timers) == {"Check Out", "Read"}
+
+
+#: Lets the picture come while the page is busy, so that the browser tells of it later
+#: than of what the page says then.
+COMING_WHILE_BUSY = """() => {
+    mixpanel.register({Theme: "light", Count: 1});
+    SAYS;
+    const before = document.cookie;
+    const request = new XMLHttpRequest();
+    request.open("GET", "/open/pixel", false);
+    request.send();
+    const end = Date.now() + 2_000;
+    while (document.cookie === before && Date.now() < end);
+    mixpanel.register({Theme: "dark"});
+}"""
+
+
+@pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
+@pytest.mark.parametrize("says", ["", "mixpanel.identify('ann')"])
+def test_a_picture_that_comes_while_the_page_is_busy_undoes_nothing(
+    shop: Shop, page: Tab, says: str
+) -> None:
+    shop.gates["pixel"].clear()
+    page.goto(f"{shop.url}/quiet?body=<img src=/pixel.gif>", wait_until="commit")
+    page.wait_for_function(LOADED)
+    page.evaluate(COMING_WHILE_BUSY.replace("SAYS", says))
+    wait_until(lambda: shop.arrived)
+    device = shop.event("See Picture")["$device_id"]
+    page.wait_for_function(f"mixpanel.get_property('$device_id') === '{device}'")
+    page.wait_for_timeout(200)
+    names = "['$device_id', 'distinct_id', 'Theme', 'Count']"
+    assert page.evaluate(f"{names}.map(name => mixpanel.get_property(name))") == [
+        device,
+        "ann" if says else f"$device:{device}",
+        "dark",
+        1,
+    ]
 
 
 #: Lets the page write its cookie twice, and counts what the browser tells of it.
