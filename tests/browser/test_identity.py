@@ -841,6 +841,28 @@ def test_a_page_that_was_loaded_in_advance_makes_its_calls_when_it_is_shown(
     assert shop.names == ["View Product 1", "View Product 7", "Fence"]
 
 
+@pytest.mark.browsers("chromium", why="Firefox has no speculation rules")
+@pytest.mark.parametrize("kind", ["prefetch", "prerender"])
+def test_a_page_that_is_loaded_in_advance_and_never_shown_is_sent_by_nobody(
+    open_shop: OpenShop,
+    context: BrowserContext,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    monkeypatch.setattr("flask_mengpaneel.choose.handing_over._MAX_ADVANCE", 1.0)
+    shop = open_shop(ack_timeout=1)
+    page = context.new_page()
+    arrive(page, f"{shop.url}/products/1")
+    page.evaluate(IN_ADVANCE, [kind, "/products/7"])
+    wait_until(lambda: len(shop.book) == 2)
+    ledger = shop.app.extensions["mengpaneel"].ledger
+    reason = "fetched in advance and never shown"
+    wait_until(lambda: ledger.snapshot().dropped == {reason: 1})
+    arrive(page, f"{shop.url}/products/2")
+    wait_until(lambda: "View Product 2" in shop.names)
+    assert shop.names == ["View Product 1", "View Product 2"]
+
+
 def test_a_prefetch_leaves_delayed_calls_alone(shop: Shop, page: Tab) -> None:
     arrive(page, f"{shop.url}/products/1")
     sign_in(page, "ann")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc as c
+import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import random
+import signal
 import sys
 import typing as t
+from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 from playwright.async_api import Browser, BrowserContext, Error, Page, Playwright
@@ -29,9 +33,7 @@ BY_PAGE = {
     "reload": "if (!sessionStorage.again) location.reload(sessionStorage.again = 1)",
 }
 #: What the browser does, whatever is on the page.
-BY_BROWSER = ("close", "goto", "quit", "offline")
-#: What only Chromium can be told to do.
-ONLY_CHROMIUM = ("crash",)
+BY_BROWSER = ("close", "goto", "quit", "offline", "crash")
 #: How a page's request is made, and broken off.
 FETCHES = (
     "const c = new AbortController(); setTimeout(() => c.abort(), ABORT);"
@@ -73,14 +75,10 @@ class Visit:
     path: str
 
     @classmethod
-    def of(cls, number: int, seed: int, browser: str) -> Visit:
+    def of(cls, number: int, seed: int) -> Visit:
         """The visit of this number: always the same."""
         chance = random.Random(f"{seed} {number}")
-        ways = [
-            *BY_PAGE,
-            *BY_BROWSER,
-            *(ONLY_CHROMIUM if browser == "chromium" else ()),
-        ]
+        ways = [*BY_PAGE, *BY_BROWSER]
         way = ways[number % len(ways)]
         after = chance.choice([0, chance.randint(0, 600)])
         has_javascript = way in BY_PAGE or chance.random() > 0.2
@@ -137,6 +135,24 @@ class Visit:
         return json.dumps(dataclasses.asdict(self), default=str)
 
 
+def _started_by(process: int) -> c.Iterator[tuple[int, list[bytes]]]:
+    """The processes that one has started, and that those have: ids and commands."""
+    # Some may end while they are looked at.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for listed in Path(f"/proc/{process}/task").glob("*/children"):
+            for child in map(int, listed.read_text().split()):
+                command = Path(f"/proc/{child}/cmdline").read_bytes()
+                yield child, command.rstrip(b"\0").split(b"\0")
+                yield from _started_by(child)
+
+
+def _firefoxes() -> c.Iterator[int]:
+    """The Firefoxes that this process has under control."""
+    for pid, command in _started_by(os.getpid()):
+        if any(b"--remote-debugging-port" in option for option in command):
+            yield pid
+
+
 class Visitors:
     """Browsers' visitors, some of them at a time.
 
@@ -178,10 +194,12 @@ class Visitors:
             executable_path=need("chromium"), args=FLAGS
         )
 
-    async def context(self, number: int, **options: t.Any) -> BrowserContext:
+    async def context(
+        self, number: int, browser: Browser | None = None, **options: t.Any
+    ) -> BrowserContext:
         """A browser profile without history."""
         agent = FIREFOX if self.name == "firefox" else CHROME
-        context = await (await self.browser()).new_context(
+        context = await (browser or await self.browser()).new_context(
             user_agent=f"{agent} Visitor/{number}", **options
         )
         context.set_default_timeout(PATIENCE * 1000)
@@ -215,8 +233,42 @@ class Visitors:
     async def leave(self, visit: Visit) -> None:
         """Make a visit whose page is left."""
         self._site.networks.of[visit.number] = visit.network
+
+        if visit.way == "crash" and self.name == "firefox":
+            async with self._firefox_to_crash() as (browser, crash):
+                await self._leave_in(browser, visit, crash)
+        else:
+            await self._leave_in(None, visit)
+
+    @contextlib.asynccontextmanager
+    async def _firefox_to_crash(
+        self,
+    ) -> c.AsyncIterator[tuple[Browser, c.Callable[[], None]]]:
+        """A Firefox of its own, and what kills the processes of its pages: those of
+        several pages are often in one, and nothing tells which."""
+        async with self._lock:
+            before = set(_firefoxes())
+            browser = await self._launch()
+            (process,) = set(_firefoxes()) - before
+
+        def crash() -> None:
+            for pid, command in _started_by(process):
+                if b"-contentproc" in command and command[-1] == b"tab":
+                    os.kill(pid, signal.SIGKILL)
+
+        try:
+            yield browser, crash
+        finally:
+            await browser.close()
+
+    async def _leave_in(
+        self,
+        browser: Browser | None,
+        visit: Visit,
+        crash: c.Callable[[], None] | None = None,
+    ) -> None:
         context = await self.context(
-            visit.number, java_script_enabled=visit.has_javascript
+            visit.number, browser, java_script_enabled=visit.has_javascript
         )
 
         try:
@@ -236,7 +288,10 @@ class Visitors:
                 await self._go(page, url, until)
                 await asyncio.sleep(visit.after / 1000)
 
-            await self._leave(context, page, visit)
+            if crash is not None:
+                crash()
+            else:
+                await self._leave(context, page, visit)
         finally:
             await context.close()
 
