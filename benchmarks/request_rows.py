@@ -86,10 +86,8 @@ def path_of(size: str) -> str:
 _SERVER_ONLY = {"strategies": ["AsyncServerSide", "ServerSide"]}
 _FETCHER = {**FETCH, **RETURNING}
 _VIEWER = {**PAGE_VIEW, **RETURNING}
-_CAPABLE = {
-    **_FETCHER,
-    "X-Mengpaneel-Flush-Capable": f"true; ack; project={sites.TOKEN}",
-}
+_ANNOUNCED = {"X-Mengpaneel-Flush-Capable": f"true; ack; project={sites.TOKEN}"}
+_CAPABLE = {**_FETCHER, **_ANNOUNCED}
 
 IDLE = "A request without a call"
 TRACKED = "A request that tracks, delivered in the background"
@@ -118,6 +116,7 @@ def rows() -> list[Row]:
             ("by a returning visitor's fetch", _FETCHER, {}, goal[1]),
             ("by a new visitor's fetch", FETCH, {}, ""),
             ("in an app without JavaScript", _VIEWER, _SERVER_ONLY, goal[2]),
+            ("by a signed-in visitor's fetch", {**FETCH, **user}, {}, ""),
         )
         found += [
             Row(
@@ -172,4 +171,17 @@ def rows() -> list[Row]:
         ),
         Row(ELSEWHERE, "1 replayed in 50 KB", path_of("50 KB"), _VIEWER),
         Row(ELSEWHERE, "1 in the header of a fetch", "/json/tracked", _CAPABLE, "60"),
+        Row(
+            ELSEWHERE,
+            "1 over a redirect, signed in",
+            "/redirect/tracked",
+            {**PAGE_VIEW, **user},
+            beside="/remembered",
+        ),
+        Row(
+            ELSEWHERE,
+            "1 in the header of a fetch, signed in",
+            "/json/tracked",
+            {**FETCH, **user, **_ANNOUNCED},
+        ),
     ]

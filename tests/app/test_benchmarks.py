@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from benchmarks import comparison
+from benchmarks import against, comparison
 from benchmarks.__main__ import MODULES
 from benchmarks.request_rows import rows
 from benchmarks.steps import OUTSIDE, steps_above
@@ -61,6 +62,49 @@ def test_steps_are_told_by_the_file_that_makes_them() -> None:
     assert page[OUTSIDE] < idle[OUTSIDE]
     assert page["choose/hooks.py"] <= idle["choose/hooks.py"]
     assert sum(page.values()) > sum(idle.values()) > idle[OUTSIDE]
+
+
+def is_repository() -> bool:
+    """Whether the tests run in a repository, and not in what was made of one."""
+    git = shutil.which("git")
+
+    if git is None:
+        return False
+
+    asked = subprocess.run([git, "rev-parse", "HEAD"], cwd=ROOT, capture_output=True)
+    return asked.returncode == 0
+
+
+@pytest.mark.skipif(not is_repository(), reason="there are no revisions")
+def test_two_revisions_are_measured_in_turns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(against, "_TURNS", 1)
+    monkeypatch.setattr(against, "rows", lambda: rows()[:2])
+
+    against.main("HEAD")
+
+    _, title, columns, _, *lines = capsys.readouterr().out.splitlines()
+    assert title == "A request without a call, us above a plain view"
+    assert "HEAD" in columns
+    assert [line[:44].strip() for line in lines] == [row.name for row in rows()[:2]]
+
+    for line, row in zip(lines, rows(), strict=False):
+        *times, steps, steps_here, ratio, goal = line[44:].split()
+        assert len([float(time) for time in times]) == 3
+        assert int(steps) > 0
+        assert ratio == f"{int(steps_here) / int(steps):.2f}"
+        assert goal == row.goal
+
+
+def test_a_revision_is_measured_with_its_own_package(tmp_path: pathlib.Path) -> None:
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    package = tmp_path / "flask_mengpaneel"
+    package.mkdir()
+    (package / "__init__.py").write_text("print('that of then'); raise SystemExit")
+
+    with against._started(tmp_path, NOBODY) as process:
+        assert process.communicate(timeout=60)[0] == "that of then\n"
 
 
 def test_the_readme_has_the_table_of_the_peers_with_its_columns_and_rows() -> None:
