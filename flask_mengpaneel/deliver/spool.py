@@ -70,6 +70,9 @@ _MADE_FOR = 31 * 86_400.0
 _MAX_UNCHECKED = 2000
 _MAX_LOGGED = 10_000
 
+#: Seconds for which nothing more is said of trouble.
+_LOG_INTERVAL = 60.0
+
 _inherited: list[sqlite3.Connection] = []
 
 
@@ -157,7 +160,8 @@ class Spool:
         self._unchecked = 0
         #: Delivered records that are in another process's ledger.
         self._forwarded = 0
-        self._has_logged = False
+        #: Nothing is said of trouble before that, by the monotonic clock.
+        self._silent_until = 0.0
 
     def _make_lock(self) -> None:
         #: What was in force as a lock when this one was made.
@@ -236,7 +240,7 @@ class Spool:
 
         def insert(connection: sqlite3.Connection) -> None:
             if self.is_full(connection):
-                self._log_once("it is full")
+                self._log("it is full")
                 return
 
             self._used = True
@@ -672,7 +676,7 @@ class Spool:
 
                 return self._tried(work, timeout)
             except (sqlite3.Error, OSError) as error:
-                self._log_once(str(error))
+                self._log(str(error))
                 return failed
             finally:
                 if lock._is_owned():
@@ -694,17 +698,14 @@ class Spool:
 
     def _tried(self, work: c.Callable[[sqlite3.Connection], T], timeout: float) -> T:
         try:
-            done = work(self._connected(timeout))
+            return work(self._connected(timeout))
         except sqlite3.DatabaseError as error:
             if not _is_corrupt(error):
                 raise
 
             self._disconnect()
             self._set_aside(error)
-            done = work(self._connected(timeout))
-
-        self._has_logged = False
-        return done
+            return work(self._connected(timeout))
 
     def _connected(self, timeout: float) -> sqlite3.Connection:
         if self._connection is None:
@@ -774,11 +775,14 @@ class Spool:
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(aside)
 
-    def _log_once(self, reason: str) -> None:
-        if not self._has_logged:
-            logger.error("The spool %s can't be used: %s", self.path, reason)
+    def _log(self, reason: str) -> None:
+        """Say what is wrong, unless something was just now: a full disk refuses each
+        request, and can be read in between."""
+        now = time.monotonic()
 
-        self._has_logged = True
+        if now >= self._silent_until:
+            self._silent_until = now + _LOG_INTERVAL
+            logger.error("The spool %s can't be used: %s", self.path, reason)
 
 
 def make_private(path: Path) -> None:

@@ -77,7 +77,8 @@ def test_what_finds_no_room_is_counted_and_the_rest_is_sent_when_there_is_some(
         assert ended.balanced, ended
         assert (ended.recorded, ended.waiting) == (2000, kept)
         assert sum(ended.dropped.values()) == 2000 - kept > 0
-        assert process.output.count("can't be used: database or disk is full") == 1
+        # Once a minute, and not for each of the requests that it refuses.
+        assert 1 <= process.output.count("can't be used: database or disk is full") <= 5
         # At exit there is one transaction for all.
         assert kept or not durable
 

@@ -22,6 +22,7 @@ from flask_mengpaneel.deliver.setup import open_spool
 from flask_mengpaneel.deliver.spool import Row, Spool, SpoolError
 from rig import PlainEnvelope, event, events, rig, update
 from sink import Sink, Status
+from waiting import Clock
 
 
 @pytest.fixture
@@ -473,6 +474,34 @@ def test_a_disk_that_takes_nothing_does_not_stop_delivery(
         r.check(recorded=10, delivered=10)
 
     assert "can't be used" in caplog.text
+
+
+@pytest.mark.parametrize("room", ["on the disk", "by its own limit"])
+def test_a_full_spool_that_can_be_read_is_told_of_once_a_minute(
+    path: Path,
+    room: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(spools, "time", clock)
+    spool = Spool(path)
+    assert spool.put(ids(1), "down")
+
+    if room == "on the disk":
+        assert spool._connection is not None
+        # No smaller than it is.
+        spool._connection.execute("PRAGMA max_page_count = 1")
+    else:
+        spool._max_bytes = 0
+
+    for minutes in (1, 2):
+        for _ in range(30):
+            assert not spool.put([event(Text="x" * 10_000)], "down")
+            assert spool.summary().records == 1
+
+        assert caplog.text.count("can't be used") == minutes
+        clock.passed += 61
 
 
 def test_two_threads_that_share_a_file_lose_and_double_nothing(path: Path) -> None:
