@@ -31,7 +31,7 @@ def app(tmp_path: pathlib.Path) -> c.Iterator[Flask]:
     yield app
 
     with app.app_context():
-        assert mengpaneel.drain()
+        assert mengpaneel.drain(60)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def sign_in(client: FlaskClient, outcomes: list[Outcome]) -> None:
 def arrived(app: Flask, store: Store, event: str) -> list[tuple[str, str]]:
     """Who did it, and which strategy the event came by, as the inspector has it."""
     with app.app_context():
-        assert mengpaneel.drain()
+        assert mengpaneel.drain(60)
 
     return [
         (arrival.person, arrival.strategy)

@@ -976,7 +976,7 @@ def test_the_ledger_balances_on_every_way(
         client.get(f"/{way}")
 
     client.get("/json", headers={"X-Mengpaneel-Flush-Capable": "1"})
-    assert mengpaneel.drain()
+    assert mengpaneel.drain(60)
     ledger = mengpaneel.ledger().snapshot()
     assert ledger.recorded == 4 + 8 + 1
     assert ledger.balanced, ledger

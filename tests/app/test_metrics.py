@@ -277,7 +277,7 @@ def test_files_of_processes_that_are_gone_do_not_pile_up(
         "app = create_app()\n"
         "with app.app_context(), Manager() as manager:\n    manager.track('Job')\n"
         # A child has a ledger of its own.
-        "app.extensions['mengpaneel'].background.flush(20)\n"
+        "app.extensions['mengpaneel'].background.flush(60)\n"
         "if not (child := os.fork()):\n"
         "    with app.app_context(), Manager() as manager:\n"
         "        manager.track('Child')\n"

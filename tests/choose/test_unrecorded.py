@@ -251,7 +251,7 @@ def test_a_receiver_has_its_app_also_in_a_thread() -> None:
 
     with unrecorded.connected_to(receive, site.app):
         site.client(BOT).get("/")
-        assert site.mengpaneel.drain()
+        assert site.mengpaneel.drain(60)
 
     assert apps == [("shop", False)]
 

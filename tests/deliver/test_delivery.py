@@ -255,10 +255,10 @@ def test_a_record_that_is_refused_for_ever_does_not_hold_up_others() -> None:
     with Sink() as sink, rig(sink.url) as r:
         sink.refuse = lambda record: "no" if record["event"] == "Bad" else None
         r.send(PlainEnvelope([event("Bad")]))
-        r.thread.flush(5)
+        r.thread.flush(60)
         r.send(events(5))
 
-        assert r.thread.flush(5)
+        assert r.thread.flush(60)
         assert len(sink.ids) == 5
         r.check(recorded=6, delivered=5, dropped={"properties: no": 1})
 
@@ -279,7 +279,7 @@ def test_a_single_record_that_is_too_large_is_reported() -> None:
         sink.most = 0
         r.send(events(3))
 
-        assert r.thread.flush(5)
+        assert r.thread.flush(60)
         r.check(delivered=0, dropped={"HTTP 413: request too large": 3})
         assert len(r.reported) == 3
 
@@ -384,9 +384,9 @@ def test_a_callback_that_raises_does_not_stop_delivery(
         r.delivery._report = broken
         sink.refuse = lambda record: "no" if record["event"] == "Bad" else None
         r.send(PlainEnvelope([event("Bad"), event()]))
-        assert r.thread.flush(5)
+        assert r.thread.flush(60)
         r.send(events(3))
-        assert r.thread.flush(5)
+        assert r.thread.flush(60)
         assert len(sink.ids) == 4
         r.check(recorded=5, delivered=4)
 

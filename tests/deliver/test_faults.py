@@ -236,7 +236,7 @@ def test_an_event_of_another_exit_handler(tmp_path: Path) -> None:
     script = """
 import atexit
 visit(app)
-assert mengpaneel.flush(5)
+assert mengpaneel.flush(60)
 atexit.register(visit, app, 3)
 """
 

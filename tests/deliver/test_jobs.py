@@ -109,7 +109,7 @@ import multiprocessing
 
 def child_of_server():
     visit(app)
-    app.extensions["mengpaneel"].background.flush(20)
+    app.extensions["mengpaneel"].background.flush(60)
     job("Server's")
     sys.exit()
 

@@ -365,7 +365,7 @@ def test_what_cannot_be_delivered_is_spooled_at_exit_and_sent_later(
     with Sink() as sink, rig(sink.url, spool=Spool(path)) as second:
         second.thread.resume_spooled()
         assert sink.wait_for(21)
-        assert second.thread.flush(5)
+        assert second.thread.flush(60)
         second.check(recorded=0, forwarded=21)
         first.check(recorded=21, delivered=21, waiting=0)
 
@@ -435,7 +435,7 @@ def test_operations_that_were_on_their_way_in_a_dead_process_are_not_sent_again(
     with Sink() as sink, rig(sink.url, spool=Spool(path)) as r:
         r.thread.resume_spooled()
         assert sink.wait_for(1)
-        assert r.thread.flush(5)
+        assert r.thread.flush(60)
 
     assert [u for u in sink.updates if "$add" in u] == []
     assert len(r.reports) == 1

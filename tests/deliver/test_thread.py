@@ -37,7 +37,7 @@ def test_thread_delivers_within_a_second() -> None:
     with Sink() as sink, rig(sink.url) as r:
         assert r.send(events(3))
         assert sink.wait_for(3)
-        assert r.thread.flush(5)
+        assert r.thread.flush(60)
         r.check(recorded=3, delivered=3)
 
 
@@ -105,7 +105,7 @@ def test_where_many_wait_they_refer_to_nothing() -> None:
         gc.collect()
 
         assert not gc.is_tracked(queued)
-        assert r.thread.flush(5)
+        assert r.thread.flush(60)
         assert len(sink.ids) == MAX_AS_OBJECTS + 10
 
 
@@ -117,7 +117,7 @@ def test_a_worker_without_work_ends_and_another_takes_over(
     with Sink() as sink, rig(sink.url) as r:
         for sent in (1, 2):
             r.send(events(1))
-            assert r.thread.flush(5)
+            assert r.thread.flush(60)
             assert len(sink.ids) == sent
 
             for thread in list(r.thread._workers.threads):
@@ -398,7 +398,7 @@ def test_a_far_retry_after_is_over_soon_enough(
         sink.script(Status(503, {"Retry-After": "86400"}))
         r.send(events(5))
         assert sink.wait_for(5, SOON)
-        assert r.thread.flush(5)
+        assert r.thread.flush(60)
         r.check(delivered=5, waiting=0)
 
 

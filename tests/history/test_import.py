@@ -22,6 +22,8 @@ from flask import Flask
 
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.cli import mengpaneel
+from flask_mengpaneel.deliver.batches import Batch
+from flask_mengpaneel.deliver.delivery import Attempt
 from flask_mengpaneel.history.events import Chunk, read
 from flask_mengpaneel.history.lines import Lines
 from flask_mengpaneel.history.sending import Sending
@@ -443,12 +445,11 @@ def test_only_a_part_of_a_file_is_in_memory_however_long_it_is(
     ahead: list[int] = []
     taken = 0
 
-    class Held(Late):
-        def answer(self, *arguments: t.Any) -> None:
-            assert is_far_ahead.wait(60)
-            super().answer(*arguments)
-
-    sink.script(*[Held(0.0)] * 4)
+    class Held(Sending):
+        # Not at the sink, for whose answer nobody waits longer than ten seconds.
+        def _attempt(self, batch: Batch) -> Attempt:
+            is_far_ahead.wait(300)
+            return super()._attempt(batch)
 
     with file.open("rb") as opened, app.app_context():
         lines = Lines(opened)
@@ -464,7 +465,7 @@ def test_only_a_part_of_a_file_is_in_memory_however_long_it_is(
 
                 yield chunk
 
-        for chunk in Sending(delivery, 60).send(counted()):
+        for chunk in Held(delivery, 60).send(counted()):
             taken += chunk.taken
 
     assert taken == len(sink.ids) == 60_000

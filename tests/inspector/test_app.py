@@ -304,7 +304,7 @@ def test_an_app_tracks_everything_to_its_inspector(tmp_path: Path) -> None:
     client.get("/api")
 
     with app.app_context():
-        assert mengpaneel.flush()
+        assert mengpaneel.flush(60)
 
     feed = client.get(f"{INSPECTOR_PREFIX}/arrivals").get_json()
     flushes = [arrival["flushes"][0] for arrival in feed["arrivals"]]

@@ -37,7 +37,7 @@ def line() -> int:
 
 def found(app: Flask) -> list[list[tuple[str, str]]]:
     """The lines of each record."""
-    app.extensions["mengpaneel"].background.flush(5)
+    app.extensions["mengpaneel"].background.flush(60)
     inspector: Inspector = app.extensions["mengpaneel_inspector"]
     return [
         [(place, name) for flush in call.flushes for place, name in flush["sources"]]
