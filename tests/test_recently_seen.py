@@ -23,7 +23,7 @@ class Slow:
 
     def __hash__(self) -> int:
         self.is_looked_for.set()
-        self.may_be_found.wait(20)
+        self.may_be_found.wait(60)
         return 1
 
 
@@ -35,7 +35,7 @@ def test_a_child_goes_on_that_was_forked_while_another_thread_counted() -> None:
     seen.count("a")
     thread = threading.Thread(target=seen.count, args=(slow,))
     thread.start()
-    assert slow.is_looked_for.wait(20)
+    assert slow.is_looked_for.wait(60)
 
     if (pid := os.fork()) == 0:
         # It doesn't come back to the tests.

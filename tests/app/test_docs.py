@@ -51,7 +51,7 @@ def quick_start(tmp_path: pathlib.Path) -> c.Iterator[str]:
 def fetch(url: str, **headers: str) -> str:
     request = urllib.request.Request(url, headers=headers)
 
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         text: str = response.read().decode()
         return text
 

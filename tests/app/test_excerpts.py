@@ -418,7 +418,7 @@ def test_an_inspector_in_a_test(folder: pathlib.Path) -> None:
         f"{one.code}\n\n"
         "def test_it(mixpanel):\n"
         "    url, inspector = mixpanel\n"
-        "    assert urllib.request.urlopen(url, timeout=10).status == 200\n"
+        "    assert urllib.request.urlopen(url, timeout=60).status == 200\n"
         "    assert inspector.events() == []\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]

@@ -911,7 +911,7 @@ def test_what_threads_track_while_the_app_says_who_it_is_is_theirs(
     def load(id: str) -> User:
         if not is_asked.is_set():
             is_asked.set()
-            assert may_answer.wait(5)
+            assert may_answer.wait(60)
 
         return User(id)
 
@@ -923,11 +923,11 @@ def test_what_threads_track_while_the_app_says_who_it_is_is_theirs(
 
     def view() -> None:
         start("First")
-        assert is_asked.wait(5)
+        assert is_asked.wait(60)
 
         if other == "threads":
-            start("Second").join(5)
-            start("Third").join(5)
+            start("Second").join(60)
+            start("Third").join(60)
         elif other == "the view":
             track(shop, "Second")()
 
@@ -937,7 +937,7 @@ def test_what_threads_track_while_the_app_says_who_it_is_is_theirs(
     may_answer.set()
 
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
 
     assert sorted(shop.sent) == [f"{event} by ann" for event in events]
 

@@ -53,7 +53,7 @@ def read(text: str) -> dict[str, float]:
 def scrape(port: int, **headers: str) -> dict[str, float]:
     request = Request(f"http://127.0.0.1:{port}/metrics", headers=headers)
 
-    with urlopen(request, timeout=10) as answer:
+    with urlopen(request, timeout=60) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         return read(answer.read().decode())
 
@@ -258,7 +258,7 @@ def test_metrics_that_are_made_twice_are_the_same(tmp_path: Path, sink: Sink) ->
         daemon=True,
     )
     other.start()
-    other.join(10)
+    other.join(60)
 
     assert [one["recorded_total"] for one in seen] == [1, 1]
 

@@ -216,7 +216,7 @@ def test_an_installed_wheel_serves_the_script_and_does_what_the_first_pages_say(
     with serve(python, tmp_path, first[1]) as url:
         home = urllib.request.Request(url, headers={"User-Agent": CHROME})
 
-        with urllib.request.urlopen(home, timeout=10) as response:
+        with urllib.request.urlopen(home, timeout=60) as response:
             assert '"View Home"' in response.read().decode()
 
     # And, typed from its page, what the first quarter of an hour makes.
@@ -261,12 +261,12 @@ def assert_serves_the_script(
     :param home: where the package is to be imported from.
     """
     with serve(python, folder) as url:
-        with urllib.request.urlopen(f"{url}/package", timeout=10) as response:
+        with urllib.request.urlopen(f"{url}/package", timeout=60) as response:
             package = pathlib.Path(response.read().decode())
 
         script = f"{url}/_mengpaneel/static/mengpaneel.js"
 
-        with urllib.request.urlopen(script, timeout=10) as response:
+        with urllib.request.urlopen(script, timeout=60) as response:
             body = response.read()
             content_type = response.headers.get_content_type()
 

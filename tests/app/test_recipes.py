@@ -339,7 +339,7 @@ def test_a_first_party_proxy_with_nginx(tmp_path: pathlib.Path, sink: Sink) -> N
 
 def answers(request: urllib.request.Request) -> bool:
     try:
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=60).close()
     except OSError:
         return False
 

@@ -200,7 +200,7 @@ def test_a_server_in_a_thread_is_seen(calls: RecordedCalls) -> None:
             url = f"{server.url}/{path}"
             asked = urllib.request.Request(url, headers={"User-Agent": CHROME})
 
-            with urllib.request.urlopen(asked, timeout=10) as response:
+            with urllib.request.urlopen(asked, timeout=60) as response:
                 response.read()
 
     assert [(call.request, call.ways) for call in calls] == [

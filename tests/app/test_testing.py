@@ -197,7 +197,7 @@ def test_threads_that_use_an_app_first_record_in_one_place(
     start = threading.Barrier(8)
 
     def job() -> None:
-        start.wait(20)
+        start.wait(60)
 
         with app.app_context(), Manager():
             mengpaneel.track("Job")

@@ -64,7 +64,7 @@ PIXEL = bytes.fromhex(
 )
 
 #: Seconds for which an answer is held back at most.
-_GATE_TIMEOUT = 20
+_GATE_TIMEOUT = 60
 
 _JQUERY = '<script src="/npm/jquery/dist/jquery.min.js"></script>'
 _LINKS = """

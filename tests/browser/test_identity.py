@@ -594,7 +594,7 @@ def test_super_properties_hold_on_every_way(
 def answer_together(shop: Shop, endpoint: str) -> None:
     """Let requests wait for each other by twos: both leave with the same session,
     before either answer comes."""
-    gate = threading.Barrier(2, timeout=10)
+    gate = threading.Barrier(2, timeout=60)
     view = shop.app.view_functions[endpoint]
 
     def together() -> t.Any:

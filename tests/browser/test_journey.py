@@ -32,7 +32,7 @@ def pay(shop: Shop, user: str) -> None:
         json.dumps({"user": user}).encode(),
         {"Content-Type": "application/json"},
     )
-    urllib.request.urlopen(call, timeout=10).close()
+    urllib.request.urlopen(call, timeout=60).close()
 
 
 @pytest.mark.parametrize("policy", [None, STRICT], ids=["no policy", "strict policy"])

@@ -258,7 +258,7 @@ def test_inline_calls_before_the_library_are_made_in_order(
     </script>"""
     site.pages["/home"] = Page(data=site.data(["once", CALLS]), body=inline)
     page.goto(site.url + "/home")
-    assert wait_until(lambda: len(site.api.events) == 5, 15)
+    assert wait_until(lambda: len(site.api.events) == 5)
     assert set(site.api.events) == {"First", "Second", "Inline 1", "Inline 2", "Named"}
     assert site.api.named("Named")["token"] == "OTHER"
     assert any(record.endpoint == "groups" for record in site.api.records)

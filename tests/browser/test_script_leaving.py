@@ -232,7 +232,7 @@ def test_more_than_may_outlive_a_page_is_not_lost(
     tab.goto(site.url + "/0", wait_until="commit")
     tab.wait_for_url("**/next")
     due = [f"0-{number}" for number in range(80)]
-    wait_until(lambda: len(site.api.events) >= len(due), 20)
+    wait_until(lambda: len(site.api.events) >= len(due))
     assert sorted(site.api.events) == sorted(due)
 
     # What leaves with a page is under way at once with what the next page sends, and

@@ -324,7 +324,7 @@ class ProxiedSite(Site):
     def wait(self) -> None:
         """Wait until no request is under way."""
         with self._idle:
-            assert self._idle.wait_for(lambda: not self._busy, 20)
+            assert self._idle.wait_for(lambda: not self._busy, 60)
 
     def settle(self) -> None:
         """Wait until nothing waits for a browser to acknowledge it."""
@@ -504,7 +504,7 @@ class Visitor:
             headers["If-None-Match"] = self._tags[path]
 
         connection = http.client.HTTPConnection(
-            "127.0.0.1", self._case.site.nginx.port, timeout=20
+            "127.0.0.1", self._case.site.nginx.port, timeout=60
         )
 
         with contextlib.closing(connection):

@@ -349,7 +349,7 @@ def test_any_text_comes_over_a_real_socket(text: str) -> None:
     site.view("/", lambda: (site.mengpaneel.track(text), {})[1])
 
     with Server(site.app) as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         connection.request("GET", "/", headers=CAPABLE)
         response = connection.getresponse()
         header = response.getheader("X-Mengpaneel-Calls")

@@ -653,7 +653,7 @@ def test_an_increment_is_made_once_by_all_processes_whatever_comes_back(
         data = None if body is None else body.encode()
         request = Request(f"http://127.0.0.1:{port}{path}", data, headers)
 
-        with urlopen(request, timeout=20) as answer:
+        with urlopen(request, timeout=60) as answer:
             pids.add(answer.headers["X-Process"])
             return answer.headers, answer.read().decode()
 

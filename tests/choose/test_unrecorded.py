@@ -451,7 +451,7 @@ def test_nobody_reads_of_what_is_dropped_at_once_that_it_is_lost(
     client.get("/")
 
     for reader in readers:
-        reader.join(5)
+        reader.join(60)
 
     assert ledger.snapshot().dropped
     assert [one for one in balances if not one.balanced] == []

@@ -240,5 +240,5 @@ def test_a_worker_gives_its_connections_back(tmp_path: Path, redis: Redis) -> No
     with Sink() as sink, worker(tmp_path, redis, sink.url, "--pool=threads", "-c4"):
         sink.script(Late(0.2))
         visits(tmp_path, redis, sink.url, "visit(app, 100)")
-        assert sink.wait_for(100, 20)
+        assert sink.wait_for(100)
         assert sink.copies == 0

@@ -571,7 +571,7 @@ def test_what_many_make_at_once_is_claimed_once(path: Path) -> None:
     ready = threading.Barrier(8)
 
     def claim_all(spool: Spool) -> list[str]:
-        ready.wait(20)
+        ready.wait(60)
         return [id for id in ids if spool.claim(id)]
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -376,14 +376,14 @@ def test_what_is_taken_from_the_spool_at_the_very_end_is_put_back(path: Path) ->
     class SlowSpool(Spool):
         def lease(self, *args: t.Any) -> list[Row]:
             entered.set()
-            assert ended.wait(10)
+            assert ended.wait(60)
             return super().lease(*args)
 
     Spool(path).put([event()], "down")
 
     with rig("http://127.0.0.1:9", spool=SlowSpool(path), shutdown_timeout=0.0) as r:
         r.thread.resume_spooled()
-        assert entered.wait(10)
+        assert entered.wait(60)
 
     ended.set()
     deadline = time.monotonic() + 60
@@ -404,12 +404,12 @@ def test_what_fails_at_the_very_end_is_spooled(
 
         def slowly(batch: Batch, answer: Answer) -> Attempt:
             entered.set()
-            assert ended.wait(10)
+            assert ended.wait(60)
             return apply_answer(batch, answer)
 
         monkeypatch.setattr(r.delivery, "apply_answer", slowly)
         r.send(events(1))
-        assert entered.wait(10)
+        assert entered.wait(60)
         threading.Timer(0.1, ended.set).start()
         r.thread.close()
 

@@ -363,7 +363,7 @@ def test_it_serves_other_processes_over_http(server: str, inspector: Inspector) 
         {**BASIC, "Content-Type": "application/json"},
     )
 
-    with urllib.request.urlopen(request, timeout=5) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         assert json.load(response)["num_records_imported"] == 1
 
     assert len(inspector.events()) == 1

@@ -70,7 +70,7 @@ def test_pages_that_were_left_keep_no_threads(ask: Ask, inspector: Inspector) ->
         next(one for one in questions if not one.done()).result(0.2)
 
     send(inspector, "track", event())
-    assert not concurrent.futures.wait(questions, timeout=10).not_done
+    assert not concurrent.futures.wait(questions, timeout=60).not_done
 
 
 def test_who_waits_holds_no_lock(ask: Ask, inspector: Inspector, path: Path) -> None:

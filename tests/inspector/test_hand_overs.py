@@ -126,7 +126,7 @@ def test_what_nobody_acknowledges_the_server_sends(
 ) -> None:
     site = make_site(ack_timeout=0.1)
     site.browser.get("/")
-    site.inspector.wait_for(events=1, timeout=20)
+    site.inspector.wait_for(events=1, timeout=60)
 
     assert site.became(SENT)
     assert site.inspector.arrivals()[0].flushes[-1]["became"] == SENT

@@ -242,7 +242,7 @@ def test_threads_that_track_as_the_request_ends_lose_nothing(
         number = next(visitors)
 
         def work() -> None:
-            begin.wait(5)
+            begin.wait(60)
 
             for _ in range(5):
                 site.mengpaneel.track(f"Thread {number}")
@@ -266,7 +266,7 @@ def test_threads_that_track_as_the_request_ends_lose_nothing(
         site.client().get("/")
 
         while threads:
-            threads.pop().join(5)
+            threads.pop().join(60)
 
     people: dict[str, set[str]] = {}
 
@@ -312,19 +312,19 @@ def test_a_first_call_in_a_thread_loses_no_later_ones(site: Site) -> None:
     def work() -> None:
         site.mengpaneel.track("In a thread")
         has_tracked.set()
-        assert is_answered.wait(5)
+        assert is_answered.wait(60)
 
     def view() -> str:
         threads.append(threading.Thread(target=copy_current_request_context(work)))
         threads[0].start()
-        assert has_tracked.wait(5)
+        assert has_tracked.wait(60)
         site.mengpaneel.track("In the view")
         return PAGE
 
     site.view("/", view)
     response = site.visitor().get("/")
     is_answered.set()
-    threads[0].join(5)
+    threads[0].join(60)
     sent = [call.wire for call in site.kept.calls]
 
     assert sorted(names([*page_calls(response), *sent])) == [
@@ -343,7 +343,7 @@ def test_a_threads_own_app_context_may_end_after_the_response(site: Site) -> Non
             with site.app.app_context():
                 site.mengpaneel.track("In a thread")
                 has_tracked.set()
-                assert is_answered.wait(5)
+                assert is_answered.wait(60)
 
                 with site.mengpaneel.before_setup():
                     site.mengpaneel.people.increment({"Threads": 1})
@@ -354,13 +354,13 @@ def test_a_threads_own_app_context_may_end_after_the_response(site: Site) -> Non
         run = copy_context().run
         threads.append(threading.Thread(target=run, args=(work,)))
         threads[0].start()
-        assert has_tracked.wait(5)
+        assert has_tracked.wait(60)
         return PAGE
 
     site.view("/", view)
     response = site.visitor().get("/")
     is_answered.set()
-    threads[0].join(5)
+    threads[0].join(60)
     sent = [call.wire for call in site.kept.calls]
 
     assert not failed

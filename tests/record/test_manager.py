@@ -287,10 +287,10 @@ def test_a_manager_works_in_threads(site: Site) -> None:
 
     def work(number: int) -> None:
         with site.app.app_context(), Manager() as manager:
-            inside.wait(10)
+            inside.wait(60)
             site.mengpaneel.track("A", {"number": number})
             manager.track("B", {"number": number})
-            inside.wait(10)
+            inside.wait(60)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
 
@@ -298,7 +298,7 @@ def test_a_manager_works_in_threads(site: Site) -> None:
         thread.start()
 
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
     numbers = [
         [call.properties["number"] for call in envelope.calls]

@@ -1057,7 +1057,7 @@ def test_who_it_is_may_be_asked_of_the_database_that_is_awaited(
         if elsewhere:
             thread = threading.Thread(target=end)
             thread.start()
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
         else:
             end()
@@ -1093,7 +1093,7 @@ def test_others_record_while_it_is_asked_whose_the_calls_are() -> None:
                 threading.Thread(target=lambda: site.client(None).post("/other"))
             )
             others[0].start()
-            others[0].join(20)
+            others[0].join(60)
             assert not others[0].is_alive()
 
         return "ann"

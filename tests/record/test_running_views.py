@@ -227,7 +227,7 @@ class SlowView:
 
     def flush_while_running(self, *, is_last: bool) -> None:
         self.begun.set()
-        self.goes_on.wait(10)
+        self.goes_on.wait(60)
         self.sent.set()
 
 
@@ -242,7 +242,7 @@ def look_after(view: SlowView, timeout: float) -> running_views.RunningViews:
     """Views of which the thread is in the middle of sending this one's calls."""
     views = running_views.RunningViews(True, timeout)
     views.begin(view)
-    assert view.begun.wait(10)
+    assert view.begun.wait(60)
     view.can_flush = False
     return views
 

@@ -139,7 +139,7 @@ def test_threads_of_one_request_are_about_the_same() -> None:
     barrier = threading.Barrier(4)
 
     def visitor() -> str:
-        barrier.wait(20)
+        barrier.wait(60)
         return f"key-{next(ids)}"
 
     site = Site(visitor=visitor)
