@@ -42,7 +42,7 @@ def test_thread_delivers_within_a_second() -> None:
 
 
 def test_close_delivers_what_waits() -> None:
-    with Sink() as sink, rig(sink.url) as r:
+    with Sink() as sink, rig(sink.url, shutdown_timeout=60) as r:
         for _ in range(100):
             r.send(events(10))
 
