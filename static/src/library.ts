@@ -83,13 +83,15 @@ const stub = (find: Find, root?: unknown[]): any =>
  * Load the second script if the app doesn't see what the library knows, since that is
  * nothing yet, or in no cookie, or in another one.
  *
- * @param done is called when it is there, or isn't needed, or can't be had.
+ * @param done is called when it is there, which may be at once, or isn't needed, or can't
+ *   be had.
  */
 export const loadMemory = (done: () => void, mixpanel?: Library) =>
   page?.memory &&
   !(
-    documentProperty("cookie").includes(page.cookie!) &&
-    page.cookie!.includes("mp_" + (mixpanel?.config?.persistence_name || ""))
+    Mengpaneel.share ||
+    (documentProperty("cookie").includes(page.cookie!) &&
+      page.cookie!.includes("mp_" + (mixpanel?.config?.persistence_name || "")))
   )
     ? load(page.memory, done, done)
     : done();

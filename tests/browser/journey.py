@@ -531,7 +531,7 @@ class Views:
             self.shop.gates["pixel"].wait(_GATE_TIMEOUT)
             return send_file(io.BytesIO(PIXEL), "image/gif")
 
-        return self.shop.page("Done")
+        return self.shop.page("Done", request.args.get("body", ""))
 
     def switch(self, user: str) -> t.Any:
         """Another user, at once: what was before is the first one's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc as c
 import json
 import typing as t
+from urllib.parse import quote
 
 import pytest
 from flask import abort, request
@@ -114,6 +115,20 @@ def test_what_one_page_does_is_one_persons_where_there_are_no_cookies(
     }
     assert found == {1: {people[-1]}, 2: {people[-2]}}
     assert people[-1] != people[-2]
+
+
+@pytest.mark.browsers("firefox", why="Playwright can't tell Chromium to take none")
+@pytest.mark.parametrize("persistence", ["cookie", "localStorage"])
+def test_what_a_page_says_at_once_is_its_persons_where_there_are_no_cookies(
+    open_shop: OpenShop, without_cookies: Tab, persistence: str
+) -> None:
+    shop = open_shop(client_config={"persistence": persistence})
+    body = quote("<script>mixpanel.track('Own', {Number: -1})</script>")
+    page = without_cookies
+    page.goto(shop.url + doing("page", ["track", "View"]) + f"&body={body}")
+    page.wait_for_function(LOADED)
+    wait_until(lambda: len(shop.arrived) == 2)
+    assert len({event["$device_id"] for event in shop.arrived}) == 1
 
 
 SHOWN = "mp_TOKEN_mengpaneel"
