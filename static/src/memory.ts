@@ -109,6 +109,8 @@ let library: Library | undefined;
  */
 const share = (mixpanel: Library, latest: PageData | undefined) => {
   page = latest;
+  // One of the page's own may have been there before there was anybody to tell.
+  if (!library) kept = read(valueOf(cookieNameOf(mixpanel)));
   library = mixpanel;
   if (!watched.has(mixpanel)) watch(mixpanel);
   early.splice(0).forEach(follow);
@@ -147,6 +149,10 @@ const takeUp = (mixpanel: Library, name: string, text: string) => {
 /** The name of the cookie in which a library looks, with what follows it. */
 const cookieNameOf = ({ config }: Library) =>
   `mp_${config.persistence_name || config.token + "_mixpanel"}=`;
+
+/** Whether the library keeps what it knows, and not in that cookie. */
+const isElsewhere = ({ config }: Library) =>
+  config.persistence == "localStorage" && !config.disable_persistence;
 
 /** The devices of which the browser has told. */
 const devices = new Set<unknown>();
@@ -197,31 +203,36 @@ const follow = (event: CookieChangeEvent) => {
 const goOn = (mixpanel: Library, known: Known) => {
   // The answer was on its way when they opted out.
   if (mixpanel.has_opted_out_tracking()) return remove(cookieNameOf(mixpanel));
-  const { disable_persistence, persistence } = mixpanel.config;
-  const isKept = persistence == "cookie" && !disable_persistence;
-  // It isn't by this cookie that they are known.
-  if (!isKept && (wasKnown || mixpanel.get_property("$user_id"))) return;
   const { $device_id, distinct_id, $user_id, __timers } = known as any;
   const get = (name: string) => mixpanel.get_property(name) as any;
 
-  // It has written over what the library knew; what the page has said since then is newer.
-  if (isBegun(valueOf(cookieNameOf(mixpanel))))
-    mixpanel.register(
-      Object.fromEntries(
-        Object.entries(kept).filter(
-          ([name]) => JSON.stringify(get(name)) == JSON.stringify(known[name]),
-        ),
-      ),
-    );
+  // It isn't by this cookie that they are known. The app would take it for what the library
+  // knows, as would the library on the next page. What passes with the page is the next
+  // page's already.
+  if (isElsewhere(mixpanel)) {
+    remove(cookieNameOf(mixpanel));
+    if (wasKnown) return;
+  } else if (mixpanel.config.disable_persistence && get("$user_id")) return;
 
-  // Whom the page has identified meanwhile stays who it is, with one more device.
-  const user = get("$user_id");
+  const some = (all: Known, isOne: (name: string) => unknown): Known =>
+    Object.fromEntries(Object.entries(all).filter(([name]) => isOne(name)));
+
+  // It has written over what the library knew; what the page has said since then is newer.
+  const lost = isBegun(valueOf(cookieNameOf(mixpanel)))
+    ? some(kept, (name) => JSON.stringify(get(name)) == JSON.stringify(known[name]))
+    : {};
+  const now = (name: string) => lost[name] ?? get(name);
+
+  // Whom the page has identified meanwhile stays who it is, with one more device. All at
+  // once, as other tabs are told the same, and what one of them writes another reads.
+  const user = now("$user_id");
   mixpanel.register({
+    ...some(known, (name) => now(name) === void 0),
+    ...lost,
     $device_id,
     ...((!user || user == $user_id) && { distinct_id, $user_id }),
-    ...(__timers && { __timers: { ...__timers, ...get("__timers") } }),
+    ...(__timers && { __timers: { ...__timers, ...now("__timers") } }),
   });
-  mixpanel.register_once(known);
 };
 
 /** The pages whose ids the library has taken up. */
@@ -231,7 +242,8 @@ const exchange = (mixpanel: Library) => {
   const { disable_persistence, token } = mixpanel.config;
   const { text, known, isDecided, write } = cookieOf(token, mixpanel.config);
   const seen = page?.cookie && valueOf(page.cookie);
-  const isShown = seen !== void 0 && page!.cookie == cookieNameOf(mixpanel);
+  const isShown =
+    seen !== void 0 && page!.cookie == cookieNameOf(mixpanel) && !isElsewhere(mixpanel);
 
   // What the app sees anyhow, and what a visitor doesn't want to be kept.
   if (isShown || mixpanel.has_opted_out_tracking()) {

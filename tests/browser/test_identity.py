@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc as c
+import json
 import threading
 import time
 import typing as t
@@ -20,6 +21,7 @@ from journey import (
     cookies,
     doing,
 )
+from persistences import LOADERS, READY
 from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import without_errors
@@ -379,6 +381,84 @@ def test_a_picture_that_comes_while_the_page_is_busy_undoes_nothing(
         "dark",
         1,
     ]
+
+
+def waiting_for(gate: threading.Event) -> c.Callable[[], None]:
+    """Makes the second script wait, for ``before_request``."""
+
+    def wait() -> None:
+        if request.path.endswith("/memory.js"):
+            gate.wait(20)
+
+    return wait
+
+
+@pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
+@pytest.mark.parametrize("choice", ["snippet", "bundle"])
+def test_a_picture_undoes_nothing_that_was_said_before_the_second_script_was_there(
+    open_shop: OpenShop, page: Tab, choice: str
+) -> None:
+    gate = threading.Event()
+    shop = open_shop(
+        library_url=None,
+        prepare=lambda app: app.before_request(waiting_for(gate)),
+    )
+    options = shop.app.extensions["mengpaneel"].config.init_options
+    shop.head = LOADERS[choice].replace("OPTIONS", json.dumps(options))
+    shop.gates["pixel"].clear()
+    page.goto(f"{shop.url}/quiet?body=<img src=/pixel.gif>", wait_until="commit")
+    page.wait_for_function(READY)
+    page.evaluate("window.library ||= mixpanel")
+    page.evaluate("library.register({Theme: 'dark'}), library.identify('ann')")
+    gate.set()
+    page.wait_for_function("!!Mengpaneel.share")
+    page.wait_for_timeout(200)
+    shop.gates["pixel"].set()
+    page.wait_for_function("document.images[0].complete")
+    wait_until(lambda: shop.arrived)
+    device = shop.event("See Picture")["$device_id"]
+    page.wait_for_function(f"library.get_property('$device_id') === '{device}'")
+    names = "['distinct_id', '$user_id', 'Theme']"
+    assert page.evaluate(f"{names}.map(name => library.get_property(name))") == [
+        "ann",
+        "ann",
+        "dark",
+    ]
+
+
+@pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
+def test_a_picture_in_one_of_two_tabs_is_of_the_visitor_of_both(
+    shop: Shop, page: Tab, context: BrowserContext
+) -> None:
+    other = context.new_page()
+    shop.gates["library"].clear()
+    shop.gates["pixel"].clear()
+    page.goto(f"{shop.url}/quiet?body=<img src=/pixel.gif>", wait_until="commit")
+    other.goto(f"{shop.url}/quiet", wait_until="commit")
+
+    for tab in (page, other):
+        tab.wait_for_function("!!window.Mengpaneel?.share")
+
+    shop.gates["library"].set()
+
+    for tab in (page, other):
+        tab.wait_for_function(LOADED)
+
+    other.evaluate("mixpanel.register({Theme: 'dark'})")
+    shop.gates["pixel"].set()
+    page.wait_for_function("document.images[0].complete")
+    wait_until(lambda: shop.arrived)
+    device = shop.event("See Picture")["$device_id"]
+    names = "['$device_id', 'distinct_id', 'Theme']"
+
+    for tab in (page, other):
+        tab.wait_for_function(f"mixpanel.get_property('$device_id') === '{device}'")
+        tab.wait_for_timeout(200)
+        assert tab.evaluate(f"{names}.map(name => mixpanel.get_property(name))") == [
+            device,
+            f"$device:{device}",
+            "dark",
+        ]
 
 
 #: Lets the page write its cookie twice, and counts what the browser tells of it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import json
+import threading
 import typing as t
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from journey import (
     LOADED,
     TOKEN,
     OpenShop,
+    Shop,
     arrive,
     cookies,
     doing,
@@ -25,6 +27,7 @@ from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import without_errors
 from test_front_ends import SNIPPET
+from test_identity import let_picture_come, waiting_for
 
 from needs import need
 from waiting import wait_until
@@ -175,21 +178,98 @@ def test_the_server_knows_of_local_storage_the_clocks_and_what_it_has_registered
     assert shop.event("Check Stock")["Theme"] == "dark"
 
 
+def open_in_storage(open_shop: OpenShop, *, is_told: bool, **settings: t.Any) -> Shop:
+    """Open a shop whose library keeps visitors in ``localStorage``.
+
+    :param is_told: whether the app knows that; else the page's own snippet says it.
+    """
+    options = {"persistence": "localStorage"}
+
+    if is_told:
+        return open_shop(client_config=options, **settings)
+
+    shop = open_shop(library_url=None, **settings)
+    known = shop.app.extensions["mengpaneel"].config.init_options
+    shop.head = SNIPPET.format(
+        library=LIBRARY, token=TOKEN, options=json.dumps({**known, **options})
+    )
+    return shop
+
+
+#: Asks for a picture, and waits until it is there.
+SHOW = """path => new Promise(done => {
+    const image = new Image();
+    image.onload = done;
+    image.src = path;
+})"""
+IDENTIFY = "mixpanel.push(function () { this.identify('ann') })"
+
+
 @pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
 def test_a_picture_makes_nobody_new_of_whom_local_storage_has(
     open_shop: OpenShop, page: Tab
 ) -> None:
-    shop = open_shop(client_config={"persistence": "localStorage"})
+    shop = open_in_storage(open_shop, is_told=True)
     page.goto(f"{shop.url}/npm/jquery/package.json")
     kept = {"distinct_id": "$device:before", "$device_id": "before"}
     page.evaluate("kept => localStorage.mp_TOKEN_mixpanel = JSON.stringify(kept)", kept)
-    shop.gates["pixel"].clear()
-    page.goto(f"{shop.url}/quiet?body=<img src=/pixel.gif>", wait_until="commit")
-    page.wait_for_function(LOADED)
-    shop.gates["pixel"].set()
-    page.wait_for_function("document.images[0].complete")
+    assert let_picture_come(shop, page, "picture last", "") == "before"
     page.wait_for_timeout(200)
     assert page.evaluate("mixpanel.get_property('$device_id')") == "before"
+    page.evaluate(SHOW, doing("picture", ["track", "After"]))
+    wait_until(lambda: "After" in shop.names)
+    assert shop.event("After")["$device_id"] == "before"
+
+
+@pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
+@pytest.mark.parametrize("is_told", [True, False])
+def test_the_server_sees_whom_the_page_identifies_before_a_picture_comes(
+    open_shop: OpenShop, page: Tab, is_told: bool
+) -> None:
+    shop = open_in_storage(open_shop, is_told=is_told)
+    let_picture_come(shop, page, "picture last", IDENTIFY)
+    page.wait_for_timeout(200)
+    page.evaluate(SHOW, doing("picture", ["track", "After"]))
+    wait_until(lambda: "After" in shop.names)
+    assert shop.event("After").get("$user_id") == "ann"
+    device = page.evaluate("mixpanel.get_property('$device_id')")
+    assert {event["$device_id"] for event in shop.arrived} == {device}
+
+
+def test_the_server_sees_whom_the_page_identifies_before_the_second_script_is_there(
+    open_shop: OpenShop, page: Tab
+) -> None:
+    gate = threading.Event()
+    shop = open_in_storage(
+        open_shop,
+        is_told=False,
+        prepare=lambda app: app.before_request(waiting_for(gate)),
+    )
+    let_picture_come(shop, page, "picture last", IDENTIFY)
+    gate.set()
+    page.wait_for_function("!!Mengpaneel.share")
+    page.wait_for_timeout(200)
+    page.evaluate(SHOW, doing("picture", ["track", "After"]))
+    wait_until(lambda: "After" in shop.names)
+    assert shop.event("After").get("$user_id") == "ann"
+
+
+@pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
+@pytest.mark.parametrize("is_told", [True, False])
+def test_nobody_is_again_whom_a_picture_has_signed_in(
+    open_shop: OpenShop, page: Tab, is_told: bool
+) -> None:
+    shop = open_in_storage(open_shop, is_told=is_told)
+    calls = ["identify", "bob"], ["register", {"Plan": "pro"}], ["track", "Sign In"]
+    let_picture_come(shop, page, "picture last", "", doing("picture", *calls))
+    page.wait_for_function("mixpanel.get_property('$user_id') === 'bob'")
+    page.evaluate("mixpanel.reset()")
+    device = page.evaluate("mixpanel.get_property('$device_id')")
+    arrive(page, f"{shop.url}/quiet")
+    names = "['$device_id', '$user_id', 'Plan']"
+    assert page.evaluate(
+        f"{names}.map(name => mixpanel.get_property(name) ?? null)"
+    ) == [device, None, None]
 
 
 @pytest.mark.parametrize("kept", ["localStorage", "cookie"])
