@@ -272,10 +272,19 @@ def test_a_picture_on_the_first_page_is_of_the_pages_visitor(
 
 
 def let_picture_come(
-    shop: Shop, page: Tab, order: str, code: str, picture: str = "/pixel.gif"
+    shop: Shop,
+    page: Tab,
+    order: str,
+    code: str,
+    picture: str = "/pixel.gif",
+    *,
+    is_heard: bool = True,
 ) -> str:
     """Open a page with code of its own, and a picture that comes when that was run, or
-    while the library starts; the library's device when it has started."""
+    while the library starts; the library's device when it has started.
+
+    :param is_heard: the second script is there before a picture that comes last.
+    """
     shop.gates["pixel"].clear()
 
     if order == "at once":
@@ -284,6 +293,10 @@ def let_picture_come(
     body = quote(f'<img src="{picture}"><script>{code}</script>')
     page.goto(f"{shop.url}/quiet?body={body}", wait_until="commit")
     page.wait_for_function(LOADED)
+
+    if is_heard:
+        page.wait_for_function("!!Mengpaneel.share")
+
     device = page.evaluate("mixpanel.get_property('$device_id')")
     shop.gates["pixel"].set()
     page.wait_for_function("document.images[0].complete")

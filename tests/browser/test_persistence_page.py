@@ -245,7 +245,7 @@ def test_the_server_sees_whom_the_page_identifies_before_the_second_script_is_th
         is_told=False,
         prepare=lambda app: app.before_request(waiting_for(gate)),
     )
-    let_picture_come(shop, page, "picture last", IDENTIFY)
+    let_picture_come(shop, page, "picture last", IDENTIFY, is_heard=False)
     gate.set()
     page.wait_for_function("!!Mengpaneel.share")
     page.wait_for_timeout(200)
