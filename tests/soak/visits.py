@@ -32,6 +32,7 @@ BY_PAGE = {
     "stop": "window.stop(); location.href = '/rest'",
     "reload": "if (!sessionStorage.again) location.reload(sessionStorage.again = 1)",
 }
+RELOADED = "performance.getEntriesByType('navigation')[0].type === 'reload'"
 #: What the browser does, whatever is on the page.
 BY_BROWSER = ("close", "goto", "quit", "offline", "crash")
 #: How a page's request is made, and broken off.
@@ -136,14 +137,22 @@ class Visit:
 
 
 def _started_by(process: int) -> c.Iterator[tuple[int, list[bytes]]]:
-    """The processes that one has started, and that those have: ids and commands."""
-    # Some may end while they are looked at.
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for listed in Path(f"/proc/{process}/task").glob("*/children"):
-            for child in map(int, listed.read_text().split()):
-                command = Path(f"/proc/{child}/cmdline").read_bytes()
-                yield child, command.rstrip(b"\0").split(b"\0")
-                yield from _started_by(child)
+    """The processes that one has started, and that those have: ids, and the words of
+    their commands."""
+    for listed in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, _read(listed).split()):
+            # Firefox's write theirs anew, as one text.
+            command = _read(Path(f"/proc/{child}/cmdline")).replace(b"\0", b" ")
+            yield child, command.split()
+            yield from _started_by(child)
+
+
+def _read(path: Path) -> bytes:
+    """What is told of a process: nothing if it has ended meanwhile."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def _firefoxes() -> c.Iterator[int]:
@@ -252,8 +261,17 @@ class Visitors:
             (process,) = set(_firefoxes()) - before
 
         def crash() -> None:
-            for pid, command in _started_by(process):
-                if b"-contentproc" in command and command[-1] == b"tab":
+            pages = [
+                pid
+                for pid, command in _started_by(process)
+                if b"-contentproc" in command and command[-1] == b"tab"
+            ]
+
+            if not pages:
+                raise Error("no process of pages was found to be killed")
+
+            for pid in pages:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
         try:
@@ -350,7 +368,9 @@ class Visitors:
 
             crash.cancel()
         elif way == "reload":
-            await asyncio.sleep(visit.after / 1000 + 0.5)
+            # Chromium sometimes never closes a page in the middle of it.
+            await page.wait_for_function(RELOADED)
+            await asyncio.sleep(visit.after / 1000)
         elif way in BY_PAGE and way != "window.close":
             await page.wait_for_url("**/rest")
 
