@@ -117,8 +117,11 @@ class Shop(Server):
         self.bare = False
         #: What else is in the head of each page.
         self.head = ""
-        #: What the library, or a picture, waits for before it is answered.
-        self.gates = {"library": threading.Event(), "pixel": threading.Event()}
+        #: What the library, the second script, or a picture waits for before it is
+        #: answered.
+        self.gates = {
+            name: threading.Event() for name in ("library", "memory", "pixel")
+        }
 
         for gate in self.gates.values():
             gate.set()
@@ -171,6 +174,9 @@ class Shop(Server):
         return app
 
     def _before(self) -> None:
+        if request.path.endswith("/memory.js"):
+            self.gates["memory"].wait(_GATE_TIMEOUT)
+
         if self.force is not None:
             self.mengpaneel.strategy = self.force
 
@@ -577,6 +583,61 @@ def arrive(tab: Tab, url: str) -> None:
     """Go to a page, and wait until Mixpanel's library is there."""
     tab.goto(url)
     tab.wait_for_function(LOADED)
+
+
+#: Lets the picture come when the library has read its cookie, but not written it yet.
+COMING_MEANWHILE = """
+const { get, set } = Object.getOwnPropertyDescriptor(Document.prototype, "cookie")
+let isOpen = false
+Object.defineProperty(Document.prototype, "cookie", {
+    configurable: true,
+    get,
+    set(value) {
+        if (!isOpen && value.startsWith("mp_TOKEN_mixpanel=")) {
+            isOpen = true
+            const request = new XMLHttpRequest()
+            request.open("GET", "/open/pixel", false)
+            request.send()
+            const end = Date.now() + 2_000
+            while (!get.call(this).includes("mp_TOKEN_mixpanel=") && Date.now() < end);
+        }
+        set.call(this, value)
+    },
+})
+"""
+
+
+def let_picture_come(
+    shop: Shop,
+    page: Tab,
+    order: str,
+    code: str,
+    picture: str = "/pixel.gif",
+    *,
+    is_heard: bool = True,
+) -> str:
+    """Open a page with code of its own, and a picture that comes when that was run, or
+    while the library starts; the library's device when it has started.
+
+    :param is_heard: the second script is there before a picture that comes last.
+    """
+    shop.gates["pixel"].clear()
+
+    if order == "at once":
+        page.add_init_script(COMING_MEANWHILE)
+
+    body = quote(f'<img src="{picture}"><script>{code}</script>')
+    page.goto(f"{shop.url}/quiet?body={body}", wait_until="commit")
+    page.wait_for_function(LOADED)
+
+    if is_heard:
+        page.wait_for_function("!!Mengpaneel.share")
+
+    device = page.evaluate("mixpanel.get_property('$device_id')")
+    shop.gates["pixel"].set()
+    page.wait_for_function("document.images[0].complete")
+    wait_until(lambda: shop.arrived)
+    return str(device)
 
 
 def cookies(context: BrowserContext) -> dict[str, str]:

@@ -7,12 +7,12 @@ import json
 import threading
 import time
 import typing as t
-from urllib.parse import quote
 
 import pytest
 from flask import request
 from journey import (
     BY_FETCH,
+    COMING_MEANWHILE,
     LOADED,
     SERVER_ONLY,
     OpenShop,
@@ -20,6 +20,7 @@ from journey import (
     arrive,
     cookies,
     doing,
+    let_picture_come,
 )
 from persistences import LOADERS, READY
 from playwright.sync_api import Browser, BrowserContext
@@ -216,28 +217,6 @@ def test_signing_in_by_fetch_identifies_the_browser_at_once(
     assert wait_until(lambda: -1 in shop.people()) and shop.people()[-1] == "ann"
 
 
-#: Lets the picture come when the library has read its cookie, but not written it yet.
-COMING_MEANWHILE = """
-const { get, set } = Object.getOwnPropertyDescriptor(Document.prototype, "cookie")
-let isOpen = false
-Object.defineProperty(Document.prototype, "cookie", {
-    configurable: true,
-    get,
-    set(value) {
-        if (!isOpen && value.startsWith("mp_TOKEN_mixpanel=")) {
-            isOpen = true
-            const request = new XMLHttpRequest()
-            request.open("GET", "/open/pixel", false)
-            request.send()
-            const end = Date.now() + 2_000
-            while (!get.call(this).includes("mp_TOKEN_mixpanel=") && Date.now() < end);
-        }
-        set.call(this, value)
-    },
-})
-"""
-
-
 @pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
 @pytest.mark.parametrize("order", ["library last", "at once", "picture last"])
 def test_a_picture_on_the_first_page_is_of_the_pages_visitor(
@@ -269,39 +248,6 @@ def test_a_picture_on_the_first_page_is_of_the_pages_visitor(
     shop.settle(page)
     shop.check()
     assert persons(shop)["See Picture"] == {"ann"}
-
-
-def let_picture_come(
-    shop: Shop,
-    page: Tab,
-    order: str,
-    code: str,
-    picture: str = "/pixel.gif",
-    *,
-    is_heard: bool = True,
-) -> str:
-    """Open a page with code of its own, and a picture that comes when that was run, or
-    while the library starts; the library's device when it has started.
-
-    :param is_heard: the second script is there before a picture that comes last.
-    """
-    shop.gates["pixel"].clear()
-
-    if order == "at once":
-        page.add_init_script(COMING_MEANWHILE)
-
-    body = quote(f'<img src="{picture}"><script>{code}</script>')
-    page.goto(f"{shop.url}/quiet?body={body}", wait_until="commit")
-    page.wait_for_function(LOADED)
-
-    if is_heard:
-        page.wait_for_function("!!Mengpaneel.share")
-
-    device = page.evaluate("mixpanel.get_property('$device_id')")
-    shop.gates["pixel"].set()
-    page.wait_for_function("document.images[0].complete")
-    wait_until(lambda: shop.arrived)
-    return str(device)
 
 
 @pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
@@ -396,34 +342,21 @@ def test_a_picture_that_comes_while_the_page_is_busy_undoes_nothing(
     ]
 
 
-def waiting_for(gate: threading.Event) -> c.Callable[[], None]:
-    """Makes the second script wait, for ``before_request``."""
-
-    def wait() -> None:
-        if request.path.endswith("/memory.js"):
-            gate.wait(20)
-
-    return wait
-
-
 @pytest.mark.browsers("chromium", "firefox", why="each keeps cookies in its own way")
 @pytest.mark.parametrize("choice", ["snippet", "bundle"])
 def test_a_picture_undoes_nothing_that_was_said_before_the_second_script_was_there(
     open_shop: OpenShop, page: Tab, choice: str
 ) -> None:
-    gate = threading.Event()
-    shop = open_shop(
-        library_url=None,
-        prepare=lambda app: app.before_request(waiting_for(gate)),
-    )
+    shop = open_shop(library_url=None)
     options = shop.app.extensions["mengpaneel"].config.init_options
     shop.head = LOADERS[choice].replace("OPTIONS", json.dumps(options))
+    shop.gates["memory"].clear()
     shop.gates["pixel"].clear()
     page.goto(f"{shop.url}/quiet?body=<img src=/pixel.gif>", wait_until="commit")
     page.wait_for_function(READY)
     page.evaluate("window.library ||= mixpanel")
     page.evaluate("library.register({Theme: 'dark'}), library.identify('ann')")
-    gate.set()
+    shop.gates["memory"].set()
     page.wait_for_function("!!Mengpaneel.share")
     page.wait_for_timeout(200)
     shop.gates["pixel"].set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections.abc as c
 import json
-import threading
 import typing as t
 from urllib.parse import quote
 
@@ -21,13 +20,13 @@ from journey import (
     arrive,
     cookies,
     doing,
+    let_picture_come,
 )
 from persistences import APP, TRACK, Cell, compare, made, made_alone
 from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Page as Tab
 from script_pages import without_errors
 from test_front_ends import SNIPPET
-from test_identity import let_picture_come, waiting_for
 
 from needs import need
 from waiting import wait_until
@@ -178,7 +177,7 @@ def test_the_server_knows_of_local_storage_the_clocks_and_what_it_has_registered
     assert shop.event("Check Stock")["Theme"] == "dark"
 
 
-def open_in_storage(open_shop: OpenShop, *, is_told: bool, **settings: t.Any) -> Shop:
+def open_in_storage(open_shop: OpenShop, *, is_told: bool) -> Shop:
     """Open a shop whose library keeps visitors in ``localStorage``.
 
     :param is_told: whether the app knows that; else the page's own snippet says it.
@@ -186,9 +185,9 @@ def open_in_storage(open_shop: OpenShop, *, is_told: bool, **settings: t.Any) ->
     options = {"persistence": "localStorage"}
 
     if is_told:
-        return open_shop(client_config=options, **settings)
+        return open_shop(client_config=options)
 
-    shop = open_shop(library_url=None, **settings)
+    shop = open_shop(library_url=None)
     known = shop.app.extensions["mengpaneel"].config.init_options
     shop.head = SNIPPET.format(
         library=LIBRARY, token=TOKEN, options=json.dumps({**known, **options})
@@ -239,14 +238,10 @@ def test_the_server_sees_whom_the_page_identifies_before_a_picture_comes(
 def test_the_server_sees_whom_the_page_identifies_before_the_second_script_is_there(
     open_shop: OpenShop, page: Tab
 ) -> None:
-    gate = threading.Event()
-    shop = open_in_storage(
-        open_shop,
-        is_told=False,
-        prepare=lambda app: app.before_request(waiting_for(gate)),
-    )
+    shop = open_in_storage(open_shop, is_told=False)
+    shop.gates["memory"].clear()
     let_picture_come(shop, page, "picture last", IDENTIFY, is_heard=False)
-    gate.set()
+    shop.gates["memory"].set()
     page.wait_for_function("!!Mengpaneel.share")
     page.wait_for_timeout(200)
     page.evaluate(SHOW, doing("picture", ["track", "After"]))
