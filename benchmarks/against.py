@@ -1,8 +1,9 @@
-"""The tables of requests on this revision and on another one, in turns.
+"""The tables of requests and of delivery on this revision and on another one, in turns.
 
-``python -m benchmarks --against REVISION``. Each revision has a process of its own.
-They take turns of some rounds each, in which the extension's app and the plain one take
-turns as well, so that what disturbs the one disturbs the other.
+``python -m benchmarks --against REVISION``. For requests each revision has a process of
+its own. They take turns of some rounds each, in which the extension's app and the plain
+one take turns as well, so that what disturbs the one disturbs the other. What delivers
+has a new process in each round.
 
 The steps are the calls of functions that a request makes more than the one to the plain
 app. They are the same on each machine, however busy it is.
@@ -10,13 +11,16 @@ app. They are the same on each machine, however busy it is.
 
 from __future__ import annotations
 
+import collections.abc as c
 import contextlib
+import functools
 import gc
 import io
 import json
 import logging
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -24,6 +28,7 @@ import tempfile
 import typing as t
 from pathlib import Path
 
+from . import delivery
 from .pairs import heading, measure, pair_of
 from .request_rows import Actions, rows
 from .sink import sink
@@ -34,20 +39,29 @@ _MODULE = "benchmarks.against"
 # What a row of the tables is measured with: turns, and rounds in each.
 _TURNS = 8
 _ROUNDS = 60
+# Rounds of delivery, and events in each.
+_DELIVERIES = 5
+_EVENTS = 20_000
 
 Times: t.TypeAlias = "list[tuple[float, float]]"
 
 
 def main(revision: str) -> None:
     """Measure each row in turns, and print what it costs there and here."""
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder)
+        _check_out(revision, there)
+        _compare_requests(revision, there)
+        _compare_delivery(revision, there)
+
+
+def _compare_requests(revision: str, there: Path) -> None:
     columns = (
         f"{'':44}{revision[:12]:>14}{'here':>8}{'ratio':>8}{'steps':>8}{'here':>8}"
         f"{'ratio':>8}  us to reach"
     )
 
     with contextlib.ExitStack() as stack:
-        there = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        _check_out(revision, there)
         url = stack.enter_context(sink())
         sides = [stack.enter_context(_started(root, url)) for root in (there, _ROOT)]
         table = None
@@ -74,6 +88,70 @@ def main(revision: str) -> None:
                 f"{steps[0]:8}{steps[1]:8}{steps[1] / steps[0]:8.2f}  {row.goal}",
                 flush=True,
             )
+
+
+def _compare_delivery(revision: str, there: Path) -> None:
+    heading(
+        "Delivery, with a spool, in the median",
+        f"{'':44}{revision[:12]:>14}{'here':>12}{'ratio':>8}",
+    )
+
+    for measure_at in _deliveries():
+        results: list[list[delivery.Numbers]] = [[], []]
+
+        for turn in range(_DELIVERIES):
+            # The second in a row is not the same one always.
+            sides = list(zip((there, _ROOT), results, strict=True))
+
+            for root, numbers in sides[:: 1 if turn % 2 else -1]:
+                numbers.append(measure_at(root))
+
+        for name in results[0][0]:
+            before, after = (
+                statistics.median(numbers[name] for numbers in side) for side in results
+            )
+            ratio = f"{after / before:8.2f}" if before else ""
+            print(
+                f"{name:44}{delivery.number(before):>14}{delivery.number(after):>12}"
+                f"{ratio}",
+                flush=True,
+            )
+
+
+def _deliveries() -> c.Iterator[c.Callable[[Path], delivery.Numbers]]:
+    """Give functions that measure the package in a folder, each once."""
+
+    def delivered(latency: float, root: Path) -> delivery.Numbers:
+        numbers = delivery.delivered(delivery.OURS_WITH_SPOOL, latency, _EVENTS, root)
+        return {
+            f"{column}, sink at {latency * 1000:.0f} ms": numbers[column]
+            for column in ("events/s", "CPU s/10,000", "bytes/event")
+        }
+
+    def asked(what: str, events: int, root: Path) -> delivery.Numbers:
+        with delivery.sink() as (url, _):
+            return delivery.child(
+                what, delivery.OURS_WITH_SPOOL, url, events, root=root
+            )
+
+    def handed_over(root: Path) -> delivery.Numbers:
+        numbers = asked("hand_over", _EVENTS, root)
+        return {
+            "us for recording an event": numbers["track()"],
+            "us for handing it over": numbers["hand over"],
+        }
+
+    def ended(root: Path) -> delivery.Numbers:
+        numbers = asked("end_unit", _EVENTS // 5, root)
+        return {f"us for the end of a {name}": numbers[name] for name in numbers}
+
+    def held(root: Path) -> delivery.Numbers:
+        name, events = delivery.OURS_WITH_SPOOL, delivery.WAITING
+        numbers = delivery.child("hold", name, delivery.NOBODY, events, root=root)
+        return {f"MB for {events:,} events that wait": numbers["MB"]}
+
+    yield from (functools.partial(delivered, at) for at in delivery.LATENCIES)
+    yield from (handed_over, ended, held)
 
 
 def _check_out(revision: str, folder: Path) -> None:

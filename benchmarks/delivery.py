@@ -34,6 +34,8 @@ from pathlib import Path
 from flask import Flask
 
 MODULE = "benchmarks.delivery"
+#: Where this revision is; another one may be measured beside it.
+ROOT = Path(__file__).parent.parent
 NAME = "Place Order"
 #: One after the other, so that no two neighbours are the same to a compressor.
 PROPERTIES = [
@@ -353,38 +355,54 @@ def hand_over(name: str, url: str, events: int) -> Numbers:
 
 
 def end_unit(name: str, url: str, events: int) -> Numbers:
-    """What a unit of work with one event costs its thread when it ends, and what the
-    transport has of that: right after others, and after a pause for delivery."""
+    """What a unit of work with one event costs its thread when it ends."""
     from flask_mengpaneel import Manager
-
-    spool = new_spool() if name == OURS_WITH_SPOOL else None
-    background = app_of_ours(url, spool).background
-    numbers = {}
-
-    with Manager() as manager:
-        manager.track(NAME, PROPERTIES[0])
-        envelope = manager.visitor.envelope(manager.calls)
 
     def unit() -> float:
         manager = Manager().__enter__()
         manager.track(NAME, PROPERTIES[0])
         return timed(manager.__exit__)
 
+    return with_pauses("unit", unit, background_of(name, url), events)
+
+
+def accept(name: str, url: str, events: int) -> Numbers:
+    """What the transport has of that."""
+    from flask_mengpaneel import Manager
+
+    background = background_of(name, url)
+
+    with Manager() as manager:
+        manager.track(NAME, PROPERTIES[0])
+        envelope = manager.visitor.envelope(manager.calls)
+
     def transport() -> float:
         return timed(lambda: background.send(envelope))
 
+    return with_pauses("transport", transport, background, events)
+
+
+def background_of(name: str, url: str) -> t.Any:
+    return app_of_ours(url, new_spool() if name == OURS_WITH_SPOOL else None).background
+
+
+def with_pauses(
+    title: str, action: c.Callable[[], float], background: t.Any, events: int
+) -> Numbers:
+    """What an action takes right after others, and after a pause for delivery."""
+    numbers = {}
+
     # So few at once that none has to be serialized, and one alone.
-    for title, at_once in (("", 50), (", paused", 1)):
-        for what in (unit, transport):
-            seen = []
+    for name, at_once in ((title, 50), (f"{title}, paused", 1)):
+        seen = []
 
-            for number in range(events if at_once > 1 else events // 20):
-                if number % at_once == 0:
-                    background.flush(120)
+        for number in range(events if at_once > 1 else events // 20):
+            if number % at_once == 0:
+                background.flush(120)
 
-                seen.append(what())
+            seen.append(action())
 
-            numbers[f"{what.__name__}{title}"] = statistics.median(seen)
+        numbers[name] = statistics.median(seen)
 
     return numbers
 
@@ -447,6 +465,7 @@ def percentile(values: list[float]) -> float:
 
 
 WORK = {
+    "accept": accept,
     "deliver": deliver,
     "end_unit": end_unit,
     "hand_over": hand_over,
@@ -456,17 +475,25 @@ WORK = {
 
 
 def child(
-    what: str, name: str, url: str, events: int, timeout: float | None = None
+    what: str,
+    name: str,
+    url: str,
+    events: int,
+    timeout: float | None = None,
+    root: Path = ROOT,
 ) -> Numbers:
-    return run(MODULE, what, name, url, events, timeout=timeout)
+    return run(MODULE, what, name, url, events, timeout=timeout, root=root)
 
 
-def run(module: str, *arguments: object, timeout: float | None = None) -> Numbers:
+def run(
+    module: str, *arguments: object, timeout: float | None = None, root: Path = ROOT
+) -> Numbers:
     """What a module prints last, called as ``--child`` in a process of its own."""
     output = subprocess.run(
         [sys.executable, "-m", module, "--child", *map(str, arguments)],
         check=True,
-        cwd=Path(__file__).parent.parent,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
         timeout=timeout,
         stdout=subprocess.PIPE,
         # Some complain of each event that waits.
@@ -492,11 +519,11 @@ def rounds_of(
     return results
 
 
-def delivered(name: str, latency: float, events: int) -> Numbers:
+def delivered(name: str, latency: float, events: int, root: Path = ROOT) -> Numbers:
     events //= SLOW.get(name, 1)
 
     with sink(latency) as (url, counters):
-        numbers = child("deliver", name, url, events)
+        numbers = child("deliver", name, url, events, root=root)
         arrived, size, requests = counters
 
     # The first event was to warm up.
@@ -624,7 +651,10 @@ def measure_hand_over(events: int, rounds: int) -> list[Goal]:
         ends = rounds_of(
             [OURS, OURS_WITH_SPOOL],
             rounds,
-            lambda name: child("end_unit", name, url, min(events, 4000)),
+            lambda name: {
+                **child("end_unit", name, url, min(events, 4000)),
+                **child("accept", name, url, min(events, 4000)),
+            },
         )
 
     show("On the request's thread, us per event", results)

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from benchmarks import against, comparison
+from benchmarks import against, comparison, delivery
 from benchmarks.__main__ import MODULES
 from benchmarks.request_rows import rows
 from benchmarks.steps import OUTSIDE, steps_above
@@ -82,6 +82,9 @@ def test_two_revisions_are_measured_in_turns(
 ) -> None:
     monkeypatch.setattr(against, "_TURNS", 1)
     monkeypatch.setattr(against, "rows", lambda: rows()[:2])
+    monkeypatch.setattr(against, "_DELIVERIES", 1)
+    monkeypatch.setattr(against, "_EVENTS", 100)
+    monkeypatch.setattr(delivery, "WAITING", 100)
 
     # The lines of a revision are gone when coverage looks for them.
     for name in COVERAGE:
@@ -89,7 +92,8 @@ def test_two_revisions_are_measured_in_turns(
 
     against.main("HEAD")
 
-    _, title, columns, _, *lines = capsys.readouterr().out.splitlines()
+    requests, delivered = capsys.readouterr().out.strip().split("\n\n")
+    title, columns, _, *lines = requests.splitlines()
     assert title == "A request without a call, us above a plain view"
     assert "HEAD" in columns
     assert [line[:44].strip() for line in lines] == [row.name for row in rows()[:2]]
@@ -100,6 +104,19 @@ def test_two_revisions_are_measured_in_turns(
         assert int(steps) > 0
         assert ratio == f"{int(steps_here) / int(steps):.2f}"
         assert goal == row.goal
+
+    title, columns, _, *lines = delivered.splitlines()
+    assert "Delivery" in title
+    assert "HEAD" in columns
+    numbers = {line[:44].strip(): line[44:].split() for line in lines}
+    # So few take no memory, and there is no ratio.
+    assert {len(row) for row in numbers.values()} <= {2, 3}
+    assert {
+        "events/s, sink at 30 ms",
+        "us for handing it over",
+        "us for the end of a unit",
+        "MB for 100 events that wait",
+    } <= numbers.keys()
 
 
 def test_a_revision_is_measured_with_its_own_package(tmp_path: pathlib.Path) -> None:
