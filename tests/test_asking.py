@@ -7,7 +7,7 @@ import contextvars
 import typing as t
 
 import pytest
-from flask import Flask, session
+from flask import Flask, redirect, session
 from flask_login import LoginManager, UserMixin, login_user, logout_user
 from flask_session import Session
 from flask_sqlalchemy import SQLAlchemy
@@ -91,6 +91,39 @@ def test_what_a_view_is_about_to_write_stays_unwritten(
         # Else its connection is open until the garbage collector finds it.
         db.session.remove()
         db.engine.dispose()
+
+
+def test_what_a_view_leaves_uncommitted_is_not_committed_with_the_session() -> None:
+    site = Site(
+        SQLALCHEMY_DATABASE_URI="sqlite://", prepare=prepare_session, testing=False
+    )
+    database = site.app.extensions["sqlalchemy"]
+
+    class Order(database.Model):  # type: ignore[name-defined, misc, unused-ignore]
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    def place_order() -> t.Any:
+        database.session.add(Order())
+        site.mengpaneel.track("Attempt Order")
+        return redirect("/sorry")
+
+    site.view("/order", place_order)
+    site.view(
+        "/sorry", lambda: {"orders": len(database.session.scalars(select(Order)).all())}
+    )
+
+    with site.app.app_context():
+        database.create_all()
+
+    client = site.client()
+    client.get("/order")
+
+    assert client.get("/sorry").json == {"orders": 0}
+    assert [call.event for call in site.kept.calls] == ["Attempt Order"]
+
+    with site.app.app_context():
+        database.session.remove()
+        database.engine.dispose()
 
 
 class User(UserMixin):  # type: ignore[misc, unused-ignore]

@@ -11,6 +11,7 @@ import zlib
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import response as werkzeug_response
 
+from ..record.proxies import current_flask
 from . import injection
 from .caching import TO_CACHES, directives, is_open, lets_share, tells_caches
 
@@ -38,6 +39,7 @@ _WERKZEUG = vars(werkzeug_response)
 # What Werkzeug corrects of headers, beside the length that it adds.
 _CORRECTED = frozenset({"location", "content-location"})
 
+_CALLS_HEADER = CALLS_HEADER.lower()
 _OWN_HEADERS = (CALLS_HEADER, PROJECT_HEADER, SIGNATURE_HEADER, HAND_OVER_HEADER)
 
 
@@ -172,6 +174,19 @@ def _copy_headers(headers: Headers) -> Headers:
     return copied
 
 
+def is_carrying(response: Response, headers: c.Container[str], config: Config) -> bool:
+    """Whether a response has something in its headers that a visitor was given: the
+    app has kept it.
+
+    :param headers: those of the response; names in lower case.
+    """
+    if isinstance(response, Carrier) or _CALLS_HEADER in headers:
+        return True
+
+    ours = config.cookie_name, config.shown_cookie_name
+    return "set-cookie" in headers and not set_cookies(response).isdisjoint(ours)
+
+
 def without_carried(response: Response, config: Config) -> Response:
     """Return a copy of a response without what somebody else was given with it: the
     app has kept it."""
@@ -182,8 +197,14 @@ def without_carried(response: Response, config: Config) -> Response:
         del copied.headers[name]
 
     cookies = copied.headers.getlist("Set-Cookie")
-    ours = config.cookie_name, config.shown_cookie_name
-    kept = [line for line in cookies if name_of_cookie(line) not in ours]
+    app = current_flask()
+    # The session is theirs as well: it may have been written for the calls in it.
+    theirs = (
+        config.cookie_name,
+        config.shown_cookie_name,
+        app.session_interface.get_cookie_name(app),
+    )
+    kept = [line for line in cookies if name_of_cookie(line) not in theirs]
 
     if len(kept) < len(cookies):
         copied.headers.setlist("Set-Cookie", kept)

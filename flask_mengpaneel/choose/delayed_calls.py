@@ -14,6 +14,7 @@ from flask import current_app, session
 
 from ..calls import CallLog, count, dumps
 from ..identity import NOBODY, Identity, hex_id
+from ..limits import MAX_WAITING_BYTES
 from ..visitor.persistence import Persistence
 from .operations import (
     apart,
@@ -313,7 +314,8 @@ class DelayedCalls:
 
         :param room: bytes that its cookie may have beside the other headers.
         """
-        return fits_session(self._key, self._pack(entries), room)
+        text = self._pack(entries)
+        return len(text) <= MAX_WAITING_BYTES and fits_session(self._key, text, room)
 
     def _pack(self, entries: c.Sequence[Entry]) -> str:
         """Write the entries as a text, which every serializer of a session takes: some

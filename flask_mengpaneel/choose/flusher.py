@@ -16,7 +16,7 @@ from ..visitor.client import may_show_page
 from ..visitor.visitor import Visitor
 from . import injection
 from .before import person_of
-from .carrier import CALLS_HEADER, mark_private, without_carried
+from .carrier import is_carrying, mark_private, without_carried
 from .delayed_calls import DelayedCalls
 from .exchange import Exchange, ResponseState
 from .held_calls import HeldCalls
@@ -38,8 +38,6 @@ if t.TYPE_CHECKING:
     from .sharing import Sharing
 
 logger = logging.getLogger("flask_mengpaneel")
-
-_CALLS_HEADER = CALLS_HEADER.lower()
 
 
 class Flusher:
@@ -115,7 +113,7 @@ class Flusher:
         headers = headers_of(response)
         may_have_snippet = self._client_side is not None and headers.is_html
         may_boot = may_have_snippet and may_show_page(request.environ)
-        is_used = _CALLS_HEADER in headers or (
+        is_used = is_carrying(response, headers, self._config) or (
             may_have_snippet and injection.has_snippet(response)
         )
         is_idle = manager is None and undone is None and not delayed.entries

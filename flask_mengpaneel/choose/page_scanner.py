@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import itertools
@@ -204,7 +205,13 @@ def base_address(tag: bytes) -> str | None:
     if match is None:
         return None
 
-    value = html.unescape(match[1].decode("utf-8", "replace").strip("\"'"))
+    value = match[1].decode("utf-8", "replace").strip("\"'")
+
+    # Of a character's number with more digits than Python reads, no browser makes a
+    # part of an address either.
+    with contextlib.suppress(ValueError):
+        value = html.unescape(value)
+
     # As browsers read it.
     return re.sub(r"[\t\r\n]", "", value).strip().replace("\\", "/")
 

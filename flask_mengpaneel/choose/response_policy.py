@@ -14,7 +14,14 @@ from ..visitor.lazy import lazy
 from . import caching, injection
 from .carrier import set_cookies
 from .frames import forbids_frame
-from .session_cookie import clears_cookies, is_session_unread, is_strict
+from .session_cookie import (
+    clears_cookies,
+    commits_database,
+    current_session,
+    is_session_emptied,
+    is_session_unread,
+    is_strict,
+)
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -116,7 +123,8 @@ class ResponsePolicy:
             if name in set_cookies(self._response):
                 return "the app writes the session's cookie itself"
 
-        return None
+        is_emptied = is_session_emptied(self._request)
+        return "the app has ended the session" if is_emptied else None
 
     @property
     def new_session_data(self) -> str | None:
@@ -124,7 +132,7 @@ class ResponsePolicy:
         if not self._session_comes_back():
             return "the client won't come back with the session"
 
-        return self.session or _is_unread(self._request)
+        return self.session or _is_unread(self._request) or _commits()
 
     @lazy
     def cookie(self) -> str | None:
@@ -233,6 +241,15 @@ def _is_distrusted(request: Request) -> bool:
 def _is_unread(request: Request) -> str | None:
     is_unread = is_session_unread(request)
     return "the session that came can't be read by this app" if is_unread else None
+
+
+def _commits() -> str | None:
+    if current_session().modified:
+        # It is saved anyway.
+        return None
+
+    commits = commits_database(current_flask().session_interface)
+    return "to save the session would commit the view's changes" if commits else None
 
 
 def _renews(response: Response) -> str | None:

@@ -111,6 +111,47 @@ def is_session_unread(request: Request) -> bool:
     return name in request.cookies and not stored.modified and not read_session(stored)
 
 
+def is_session_emptied(request: Request) -> bool:
+    """Whether the app has emptied the session, and it ends with that: an interface that
+    keeps it on a server deletes it there, and makes a new one with an id of its own.
+
+    With calls in it, it would go on under the id of who has signed out.
+    """
+    app, stored = current_flask(), current_session()
+    interface = app.session_interface
+
+    if (
+        not stored.modified
+        or _is_flasks_own(interface)
+        or interface.get_cookie_name(app) not in request.cookies
+        # It says itself whether it is empty: some keep marks of their own in it.
+        or stored
+    ):
+        return False
+
+    # For some interfaces each session is modified, a new one as well.
+    return bool(stored_session(app, request))
+
+
+def commits_database(interface: SessionInterface) -> bool:
+    """Whether to save a session commits what a view has left uncommitted.
+
+    Flask-Session's SQLAlchemy interface keeps it by the app's own database session.
+    """
+    return hasattr(interface, "sql_session_model")
+
+
+def _is_flasks_own(
+    interface: SessionInterface,
+) -> t.TypeGuard[SecureCookieSessionInterface]:
+    # Many interfaces are derived from Flask's and write a cookie of their own.
+    kind = SecureCookieSessionInterface
+    return (
+        isinstance(interface, kind)
+        and type(interface).save_session is kind.save_session
+    )
+
+
 def refreshes_cookie() -> bool:
     """Whether the session's cookie is written although nothing has changed in the
     session."""
@@ -120,7 +161,7 @@ def refreshes_cookie() -> bool:
     if not stored.permanent or not app.config["SESSION_REFRESH_EACH_REQUEST"]:
         return False
 
-    if type(interface).save_session is SecureCookieSessionInterface.save_session:
+    if _is_flasks_own(interface):
         return True
 
     marks = stored.modified, stored.accessed
@@ -148,11 +189,7 @@ def fits_session(name: str, text: str, room: int) -> bool:
     largest = app.config["MAX_COOKIE_SIZE"] or MAX_SESSION_COOKIE_BYTES
     limit = min(largest, MAX_SESSION_COOKIE_BYTES, room)
 
-    # Many interfaces are derived from Flask's and write a cookie of their own.
-    if (
-        isinstance(interface, SecureCookieSessionInterface)
-        and type(interface).save_session is SecureCookieSessionInterface.save_session
-    ):
+    if _is_flasks_own(interface):
         return (
             _is_small(interface, stored, name + text, limit)
             or _signed_size(interface, data) <= limit

@@ -204,11 +204,25 @@ def _is_deeper(value: t.Any, most: int) -> bool:
 
 
 def is_same(one: c.Mapping[str, Json], other: c.Mapping[str, Json]) -> bool:
-    """Whether two cookies have the same in them."""
+    """Whether two cookies have the same in them, to JavaScript."""
+    if one != other:
+        return False
+
     # To Python true is 1, to nobody else.
-    return one == other and json.dumps(one, sort_keys=True) == json.dumps(
-        other, sort_keys=True
+    text, other_text = (json.dumps(cookie, sort_keys=True) for cookie in (one, other))
+    # And 20.0 is 20, which is how the library writes it.
+    return text == other_text or _with_whole_numbers(text) == _with_whole_numbers(
+        other_text
     )
+
+
+def _with_whole_numbers(text: str) -> str:
+    return json.dumps(json.loads(text, parse_float=_number))
+
+
+def _number(digits: str) -> float:
+    number = float(digits)
+    return int(number) if number.is_integer() else number
 
 
 def write(

@@ -9,9 +9,10 @@ import functools
 import json
 import pickle
 import typing as t
+from urllib.parse import unquote
 
 import pytest
-from flask import Response, request
+from flask import Response, redirect, request, session
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response as WerkzeugResponse
 
@@ -104,6 +105,49 @@ def test_an_answer_that_the_app_has_kept_of_somebody_has_nothing_of_theirs(
         assert response.json == {"a": 1}
         theirs = first.headers["X-Mengpaneel-Signature"]
         assert theirs not in str(response.headers)
+
+
+@pytest.mark.parametrize("how", ["object", "pickle", "parts"])
+@pytest.mark.parametrize("answer", ["json", "redirect"])
+def test_an_answer_that_the_app_has_kept_signs_nobody_in(answer: str, how: str) -> None:
+    site = Site()
+    kept: list[Response] = []
+
+    def keep(response: Response) -> None:
+        if kept:
+            return
+
+        if how == "pickle":
+            response = pickle.loads(pickle.dumps(response))
+        elif how == "parts":
+            response = Response(response.data, response.status, response.headers)
+
+        kept.append(response)
+
+    def into() -> dict[str, str]:
+        session["user"] = "ann"
+        return {}
+
+    def view() -> t.Any:
+        with site.mengpaneel.setup():
+            site.mengpaneel.identify("ann@example.com")
+
+        site.mengpaneel.track("First")
+        return redirect("/next") if answer == "redirect" else {}
+
+    site.app.before_request(lambda: kept[0] if kept and request.path == "/" else None)
+    site.view("/", view)
+    site.view("/in", into)
+    site.view("/who", lambda: {"user": session.get("user")})
+    run_later(site, "/", keep)
+    first = site.client()
+    first.get("/in")
+    first.get("/")
+    other = site.client()
+    response = other.get("/")
+
+    assert "ann" not in unquote(str(response.headers))
+    assert other.get("/who").json == {"user": None}
 
 
 @pytest.mark.parametrize(

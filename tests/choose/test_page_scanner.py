@@ -34,6 +34,8 @@ PLACED = [
     "<html><body><header>x</header><p>y</p>|</body></html>",
     "<html><body><header></header>|</BODY\t></html>",
     "<p>A body alone|</body>",
+    # An address that nobody can read.
+    f'<html><head><base href="&#{"9" * 5_000};">|</head><body></body></html>',
     # What only looks like a tag.
     "<html><head><!-- </head> -->|</head><body></body></html>",
     "<html><head><!-- <script> </head> -->|</head><body></body></html>",

@@ -597,6 +597,76 @@ def test_who_signs_out_is_signed_out(
     assert sorted(made) == ["track Sign In", "track Sign Out"][: 1 + tracks]
 
 
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("answer", ["redirect", "json"])
+@pytest.mark.parametrize("waits", ["nothing", "an event", "an operation"])
+def test_a_session_on_a_server_goes_on_under_no_id_of_who_has_signed_out(
+    waits: str, answer: str, resets: bool
+) -> None:
+    site = Site()
+    store = site.app.session_interface = Store(site.app)
+
+    def into() -> dict[str, t.Any]:
+        session["user"] = "ann"
+        return {}
+
+    def wait() -> t.Any:
+        if waits == "an event":
+            site.mengpaneel.track("Waiting")
+        elif waits == "an operation":
+            site.mengpaneel.people.set({"Plan": "pro"})
+
+        return redirect("/") if waits == "an event" else {}
+
+    def out() -> t.Any:
+        site.mengpaneel.track("Sign Out")
+        session.clear()
+
+        if resets:
+            site.mengpaneel.reset()
+
+        return redirect("/") if answer == "redirect" else {}
+
+    site.view("/in", into)
+    site.view("/wait", wait)
+    site.view("/out", out)
+    client = site.client()
+    client.set_cookie(COOKIE, json.dumps(DEVICE))
+    client.get("/in")
+    client.get("/wait")
+    assert len(store.kept) == 1
+    client.get("/out")
+
+    assert store.kept == {}
+    assert client.get_cookie("session") is None
+    events = [call.event for call in site.kept.calls if call.tracks]
+    assert sorted(events) == ["Sign Out", "Waiting"][: 1 + (waits == "an event")]
+
+
+def test_what_waits_in_a_session_on_a_server_has_a_limit() -> None:
+    site = Site()
+    store = site.app.session_interface = Store(site.app)
+    numbers = iter(range(100))
+
+    def go() -> Response:
+        site.mengpaneel.track("Go", {"Number": next(numbers), "Text": "x" * 500})
+        return redirect("/")
+
+    site.view("/go", go)
+    site.view("/", lambda: PAGE)
+    client = site.client()
+    client.set_cookie(COOKIE, json.dumps(DEVICE))
+
+    for _ in range(100):
+        client.get("/go")
+
+    (data,) = store.kept.values()
+    assert 10_000 < len(data) < 20_000
+    made = len(page_calls(client.get("/")))
+    assert made > 10
+    assert made + len(site.kept.calls) == 100
+
+
 @pytest.mark.parametrize("way", WAYS_OUT)
 def test_a_reset_where_the_library_has_no_cookie_undoes_no_sign_out(
     way: c.Callable[[Response], Response],
@@ -850,6 +920,26 @@ def test_a_value_of_another_type_is_another_value(before: t.Any, now: t.Any) -> 
     client = site.client()
     client.set_cookie(COOKIE, json.dumps({**DEVICE, "x": before}))
     assert "Set-Cookie" in client.get("/", headers={"Accept": "*/*"}).headers
+
+
+@pytest.mark.parametrize(
+    ("now", "written"), [(20.0, "20"), ([{"a": -3.0}], '[{"a": -3}]'), (1e20, "1e20")]
+)
+def test_a_whole_number_is_what_javascript_writes_of_it(
+    now: t.Any, written: str
+) -> None:
+    site = Site(strategies=["AsyncServerSide"])
+
+    def view() -> dict[str, str]:
+        site.mengpaneel.register({"x": now})
+        site.mengpaneel.track("Visit")
+        return {}
+
+    site.view("/", view)
+    client = site.client()
+    client.set_cookie(COOKIE, f'{json.dumps(DEVICE)[:-1]}, "x": {written}}}')
+
+    assert "Set-Cookie" not in client.get("/", headers={"Accept": "*/*"}).headers
 
 
 @pytest.mark.parametrize("choice", ["opt_out_tracking", "opt_in_tracking"])

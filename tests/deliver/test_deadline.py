@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import gzip
+import http.cookiejar
 import json
 import os
 import socket
@@ -485,6 +486,29 @@ def test_an_answer_is_not_unpacked_beyond_a_megabyte(
         check_it_ends(some.url, sent=True, transport=transport)
 
     assert all(size <= 1_000_000 for size in read)
+
+
+@each_transport
+def test_cookies_of_an_answer_are_not_read(
+    monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    # For a megabyte of them Python's parser takes seconds.
+    read: list[object] = []
+    monkeypatch.setattr(
+        http.cookiejar.CookieJar,
+        "extract_cookies",
+        lambda self, answer, _request: read.append(answer),
+    )
+    cookies = b"Set-Cookie: a=b\r\nSet-Cookie2: " + b"a;" * 100 + b"\r\n"
+
+    def manners(self: Peer, connection: socket.socket) -> None:
+        asked(connection)
+        connection.sendall(OK + cookies + b"Content-Length: 0\r\n\r\n")
+
+    with peer(manners) as some:
+        check_it_ends(some.url, sent=True, transport=transport)
+
+    assert read == []
 
 
 def answering(head: bytes, body: bytes) -> c.Callable[[Peer, socket.socket], None]:
