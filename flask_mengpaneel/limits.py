@@ -57,8 +57,8 @@ MAX_INSERT_ID = 36
 #: that Werkzeug leaves; a larger one is dropped as a whole.
 #: https://datatracker.ietf.org/doc/html/rfc6265#section-6.1
 MAX_SESSION_COOKIE_BYTES = 4_093
-#: Bytes of what waits in a session that is kept on a server: a few times what a cookie
-#: has room for. All of it is read and written with each request that adds to it.
+#: Bytes of what several requests let wait in one session that is kept on a server: a
+#: few times what a cookie has room for. Each that adds to it reads and writes all.
 MAX_WAITING_BYTES = 16_384
 #: Bytes of a cookie's name and value.
 #: https://datatracker.ietf.org/doc/html/rfc6265#section-6.1

@@ -315,7 +315,8 @@ class DelayedCalls:
         :param room: bytes that its cookie may have beside the other headers.
         """
         text = self._pack(entries)
-        return len(text) <= MAX_WAITING_BYTES and fits_session(self._key, text, room)
+        is_too_much = len(entries) > 1 and len(text) > MAX_WAITING_BYTES
+        return not is_too_much and fits_session(self._key, text, room)
 
     def _pack(self, entries: c.Sequence[Entry]) -> str:
         """Write the entries as a text, which every serializer of a session takes: some

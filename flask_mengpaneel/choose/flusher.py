@@ -11,6 +11,7 @@ import weakref
 from ..calls import CallLog
 from ..outcome import Declined
 from ..record.errors import handle_error
+from ..record.job import last_word
 from ..visitor.browser_memory import hide
 from ..visitor.client import may_show_page
 from ..visitor.visitor import Visitor
@@ -191,6 +192,10 @@ class Flusher:
                 calls = without_set_up_operations(calls, visitor)
 
             outcome = self._offer(calls, exchange, manager)
+
+            if set_up and outcome is None and _signs_out(calls, visitor):
+                # Nobody takes a set-up alone, but here the browser has to hear of it.
+                exchange.sent_by_server = [*exchange.sent_by_server, *calls.setup]
 
         self._write_cookie(exchange)
 
@@ -396,3 +401,10 @@ class Flusher:
         if (app := self._reference()) is not None:
             with app.app_context():
                 self.flush_late(manager)
+
+
+def _signs_out(calls: CallLog, visitor: Visitor) -> bool:
+    """Whether a set-up says that somebody is signed out whom the browser knows."""
+    word = last_word(calls.setup)
+    is_reset = word is not None and word.name == "reset"
+    return is_reset and visitor.browser_identity.user_id is not None

@@ -167,7 +167,7 @@ class HandBackEndpoint:
 
         if visitor.consent.given is not True:
             if visitor.consent.given is False:
-                self._handing_over.discard(value.get("handover"), calls)
+                self._handing_over.discard(value.get("handover"), calls, positions)
 
             return response
 

@@ -18,6 +18,9 @@ if t.TYPE_CHECKING:
 #: Why nobody sends what a visitor was given who has refused since.
 CONSENT_REFUSED = "consent was refused"
 
+#: Why the server sends at once what it could not send later as the same event.
+UNNAMED = "the browser alone knows who this is"
+
 
 @dataclasses.dataclass(slots=True)
 class HandOver:

@@ -78,11 +78,12 @@ class HandingOver:
 
         if timeout:
             known = exchange.known_identity
-            named = _named(calls, exchange, known)
+            own, due, is_complete = _named(calls, exchange, known)
 
-            # Else the client's events and the server's would be different ones.
-            if named is not None:
-                hand_over = HandOver.of(id, *named)
+            # Where the browser alone knows who this is, what the server sends instead
+            # is nobody's. An app for phones knows it as well, and makes its calls.
+            if is_complete or exchange.visitor.client.is_browser:
+                hand_over = HandOver.of(id, own, due)
 
                 if hand_over.records or riding_records(hand_over.calls):
                     hand_over.token = self._signer.token(id)
@@ -124,12 +125,9 @@ class HandingOver:
 
         :param timeout: seconds after which the server sends it itself.
         """
-        names = all(
-            "distinct_id" in call.properties for call in entry.calls if call.tracks
-        )
         hand_over = HandOver.to_session(entry)
 
-        if not self._timeout(exchange) or not names:
+        if self._hand_overs is None:
             self.believe(hand_over.records)
         elif hand_over.records:
             hand_over.token = self._signer.token(entry.id)
@@ -151,7 +149,8 @@ class HandingOver:
         assert self._hand_overs is not None, "somebody keeps them"
         calls = without_group_operations(hand_over.calls, visitor)
         # A device of which the browser will never know would be one more.
-        envelope = visitor.envelope(calls, hand_over.browser_identity)
+        known = hand_over.browser_identity or visitor.known_identity
+        envelope = visitor.envelope(calls, known)
         self._hand_overs.keep(
             hand_over.id, envelope, carrier, hand_over.timeout, if_shown=if_shown
         )
@@ -211,16 +210,20 @@ class HandingOver:
             returned = riding_records(calls[position] for position in positions)
             self.believe(riding_records(calls) - returned)
 
-    def discard(self, token: t.Any, calls: c.Sequence[Call]) -> None:
+    def discard(
+        self, token: t.Any, calls: c.Sequence[Call], positions: c.Iterable[int]
+    ) -> None:
         """Drop calls that a client hands back whose visitor has refused since.
 
         :param token: of their hand-over, as the client says.
+        :param positions: of those that are handed back; the others have arrived.
         """
         id = self._signer.id_of(token) if isinstance(token, str) else None
 
-        if id is not None and self._hand_overs:
-            records = riding_records(calls)
-            self._hand_overs.discard(id, records, CONSENT_REFUSED)
+        if id is not None and self._hand_overs and self._hand_overs.settle(id):
+            returned = riding_records(calls[position] for position in positions)
+            self.believe(riding_records(calls) - returned)
+            self._ledger.record_dropped(CONSENT_REFUSED, returned)
 
     def believe(self, records: int) -> None:
         """Count records as delivered: nobody will say more of them."""
@@ -231,9 +234,9 @@ class HandingOver:
 
 def _named(
     calls: CallLog, exchange: Exchange, known: Identity
-) -> tuple[CallLog, list[Entry]] | None:
-    """Return calls, and what is due with them, with the ids in each event; ``None`` if
-    it isn't known of all events whose they are.
+) -> tuple[CallLog, list[Entry], bool]:
+    """Return calls, and what is due with them, with the ids in each event of which it
+    is known whose it is; and whether it is of all of them.
 
     :param known: the ids that the browser has with the response.
     """
@@ -250,4 +253,4 @@ def _named(
         dataclasses.replace(entry, calls=log)
         for entry, log in zip(entries, others, strict=True)
     ]
-    return (own, named) if naming.is_complete else None
+    return own, named, naming.is_complete

@@ -11,7 +11,7 @@ from ..visitor.attribution import page_properties
 from ..visitor.client import join_url
 from ..visitor.visitor import Visitor
 from .delayed_calls import Entry
-from .hand_over import Naming
+from .hand_over import UNNAMED, Naming
 from .header_room import room_for_session
 from .session_cookie import has_session
 
@@ -21,10 +21,16 @@ if t.TYPE_CHECKING:
 
 
 def store_in_session(
-    calls: CallLog, exchange: Exchange, config: Config, *, is_held: bool = False
+    calls: CallLog,
+    exchange: Exchange,
+    config: Config,
+    *,
+    is_named: bool = False,
+    is_held: bool = False,
 ) -> Entry:
     """Keep calls in the session, after those that wait there already.
 
+    :param is_named: whether it must be known of each event whose it is.
     :param is_held: whether all of them wait for consent, operations too.
     :return: the entry with them.
     :raises Declined: they can't wait there.
@@ -39,7 +45,12 @@ def store_in_session(
     # whoever sits in front of the browser when they are made.
     known = exchange.known_identity
     identity = exchange.identity_after(exchange.before)
-    (named,) = Naming(identity, _page_properties(visitor)).name([calls])
+    naming = Naming(identity, _page_properties(visitor))
+    (named,) = naming.name([calls])
+
+    if is_named and not naming.is_complete:
+        raise Declined(UNNAMED)
+
     entry = Entry.of(named, identity.after(calls), known, is_held=is_held)
     entries = [*delayed.entries, *(entry.parts() if is_held else [entry])]
 

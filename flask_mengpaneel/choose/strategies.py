@@ -92,7 +92,12 @@ class Delayed(ClientStrategy):
         if REPLAYING.isdisjoint(self._config.strategies):
             raise Declined("no other strategy would take the calls up again")
 
-        entry = store_in_session(calls, exchange, self._config)
+        entry = store_in_session(
+            calls,
+            exchange,
+            self._config,
+            is_named=self._handing_over.is_on,
+        )
         age = self._config.delayed_max_age
         exchange.handed_over = self._handing_over.to_session(
             entry, exchange, "session", age

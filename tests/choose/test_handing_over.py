@@ -243,6 +243,104 @@ def test_a_client_that_is_new_and_keeps_no_cookie_is_believed() -> None:
     assert balance(site) == (1, 1, 0)
 
 
+#: A form that another site posts, and a frame in one: the cookies stay at home.
+WITHOUT_COOKIES = {
+    "form": {
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+    },
+    "frame": {"Sec-Fetch-Storage-Access": "none", "Sec-Fetch-Dest": "iframe"},
+}
+
+
+@pytest.mark.parametrize("headers", WITHOUT_COOKIES.values(), ids=WITHOUT_COOKIES)
+@pytest.mark.parametrize("is_made", [False, True])
+def test_a_page_of_whom_the_browser_alone_knows_is_lost_by_nobody(
+    is_made: bool, headers: dict[str, str]
+) -> None:
+    site = Site()
+    site.view(
+        "/paid", lambda: (site.mengpaneel.track("Pay"), PAGE)[1], methods=["POST"]
+    )
+    client = site.client()
+    response = client.post("/paid", headers=headers)
+    (call,) = page_calls(response)
+
+    assert "distinct_id" not in call[1][1]
+    assert "Set-Cookie" not in response.headers
+    assert balance(site) == (1, 0, 1)
+
+    if is_made:
+        acknowledge(client, response)
+
+    site.app.extensions["mengpaneel"].hand_overs.hand_on()
+    eventually(lambda: balance(site) == (1, 1, 0))
+    # Not one more device's.
+    assert [event["properties"]["distinct_id"] for event in sent(site)] == (
+        [] if is_made else [""]
+    )
+
+
+@pytest.mark.parametrize("path", ["/page", "/json", "/go"])
+def test_what_nobody_makes_of_a_visitor_whom_the_app_names_is_sent(path: str) -> None:
+    site = make_site(visitor=lambda: "hash-of-the-day")
+    get(site.client(), path)
+    site.app.extensions["mengpaneel"].hand_overs.hand_on()
+    eventually(lambda: balance(site) == (1, 1, 0))
+
+    (event,) = sent(site)
+    assert event["properties"]["distinct_id"] == "hash-of-the-day"
+
+
+@pytest.mark.parametrize("then", ["/quiet", "/away", "refused"])
+@pytest.mark.parametrize("ack_timeout", [None, 0, 10])
+def test_what_waits_in_the_session_is_counted_once(
+    ack_timeout: float | None, then: str
+) -> None:
+    site = make_site()
+
+    def begin() -> Response:
+        if ack_timeout is not None:
+            site.mengpaneel.ack_timeout = ack_timeout
+
+        site.mengpaneel.track("View")
+        return redirect("/quiet")
+
+    site.view("/begin", begin)
+    site.view("/away", lambda: redirect("https://elsewhere.example/"))
+    client = come(site, ANN)
+    client.get("/begin")
+    assert balance(site) == (1, 0, 1)
+    refused = {"DNT": "1"} if then == "refused" else {}
+    client.get("/quiet" if refused else then, headers=refused)
+    site.app.extensions["mengpaneel"].hand_overs.hand_on()
+    eventually(lambda: site.mengpaneel.ledger().snapshot().waiting == 0)
+
+    assert site.mengpaneel.ledger().snapshot().recorded == 1
+    assert dropped(site) == ({"consent was refused": 1} if refused else {})
+    assert len(sent(site)) == (0 if refused else 1)
+
+
+def test_of_what_is_handed_back_in_part_and_refused_since_the_rest_has_arrived() -> (
+    None
+):
+    def record(mengpaneel: t.Any) -> None:
+        mengpaneel.track("One")
+        mengpaneel.track("Two")
+
+    consent = Consent()
+    site = make_site(record, consent=consent)
+    client = come(site, ANN)
+    response = client.get("/page")
+    consent.answer = False
+    hand_back(client, response, [1])
+
+    assert dropped(site) == {"consent was refused": 1}
+    assert site.mengpaneel.ledger().snapshot().delivered == 1
+    assert sent(site) == []
+
+
 @pytest.mark.parametrize("library", ["localStorage", "disabled"])
 def test_a_library_that_keeps_no_cookie_gets_ids_to_begin_with(library: str) -> None:
     options = (

@@ -139,8 +139,16 @@ class Visit:
 def _started_by(process: int) -> c.Iterator[tuple[int, list[bytes]]]:
     """The processes that one has started, and that those have: ids, and the words of
     their commands."""
-    for listed in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, _read(listed).split()):
+    tasks = Path(f"/proc/{process}/task")
+
+    try:
+        threads = os.listdir(tasks)
+    except (FileNotFoundError, ProcessLookupError):
+        # It has ended meanwhile.
+        return
+
+    for thread in threads:
+        for child in map(int, _read(tasks / thread / "children").split()):
             # Firefox's write theirs anew, as one text.
             command = _read(Path(f"/proc/{child}/cmdline")).replace(b"\0", b" ")
             yield child, command.split()

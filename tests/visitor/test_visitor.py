@@ -181,6 +181,46 @@ def test_each_reset_is_a_new_visitor(
     assert len(people) == 3
 
 
+@pytest.mark.parametrize("known", [ANN, {}], ids=["Ann", "nobody"])
+@pytest.mark.parametrize("in_set_up", [True, False])
+@pytest.mark.parametrize(
+    "answer", [{}, ("", 204), redirect("/quiet")], ids=["json", "204", "redirect"]
+)
+def test_who_signs_out_without_an_event_is_somebody_else_from_then_on(
+    answer: t.Any,
+    in_set_up: bool,
+    known: dict[str, str],
+    app: Flask,
+    mengpaneel: Mengpaneel,
+    transport: RecordingTransport,
+) -> None:
+    @app.get("/out")
+    def out() -> t.Any:
+        if in_set_up:
+            with mengpaneel.setup():
+                mengpaneel.reset()
+        else:
+            mengpaneel.reset()
+
+        return answer
+
+    add_views(app, mengpaneel)
+    client = app.test_client()
+
+    if known:
+        client.set_cookie(COOKIE, quote(json.dumps(known)))
+
+    client.get("/out")
+    client.get("/image")
+    client.get("/out")
+    client.get("/image")
+    people = [event["properties"]["distinct_id"] for event in sent(app, transport)]
+
+    assert ANN["distinct_id"] not in people
+    # Of nobody a set-up says nothing new: else each request would be a new visitor.
+    assert len(set(people)) == (1 if in_set_up else 2)
+
+
 def test_a_clock_runs_on_over_requests(
     create_app: CreateApp, mengpaneel: Mengpaneel, transport: RecordingTransport
 ) -> None:
