@@ -585,66 +585,14 @@ def test_a_disk_in_trouble_stops_nothing_that_is_made(tmp_path: Path) -> None:
     assert Spool(tmp_path).claim("a")
 
 
-# The file of the first version.
-
-FIRST_VERSION = """
-CREATE TABLE messages (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    project TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
-    records INTEGER NOT NULL,
-    repeatable INTEGER NOT NULL,
-    sent INTEGER NOT NULL DEFAULT 0,
-    origin TEXT NOT NULL,
-    leased_by TEXT NOT NULL,
-    leased_until REAL NOT NULL,
-    not_before REAL NOT NULL,
-    kept_at REAL NOT NULL,
-    reason TEXT NOT NULL,
-    json TEXT NOT NULL
-);
-CREATE INDEX by_origin ON messages (origin, records);
-CREATE INDEX updates ON messages (id) WHERE endpoint != 'events';
-CREATE TABLE tallies (
-    origin TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    records INTEGER NOT NULL,
-    PRIMARY KEY (origin, reason)
-) WITHOUT ROWID;
-INSERT INTO tallies VALUES ('x', '', 7);
-PRAGMA user_version = 1;
-"""
-
-
-def test_what_an_earlier_version_spooled_is_sent(path: Path, sink: Sink) -> None:
-    message = event()
-
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript(FIRST_VERSION)
-        connection.execute(
-            "INSERT INTO messages VALUES (1, 't', 'events', 1, 1, 0, 'x', '', 0, 1e12,"
-            " 1.5e9, 'HTTP 503', ?)",
-            (message.json,),
-        )
-        connection.commit()
-
-    with kept_by(sink.url, spool=Spool(path, "t")) as (r, hand_overs):
-        assert list(Spool(path, "t").summary().waiting.values()) == [(1, 1.5e9)]
-        r.thread.resume_spooled()
-        assert sink.wait_for(1)
-        assert r.thread.flush(60)
-        keep(hand_overs, 300.0)
-
-    summary = Spool(path, "t").summary()
-    assert (summary.delivered, summary.unacknowledged) == (8, 1)
+# The file.
 
 
 def test_a_file_that_is_half_made_is_made(path: Path) -> None:
     """As by a process that ended in the middle of it."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript(FIRST_VERSION)
         connection.execute("BEGIN")
-        connection.execute("ALTER TABLE messages RENAME COLUMN kept_at TO put_at")
+        connection.execute("CREATE TABLE messages (id INTEGER PRIMARY KEY)")
 
     assert Spool(path).put([event()], "down")
 
