@@ -16,7 +16,7 @@ import zlib
 
 from ..calls import Call, Json
 from ..identity import Identity
-from ..limits import MAX_RECORDS, MAX_REQUEST_BYTES
+from ..limits import MAX_RECORDS, MAX_REQUEST_BYTES, MIN_MILLISECONDS
 from ..record import arguments as checked
 from ..values import is_number
 from .lines import MAX_LINE_BYTES, Lines, Place
@@ -25,8 +25,6 @@ from .lines import MAX_LINE_BYTES, Lines, Place
 MAX_CHUNK_BYTES = MAX_REQUEST_BYTES
 #: Lines that one row of CSV may have, by a text of several lines in it.
 MAX_ROW_LINES = 1_000
-#: Times from here on are milliseconds: as seconds they were in the year 5138.
-MIN_MILLISECONDS = 1e11
 
 _TOO_LONG = f"it has {MAX_LINE_BYTES} bytes or more"
 
