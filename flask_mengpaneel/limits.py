@@ -21,7 +21,8 @@ MAX_BATCH_BYTES = 2_000_000
 
 # Mixpanel's records.
 
-#: A record has fewer bytes of JSON. Mixpanel says "1 MB"; this is the smaller reading.
+#: A record has fewer bytes of JSON than that. Mixpanel says "1 MB"; this is the smaller
+#: reading.
 #: https://docs.mixpanel.com/reference/track-event#limits
 MAX_RECORD_BYTES = 1_000_000
 #: Properties of an event, keys of an object in it, and values of a list in it.

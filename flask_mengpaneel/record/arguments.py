@@ -232,10 +232,10 @@ def checked_size(call: Call) -> int:
     # Several times as fast as JSON, which has at most six bytes for each of these.
     size = len(marshal.dumps(call.wire, 2))
 
-    if size > MAX_RECORD_BYTES // 6 and len(dumps(call.wire)) > MAX_RECORD_BYTES:
+    if size > MAX_RECORD_BYTES // 6 and len(dumps(call.wire)) >= MAX_RECORD_BYTES:
         raise ValueError(
-            f"{call.name} has more than {MAX_RECORD_BYTES} bytes, which is what"
-            " Mixpanel takes"
+            f"{call.name} has {MAX_RECORD_BYTES} bytes or more, and Mixpanel takes"
+            " fewer"
         )
 
     return size
