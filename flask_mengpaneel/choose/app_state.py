@@ -110,7 +110,7 @@ class AppState:
             self.hand_overs = None
             self.flusher.believe_clients()
             self.running_views.stay_in_foreground()
-            self.delivery.made.leave_spool()
+            self.delivery.made_once.leave_spool()
 
     def serve_first(self) -> None:
         """The app serves its first request: send what other processes have left."""
@@ -136,7 +136,7 @@ class AppState:
                 diverted = self.chain.diverted(RecordingTransport())
                 outcomes = stack.enter_context(diverted)
                 stack.enter_context(self.ledger.paused())
-                stack.enter_context(self.delivery.made.paused())
+                stack.enter_context(self.delivery.made_once.paused())
                 stack.enter_context(self.flusher.sharing.paused())
 
                 if self.hand_overs is not None:

@@ -27,7 +27,7 @@ from .failures import (
 )
 from .hand_over_news import HandOverNews
 from .http import PATHS, HttpClient, RequestFailed, authorized, compressed
-from .made import Made
+from .made_once import MadeOnce
 
 if t.TYPE_CHECKING:
     from ..config import Config
@@ -82,7 +82,7 @@ class Delivery:
         self.config = config
         self.ledger = ledger
         self.spool = spool
-        self.made = Made(spool)
+        self.made_once = MadeOnce(spool)
         #: Whether a background transport delivers with it, and closes it.
         self.in_background = False
         #: Who is asked before an overdue hand-over is sent out of the spool.

@@ -249,7 +249,7 @@ class HandOverSteps:
     def _claim(self, id: str) -> bool:
         """Whether operations are to be made by the thread, and not by a request."""
         # It may be offered again, as the transport had no room.
-        return id in self.sent or self._delivery.made.claim(id)
+        return id in self.sent or self._delivery.made_once.claim(id)
 
     def _offer(self, envelope: Envelope) -> bool:
         try:

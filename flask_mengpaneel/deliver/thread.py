@@ -51,10 +51,10 @@ from .. import process, server
 from ..limits import MAX_RECORDS
 from .batches import wrap
 from .delivery import Delivery
+from .final_spooling import spool_rest
 from .pipeline import AFTER_JOB, AT_EXIT, FULL, Pipeline
 from .places import Places, State
 from .queue import MAX_AS_OBJECTS, SpoolWrite, weight_of
-from .rest import spool_rest
 from .spooling import SpoolingTransport
 from .workers import Workers
 

@@ -17,6 +17,7 @@ import pytest
 
 from agents import GOOGLEBOT
 from flask_mengpaneel.deliver import hand_over_memory, hand_over_steps
+from flask_mengpaneel.deliver.assembly import make_hand_overs
 from flask_mengpaneel.deliver.hand_over_memory import (
     BLOCK_SIZE,
     NEVER_SHOWN,
@@ -27,7 +28,6 @@ from flask_mengpaneel.deliver.hand_over_memory import (
 )
 from flask_mengpaneel.deliver.hand_overs import HandOvers
 from flask_mengpaneel.deliver.ledger import Ledger
-from flask_mengpaneel.deliver.setup import make_hand_overs
 from flask_mengpaneel.deliver.spool import Spool
 from flask_mengpaneel.envelope import Envelope
 from flask_mengpaneel.transport import Transport

@@ -826,7 +826,7 @@ class Journeys(RuleBasedStateMachine):
         is identified: the request makes them if nobody has."""
         process = self.processes[at]
 
-        if not process.rig.delivery.made.claim(id):
+        if not process.rig.delivery.made_once.claim(id):
             return
 
         before = process.rig.ledger.recorded

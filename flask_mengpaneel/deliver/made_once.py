@@ -15,7 +15,7 @@ if t.TYPE_CHECKING:
 _MAX_IDS = 10_000
 
 
-class Made:
+class MadeOnce:
     """Remembers what was made: in this process, and by the spool in all that share it,
     over restarts.
 

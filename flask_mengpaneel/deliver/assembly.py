@@ -24,7 +24,7 @@ if t.TYPE_CHECKING:
     from flask import Flask
 
     from .acknowledgements import SharedAcknowledgements
-    from .connections import Client
+    from .connections import HttpConnections
     from .hand_overs import HandOvers
     from .ledger import Ledger
     from .spool import Spool
@@ -215,7 +215,7 @@ class LazyHttpClient:
 
     def __init__(self, host: str) -> None:
         self._host = host
-        self._client: Client | None = None
+        self._client: HttpConnections | None = None
         process.on_fork(self)
 
     def after_fork(self) -> None:
@@ -229,11 +229,11 @@ class LazyHttpClient:
         client = self._client = self._client or self._connect()
         return client.post(path, body, headers, timeout)
 
-    def _connect(self) -> Client:
+    def _connect(self) -> HttpConnections:
         with process.importing:
-            from .connections import Client
+            from .connections import HttpConnections
 
             # Looking a name up imports this.
             "mixpanel".encode("idna")
 
-        return Client(self._host)
+        return HttpConnections(self._host)
