@@ -86,7 +86,6 @@ class Ledger:
 
     def reset(self) -> None:
         """Start with nothing, as in a process that was just forked."""
-        self._pid = os.getpid()
         # Its thread may take it again: the handler of a signal may track. No thread
         # waits for anything while it has it, so that it does for green ones as well.
         self._lock = threading.RLock()
@@ -136,8 +135,7 @@ class Ledger:
 
     def record(self, records: int = 1) -> None:
         """Count what has been recorded, when it is flushed."""
-        # Some servers fork without telling Python; this is what a child does first.
-        if self._pid != os.getpid():
+        if process.pid != os.getpid():
             process.after_fork()
 
         with self._lock:

@@ -8,6 +8,7 @@ import threading
 import time
 import typing as t
 
+from .. import process
 from ..limits import MAX_RECORDS
 from .batches import Batch, pack
 from .delivery import REQUEST_TIMEOUT, SPOOL_POLL_INTERVAL
@@ -43,19 +44,13 @@ class Monitor:
     """The lock of all places, and what is told to those who wait for it."""
 
     def __init__(self) -> None:
-        #: What was in force as a lock when this one was made.
-        self.lock_type = threading.Lock
+        self.threads = process.ThreadKind()
         # One that its thread may take again: the handler of a signal may track.
         self.lock: t.Any = threading.RLock()
         #: For workers.
         self.work_available = threading.Condition(self.lock)
         #: For those who wait until something is done.
         self.progress = threading.Condition(self.lock)
-
-    @property
-    def is_current(self) -> bool:
-        """Whether no green threads have taken the place of others since."""
-        return self.lock_type is threading.Lock
 
     def await_progress(self, condition: c.Callable[[], bool], timeout: float) -> bool:
         """Wait until something that is done makes a condition true. With the lock."""

@@ -22,6 +22,7 @@ import typing as t
 import uuid
 from pathlib import Path
 
+from .. import process
 from ..envelope import Message
 from . import spool_tables as tables
 
@@ -164,8 +165,7 @@ class Spool:
         self._silent_until = 0.0
 
     def _make_lock(self) -> None:
-        #: What was in force as a lock when this one was made.
-        self._lock_type = threading.Lock
+        self._threads = process.ThreadKind()
         # Of those that know whether their thread has them.
         self._lock: t.Any = threading.RLock()
 
@@ -687,8 +687,8 @@ class Spool:
                 lock.release()
 
     def _notice_green_threads(self) -> None:
-        """Notice green threads that took the place of others after the app was made."""
-        if self._lock_type is not threading.Lock:
+        """Leave the lock and the connection of the other kind of threads."""
+        if not self._threads.is_current:
             # One of the others may still use it.
             if self._connection is not None:
                 _inherited.append(self._connection)

@@ -90,7 +90,6 @@ class ThreadTransport(SpoolingTransport):
         process.on_fork(self)
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
         has_spool = self._spool is not None
         self._places = Places(
             MAX_WAITING_WITH_SPOOL if has_spool else MAX_WAITING,
@@ -108,10 +107,10 @@ class ThreadTransport(SpoolingTransport):
     def _notice_changes(self) -> None:
         """Notice a fork that Python wasn't told of, and green threads that took the
         place of others when the app was made already."""
-        if self._pid != os.getpid():
+        if process.pid != os.getpid():
             process.after_fork()
 
-        if not self._pipeline.monitor.is_current:
+        if not self._pipeline.monitor.threads.is_current:
             self._replace_workers()
 
     def _replace_workers(self) -> None:
@@ -119,7 +118,7 @@ class ThreadTransport(SpoolingTransport):
         self._workers.await_steps()
 
         with monitor.lock:
-            if self._pipeline.monitor.is_current:
+            if self._pipeline.monitor.threads.is_current:
                 return
 
             had_workers = bool(self._workers.threads)
