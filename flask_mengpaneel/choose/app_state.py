@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
     from ..calls import Call, CallLog, Json
     from ..config import Config
     from ..deliver.delivery import Delivery
-    from ..deliver.hand_overs import HandOvers
+    from ..deliver.hand_overs.keeper import HandOvers
     from ..deliver.ledger import Ledger
     from ..outcome import Outcome
     from ..record.manager import Manager

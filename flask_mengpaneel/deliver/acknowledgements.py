@@ -5,10 +5,10 @@ from __future__ import annotations
 import collections.abc as c
 import typing as t
 
-from .hand_over_news import NEVER_ACKNOWLEDGED
+from .hand_overs.news import NEVER_ACKNOWLEDGED
 
 if t.TYPE_CHECKING:
-    from .hand_over_news import HandOverNews
+    from .hand_overs.news import HandOverNews
     from .spool import Row, Spool
 
 

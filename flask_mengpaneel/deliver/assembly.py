@@ -25,7 +25,7 @@ if t.TYPE_CHECKING:
 
     from .acknowledgements import SharedAcknowledgements
     from .connections import HttpConnections
-    from .hand_overs import HandOvers
+    from .hand_overs.keeper import HandOvers
     from .ledger import Ledger
     from .spool import Spool
 
@@ -118,8 +118,8 @@ def make_hand_overs(
     ):
         return None
 
-    from .hand_overs import HandOvers
-    from .spooled_hand_overs import SpooledHandOvers
+    from .hand_overs.keeper import HandOvers
+    from .hand_overs.spooled import SpooledHandOvers
 
     # As long as a process may ask for it, and a clock may be wrong.
     max_age = max(config.ack_timeout, config.delayed_max_age) + ACKNOWLEDGED_FOR

@@ -25,7 +25,7 @@ from .failures import (
     report_drops,
     unsent,
 )
-from .hand_over_news import HandOverNews
+from .hand_overs.news import HandOverNews
 from .http import PATHS, HttpClient, RequestFailed, authorized, compressed
 from .made_once import MadeOnce
 

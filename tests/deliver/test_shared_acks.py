@@ -35,22 +35,18 @@ from hypothesis.stateful import (
 )
 
 from agents import CHROME, GOOGLEBOT
-from flask_mengpaneel.deliver import (
-    hand_over_memory,
-    hand_over_steps,
-    hand_overs,
-    spool_tables,
-    spooled_hand_overs,
-)
 from flask_mengpaneel.deliver import spool as spools
+from flask_mengpaneel.deliver import spool_tables
 from flask_mengpaneel.deliver.answers import Answer, Meaning
 from flask_mengpaneel.deliver.delivery import SENDER_DIED
-from flask_mengpaneel.deliver.hand_over_memory import NEVER_SHOWN, ROBOT
-from flask_mengpaneel.deliver.hand_over_news import HandOverNews
-from flask_mengpaneel.deliver.hand_overs import HandOvers
+from flask_mengpaneel.deliver.hand_overs import keeper, memory, steps
+from flask_mengpaneel.deliver.hand_overs import spooled as spooled_ones
+from flask_mengpaneel.deliver.hand_overs.keeper import HandOvers
+from flask_mengpaneel.deliver.hand_overs.memory import NEVER_SHOWN, ROBOT
+from flask_mengpaneel.deliver.hand_overs.news import HandOverNews
+from flask_mengpaneel.deliver.hand_overs.spooled import SpooledHandOvers
 from flask_mengpaneel.deliver.redis_acknowledgements import RedisAcknowledgements
 from flask_mengpaneel.deliver.spool import Spool
-from flask_mengpaneel.deliver.spooled_hand_overs import SpooledHandOvers
 from flask_mengpaneel.deliver.spooling import SpoolingTransport
 from flask_mengpaneel.envelope import Envelope
 from kept import keep, kept_by, new_id
@@ -292,7 +288,7 @@ def test_what_is_durable_is_in_the_spool_when_it_is_kept(
         r.check(recorded=6, waiting=6)
         assert Spool(path).summary().records == 6
         # As it is seconds later.
-        eventually(lambda: not hand_overs._steps.memory)
+        eventually(lambda: not hand_overs._memory)
         r.check(recorded=6, waiting=6)
         assert hand_overs.settle(ids[1])
         assert not hand_overs.settle(ids[1])
@@ -676,14 +672,7 @@ def test_redis_in_trouble_costs_no_more_than_a_second_copy(
 
 
 #: Those that ask for the time.
-MODULES = (
-    hand_overs,
-    hand_over_memory,
-    hand_over_steps,
-    spool_tables,
-    spooled_hand_overs,
-    spools,
-)
+MODULES = (keeper, memory, steps, spooled_ones, spool_tables, spools)
 
 
 class Taking(SpoolingTransport):
@@ -735,7 +724,7 @@ class OneProcess:
         self.hand_overs = Stepped(self.rig.delivery, Taking(sent), [acks], acks)
 
     def step(self) -> None:
-        self.hand_overs._steps._step()
+        self.hand_overs._steps.step()
 
     def drain(self) -> None:
         delivery = self.rig.delivery
@@ -764,7 +753,7 @@ class Journeys(RuleBasedStateMachine):
         for module in MODULES:
             self.patch.setattr(module, "time", self.clock)
 
-        self.patch.setattr(hand_over_memory, "BLOCK_SIZE", 3)
+        self.patch.setattr(memory, "BLOCK_SIZE", 3)
 
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "spool.sqlite3"
@@ -882,7 +871,7 @@ class Journeys(RuleBasedStateMachine):
     def restart(self, at: int) -> None:
         ended = self.processes[at]
         ended.hand_overs.hand_on()
-        assert not ended.hand_overs._steps.memory
+        assert not ended.hand_overs._memory
         self.ended.append(ended)
         self.processes[at] = self.begin(durable=ended.durable)
 

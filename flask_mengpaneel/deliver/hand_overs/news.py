@@ -13,7 +13,6 @@ What: t.TypeAlias = t.Literal["acknowledged", "sent", "dropped", "settled", "wit
 
 #: Why the server has sent one.
 NEVER_ACKNOWLEDGED = "never acknowledged"
-PROCESS_ENDS = "the process ended"
 
 
 class HandOverNews:

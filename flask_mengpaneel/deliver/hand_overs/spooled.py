@@ -13,13 +13,13 @@ import sqlite3
 import time
 import typing as t
 
-from . import spool_tables as tables
-from .batches import wrap
-from .hand_over_memory import KeptHandOver
-from .spool import LEASE, WRITE_TIMEOUT, Spool, Waiting
+from .. import spool_tables as tables
+from ..batches import wrap
+from ..spool import LEASE, WRITE_TIMEOUT, Spool, Waiting
+from .memory import KeptHandOver
 
 if t.TYPE_CHECKING:
-    from .hand_over_news import HandOverNews
+    from .news import HandOverNews
 
 #: Why such a row is in the spool.
 UNACKNOWLEDGED = "not acknowledged yet"
