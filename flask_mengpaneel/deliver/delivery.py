@@ -253,7 +253,7 @@ class Delivery:
 
     # Out of the spool.
 
-    def drain(
+    def lease_batches(
         self,
         limit: int,
         endpoints: c.Container[str] = PATHS,
@@ -298,7 +298,7 @@ class Delivery:
             elif not row.sent or row.message.repeatable:
                 ready.append(row)
 
-        return pack_rows(ready, drained=True)
+        return pack_rows(ready, from_spool=True)
 
     def unpack(
         self, translated: c.Sequence[tuple[int, list[Message], dict[str, int]]]

@@ -211,13 +211,15 @@ class Sender:
         endpoints = set(PATHS)
 
         while endpoints and limit > 0 and time.monotonic() < deadline:
-            drained = self.delivery.drain(int(min(limit, MAX_RECORDS)), endpoints)
+            leased = self.delivery.lease_batches(
+                int(min(limit, MAX_RECORDS)), endpoints
+            )
 
-            if not drained:
+            if not leased:
                 break
 
-            pending = collections.deque(b for b in drained if b.endpoint in endpoints)
-            others = [b for b in drained if b.endpoint not in endpoints]
+            pending = collections.deque(b for b in leased if b.endpoint in endpoints)
+            others = [b for b in leased if b.endpoint not in endpoints]
             limit -= sum(len(batch.messages) for batch in pending)
             failed = self.send(pending, deadline)
 

@@ -25,7 +25,7 @@ class State(enum.Enum):
     IN_FLIGHT = enum.auto()
     ANSWERED = enum.auto()
     STORING = enum.auto()
-    DRAINING = enum.auto()
+    LEASING = enum.auto()
     REPORTING = enum.auto()
 
 
@@ -36,7 +36,7 @@ AT_WORK = frozenset(
         State.IN_FLIGHT,
         State.ANSWERED,
         State.STORING,
-        State.DRAINING,
+        State.LEASING,
         State.REPORTING,
     }
 )

@@ -24,7 +24,7 @@ ANSWERED    ``answered``            (in a transfer)      the worker: delivered; 
                                                          again; dropped: REPORTING
 STORING     (the worker's)          (in a transfer)      the worker: in the spool;
                                                          dropped
-DRAINING    the spool               as the spool says    the worker: BUILT; back
+LEASING     the spool               as the spool says    the worker: BUILT; back
 REPORTING   (the worker's)          dropped              the worker: the end
 =========== ======================= ==================== ==============================
 
@@ -298,12 +298,12 @@ class ThreadTransport(SpoolingTransport):
             pipeline.expediting.discard(who)
 
     def _is_flushed(self) -> bool:
-        return self._pipeline.is_empty and not self._is_draining
+        return self._pipeline.is_empty and not self._is_leasing
 
     @property
-    def _is_draining(self) -> bool:
+    def _is_leasing(self) -> bool:
         """Whether a worker is about to send what others left in the spool."""
-        return bool(self._workers.threads) and self._pipeline.may_drain(
+        return bool(self._workers.threads) and self._pipeline.may_lease(
             time.monotonic()
         )
 
@@ -361,7 +361,7 @@ class ThreadTransport(SpoolingTransport):
             return False
 
         # What others left is sent as well. Short jobs have no other time for it.
-        if self._is_draining:
+        if self._is_leasing:
             return False
 
         # What has to pause until after the end isn't waited for.

@@ -676,7 +676,7 @@ MODULES = (keeper, memory, steps, spooled_ones, spool_tables, spools)
 
 
 class Taking(SpoolingTransport):
-    """Takes all, and remembers it; what is in the spool is drained by a rule."""
+    """Takes all, and remembers it; a rule sends what is in the spool."""
 
     def __init__(self, sent: collections.Counter[str]) -> None:
         self._sent = sent
@@ -726,10 +726,10 @@ class OneProcess:
     def step(self) -> None:
         self.hand_overs._steps.step()
 
-    def drain(self) -> None:
+    def send_spooled(self) -> None:
         delivery = self.rig.delivery
 
-        for batch in delivery.drain(100):
+        for batch in delivery.lease_batches(100):
             assert delivery._renew_lease(batch)
             self._sent.update(named(message.json) for message in batch.messages)
 
@@ -864,8 +864,8 @@ class Journeys(RuleBasedStateMachine):
         self.processes[at].step()
 
     @rule(at=st.integers(0, 1))
-    def drain(self, at: int) -> None:
-        self.processes[at].drain()
+    def send_spooled(self, at: int) -> None:
+        self.processes[at].send_spooled()
 
     @rule(at=st.integers(0, 1))
     def restart(self, at: int) -> None:
@@ -883,7 +883,7 @@ class Journeys(RuleBasedStateMachine):
         """
         died = self.processes[1]
 
-        for batch in died.rig.delivery.drain(100) if moment != "idle" else ():
+        for batch in died.rig.delivery.lease_batches(100) if moment != "idle" else ():
             names = {named(message.json) for message in batch.messages}
             self.in_flight |= names
 
@@ -912,7 +912,7 @@ class Journeys(RuleBasedStateMachine):
         # What acknowledged hand-overs is told to the others before they ask.
         for process in (*self.processes, *self.processes):
             process.step()
-            process.drain()
+            process.send_spooled()
 
         self.nothing_is_lost_or_invented()
         balances = [one.rig.ledger.snapshot() for one in (*self.ended, *self.processes)]
