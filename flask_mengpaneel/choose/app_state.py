@@ -119,7 +119,7 @@ class AppState:
         if not self.is_in_use:
             self.begin_use()
 
-        if self.background is not None:
+        if isinstance(self.background, SpoolingTransport):
             self.background.resume_spooled()
 
     @contextlib.contextmanager

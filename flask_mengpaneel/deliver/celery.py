@@ -174,10 +174,6 @@ class CeleryTransport(SpoolingTransport):
         """Send what waits in this process, or spool it."""
         self._direct.deliver_or_spool()
 
-    def begin_shutdown(self) -> None:
-        """Begin to finish: the process ends."""
-        self._direct.begin_shutdown()
-
     def close(self) -> None:
         """Finish: the process ends."""
         self._direct.close()

@@ -1,4 +1,4 @@
-"""Delivery at once, by whoever calls: in the request, in a task, by a command."""
+"""Delivery at once, by the caller: in the request, in a task, by a command."""
 
 from __future__ import annotations
 
@@ -279,6 +279,9 @@ class InlineTransport(Transport):
                 added.pop(0)()
         finally:
             self._delivering.pop(thread, None)
+
+    def begin_shutdown(self) -> None:
+        """Begin to finish: :meth:`close` comes next."""
 
     def close(self) -> None:
         """Finish: the process ends."""

@@ -685,6 +685,9 @@ class Taking(SpoolingTransport):
         self._sent[name_of(envelope)] += 1
         return True
 
+    def resume_spooled(self) -> None:
+        pass
+
     def poll_spool(self) -> None:
         pass
 
