@@ -166,7 +166,7 @@ def _parent_of_multiprocessing() -> object:
     return sys.modules["multiprocessing.process"].parent_process()
 
 
-#: Who closes everything at the moment: the end may come from two sides at once.
+#: Those that close everything at the moment: the end may come from two sides at once.
 _closing: list[object] = []
 
 
@@ -190,7 +190,7 @@ def _close_all() -> None:
         for thing in list(_closed):
             thing.begin_shutdown()
 
-        # With those who have got something to do only then.
+        # Also those that have got something to do only then.
         for thing in list(_closed):
             thing.close()
     finally:
@@ -343,7 +343,7 @@ def _before_fork() -> None:
 def _after_fork_in_child() -> None:
     global _forker, _inherited, _is_new_child
     importing.release()
-    # Who was closing everything is a thread of the parent's.
+    # It was a thread of the parent's that closed everything.
     _closing.clear()
     _forker, _is_new_child = _forking, True
     _inherited = _parent_of_multiprocessing()

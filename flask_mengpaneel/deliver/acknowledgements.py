@@ -20,7 +20,7 @@ class SharedAcknowledgements(t.Protocol):
     """
 
     def add(self, ids: c.Collection[str]) -> None:
-        """Leave acknowledgements for whoever has these hand-overs."""
+        """Leave acknowledgements for the processes that have these hand-overs."""
 
     def found(self, ids: c.Collection[str]) -> set[str]:
         """Return those of some hand-overs that others have left one of."""

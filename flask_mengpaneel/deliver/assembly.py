@@ -174,7 +174,7 @@ def open_spool(config: Config, folder: str) -> Spool | None:
     project = config.token or ""
 
     if config.inspector:
-        # Whoever takes the inspector out doesn't want what waited for it in Mixpanel.
+        # What waited for the inspector isn't sent to Mixpanel when it is taken out.
         project = f"inspector {project}"
 
     if isinstance(config.spool, Path):

@@ -1,7 +1,7 @@
 """One attempt to deliver a batch, and what becomes of it.
 
 How requests are sent is in ``http``, what is in an answer in ``answers``, when to try
-again is up to whoever calls this: ``inline``, ``pipeline`` and ``celery``.
+again is up to the callers: ``inline``, ``pipeline`` and ``celery``.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Delivery:
         self.made_once = MadeOnce(spool)
         #: Whether a background transport delivers with it, and closes it.
         self.in_background = False
-        #: Who is asked before an overdue hand-over is sent out of the spool.
+        #: They are asked before an overdue hand-over is sent out of the spool.
         self.acknowledgements: c.Sequence[SharedAcknowledgements] = ()
         #: What becomes of hand-overs.
         self.news = HandOverNews()

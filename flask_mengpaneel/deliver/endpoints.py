@@ -47,7 +47,7 @@ class EndpointQueue:
         self._width = width
         #: Whether it ever had a batch.
         self.is_used = False
-        #: Whether it was Mixpanel who asked for the pause.
+        #: Whether Mixpanel asked for the pause.
         self._pause_was_asked = False
         #: When it last had an answer, or nothing to wait for.
         self._answered_at = 0.0

@@ -31,7 +31,7 @@ class Balance:
     #: given to a client that is believed.
     delivered: int = 0
     #: Counted where they wait: in memory, on their way, in the spool, or to be
-    #: acknowledged by whoever was given them.
+    #: acknowledged by the clients that were given them.
     waiting: int = 0
     #: Not delivered and never will be, by reason.
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -162,8 +162,8 @@ class Ledger:
                 self.on_change()
 
     def record_dropped(self, reason: str, records: int = 1) -> None:
-        """Count what is recorded and won't be delivered, which is no news in between:
-        to whoever reads then, it would be lost."""
+        """Count records as recorded and dropped in one transfer, so that no reader sees
+        them missing."""
         with self.transfer():
             self.record(records)
             self.drop(reason, records)

@@ -42,7 +42,7 @@ class MadeOnce:
             self._spool = spool
 
     def claim(self, id: str) -> bool:
-        """Whether something is to be made now by whoever asks: nobody has before."""
+        """Whether the caller is to make something now: nobody has before."""
         if self._seen.count(id):
             return False
 

@@ -78,7 +78,7 @@ class Pipeline:
         #: When this process ends, if it does.
         self.deadline: float | None = None
         self.is_closed = False
-        #: Who wants that everything is sent without waiting for company.
+        #: Those that want everything sent without waiting for company.
         self.expediting: set[object] = set()
         self._leased_last = False
         self._delivery = delivery

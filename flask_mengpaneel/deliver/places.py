@@ -43,7 +43,7 @@ AT_WORK = frozenset(
 
 
 class Places:
-    """What is in each state, in this process. Whoever looks has the monitor's lock.
+    """What is in each state, in this process; to be read with the monitor's lock.
 
     :param capacity: the weight that may wait in the queue.
     :param built_capacity: the batches that may wait for an endpoint that fails.

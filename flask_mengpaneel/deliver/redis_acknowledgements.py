@@ -44,7 +44,7 @@ class RedisAcknowledgements:
         self._reset()
 
     def add(self, ids: c.Collection[str]) -> None:
-        """Leave acknowledgements for whoever has these hand-overs."""
+        """Leave acknowledgements for the processes that have these hand-overs."""
         with self._tried() as client:
             if client is not None:
                 pipeline = client.pipeline(transaction=False)

@@ -198,7 +198,7 @@ class ThreadTransport(SpoolingTransport):
         return True
 
     def _is_ready(self) -> bool:
-        # Where there is no worker at the end, who closes this stands in.
+        # Where there is no worker at the end, the thread that closes this stands in.
         return self._pipeline.deadline is None and (
             self._workers.ensure(self) or process.is_ending()
         )

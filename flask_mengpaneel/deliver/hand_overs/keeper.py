@@ -6,7 +6,7 @@ here until one of these happens:
 =============== ==================================== ==================================
 acknowledged    the client says that Mixpanel has    delivered
                 taken it
-settled         a later response has taken it up,    whoever did that counts it anew
+settled         a later response has taken it up,    its records are counted anew
                 or the client has handed it back
 withdrawn       the response isn't sent after all    as if it had never been kept
 overdue         nobody said anything in time         the server sends it; or dropped: a
@@ -232,11 +232,11 @@ class HandOvers:
         return self._release(id, "withdrawn")
 
     def settle(self, id: str) -> bool:
-        """Give up a hand-over to whoever has taken it up, or was handed it back, and
-        counts its records again.
+        """Give up a hand-over that a later response has taken up, or that was handed
+        back: its records are counted again there.
 
-        :return: whether it was here. If not, that is an acknowledgement for whoever has
-            it.
+        :return: whether it was here. If not, this acknowledges it to the process that
+            has it.
         """
         if self._release(id, "settled"):
             return True

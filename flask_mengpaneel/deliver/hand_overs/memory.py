@@ -109,8 +109,8 @@ def _serialized(content: Envelope | bytes) -> bytes:
 
 
 class HandOverMemory:
-    """The hand-overs themselves, and their lock. Who uses them has it, except to add
-    one: a request does so by one step that nothing can interrupt."""
+    """The hand-overs themselves, and their lock, which every user holds but the one
+    that adds: a request does so by one step that nothing can interrupt."""
 
     def __init__(self) -> None:
         self.renew_lock()

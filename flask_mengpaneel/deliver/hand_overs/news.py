@@ -1,4 +1,4 @@
-"""What became of hand-overs, for whoever wants to be told of each."""
+"""What became of hand-overs, for a listener that is told of each."""
 
 from __future__ import annotations
 

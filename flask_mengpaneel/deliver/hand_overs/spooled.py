@@ -1,7 +1,7 @@
 """Hand-overs that wait in the spool, and acknowledgements of them.
 
 A row that waits to be acknowledged is leased by nobody, and taken by nobody before it
-is overdue. Then it is a row as all others: whoever comes first sends it.
+is overdue. Then it is a row as all others: the first that leases it sends it.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class SpooledHandOvers:
     # What processes share.
 
     def add(self, ids: c.Collection[str]) -> None:
-        """Leave acknowledgements for whoever has these hand-overs; those that are in
-        the spool are delivered."""
+        """Leave acknowledgements for the processes that have these hand-overs; those
+        that are in the spool are delivered."""
 
         def acknowledge(connection: sqlite3.Connection) -> set[str]:
             here: set[str] = set()

@@ -127,7 +127,7 @@ class Stepper:
                 return
 
     def _take_step(self, woken: threading.Event) -> None:
-        # Nothing comes in between: who looks after a change sees either.
+        # Nothing comes in between: a reader that comes after a change sees either.
         self._is_stepping = True
 
         try:

@@ -223,7 +223,7 @@ class HandOverSteps:
                     self.sent.count(id)
 
             if not is_ours:
-                # Whoever makes it counts it.
+                # The process that makes it counts it.
                 self.became["settled", hand_over.carrier] += 1
                 self._news.add(id, "settled")
             elif reason:
