@@ -107,7 +107,7 @@ def _waiting() -> None:
     gc.collect()
     before = _memory()
     tokens = _tokens(app, view, WAITING)
-    _await(lambda: len(hand_overs._steps.memory.recent) < 400)
+    _await(lambda: len(hand_overs._memory.recent) < 400)
     gc.collect()
     # What remembers them for this benchmark is no part of it.
     own = sum(map(len, tokens)) + 58 * len(tokens)

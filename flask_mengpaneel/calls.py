@@ -13,14 +13,15 @@ Json: t.TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Js
 #: The calls whose event is one record at Mixpanel, and has a time and an id.
 TRACKING = frozenset({"track", "track_pageview", "track_with_groups"})
 
-#: The calls that add groups to every event, and to the profile of the person.
-GROUP_CALLS = frozenset({"set_group", "add_group", "remove_group"})
+#: The calls that add groups to every event, and to the profile of the person: what each
+#: makes there is that method of ``people``.
+GROUP_CALLS = {"set_group": "set", "add_group": "union", "remove_group": "remove"}
 
 #: The calls that say who it is.
 _IDENTIFYING = frozenset({"identify", "reset"})
 
 #: Further calls that change one profile or event at Mixpanel.
-_RECORDS = frozenset({"alias"}) | GROUP_CALLS
+_RECORDS = frozenset({"alias", *GROUP_CALLS})
 
 
 #: The calls that change a profile once more if they are made once more.
@@ -317,6 +318,12 @@ def count(calls: c.Iterable[Call]) -> int:
             records += 1
 
     return records
+
+
+def profile_change(name: str, key: str, value: Json) -> tuple[str, dict[str, Json]]:
+    """Return what one of :data:`GROUP_CALLS` does to the person's profile: a method of
+    ``people``, and the properties that it is given."""
+    return GROUP_CALLS[name], {key: [value] if name == "add_group" else value}
 
 
 def _list(value: t.Any) -> list[t.Any]:

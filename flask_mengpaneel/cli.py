@@ -14,7 +14,7 @@ from flask.cli import with_appcontext
 
 from . import hosts
 from .deliver.answers import Meaning, what_to_check
-from .deliver.trial import TEST_EVENT, send_test_event
+from .deliver.trial_requests import TEST_EVENT, send_test_event
 from .doctor.command import doctor, explain
 from .history.command import import_
 from .plan.declared import declarations

@@ -30,7 +30,7 @@ class Message:
 
 @dataclasses.dataclass(slots=True)
 class Envelope:
-    """The calls of one flush, and what has to be known of whom they are from."""
+    """The calls of one flush, and what is known of their visitor."""
 
     calls: list[Call]
     identity: Identity

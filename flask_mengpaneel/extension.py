@@ -36,14 +36,14 @@ from .choose.strategies import make_strategies
 from .choose.uncommitted import Uncommitted
 from .choose.unrecorded import Reporter
 from .config import NEUTRAL_MODULE, NEUTRAL_SCRIPT, Config, Settings, StrategyName
-from .deliver.inline import InlineTransport
-from .deliver.ledger import Ledger
-from .deliver.setup import (
+from .deliver.assembly import (
     celery_of,
     make_delivery,
     make_hand_overs,
     make_transport,
 )
+from .deliver.inline import InlineTransport
+from .deliver.ledger import Ledger
 from .record.context import current_manager, request_state
 from .record.current_app import current_app_state
 from .record.proxies import current_request
@@ -263,7 +263,7 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
     )
     chain = Chain(app, ledger, strategies, config.strategy_names)
     held_calls = HeldCalls(config, ledger, reporter)
-    late_calls = LateCalls(config, chain, handing_over, delivery.made, held_calls)
+    late_calls = LateCalls(config, chain, handing_over, delivery.made_once, held_calls)
     sharing = Sharing(config, handing_over, late_calls)
     flusher = Flusher(app, config, chain, handing_over, late_calls, sharing, held_calls)
     running_views = RunningViews(background is not None, config.shutdown_timeout)

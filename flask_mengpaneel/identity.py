@@ -33,7 +33,7 @@ class _RandomIds:
 
     def next(self) -> str:
         """Return 32 random hexadecimal digits, which come once."""
-        # Some servers, such as uWSGI, fork without telling Python.
+        # Not by all of `process.after_fork`, in the middle of which it may be asked.
         if self._pid != os.getpid():
             self.after_fork()
 

@@ -5,6 +5,8 @@ What this package sets itself, such as how long it waits, stands where it is use
 
 from __future__ import annotations
 
+import re
+
 # Mixpanel's requests.
 
 #: Records in one request to ``/import``, ``/engage`` or ``/groups``.
@@ -19,7 +21,8 @@ MAX_BATCH_BYTES = 2_000_000
 
 # Mixpanel's records.
 
-#: A record has fewer bytes of JSON. Mixpanel says "1 MB"; this is the smaller reading.
+#: A record has fewer bytes of JSON than that. Mixpanel says "1 MB"; this is the smaller
+#: reading.
 #: https://docs.mixpanel.com/reference/track-event#limits
 MAX_RECORD_BYTES = 1_000_000
 #: Properties of an event, keys of an object in it, and values of a list in it.
@@ -47,9 +50,15 @@ MAX_TRACK_AGE = 5 * 86_400
 MAX_AHEAD = 3_600
 MIN_IMPORT_TIME = 31_536_000
 
-#: Characters of an ``$insert_id``.
+#: A time from here on is in milliseconds, one below in seconds: Mixpanel takes both.
+#: As seconds it would be in the year 5138, and as milliseconds it is in 1973.
+#: https://docs.mixpanel.com/reference/import-events#propertiestime
+MIN_MILLISECONDS = 1e11
+
+#: Characters of an ``$insert_id``, and which.
 #: https://docs.mixpanel.com/reference/import-events#propertiesinsert_id
 MAX_INSERT_ID = 36
+INSERT_ID = re.compile(rf"[A-Za-z0-9-]{{1,{MAX_INSERT_ID}}}")
 
 # Browsers, servers and proxies.
 

@@ -40,6 +40,24 @@ class HandedOn(t.Protocol):
         """Leave it to them."""
 
 
+class ThreadKind:
+    """The kind of threads that there was: green threads may take the place of others
+    when an app was made already, and a lock of one kind doesn't keep out the other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is still that kind."""
+        return self._lock is threading.Lock
+
+
+#: The process that has started anew last. Where it isn't this one, a server has forked
+#: without telling Python, as uWSGI does: what a child may do first then calls
+#: :func:`after_fork`.
+pid = os.getpid()
+
 _forked: weakref.WeakSet[Forked] = weakref.WeakSet()
 _closed: weakref.WeakSet[Closed] = weakref.WeakSet()
 _handed_on: weakref.WeakSet[HandedOn] = weakref.WeakSet()
@@ -148,7 +166,7 @@ def _parent_of_multiprocessing() -> object:
     return sys.modules["multiprocessing.process"].parent_process()
 
 
-#: Who closes everything at the moment: the end may come from two sides at once.
+#: Those that close everything at the moment: the end may come from two sides at once.
 _closing: list[object] = []
 
 
@@ -172,7 +190,7 @@ def _close_all() -> None:
         for thing in list(_closed):
             thing.begin_shutdown()
 
-        # With those who have got something to do only then.
+        # Also those that have got something to do only then.
         for thing in list(_closed):
             thing.close()
     finally:
@@ -276,7 +294,7 @@ def is_new_child() -> bool:
 
 def after_fork() -> None:
     """Start anew in a child process. Python calls it, where it knows of the fork."""
-    global _is_rq_job
+    global pid, _is_rq_job
     _is_rq_job = None
     _closed.clear()
     _handed_on.clear()
@@ -284,6 +302,9 @@ def after_fork() -> None:
 
     for thing in list(_forked):
         thing.after_fork()
+
+    # Last: what ends this too early, such as a time limit, has it begin again.
+    pid = os.getpid()
 
 
 #: Held by background threads while they do what may import a module: a child that is
@@ -322,7 +343,7 @@ def _before_fork() -> None:
 def _after_fork_in_child() -> None:
     global _forker, _inherited, _is_new_child
     importing.release()
-    # Who was closing everything is a thread of the parent's.
+    # It was a thread of the parent's that closed everything.
     _closing.clear()
     _forker, _is_new_child = _forking, True
     _inherited = _parent_of_multiprocessing()

@@ -24,16 +24,11 @@ class Transport(ABC):
         """
 
     def flush(self, timeout: float) -> bool:
-        """Wait until nothing is left to send; ``True`` if nothing is."""
+        """Wait until nothing is left to send; ``True`` if nothing is.
+
+        :param timeout: seconds to wait at most.
+        """
         return True
-
-    def resume_spooled(self) -> None:
-        """Send what other processes have left, as this one serves its first request."""
-        return None
-
-    def begin_shutdown(self) -> None:
-        """Begin to finish: :meth:`close` comes next."""
-        return None
 
     def close(self) -> None:
         """Finish: the process ends."""

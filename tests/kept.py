@@ -13,9 +13,9 @@ from flask import Flask
 
 from agents import CHROME
 from flask_mengpaneel.calls import Call
-from flask_mengpaneel.deliver.hand_over_memory import Carrier
-from flask_mengpaneel.deliver.hand_overs import HandOvers
-from flask_mengpaneel.deliver.setup import make_hand_overs
+from flask_mengpaneel.deliver.assembly import make_hand_overs
+from flask_mengpaneel.deliver.hand_overs.keeper import HandOvers
+from flask_mengpaneel.deliver.hand_overs.memory import CarriedBy
 from flask_mengpaneel.envelope import Envelope
 from flask_mengpaneel.identity import Identity
 from rig import Rig, events, rig
@@ -81,7 +81,7 @@ def keep(
     timeout: float = 60,
     *,
     records: int = 1,
-    carrier: Carrier = "page",
+    carrier: CarriedBy = "page",
     user_agent: str = CHROME,
     if_shown: bool = False,
 ) -> str:

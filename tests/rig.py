@@ -11,10 +11,10 @@ import typing as t
 
 from flask_mengpaneel.calls import Call
 from flask_mengpaneel.config import Config
+from flask_mengpaneel.deliver.assembly import LazyHttpClient
 from flask_mengpaneel.deliver.delivery import Delivery
 from flask_mengpaneel.deliver.inline import InlineTransport
 from flask_mengpaneel.deliver.ledger import Ledger
-from flask_mengpaneel.deliver.setup import LazyHttpClient
 from flask_mengpaneel.deliver.thread import ThreadTransport
 from flask_mengpaneel.envelope import Envelope, Message
 from flask_mengpaneel.identity import NOBODY

@@ -16,7 +16,7 @@ if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from flask import Flask, Request, Response
 
-    from ..deliver.hand_overs import HandOvers
+    from ..deliver.hand_overs.keeper import HandOvers
     from .signing import Signer
 
 logger = logging.getLogger("flask_mengpaneel")

@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
     from ..calls import Call, CallLog, Json
     from ..config import Config
     from ..deliver.delivery import Delivery
-    from ..deliver.hand_overs import HandOvers
+    from ..deliver.hand_overs.keeper import HandOvers
     from ..deliver.ledger import Ledger
     from ..outcome import Outcome
     from ..record.manager import Manager
@@ -110,7 +110,7 @@ class AppState:
             self.hand_overs = None
             self.flusher.believe_clients()
             self.running_views.stay_in_foreground()
-            self.delivery.made.leave_spool()
+            self.delivery.made_once.leave_spool()
 
     def serve_first(self) -> None:
         """The app serves its first request: send what other processes have left."""
@@ -119,7 +119,7 @@ class AppState:
         if not self.is_in_use:
             self.begin_use()
 
-        if self.background is not None:
+        if isinstance(self.background, SpoolingTransport):
             self.background.resume_spooled()
 
     @contextlib.contextmanager
@@ -136,7 +136,7 @@ class AppState:
                 diverted = self.chain.diverted(RecordingTransport())
                 outcomes = stack.enter_context(diverted)
                 stack.enter_context(self.ledger.paused())
-                stack.enter_context(self.delivery.made.paused())
+                stack.enter_context(self.delivery.made_once.paused())
                 stack.enter_context(self.flusher.sharing.paused())
 
                 if self.hand_overs is not None:

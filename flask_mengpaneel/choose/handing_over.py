@@ -15,8 +15,8 @@ from .operations import riding_records, without_group_operations
 if t.TYPE_CHECKING:
     from ..calls import Call, CallLog
     from ..config import Config
-    from ..deliver.hand_over_memory import Carrier
-    from ..deliver.hand_overs import HandOvers
+    from ..deliver.hand_overs.keeper import HandOvers
+    from ..deliver.hand_overs.memory import CarriedBy
     from ..deliver.ledger import Ledger
     from ..identity import Identity
     from ..visitor.visitor import Visitor
@@ -96,7 +96,7 @@ class HandingOver:
         return hand_over
 
     def complete(
-        self, hand_over: HandOver, exchange: Exchange, carrier: Carrier
+        self, hand_over: HandOver, exchange: Exchange, carrier: CarriedBy
     ) -> None:
         """Count what the client has got, and keep it if that is to be acknowledged."""
         exchange.handed_over = hand_over
@@ -119,7 +119,7 @@ class HandingOver:
         self._keep(hand_over, visitor, carrier, if_shown=is_advance)
 
     def to_session(
-        self, entry: Entry, exchange: Exchange, carrier: Carrier, timeout: float
+        self, entry: Entry, exchange: Exchange, carrier: CarriedBy, timeout: float
     ) -> HandOver:
         """Count what waits in the session, and keep it until that is taken up.
 
@@ -141,7 +141,7 @@ class HandingOver:
         self,
         hand_over: HandOver,
         visitor: Visitor,
-        carrier: Carrier,
+        carrier: CarriedBy,
         *,
         if_shown: bool = False,
     ) -> None:

@@ -15,7 +15,7 @@ from .operations import is_of_group, without_group_operations
 
 if t.TYPE_CHECKING:
     from ..config import Config
-    from ..deliver.made import Made
+    from ..deliver.made_once import MadeOnce
     from ..outcome import Outcome
     from ..visitor.client import Client
     from ..visitor.visitor import Visitor
@@ -55,7 +55,7 @@ class LateCalls:
         config: Config,
         chain: Chain,
         handing_over: HandingOver,
-        made: Made,
+        made: MadeOnce,
         held_calls: HeldCalls,
     ) -> None:
         self._config = config

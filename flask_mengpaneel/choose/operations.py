@@ -12,7 +12,7 @@ import collections.abc as c
 import dataclasses
 import typing as t
 
-from ..calls import GROUP_CALLS, Call, CallLog, Stage
+from ..calls import GROUP_CALLS, Call, CallLog, Stage, profile_change
 from ..visitor.persistence import Persistence
 
 if t.TYPE_CHECKING:
@@ -30,15 +30,8 @@ def operation_of(call: Call) -> Call | None:
     if name not in GROUP_CALLS:
         return None
 
-    key, value = wire[1]
-
-    if name == "set_group":
-        return call.instead([["people", "set"], [{key: value}]])
-
-    if name == "add_group":
-        return call.instead([["people", "union"], [{key: [value]}]])
-
-    return call.instead([["people", "remove"], [{key: value}]])
+    method, properties = profile_change(name, *wire[1])
+    return call.instead([["people", method], [properties]])
 
 
 def operations_of(calls: c.Iterable[Call]) -> list[Call]:

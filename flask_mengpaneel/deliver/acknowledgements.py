@@ -5,10 +5,10 @@ from __future__ import annotations
 import collections.abc as c
 import typing as t
 
-from .hand_over_news import NEVER_ACKNOWLEDGED
+from .hand_overs.news import NEVER_ACKNOWLEDGED
 
 if t.TYPE_CHECKING:
-    from .hand_over_news import HandOverNews
+    from .hand_overs.news import HandOverNews
     from .spool import Row, Spool
 
 
@@ -20,7 +20,7 @@ class SharedAcknowledgements(t.Protocol):
     """
 
     def add(self, ids: c.Collection[str]) -> None:
-        """Leave acknowledgements for whoever has these hand-overs."""
+        """Leave acknowledgements for the processes that have these hand-overs."""
 
     def found(self, ids: c.Collection[str]) -> set[str]:
         """Return those of some hand-overs that others have left one of."""

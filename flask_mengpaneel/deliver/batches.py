@@ -22,13 +22,13 @@ class Batch:
     """Messages for one endpoint that are sent together.
 
     :param rows: the rows of the spool that they are in, if they are in the spool.
-    :param drained: whether they waited there before.
+    :param from_spool: whether they waited there before.
     """
 
     endpoint: str
     messages: list[Message]
     rows: list[int] = dataclasses.field(default_factory=list)
-    drained: bool = False
+    from_spool: bool = False
 
     @property
     def records(self) -> int:
@@ -37,7 +37,7 @@ class Batch:
 
     def has_room_for(self, other: Batch) -> bool:
         """Whether the messages of both fit into one request."""
-        if bool(self.rows) != bool(other.rows) or self.drained != other.drained:
+        if bool(self.rows) != bool(other.rows) or self.from_spool != other.from_spool:
             return False
 
         messages = [*self.messages, *other.messages]
@@ -53,7 +53,7 @@ class Batch:
             self.endpoint,
             [self.messages[i] for i in chosen],
             [self.rows[i] for i in chosen] if self.rows else [],
-            self.drained,
+            self.from_spool,
         )
 
     def without(self, indexes: c.Container[int]) -> Batch:
@@ -99,16 +99,16 @@ def pack(messages: c.Iterable[Message], rows: c.Sequence[int] = ()) -> list[Batc
     return packed
 
 
-def pack_rows(rows: c.Iterable[Row], *, drained: bool = False) -> list[Batch]:
+def pack_rows(rows: c.Iterable[Row], *, from_spool: bool = False) -> list[Batch]:
     """Pack messages that are in the spool.
 
-    :param drained: whether they waited there before.
+    :param from_spool: whether they waited there before.
     """
     rows = list(rows)
     packed = pack((row.message for row in rows), [row.id for row in rows])
 
     for batch in packed:
-        batch.drained = drained
+        batch.from_spool = from_spool
 
     return packed
 

@@ -131,7 +131,7 @@ class CeleryTransport(SpoolingTransport):
         process.on_fork(self)
 
     def _reset(self) -> None:
-        self._lock_type = threading.Lock
+        self._threads = process.ThreadKind()
         self._lock = threading.Lock()
         self._producer: t.Any = None
         self._not_before = 0.0
@@ -174,18 +174,13 @@ class CeleryTransport(SpoolingTransport):
         """Send what waits in this process, or spool it."""
         self._direct.deliver_or_spool()
 
-    def begin_shutdown(self) -> None:
-        """Begin to finish: the process ends."""
-        self._direct.begin_shutdown()
-
     def close(self) -> None:
         """Finish: the process ends."""
         self._direct.close()
 
     def _publish(self, envelope: Envelope) -> bool | None:
         """Whether the broker took it; ``None`` if nobody knows."""
-        # Green threads may take the place of others when the app was made already.
-        if self._lock_type is not threading.Lock:
+        if not self._threads.is_current:
             self._reset()
 
         if time.monotonic() < self._not_before:

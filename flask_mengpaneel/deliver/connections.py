@@ -69,7 +69,7 @@ class RoundTrip:
 _round_trip: contextvars.ContextVar[RoundTrip] = contextvars.ContextVar("round_trip")
 
 
-class Client:
+class HttpConnections:
     """Posts to one host.
 
     With the library that the official one uses too, so that proxies and certificates

@@ -1,7 +1,7 @@
 """One attempt to deliver a batch, and what becomes of it.
 
 How requests are sent is in ``http``, what is in an answer in ``answers``, when to try
-again is up to whoever calls this: ``inline``, ``pipeline`` and ``celery``.
+again is up to the callers: ``inline``, ``pipeline`` and ``celery``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .failures import (
     report_drops,
     unsent,
 )
-from .hand_over_news import HandOverNews
+from .hand_overs.news import HandOverNews
 from .http import PATHS, HttpClient, RequestFailed, authorized, compressed
-from .made import Made
+from .made_once import MadeOnce
 
 if t.TYPE_CHECKING:
     from ..config import Config
@@ -82,10 +82,10 @@ class Delivery:
         self.config = config
         self.ledger = ledger
         self.spool = spool
-        self.made = Made(spool)
+        self.made_once = MadeOnce(spool)
         #: Whether a background transport delivers with it, and closes it.
         self.in_background = False
-        #: Who is asked before an overdue hand-over is sent out of the spool.
+        #: They are asked before an overdue hand-over is sent out of the spool.
         self.acknowledgements: c.Sequence[SharedAcknowledgements] = ()
         #: What becomes of hand-overs.
         self.news = HandOverNews()
@@ -253,7 +253,7 @@ class Delivery:
 
     # Out of the spool.
 
-    def drain(
+    def lease_batches(
         self,
         limit: int,
         endpoints: c.Container[str] = PATHS,
@@ -298,7 +298,7 @@ class Delivery:
             elif not row.sent or row.message.repeatable:
                 ready.append(row)
 
-        return pack_rows(ready, drained=True)
+        return pack_rows(ready, from_spool=True)
 
     def unpack(
         self, translated: c.Sequence[tuple[int, list[Message], dict[str, int]]]

@@ -17,7 +17,7 @@ logger = logging.getLogger("flask_mengpaneel")
 MAX_BUILT = 6
 #: Batches out of the spool that one endpoint may have in memory, those in flight
 #: included: if this process dies, they may be sent twice, under one id.
-MAX_DRAINED = 2
+MAX_LEASED = 2
 #: Requests with events that may be in flight at once.
 MAX_IN_FLIGHT = 4
 #: Seconds without an answer after which an endpoint that has enough to send isn't
@@ -47,7 +47,7 @@ class EndpointQueue:
         self._width = width
         #: Whether it ever had a batch.
         self.is_used = False
-        #: Whether it was Mixpanel who asked for the pause.
+        #: Whether Mixpanel asked for the pause.
         self._pause_was_asked = False
         #: When it last had an answer, or nothing to wait for.
         self._answered_at = 0.0
@@ -80,15 +80,15 @@ class EndpointQueue:
         return len(self.batches) >= (1 if self.failures else MAX_BUILT)
 
     @property
-    def has_drained_enough(self) -> bool:
+    def has_leased_enough(self) -> bool:
         """Whether it has as much out of the spool as may be in memory."""
-        drained = sum(batch.drained for batch in (*self.batches, *self.in_flight))
-        return drained >= MAX_DRAINED
+        leased = sum(batch.from_spool for batch in (*self.batches, *self.in_flight))
+        return leased >= MAX_LEASED
 
     @property
-    def may_drain(self) -> bool:
+    def may_lease(self) -> bool:
         """Whether it has room for what waits in the spool, and gets on."""
-        return not self.failures and not self.is_full and not self.has_drained_enough
+        return not self.failures and not self.is_full and not self.has_leased_enough
 
     def is_poll_due(self, now: float) -> bool:
         """Whether the spool is to be asked for something for it."""
@@ -210,19 +210,19 @@ class EndpointQueues:
 
         return is_wanted and not self.have_enough(now)
 
-    def may_drain(self, now: float) -> set[str]:
+    def may_lease(self, now: float) -> set[str]:
         """Return the endpoints that are to get what waits in the spool.
 
         None while one that gets on has enough of it; else all that have room, since an
         envelope may be for several.
         """
         if any(
-            (queue.is_full or queue.has_drained_enough) and queue.progresses(now)
+            (queue.is_full or queue.has_leased_enough) and queue.progresses(now)
             for queue in self
         ):
             return set()
 
-        able = {name for name, queue in self.by_name.items() if queue.may_drain}
+        able = {name for name, queue in self.by_name.items() if queue.may_lease}
         is_due = any(self.by_name[name].is_poll_due(now) for name in able)
         return able if is_due else set()
 
@@ -232,11 +232,11 @@ class EndpointQueues:
             self.by_name[name].next_poll = moment
 
     def put(
-        self, built: list[Batch], drained_for: c.Container[str] | None = None
+        self, built: list[Batch], leased_for: c.Container[str] | None = None
     ) -> list[Batch]:
         """Append batches to their queues; return those for which there is no room.
 
-        :param drained_for: they come from the spool, so that they are before what is
+        :param leased_for: they come from the spool, so that they are before what is
             there, and are for these endpoints.
         """
         now = time.monotonic()
@@ -246,8 +246,8 @@ class EndpointQueues:
             queue = self.by_name[batch.endpoint]
             waits = (
                 queue.overflows
-                if drained_for is None
-                else batch.endpoint not in drained_for
+                if leased_for is None
+                else batch.endpoint not in leased_for
             )
 
             if waits or (

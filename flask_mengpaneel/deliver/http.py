@@ -1,4 +1,4 @@
-"""One HTTP request to Mixpanel and its answer, whoever sends it."""
+"""One HTTP request to Mixpanel, and its answer."""
 
 from __future__ import annotations
 

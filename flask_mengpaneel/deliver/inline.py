@@ -1,4 +1,4 @@
-"""Delivery at once, by whoever calls: in the request, in a task, by a command."""
+"""Delivery at once, by the caller: in the request, in a task, by a command."""
 
 from __future__ import annotations
 
@@ -211,13 +211,15 @@ class Sender:
         endpoints = set(PATHS)
 
         while endpoints and limit > 0 and time.monotonic() < deadline:
-            drained = self.delivery.drain(int(min(limit, MAX_RECORDS)), endpoints)
+            leased = self.delivery.lease_batches(
+                int(min(limit, MAX_RECORDS)), endpoints
+            )
 
-            if not drained:
+            if not leased:
                 break
 
-            pending = collections.deque(b for b in drained if b.endpoint in endpoints)
-            others = [b for b in drained if b.endpoint not in endpoints]
+            pending = collections.deque(b for b in leased if b.endpoint in endpoints)
+            others = [b for b in leased if b.endpoint not in endpoints]
             limit -= sum(len(batch.messages) for batch in pending)
             failed = self.send(pending, deadline)
 
@@ -277,6 +279,9 @@ class InlineTransport(Transport):
                 added.pop(0)()
         finally:
             self._delivering.pop(thread, None)
+
+    def begin_shutdown(self) -> None:
+        """Begin to finish: :meth:`close` comes next."""
 
     def close(self) -> None:
         """Finish: the process ends."""

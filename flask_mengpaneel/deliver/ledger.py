@@ -31,7 +31,7 @@ class Balance:
     #: given to a client that is believed.
     delivered: int = 0
     #: Counted where they wait: in memory, on their way, in the spool, or to be
-    #: acknowledged by whoever was given them.
+    #: acknowledged by the clients that were given them.
     waiting: int = 0
     #: Not delivered and never will be, by reason.
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -86,7 +86,6 @@ class Ledger:
 
     def reset(self) -> None:
         """Start with nothing, as in a process that was just forked."""
-        self._pid = os.getpid()
         # Its thread may take it again: the handler of a signal may track. No thread
         # waits for anything while it has it, so that it does for green ones as well.
         self._lock = threading.RLock()
@@ -136,8 +135,7 @@ class Ledger:
 
     def record(self, records: int = 1) -> None:
         """Count what has been recorded, when it is flushed."""
-        # Some servers fork without telling Python; this is what a child does first.
-        if self._pid != os.getpid():
+        if process.pid != os.getpid():
             process.after_fork()
 
         with self._lock:
@@ -164,8 +162,8 @@ class Ledger:
                 self.on_change()
 
     def record_dropped(self, reason: str, records: int = 1) -> None:
-        """Count what is recorded and won't be delivered, which is no news in between:
-        to whoever reads then, it would be lost."""
+        """Count records as recorded and dropped in one transfer, so that no reader sees
+        them missing."""
         with self.transfer():
             self.record(records)
             self.drop(reason, records)

@@ -19,7 +19,7 @@ class Overflow:
         #: Those of which a worker hasn't counted yet what became of them.
         self.writes: collections.deque[SpoolWrite] = collections.deque()
         #: How often something has come into the spool, as far as this process knows. If
-        #: it is the same before and after a drain that found nothing, nothing is there.
+        #: it is the same before and after a lease that found nothing, nothing is there.
         self.arrivals = 0
 
     @property

@@ -8,6 +8,7 @@ import threading
 import time
 import typing as t
 
+from .. import process
 from ..limits import MAX_RECORDS
 from .batches import Batch, pack
 from .delivery import REQUEST_TIMEOUT, SPOOL_POLL_INTERVAL
@@ -43,19 +44,13 @@ class Monitor:
     """The lock of all places, and what is told to those who wait for it."""
 
     def __init__(self) -> None:
-        #: What was in force as a lock when this one was made.
-        self.lock_type = threading.Lock
+        self.threads = process.ThreadKind()
         # One that its thread may take again: the handler of a signal may track.
         self.lock: t.Any = threading.RLock()
         #: For workers.
         self.work_available = threading.Condition(self.lock)
         #: For those who wait until something is done.
         self.progress = threading.Condition(self.lock)
-
-    @property
-    def is_current(self) -> bool:
-        """Whether no green threads have taken the place of others since."""
-        return self.lock_type is threading.Lock
 
     def await_progress(self, condition: c.Callable[[], bool], timeout: float) -> bool:
         """Wait until something that is done makes a condition true. With the lock."""
@@ -83,9 +78,9 @@ class Pipeline:
         #: When this process ends, if it does.
         self.deadline: float | None = None
         self.is_closed = False
-        #: Who wants that everything is sent without waiting for company.
+        #: Those that want everything sent without waiting for company.
         self.expediting: set[object] = set()
-        self._drained_last = False
+        self._leased_last = False
         self._delivery = delivery
         self._ledger = delivery.ledger
         self._has_spool = delivery.spool is not None
@@ -122,13 +117,13 @@ class Pipeline:
             return self._record_overflow
 
         # One after the other, in order.
-        if places.building or places.workers_in[State.DRAINING]:
+        if places.building or places.workers_in[State.LEASING]:
             return None
 
-        if self.may_drain(now):
-            places.workers_in[State.DRAINING] += 1
+        if self.may_lease(now):
+            places.workers_in[State.LEASING] += 1
             return functools.partial(
-                self._drain, places.overflow.arrivals, places.endpoints.may_drain(now)
+                self._lease, places.overflow.arrivals, places.endpoints.may_lease(now)
             )
 
         if (
@@ -136,17 +131,17 @@ class Pipeline:
             and self.is_due(now)
             and places.endpoints.want_more(now)
         ):
-            self._drained_last = False
+            self._leased_last = False
             places.take_for_building()
             return functools.partial(self._build, places.building)
 
         return None
 
-    def may_drain(self, now: float) -> bool:
+    def may_lease(self, now: float) -> bool:
         """Whether something is to be taken from the spool."""
         endpoints = self.places.endpoints
 
-        if not self._has_spool or not endpoints.may_drain(now):
+        if not self._has_spool or not endpoints.may_lease(now):
             return False
 
         # At the end what this process has itself goes first: then it is known, too,
@@ -158,7 +153,7 @@ class Pipeline:
 
         # What is in the queue is older if it overflows; else take turns.
         return not self.places.queue.envelopes or not (
-            self.places.overflow.is_active or self._drained_last
+            self.places.overflow.is_active or self._leased_last
         )
 
     def is_due(self, now: float) -> bool:
@@ -173,7 +168,7 @@ class Pipeline:
         moments += [
             endpoint.stalls_at
             for endpoint in self.places.endpoints
-            if endpoint.is_full or endpoint.has_drained_enough
+            if endpoint.is_full or endpoint.has_leased_enough
         ]
         queue.wake_at = 1
 
@@ -287,9 +282,9 @@ class Pipeline:
         return translated
 
     def _put(
-        self, built: list[Batch], drained_for: c.Container[str] | None = None
+        self, built: list[Batch], leased_for: c.Container[str] | None = None
     ) -> list[Batch]:
-        too_many = self.places.endpoints.put(built, drained_for)
+        too_many = self.places.endpoints.put(built, leased_for)
         self.places.workers_in[State.STORING] += bool(too_many)
         self.monitor.notify()
         return too_many
@@ -313,39 +308,39 @@ class Pipeline:
 
     # The spool -> BUILT, or back.
 
-    def _drain(self, arrivals: int, endpoints: set[str]) -> None:
+    def _lease(self, arrivals: int, endpoints: set[str]) -> None:
         places = self.places
 
         with self.monitor.lock:
             in_flight = places.leased_rows()
 
-        drained: list[Batch] = []
+        leased: list[Batch] = []
 
         try:
-            drained = self._delivery.drain(MAX_RECORDS, endpoints, in_flight)
+            leased = self._delivery.lease_batches(MAX_RECORDS, endpoints, in_flight)
         finally:
             with self.monitor.lock:
-                places.workers_in[State.DRAINING] -= 1
-                self._drained_last = True
-                too_many = self._put_drained(drained, endpoints)
+                places.workers_in[State.LEASING] -= 1
+                self._leased_last = True
+                too_many = self._put_leased(leased, endpoints)
 
         self._store(too_many, AT_EXIT if self.is_closed else FULL)
 
-        if not drained:
+        if not leased:
             with self.monitor.lock:
                 self._found_nothing(arrivals, endpoints)
 
-    def _put_drained(self, drained: list[Batch], endpoints: set[str]) -> list[Batch]:
+    def _put_leased(self, leased: list[Batch], endpoints: set[str]) -> list[Batch]:
         if not self.is_closed:
-            return self._put(drained, endpoints)
+            return self._put(leased, endpoints)
 
         # The end of the process didn't wait for it.
-        self.places.workers_in[State.STORING] += bool(drained)
-        return drained
+        self.places.workers_in[State.STORING] += bool(leased)
+        return leased
 
     def _found_nothing(self, arrivals: int, endpoints: set[str]) -> None:
         """Poll the spool later, and let nothing go through it any more, unless
-        something has come into it during the drain."""
+        something has come into it meanwhile."""
         overflow = self.places.overflow
         self.places.endpoints.poll_at(time.monotonic() + SPOOL_POLL_INTERVAL, endpoints)
         has_come = overflow.arrivals != arrivals

@@ -25,7 +25,7 @@ class State(enum.Enum):
     IN_FLIGHT = enum.auto()
     ANSWERED = enum.auto()
     STORING = enum.auto()
-    DRAINING = enum.auto()
+    LEASING = enum.auto()
     REPORTING = enum.auto()
 
 
@@ -36,14 +36,14 @@ AT_WORK = frozenset(
         State.IN_FLIGHT,
         State.ANSWERED,
         State.STORING,
-        State.DRAINING,
+        State.LEASING,
         State.REPORTING,
     }
 )
 
 
 class Places:
-    """What is in each state, in this process. Whoever looks has the monitor's lock.
+    """What is in each state, in this process; to be read with the monitor's lock.
 
     :param capacity: the weight that may wait in the queue.
     :param built_capacity: the batches that may wait for an endpoint that fails.

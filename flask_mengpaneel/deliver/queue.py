@@ -78,7 +78,7 @@ class Queue:
 
         :param prefers_spool: whether there is a spool, and nothing is delivered at the
             moment: what waits long is safer there. Asked only where much waits, as it
-            takes 8 of 25 steps.
+            takes 8 function calls.
         """
         total = self.weight + weight
 

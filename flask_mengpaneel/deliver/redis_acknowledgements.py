@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import logging
-import threading
 import time
 import typing as t
 
@@ -36,8 +35,8 @@ class RedisAcknowledgements:
 
     def _reset(self) -> None:
         self._client: t.Any = None
-        #: What was in force as a lock when the client was made.
-        self._lock_type = threading.Lock
+        #: Of those that the client was made for.
+        self._threads = process.ThreadKind()
         self._pause_until = 0.0
 
     def after_fork(self) -> None:
@@ -45,7 +44,7 @@ class RedisAcknowledgements:
         self._reset()
 
     def add(self, ids: c.Collection[str]) -> None:
-        """Leave acknowledgements for whoever has these hand-overs."""
+        """Leave acknowledgements for the processes that have these hand-overs."""
         with self._tried() as client:
             if client is not None:
                 pipeline = client.pipeline(transaction=False)
@@ -82,13 +81,13 @@ class RedisAcknowledgements:
             )
 
     def _connected(self) -> t.Any:
-        if self._client is None or self._lock_type is not threading.Lock:
+        if self._client is None or not self._threads.is_current:
             with process.importing:
                 import redis
                 from redis.backoff import NoBackoff
                 from redis.retry import Retry
 
-            self._lock_type = threading.Lock
+            self._threads = process.ThreadKind()
             self._client = redis.Redis.from_url(
                 self._url,
                 socket_timeout=TIMEOUT,

@@ -45,7 +45,7 @@ class _Lookup:
         except (OSError, UnicodeError) as error:
             self.error = error if isinstance(error, OSError) else OSError(str(error))
         finally:
-            # Who comes next is to try again, if this failed.
+            # The next caller is to try again, if this failed.
             known = 0.0 if self.error else NAME_CACHE_SECONDS
             self.until = time.monotonic() + known
             self.done.set()

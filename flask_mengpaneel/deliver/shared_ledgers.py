@@ -78,6 +78,33 @@ class Totals:
         for reason, records in other.dropped.items():
             self.drop(reason, records)
 
+    def complete(
+        self, in_spool: int, tallies: c.Mapping[str, int], *, is_alive: bool
+    ) -> None:
+        """Add what the spool knows of the records of a process to what it has
+        published, and what follows of the others.
+
+        :param in_spool: how many wait there.
+        :param tallies: what became of those that did, by reason: none if delivered.
+        """
+        self.in_spool = in_spool
+
+        for reason, records in tallies.items():
+            if reason:
+                self.drop(reason, records)
+            else:
+                self.delivered += records
+
+        left = self.recorded - self.settled - self.in_spool
+
+        if left < 0:
+            # Its file is a little behind.
+            self.recorded -= left
+        elif is_alive:
+            self.in_memory = left
+        elif left:
+            self.drop(PROCESS_DIED, left)
+
     @property
     def settled(self) -> int:
         """How many are delivered or dropped."""
@@ -227,23 +254,9 @@ class SharedLedgers:
                 continue
 
             totals, is_alive = (own, True) if path == own_path else _visit(path)
-            totals.in_spool = spooled.get(origin, 0)
-
-            for reason, records in tallies.get(origin, {}).items():
-                if reason:
-                    totals.drop(reason, records)
-                else:
-                    totals.delivered += records
-
-            left = totals.recorded - totals.settled - totals.in_spool
-
-            if left < 0:
-                # Its file is a little behind.
-                totals.recorded -= left
-            elif is_alive:
-                totals.in_memory = left
-            elif left:
-                totals.drop(PROCESS_DIED, left)
+            totals.complete(
+                spooled.get(origin, 0), tallies.get(origin, {}), is_alive=is_alive
+            )
 
             if is_alive or totals.in_spool:
                 whole.add(totals)

@@ -22,6 +22,7 @@ import typing as t
 import uuid
 from pathlib import Path
 
+from .. import process
 from ..envelope import Message
 from . import spool_tables as tables
 
@@ -66,7 +67,7 @@ _MAX_ROWS_AT_ONCE = 100
 _MADE_FOR = 31 * 86_400.0
 
 #: Rows that may be acknowledged before the log is emptied, and pages of 4 KB in it
-#: after which whoever writes has to do it.
+#: after which the next writer has to do it.
 _MAX_UNCHECKED = 2000
 _MAX_LOGGED = 10_000
 
@@ -164,8 +165,7 @@ class Spool:
         self._silent_until = 0.0
 
     def _make_lock(self) -> None:
-        #: What was in force as a lock when this one was made.
-        self._lock_type = threading.Lock
+        self._threads = process.ThreadKind()
         # Of those that know whether their thread has them.
         self._lock: t.Any = threading.RLock()
 
@@ -485,7 +485,7 @@ class Spool:
         return forwarded
 
     def release(self, rows: c.Sequence[int], reason: str) -> None:
-        """Leave rows to whoever comes next; they were not taken."""
+        """Leave rows to the next that leases some; they were not taken."""
         self.write(
             lambda connection: connection.execute(
                 "UPDATE messages SET leased_by = '', leased_until = 0, sent = 0,"
@@ -496,8 +496,8 @@ class Spool:
         )
 
     def claim(self, id: str) -> bool:
-        """Whether something that must not be made twice is to be made now by whoever
-        asks: nobody has asked before, in this process or another.
+        """Whether the caller is to make now what must not be made twice: nobody has
+        asked before, in this process or another.
 
         If that can't be found out, it is: a disk in trouble stops nothing.
         """
@@ -687,8 +687,8 @@ class Spool:
                 lock.release()
 
     def _notice_green_threads(self) -> None:
-        """Notice green threads that took the place of others after the app was made."""
-        if self._lock_type is not threading.Lock:
+        """Leave the lock and the connection of the other kind of threads."""
+        if not self._threads.is_current:
             # One of the others may still use it.
             if self._connection is not None:
                 _inherited.append(self._connection)
@@ -736,8 +736,8 @@ class Spool:
     def _checkpoint(self) -> None:
         """Move what was written from SQLite's log to the file itself.
 
-        SQLite would make whoever comes wait for the disk, also a request; beside them,
-        on a connection of its own, nobody waits.
+        SQLite would make the next writer wait for the disk, maybe a request. On a
+        connection of its own, this makes nobody wait.
         https://www.sqlite.org/wal.html#ckpt
         """
         with (
@@ -813,7 +813,7 @@ def _chunks(
         if size >= _MAX_ROWS_AT_ONCE:
             yield chunk
             chunk, size = [], 0
-            # Who releases a lock and takes it again at once leaves it to nobody.
+            # A thread that releases a lock and takes it again at once gives it to none.
             time.sleep(0)
 
         chunk.append(thing)

@@ -7,7 +7,7 @@ import json
 import sqlite3
 import time
 
-_VERSION = 2
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -56,16 +56,10 @@ CREATE TABLE IF NOT EXISTS made (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS made_at ON made (at);
 """
-# A file of the first version, in which nothing waits for an acknowledgement.
-_UPGRADE = """
-ALTER TABLE messages RENAME COLUMN kept_at TO put_at;
-ALTER TABLE messages ADD COLUMN hand_over TEXT;
-ALTER TABLE messages ADD COLUMN dropped_for TEXT;
-"""
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables, or bring those of an earlier version up to date.
+    """Make the tables, if they aren't there.
 
     :raises sqlite3.OperationalError: a later version made them.
     """
@@ -76,12 +70,10 @@ def prepare(connection: sqlite3.Connection) -> None:
 
     try:
         # Another process may have done it in the meantime.
-        version = _version(connection)
-
-        if version > _VERSION:
+        if _version(connection) > _VERSION:
             raise sqlite3.OperationalError("a newer Flask-Mengpaneel wrote it")
 
-        for statement in _statements((_UPGRADE if version == 1 else "") + _SCHEMA):
+        for statement in _statements(_SCHEMA):
             connection.execute(statement)
 
         connection.execute(f"PRAGMA user_version = {_VERSION}")

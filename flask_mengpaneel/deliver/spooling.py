@@ -11,6 +11,10 @@ class SpoolingTransport(Transport):
     """A transport that sends what this process, or another, has put into the spool."""
 
     @abstractmethod
+    def resume_spooled(self) -> None:
+        """Send what other processes have left, as this one serves its first request."""
+
+    @abstractmethod
     def poll_spool(self) -> None:
         """Send at once what has become due in the spool."""
 

@@ -24,7 +24,7 @@ ANSWERED    ``answered``            (in a transfer)      the worker: delivered; 
                                                          again; dropped: REPORTING
 STORING     (the worker's)          (in a transfer)      the worker: in the spool;
                                                          dropped
-DRAINING    the spool               as the spool says    the worker: BUILT; back
+LEASING     the spool               as the spool says    the worker: BUILT; back
 REPORTING   (the worker's)          dropped              the worker: the end
 =========== ======================= ==================== ==============================
 
@@ -51,10 +51,10 @@ from .. import process, server
 from ..limits import MAX_RECORDS
 from .batches import wrap
 from .delivery import Delivery
+from .final_spooling import spool_rest
 from .pipeline import AFTER_JOB, AT_EXIT, FULL, Pipeline
 from .places import Places, State
 from .queue import MAX_AS_OBJECTS, SpoolWrite, weight_of
-from .rest import spool_rest
 from .spooling import SpoolingTransport
 from .workers import Workers
 
@@ -90,7 +90,6 @@ class ThreadTransport(SpoolingTransport):
         process.on_fork(self)
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
         has_spool = self._spool is not None
         self._places = Places(
             MAX_WAITING_WITH_SPOOL if has_spool else MAX_WAITING,
@@ -108,10 +107,10 @@ class ThreadTransport(SpoolingTransport):
     def _notice_changes(self) -> None:
         """Notice a fork that Python wasn't told of, and green threads that took the
         place of others when the app was made already."""
-        if self._pid != os.getpid():
+        if process.pid != os.getpid():
             process.after_fork()
 
-        if not self._pipeline.monitor.is_current:
+        if not self._pipeline.monitor.threads.is_current:
             self._replace_workers()
 
     def _replace_workers(self) -> None:
@@ -119,7 +118,7 @@ class ThreadTransport(SpoolingTransport):
         self._workers.await_steps()
 
         with monitor.lock:
-            if self._pipeline.monitor.is_current:
+            if self._pipeline.monitor.threads.is_current:
                 return
 
             had_workers = bool(self._workers.threads)
@@ -199,7 +198,7 @@ class ThreadTransport(SpoolingTransport):
         return True
 
     def _is_ready(self) -> bool:
-        # Where there is no worker at the end, who closes this stands in.
+        # Where there is no worker at the end, the thread that closes this stands in.
         return self._pipeline.deadline is None and (
             self._workers.ensure(self) or process.is_ending()
         )
@@ -299,12 +298,12 @@ class ThreadTransport(SpoolingTransport):
             pipeline.expediting.discard(who)
 
     def _is_flushed(self) -> bool:
-        return self._pipeline.is_empty and not self._is_draining
+        return self._pipeline.is_empty and not self._is_leasing
 
     @property
-    def _is_draining(self) -> bool:
+    def _is_leasing(self) -> bool:
         """Whether a worker is about to send what others left in the spool."""
-        return bool(self._workers.threads) and self._pipeline.may_drain(
+        return bool(self._workers.threads) and self._pipeline.may_lease(
             time.monotonic()
         )
 
@@ -362,7 +361,7 @@ class ThreadTransport(SpoolingTransport):
             return False
 
         # What others left is sent as well. Short jobs have no other time for it.
-        if self._is_draining:
+        if self._is_leasing:
             return False
 
         # What has to pause until after the end isn't waited for.

@@ -8,7 +8,7 @@ import typing as t
 
 from mixpanel import Mixpanel
 
-from ..calls import Call, Json, dumps
+from ..calls import GROUP_CALLS, Call, Json, dumps, profile_change
 from ..envelope import Envelope, Message
 from ..identity import Identity, hex_id
 from ..reasons import BOT
@@ -141,6 +141,9 @@ class _Translation:
             self._people(name, *call.arguments)
         elif name in _GROUP:
             self._group(call.wire[2][0], *call.wire[1], *call.arguments)
+        elif name in GROUP_CALLS:
+            method, properties = profile_change(name, *call.arguments)
+            self._people(f"people.{method}", properties)
         elif name in _OTHERS:
             getattr(self, name)(*call.arguments)
         elif name == "identify":
@@ -282,17 +285,6 @@ class _Translation:
         else:
             self._disabled.difference_update(events)
 
-    # -- groups
-
-    def set_group(self, key: str, ids: list[str]) -> None:
-        self._people("people.set", {key: ids})
-
-    def add_group(self, key: str, id: str) -> None:
-        self._people("people.union", {key: [id]})
-
-    def remove_group(self, key: str, id: str) -> None:
-        self._people("people.remove", {key: id})
-
     # -- profiles
 
     def _people(self, name: str, *arguments: t.Any) -> None:
@@ -376,9 +368,7 @@ _EVENTS: dict[str, c.Callable[..., None]] = {
     "track_with_groups": _Translation.track_with_groups,
 }
 
-_OTHERS = frozenset(
-    {"alias", "disable", "enable", "set_group", "add_group", "remove_group"}
-)
+_OTHERS = frozenset({"alias", "disable", "enable"})
 
 # The methods of the official library.
 _PEOPLE = {

@@ -85,7 +85,7 @@ class Workers:
         return (
             not pipeline.is_closed
             and pipeline.monitor is self._monitor
-            and self._monitor.is_current
+            and self._monitor.threads.is_current
         )
 
     def _work(self, started_by: int) -> None:

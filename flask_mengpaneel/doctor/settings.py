@@ -14,7 +14,7 @@ from .. import mistakes
 from ..choose.session_cookie import fits_session, has_session
 from ..config import CLIENT_STRATEGIES, PREFIX
 from ..deliver.answers import Meaning, what_to_do
-from ..deliver.trial import try_token
+from ..deliver.trial_requests import try_token
 from ..limits import MAX_AHEAD
 from ..mistakes import Finding, Level
 

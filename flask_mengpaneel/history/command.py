@@ -13,7 +13,7 @@ from flask.cli import with_appcontext
 
 from ..deliver.answers import printable
 from ..reasons import why_inactive
-from .events import Chunk, Refusal, Unreadable, read
+from .events import Chunk, RefusedLine, Unreadable, read
 from .lines import Lines
 from .position import Position, PositionFile
 from .sending import Forbidden, OutOfReach, Sending
@@ -129,7 +129,7 @@ def _send(
     return fault
 
 
-def _report(refusal: Refusal) -> None:
+def _report(refusal: RefusedLine) -> None:
     if sys.stderr.isatty():
         # In the place of the bar, which is drawn again below.
         click.echo("\r\033[K", nl=False, err=True)

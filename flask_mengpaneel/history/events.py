@@ -16,17 +16,15 @@ import zlib
 
 from ..calls import Call, Json
 from ..identity import Identity
-from ..limits import MAX_RECORDS, MAX_REQUEST_BYTES
+from ..limits import MAX_RECORDS, MAX_REQUEST_BYTES, MIN_MILLISECONDS
 from ..record import arguments as checked
 from ..values import is_number
-from .lines import MAX_LINE_BYTES, Lines, Place
+from .lines import MAX_LINE_BYTES, FilePlace, Lines
 
 #: Bytes of lines after which a chunk is full: mostly one request's worth.
 MAX_CHUNK_BYTES = MAX_REQUEST_BYTES
 #: Lines that one row of CSV may have, by a text of several lines in it.
 MAX_ROW_LINES = 1_000
-#: Times from here on are milliseconds: as seconds they were in the year 5138.
-MIN_MILLISECONDS = 1e11
 
 _TOO_LONG = f"it has {MAX_LINE_BYTES} bytes or more"
 
@@ -41,7 +39,7 @@ class Unreadable(Exception):
     """The file isn't one of events; the message says why."""
 
 
-class Refusal(t.NamedTuple):
+class RefusedLine(t.NamedTuple):
     """A line that isn't taken."""
 
     line: int
@@ -58,9 +56,9 @@ class Chunk:
     calls: list[Call]
     lines: list[int]
     #: The lines that make no event.
-    refused: list[Refusal]
+    refused: list[RefusedLine]
     #: Where it ends.
-    end: Place
+    end: FilePlace
     #: Bytes of the file that were read at its end.
     bytes_read: int
     #: Why nothing more could be read, if it couldn't.
@@ -73,7 +71,7 @@ class Chunk:
 _Record = tuple[dict[str, t.Any], bytes]
 
 
-def read(lines: Lines, start: Place | None) -> tuple[c.Iterator[Chunk], bool]:
+def read(lines: Lines, start: FilePlace | None) -> tuple[c.Iterator[Chunk], bool]:
     """Read events in chunks: JSON lines, or CSV, as the first line says.
 
     :param start: where to go on, if what is before it is what was there.
@@ -88,7 +86,7 @@ def read(lines: Lines, start: Place | None) -> tuple[c.Iterator[Chunk], bool]:
     return _chunks(lines, records), goes_on
 
 
-def _opened(lines: Lines, start: Place | None) -> tuple[JsonLines | CsvRows, bool]:
+def _opened(lines: Lines, start: FilePlace | None) -> tuple[JsonLines | CsvRows, bool]:
     records = _records(lines)
     goes_on = start is not None and lines.go_to(start)
 
@@ -281,7 +279,7 @@ def value_of(cell: str) -> Json:
 def _chunks(lines: Lines, records: JsonLines | CsvRows) -> c.Iterator[Chunk]:
     calls: list[Call] = []
     numbers: list[int] = []
-    refused: list[Refusal] = []
+    refused: list[RefusedLine] = []
     size = 0
 
     def chunk(fault: str = "") -> Chunk:
@@ -303,7 +301,7 @@ def _chunks(lines: Lines, records: JsonLines | CsvRows) -> c.Iterator[Chunk]:
         except (TypeError, ValueError) as error:
             event = record.get("event", "")
             name = event if isinstance(event, str) else ""
-            refused.append(Refusal(records.number, name, str(error)))
+            refused.append(RefusedLine(records.number, name, str(error)))
         except (OSError, EOFError, zlib.error) as error:
             yield chunk(f"after line {lines.number} the file can't be read: {error}")
             return

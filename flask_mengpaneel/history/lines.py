@@ -16,7 +16,7 @@ _PIECE = 1 << 20
 _GZIP = b"\x1f\x8b"
 
 
-class Place(t.NamedTuple):
+class FilePlace(t.NamedTuple):
     """A place between two lines of a file."""
 
     #: Bytes before it, after decompression.
@@ -63,9 +63,9 @@ class Lines:
         return self._file.tell() if self._is_regular else self._offset
 
     @property
-    def place(self) -> Place:
+    def place(self) -> FilePlace:
         """The place after the last line."""
-        return Place(self._offset, self.number, self._digest.hexdigest())
+        return FilePlace(self._offset, self.number, self._digest.hexdigest())
 
     def next(self) -> bytes | None:
         """Return the next line; ``None``: there is none.
@@ -89,7 +89,7 @@ class Lines:
 
         return line
 
-    def go_to(self, place: Place) -> bool:
+    def go_to(self, place: FilePlace) -> bool:
         """Go on after a place further on, where the file was read before.
 
         :return: whether what is before it is what was there. If not, this is at the

@@ -10,7 +10,7 @@ import os
 import typing as t
 from pathlib import Path
 
-from .lines import Lines, Place
+from .lines import FilePlace, Lines
 
 if t.TYPE_CHECKING:
     from ..config import Config
@@ -23,7 +23,7 @@ logger = logging.getLogger("flask_mengpaneel")
 class Position:
     """How far a file was imported, and what became of it until there."""
 
-    place: Place | None = None
+    place: FilePlace | None = None
     #: Events that Mixpanel took, and lines that were refused.
     taken: int = 0
     refused: int = 0
@@ -59,7 +59,9 @@ class PositionFile:
         """Return the position that was kept last."""
         try:
             kept = json.loads(self.path.read_bytes()) if self.path else {}
-            place = Place(int(kept["offset"]), int(kept["lines"]), str(kept["digest"]))
+            place = FilePlace(
+                int(kept["offset"]), int(kept["lines"]), str(kept["digest"])
+            )
             return Position(place, int(kept["taken"]), int(kept["refused"]))
         except (OSError, ValueError, LookupError, TypeError):
             return Position()

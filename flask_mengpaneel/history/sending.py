@@ -16,7 +16,7 @@ from ..deliver.batches import Batch, pack
 from ..deliver.endpoints import MAX_IN_FLIGHT
 from ..envelope import Envelope, Message
 from ..identity import NOBODY
-from .events import Chunk, Refusal
+from .events import Chunk, RefusedLine
 
 if t.TYPE_CHECKING:
     from ..calls import Call
@@ -136,7 +136,7 @@ class Sending:
                 origins |= {id(message): origin for message in made}
 
                 if not made:
-                    chunk.refused.append(Refusal(*origin, "it can't be sent"))
+                    chunk.refused.append(RefusedLine(*origin, "it can't be sent"))
 
         with ledger.transfer():
             ledger.record(len(messages) + len(chunk.refused))
@@ -177,7 +177,7 @@ class Sending:
             attempt = self._attempt(batch)
             pending.extendleft(reversed(attempt.again))
             refused = [
-                Refusal(*built.origins[id(message)], reason)
+                RefusedLine(*built.origins[id(message)], reason)
                 for dropped, reason in attempt.dropped
                 for message in dropped.messages
             ]

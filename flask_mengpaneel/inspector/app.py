@@ -20,7 +20,7 @@ from werkzeug.datastructures import Headers
 from ..calls import Call
 from ..choose.script import static_folder
 from ..config import INSPECTOR_PREFIX, PREFIX, Config
-from ..deliver.hand_over_news import What
+from ..deliver.hand_overs.news import What
 from ..deliver.http import Reply
 from ..hosts import ENDPOINTS
 from ..signals import failed, flushed, unrecorded

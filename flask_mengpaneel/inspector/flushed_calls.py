@@ -11,7 +11,7 @@ import typing as t
 from ..calls import Call, Source, SourcedCall, dumps
 from ..choose.operations import operation_of
 from ..config import CLIENT_STRATEGIES
-from ..deliver.hand_over_news import NEVER_ACKNOWLEDGED, What
+from ..deliver.hand_overs.news import NEVER_ACKNOWLEDGED, What
 from .tables import id_text
 
 

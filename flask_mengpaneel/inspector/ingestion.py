@@ -37,7 +37,7 @@ _REASON_PHRASES = {
 
 
 @dataclasses.dataclass(slots=True)
-class Answer:
+class IngestionAnswer:
     """Mixpanel's answer to a request, and the records that were in it."""
 
     status: int
@@ -54,7 +54,7 @@ def ingest(
     headers: c.Mapping[str, str],
     body: bytes,
     now: float,
-) -> Answer:
+) -> IngestionAnswer:
     """Check a request, and answer it, as Mixpanel would.
 
     :param endpoint: one of :data:`ENDPOINTS`.
@@ -208,7 +208,9 @@ def _too_large() -> Refused:
 # -- Answering
 
 
-def _answer(endpoint: str, query: c.Mapping[str, str], records: list[Record]) -> Answer:
+def _answer(
+    endpoint: str, query: c.Mapping[str, str], records: list[Record]
+) -> IngestionAnswer:
     failed = [
         {
             "index": index,
@@ -245,10 +247,10 @@ def _answer(endpoint: str, query: c.Mapping[str, str], records: list[Record]) ->
 
 def _short_answer(
     query: c.Mapping[str, str], records: list[Record], problem: str
-) -> Answer:
+) -> IngestionAnswer:
     """Return the answer that browsers get: 1 or 0, with status 200 in any case."""
     if query.get("img") == "1":
-        return Answer(200, "image/gif", _PIXEL, records)
+        return IngestionAnswer(200, "image/gif", _PIXEL, records)
 
     status = 0 if problem else 1
     callback = query.get("callback", "")
@@ -256,16 +258,18 @@ def _short_answer(
     # Other sites may load this script: nothing but a name may get into it.
     if re.fullmatch(r"[A-Za-z_$][\w$.]{0,99}", callback, re.ASCII):
         script = f"{callback}({status});".encode()
-        return Answer(200, "text/javascript", script, records)
+        return IngestionAnswer(200, "text/javascript", script, records)
 
     if query.get("verbose") == "1":
         value = {"status": status, "error": problem or None}
         return _json_answer(200, value, records)
 
-    return Answer(200, "text/plain", str(status).encode(), records)
+    return IngestionAnswer(200, "text/plain", str(status).encode(), records)
 
 
-def _refusal(endpoint: str, query: c.Mapping[str, str], error: Refused) -> Answer:
+def _refusal(
+    endpoint: str, query: c.Mapping[str, str], error: Refused
+) -> IngestionAnswer:
     problem = str(error)
 
     if endpoint != "import" and error.status == 400:
@@ -279,5 +283,7 @@ def _refusal(endpoint: str, query: c.Mapping[str, str], error: Refused) -> Answe
     return answer
 
 
-def _json_answer(status: int, value: t.Any, records: list[Record]) -> Answer:
-    return Answer(status, "application/json", json.dumps(value).encode(), records)
+def _json_answer(status: int, value: t.Any, records: list[Record]) -> IngestionAnswer:
+    return IngestionAnswer(
+        status, "application/json", json.dumps(value).encode(), records
+    )

@@ -11,7 +11,7 @@ import sqlite3
 import time
 import typing as t
 
-from ..calls import Call, Json, dumps
+from ..calls import GROUP_CALLS, Call, Json, dumps
 from .flushed_calls import NO_FLUSHES
 from .rules import OPERATIONS, Record
 from .tables import SELECT_ARRIVALS
@@ -239,10 +239,8 @@ _METHODS = {
     "delete_user": "$delete",
     "track_charge": "$transactions",
     "clear_charges": "$transactions",
-    "set_group": "$set",
-    "add_group": "$union",
-    "remove_group": "$remove",
 }
+_METHODS |= {name: _METHODS[method] for name, method in GROUP_CALLS.items()}
 
 
 class _Change(t.NamedTuple):

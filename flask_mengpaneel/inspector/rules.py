@@ -11,10 +11,10 @@ from __future__ import annotations
 import collections.abc as c
 import dataclasses
 import json
-import re
 import typing as t
 
 from ..limits import (
+    INSERT_ID,
     MAX_AHEAD,
     MAX_DEPTH,
     MAX_EVENT_VALUE_BYTES,
@@ -26,6 +26,7 @@ from ..limits import (
     MAX_TEXT,
     MAX_TRACK_AGE,
     MIN_IMPORT_TIME,
+    MIN_MILLISECONDS,
 )
 from ..values import FORBIDDEN_IDS
 
@@ -215,7 +216,7 @@ def _check_insert_id(value: Json) -> None:
     field = "properties.$insert_id"
     _check_id(field, value)
 
-    if not re.fullmatch(rf"[A-Za-z0-9-]{{1,{MAX_INSERT_ID}}}", str(value)):
+    if not INSERT_ID.fullmatch(str(value)):
         raise _invalid(
             field, f"must be at most {MAX_INSERT_ID} letters, digits and '-'"
         )
@@ -259,7 +260,7 @@ def seconds(time: Json) -> float | None:
         return None
 
     try:
-        return time / 1000 if abs(time) > 1e11 else float(time)
+        return time / 1000 if abs(time) >= MIN_MILLISECONDS else float(time)
     except OverflowError:
         return None
 

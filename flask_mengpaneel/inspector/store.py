@@ -16,7 +16,7 @@ import typing as t
 from pathlib import Path
 
 from ..calls import Call, dumps
-from ..deliver.hand_over_news import What
+from ..deliver.hand_overs.news import What
 from ..deliver.spool import make_private
 from . import matching
 from .arrivals import Arrival, insert_arrival, read_arrival

@@ -16,14 +16,13 @@ from ..calls import Json
 MAX_KEPT = 5_000
 
 #: Changed with the schema. A file of another version is emptied.
-VERSION = 4
+VERSION = 1
 
 _SCHEMA = """
     DROP TABLE IF EXISTS arrivals;
     DROP TABLE IF EXISTS calls;
     DROP TABLE IF EXISTS unrecorded;
     DROP TABLE IF EXISTS devices;
-    DROP TABLE IF EXISTS clock;
     DROP TABLE IF EXISTS revisions;
 
     CREATE TABLE arrivals (

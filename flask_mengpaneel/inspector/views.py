@@ -22,7 +22,7 @@ if t.TYPE_CHECKING:
 
     #: Answers a request to one of Mixpanel's endpoints, with this query, these headers
     #: and this body.
-    Answer = c.Callable[[str, c.Mapping[str, str], Headers, bytes], Reply]
+    Ingest = c.Callable[[str, c.Mapping[str, str], Headers, bytes], Reply]
 
 #: The endings of the page's files.
 FILES = ("css", "js", "svg")
@@ -46,7 +46,7 @@ class _Page(Response):
         return headers
 
 
-def make_blueprint(store: Store, answer: Answer, url_prefix: str) -> Blueprint:
+def make_blueprint(store: Store, answer: Ingest, url_prefix: str) -> Blueprint:
     """Make the blueprint of an inspector.
 
     :param store: what the page shows.

@@ -99,8 +99,6 @@ INTERNAL: dict[type, str] = {
         add_source close deliver drop leave_out paused transfer record record_dropped
         reset skip snapshot
     """,
-    Transport: "begin_shutdown resume_spooled",
-    RecordingTransport: "begin_shutdown resume_spooled",
     Envelope: "from_bytes size to_bytes",
     RecordedCalls: "connected_to on_dropped on_flushed on_recorded",
     RecordedCall: "became goes said",

@@ -11,7 +11,7 @@ from flask import Flask
 from flask_mengpaneel import Manager, Mengpaneel, cli
 from flask_mengpaneel.cli import mengpaneel as commands
 from flask_mengpaneel.deliver.answers import Meaning, what_to_check
-from flask_mengpaneel.deliver.trial import Trial
+from flask_mengpaneel.deliver.trial_requests import Trial
 from sink import Html, Sink, Status
 
 TO_CHECK = (

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from flask_mengpaneel import Mengpaneel
 from flask_mengpaneel.calls import Call, Source, SourcedCall
 from flask_mengpaneel.config import INSPECTOR_PREFIX
-from flask_mengpaneel.deliver.hand_over_news import NEVER_ACKNOWLEDGED
+from flask_mengpaneel.deliver.hand_overs.news import NEVER_ACKNOWLEDGED
 from flask_mengpaneel.inspector import Inspector, create_inspector_app
 from flask_mengpaneel.outcome import Unrecorded
 from mixpanel_records import event, people, track

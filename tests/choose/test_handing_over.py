@@ -452,13 +452,13 @@ def let_the_thread_look(site: Site) -> None:
 
 def the_thread_sleeps(site: Site) -> bool:
     """Whether it has looked, and waits for what is due next."""
-    stepper = site.app.extensions["mengpaneel"].hand_overs._steps.stepper
+    stepper = site.app.extensions["mengpaneel"].hand_overs._stepper
     return 0 < stepper.wakes_at < math.inf
 
 
 def in_memory(site: Site) -> int:
     """The hand-overs that wait."""
-    return len(site.app.extensions["mengpaneel"].hand_overs._steps.memory)
+    return len(site.app.extensions["mengpaneel"].hand_overs._memory)
 
 
 @BOTH

@@ -729,7 +729,9 @@ def test_operations_are_made_once_while_the_transport_has_no_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("flask_mengpaneel.choose.sharing.MAX_OPERATION_AGE", 0.05)
-    monkeypatch.setattr("flask_mengpaneel.deliver.hand_over_steps.RETRY_INTERVAL", 0.05)
+    monkeypatch.setattr(
+        "flask_mengpaneel.deliver.hand_overs.steps.RETRY_INTERVAL", 0.05
+    )
     site = site_of(lambda m: m.people.increment("a"))
     asked: list[object] = []
     send = site.kept.send

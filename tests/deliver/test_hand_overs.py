@@ -16,18 +16,19 @@ from pathlib import Path
 import pytest
 
 from agents import GOOGLEBOT
-from flask_mengpaneel.deliver import hand_over_memory, hand_over_steps
-from flask_mengpaneel.deliver.hand_over_memory import (
+from flask_mengpaneel.deliver.assembly import make_hand_overs
+from flask_mengpaneel.deliver.hand_overs import memory as memories
+from flask_mengpaneel.deliver.hand_overs import steps
+from flask_mengpaneel.deliver.hand_overs.keeper import HandOvers
+from flask_mengpaneel.deliver.hand_overs.memory import (
     BLOCK_SIZE,
     NEVER_SHOWN,
     ROBOT,
-    Block,
     HandOverMemory,
     KeptHandOver,
+    PackedHandOvers,
 )
-from flask_mengpaneel.deliver.hand_overs import HandOvers
 from flask_mengpaneel.deliver.ledger import Ledger
-from flask_mengpaneel.deliver.setup import make_hand_overs
 from flask_mengpaneel.deliver.spool import Spool
 from flask_mengpaneel.envelope import Envelope
 from flask_mengpaneel.transport import Transport
@@ -164,7 +165,7 @@ def kept_for(transport: Transport) -> t.Iterator[tuple[t.Any, HandOvers]]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hand_over_steps, "RETRY_INTERVAL", 0.1)
+    monkeypatch.setattr(steps, "RETRY_INTERVAL", 0.1)
 
 
 @pytest.mark.parametrize("error", [None, OSError("no")], ids=["full", "raises"])
@@ -225,7 +226,7 @@ def test_what_is_packed_is_due_in_its_turn(packed: list[int]) -> None:
 
     for place in packed:
         part = list(kept.items())[place * BLOCK_SIZE :][:BLOCK_SIZE]
-        memory.replace([id for id, _ in part], Block(part))
+        memory.replace([id for id, _ in part], PackedHandOvers(part))
         # The first of it is acknowledged: the others are due later than it begins.
         memory.remove(part[0][0])
 
@@ -249,7 +250,7 @@ def test_many_that_wait_are_the_same_as_few(sink: Sink) -> None:
     with kept_by(sink.url) as (r, hand_overs):
         ids = [keep(hand_overs, 300.0, records=2) for _ in range(5 * BLOCK_SIZE + 9)]
         overdue = [keep(hand_overs, 2.0) for _ in range(2 * BLOCK_SIZE)]
-        memory = hand_overs._steps.memory
+        memory = hand_overs._memory
         eventually(lambda: len(memory.recent) < BLOCK_SIZE)
         assert len(memory) == len(ids) + len(overdue)
         total = 2 * len(ids) + len(overdue)
@@ -275,7 +276,7 @@ def test_many_that_wait_are_the_same_as_few(sink: Sink) -> None:
 def test_what_is_too_much_is_sent_early_the_oldest_first(
     monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr(hand_over_memory, bound, 2 * BLOCK_SIZE)
+    monkeypatch.setattr(memories, bound, 2 * BLOCK_SIZE)
     gate = Gate()
     gate.is_open = True
 
@@ -325,17 +326,17 @@ def test_threads_lose_and_double_nothing(sink: Sink) -> None:
 def test_the_thread_ends_when_nothing_waits(
     sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_mengpaneel.deliver.stepper.IDLE_TIMEOUT", 0.1)
+    monkeypatch.setattr("flask_mengpaneel.deliver.hand_overs.stepper.IDLE_TIMEOUT", 0.1)
 
     with kept_by(sink.url) as (r, hand_overs):
-        stepper = hand_overs._steps.stepper
-        assert not stepper.is_running
+        stepper = hand_overs._stepper
+        assert stepper._thread is None
 
         for _ in range(3):
             id = keep(hand_overs)
-            assert stepper.is_running
+            assert stepper._thread is not None
             hand_overs.acknowledge([id])
-            eventually(lambda: not stepper.is_running)
+            eventually(lambda: stepper._thread is None)
 
         keep(hand_overs, 0.2)
         eventually(lambda: r.ledger.delivered == 4)

@@ -89,10 +89,10 @@ def test_a_child_starts_with_an_empty_ledger() -> None:
 
     if not pid:
         # A server that forks by itself calls no hooks, but all record first.
-        ledger._pid = -1
-        ledger._recorded = 3
         from flask_mengpaneel import process
 
+        process.pid = -1
+        ledger._recorded = 3
         process.on_fork(Resets(ledger))
         ledger.record(1)
         os.write(write, str(ledger.recorded).encode())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flask_mengpaneel.config import SERVERLESS, Config
-from flask_mengpaneel.deliver.setup import make_transport
+from flask_mengpaneel.deliver.assembly import make_transport
 from flask_mengpaneel.deliver.thread import ThreadTransport
 from processes import started
 from rig import events, rig

@@ -35,22 +35,18 @@ from hypothesis.stateful import (
 )
 
 from agents import CHROME, GOOGLEBOT
-from flask_mengpaneel.deliver import (
-    hand_over_memory,
-    hand_over_steps,
-    hand_overs,
-    spool_tables,
-    spooled_hand_overs,
-)
 from flask_mengpaneel.deliver import spool as spools
+from flask_mengpaneel.deliver import spool_tables
 from flask_mengpaneel.deliver.answers import Answer, Meaning
 from flask_mengpaneel.deliver.delivery import SENDER_DIED
-from flask_mengpaneel.deliver.hand_over_memory import NEVER_SHOWN, ROBOT
-from flask_mengpaneel.deliver.hand_over_news import HandOverNews
-from flask_mengpaneel.deliver.hand_overs import HandOvers
+from flask_mengpaneel.deliver.hand_overs import keeper, memory, steps
+from flask_mengpaneel.deliver.hand_overs import spooled as spooled_ones
+from flask_mengpaneel.deliver.hand_overs.keeper import HandOvers
+from flask_mengpaneel.deliver.hand_overs.memory import NEVER_SHOWN, ROBOT
+from flask_mengpaneel.deliver.hand_overs.news import HandOverNews
+from flask_mengpaneel.deliver.hand_overs.spooled import SpooledHandOvers
 from flask_mengpaneel.deliver.redis_acknowledgements import RedisAcknowledgements
 from flask_mengpaneel.deliver.spool import Spool
-from flask_mengpaneel.deliver.spooled_hand_overs import SpooledHandOvers
 from flask_mengpaneel.deliver.spooling import SpoolingTransport
 from flask_mengpaneel.envelope import Envelope
 from kept import keep, kept_by, new_id
@@ -292,7 +288,7 @@ def test_what_is_durable_is_in_the_spool_when_it_is_kept(
         r.check(recorded=6, waiting=6)
         assert Spool(path).summary().records == 6
         # As it is seconds later.
-        eventually(lambda: not hand_overs._steps.memory)
+        eventually(lambda: not hand_overs._memory)
         r.check(recorded=6, waiting=6)
         assert hand_overs.settle(ids[1])
         assert not hand_overs.settle(ids[1])
@@ -585,66 +581,14 @@ def test_a_disk_in_trouble_stops_nothing_that_is_made(tmp_path: Path) -> None:
     assert Spool(tmp_path).claim("a")
 
 
-# The file of the first version.
-
-FIRST_VERSION = """
-CREATE TABLE messages (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    project TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
-    records INTEGER NOT NULL,
-    repeatable INTEGER NOT NULL,
-    sent INTEGER NOT NULL DEFAULT 0,
-    origin TEXT NOT NULL,
-    leased_by TEXT NOT NULL,
-    leased_until REAL NOT NULL,
-    not_before REAL NOT NULL,
-    kept_at REAL NOT NULL,
-    reason TEXT NOT NULL,
-    json TEXT NOT NULL
-);
-CREATE INDEX by_origin ON messages (origin, records);
-CREATE INDEX updates ON messages (id) WHERE endpoint != 'events';
-CREATE TABLE tallies (
-    origin TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    records INTEGER NOT NULL,
-    PRIMARY KEY (origin, reason)
-) WITHOUT ROWID;
-INSERT INTO tallies VALUES ('x', '', 7);
-PRAGMA user_version = 1;
-"""
-
-
-def test_what_an_earlier_version_spooled_is_sent(path: Path, sink: Sink) -> None:
-    message = event()
-
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript(FIRST_VERSION)
-        connection.execute(
-            "INSERT INTO messages VALUES (1, 't', 'events', 1, 1, 0, 'x', '', 0, 1e12,"
-            " 1.5e9, 'HTTP 503', ?)",
-            (message.json,),
-        )
-        connection.commit()
-
-    with kept_by(sink.url, spool=Spool(path, "t")) as (r, hand_overs):
-        assert list(Spool(path, "t").summary().waiting.values()) == [(1, 1.5e9)]
-        r.thread.resume_spooled()
-        assert sink.wait_for(1)
-        assert r.thread.flush(60)
-        keep(hand_overs, 300.0)
-
-    summary = Spool(path, "t").summary()
-    assert (summary.delivered, summary.unacknowledged) == (8, 1)
+# The file.
 
 
 def test_a_file_that_is_half_made_is_made(path: Path) -> None:
     """As by a process that ended in the middle of it."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript(FIRST_VERSION)
         connection.execute("BEGIN")
-        connection.execute("ALTER TABLE messages RENAME COLUMN kept_at TO put_at")
+        connection.execute("CREATE TABLE messages (id INTEGER PRIMARY KEY)")
 
     assert Spool(path).put([event()], "down")
 
@@ -728,18 +672,11 @@ def test_redis_in_trouble_costs_no_more_than_a_second_copy(
 
 
 #: Those that ask for the time.
-MODULES = (
-    hand_overs,
-    hand_over_memory,
-    hand_over_steps,
-    spool_tables,
-    spooled_hand_overs,
-    spools,
-)
+MODULES = (keeper, memory, steps, spooled_ones, spool_tables, spools)
 
 
 class Taking(SpoolingTransport):
-    """Takes all, and remembers it; what is in the spool is drained by a rule."""
+    """Takes all, and remembers it; a rule sends what is in the spool."""
 
     def __init__(self, sent: collections.Counter[str]) -> None:
         self._sent = sent
@@ -747,6 +684,9 @@ class Taking(SpoolingTransport):
     def send(self, envelope: Envelope) -> bool:
         self._sent[name_of(envelope)] += 1
         return True
+
+    def resume_spooled(self) -> None:
+        pass
 
     def poll_spool(self) -> None:
         pass
@@ -787,12 +727,12 @@ class OneProcess:
         self.hand_overs = Stepped(self.rig.delivery, Taking(sent), [acks], acks)
 
     def step(self) -> None:
-        self.hand_overs._steps._step()
+        self.hand_overs._steps.step()
 
-    def drain(self) -> None:
+    def send_spooled(self) -> None:
         delivery = self.rig.delivery
 
-        for batch in delivery.drain(100):
+        for batch in delivery.lease_batches(100):
             assert delivery._renew_lease(batch)
             self._sent.update(named(message.json) for message in batch.messages)
 
@@ -816,7 +756,7 @@ class Journeys(RuleBasedStateMachine):
         for module in MODULES:
             self.patch.setattr(module, "time", self.clock)
 
-        self.patch.setattr(hand_over_memory, "BLOCK_SIZE", 3)
+        self.patch.setattr(memory, "BLOCK_SIZE", 3)
 
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "spool.sqlite3"
@@ -878,7 +818,7 @@ class Journeys(RuleBasedStateMachine):
         is identified: the request makes them if nobody has."""
         process = self.processes[at]
 
-        if not process.rig.delivery.made.claim(id):
+        if not process.rig.delivery.made_once.claim(id):
             return
 
         before = process.rig.ledger.recorded
@@ -927,14 +867,14 @@ class Journeys(RuleBasedStateMachine):
         self.processes[at].step()
 
     @rule(at=st.integers(0, 1))
-    def drain(self, at: int) -> None:
-        self.processes[at].drain()
+    def send_spooled(self, at: int) -> None:
+        self.processes[at].send_spooled()
 
     @rule(at=st.integers(0, 1))
     def restart(self, at: int) -> None:
         ended = self.processes[at]
         ended.hand_overs.hand_on()
-        assert not ended.hand_overs._steps.memory
+        assert not ended.hand_overs._memory
         self.ended.append(ended)
         self.processes[at] = self.begin(durable=ended.durable)
 
@@ -946,7 +886,7 @@ class Journeys(RuleBasedStateMachine):
         """
         died = self.processes[1]
 
-        for batch in died.rig.delivery.drain(100) if moment != "idle" else ():
+        for batch in died.rig.delivery.lease_batches(100) if moment != "idle" else ():
             names = {named(message.json) for message in batch.messages}
             self.in_flight |= names
 
@@ -975,7 +915,7 @@ class Journeys(RuleBasedStateMachine):
         # What acknowledged hand-overs is told to the others before they ask.
         for process in (*self.processes, *self.processes):
             process.step()
-            process.drain()
+            process.send_spooled()
 
         self.nothing_is_lost_or_invented()
         balances = [one.rig.ledger.snapshot() for one in (*self.ended, *self.processes)]

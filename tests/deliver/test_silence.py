@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from flask_mengpaneel.deliver.silence import MIN_SENT_PAGES
+from flask_mengpaneel.deliver.hand_overs.silence import MIN_SENT_PAGES
 from sites import Site, block, page_site
 from waiting import eventually
 

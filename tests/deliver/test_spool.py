@@ -15,10 +15,10 @@ import pytest
 from flask_mengpaneel.config import Config
 from flask_mengpaneel.deliver import spool as spools
 from flask_mengpaneel.deliver.answers import Answer
+from flask_mengpaneel.deliver.assembly import open_spool
 from flask_mengpaneel.deliver.batches import Batch
 from flask_mengpaneel.deliver.delivery import Attempt
 from flask_mengpaneel.deliver.ledger import Balance
-from flask_mengpaneel.deliver.setup import open_spool
 from flask_mengpaneel.deliver.spool import Row, Spool, SpoolError
 from rig import PlainEnvelope, event, events, rig, update
 from sink import Sink, Status

@@ -340,10 +340,10 @@ def test_what_is_put_into_the_spool_while_it_is_read_is_sent_at_once(
     spool.put([event()], "down")
 
     with rig(sink.url, spool=spool) as made:
-        drain, has_come = made.delivery.drain, threading.Event()
+        lease, has_come = made.delivery.lease_batches, threading.Event()
 
         def read(*args: t.Any, **kwargs: t.Any) -> t.Any:
-            found = drain(*args, **kwargs)
+            found = lease(*args, **kwargs)
 
             if not found and not has_come.is_set():
                 has_come.set()
@@ -352,7 +352,7 @@ def test_what_is_put_into_the_spool_while_it_is_read_is_sent_at_once(
 
             return found
 
-        monkeypatch.setattr(made.delivery, "drain", read)
+        monkeypatch.setattr(made.delivery, "lease_batches", read)
         made.thread.resume_spooled()
         assert has_come.wait(60)
         assert made.thread.flush(60)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_mengpaneel.inspector.ingestion import Answer, ingest
+from flask_mengpaneel.inspector.ingestion import IngestionAnswer, ingest
 from flask_mengpaneel.limits import MAX_RECORDS, MAX_REQUEST_BYTES
 from mixpanel_records import BASIC, NOW, past_event, update, without
 
@@ -22,7 +22,7 @@ def send(
     value: t.Any,
     query: dict[str, str] | None = None,
     headers: dict[str, str] | None = None,
-) -> Answer:
+) -> IngestionAnswer:
     headers = {**(BASIC if endpoint == "import" else {}), **(headers or {})}
     return ingest(endpoint, query or {}, headers, json.dumps(value).encode(), NOW)
 

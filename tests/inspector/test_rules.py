@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
 
+from flask_mengpaneel.calls import Call, dumps
 from flask_mengpaneel.inspector.rules import Record, check_record
+from flask_mengpaneel.limits import MAX_RECORD_BYTES
+from flask_mengpaneel.record.arguments import checked_size
 from flask_mengpaneel.values import FORBIDDEN_IDS
 from mixpanel_records import NOW, past_event, update, without
 
@@ -125,6 +129,21 @@ def test_an_event_has_fewer_than_255_properties(count: int, taken: bool) -> None
 
 def test_an_event_is_smaller_than_1_mb() -> None:
     assert "too large" in problem("import", past_event(filler="x" * 1_000_000))
+
+
+def test_what_is_recorded_has_as_few_bytes_as_what_is_taken() -> None:
+    empty = len(json.dumps(past_event(filler="")))
+    largest = past_event(filler="x" * (MAX_RECORD_BYTES - 1 - empty))
+    assert problem("import", largest) == ""
+    largest["properties"]["filler"] += "x"
+    assert "too large" in problem("import", largest)
+
+    empty = len(dumps([["track"], ["A", {"x": ""}]]))
+    filler = "x" * (MAX_RECORD_BYTES - 1 - empty)
+    assert checked_size(Call([["track"], ["A", {"x": filler}]]))
+
+    with pytest.raises(ValueError, match="1000000 bytes or more"):
+        checked_size(Call([["track"], ["A", {"x": f"{filler}x"}]]))
 
 
 @pytest.mark.parametrize(

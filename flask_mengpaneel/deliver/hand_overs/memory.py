@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import collections.abc as c
 import marshal
+import threading
 import time
 import typing as t
 import zlib
 
-from ..envelope import Envelope
-from ..visitor.devices import is_bot
-from .queue import SpoolWrite, row_of, unserialized
+from ... import process
+from ...envelope import Envelope
+from ...visitor.devices import is_bot
+from ..queue import SpoolWrite, row_of, unserialized
 
-Carrier: t.TypeAlias = t.Literal["page", "header", "session", "operations"]
+CarriedBy: t.TypeAlias = t.Literal["page", "header", "session", "operations"]
 #: What has to be known of a hand-over to count it: its carrier, and its records.
-Kind: t.TypeAlias = "tuple[Carrier, int]"
+Kind: t.TypeAlias = "tuple[CarriedBy, int]"
 
 #: Hand-overs that are compressed together: as many as a dict has room for before it
 #: grows to twice its size.
@@ -44,7 +46,7 @@ class KeptHandOver(t.NamedTuple):
     write: SpoolWrite | None = None
 
     @property
-    def carrier(self) -> Carrier:
+    def carrier(self) -> CarriedBy:
         """What it went with."""
         return self.kind[0]
 
@@ -72,7 +74,7 @@ class KeptHandOver(t.NamedTuple):
         return None
 
 
-class Block:
+class PackedHandOvers:
     """Some hand-overs, compressed together: most of what they have is the same."""
 
     __slots__ = ("data", "first_due", "last_due", "left")
@@ -107,14 +109,21 @@ def _serialized(content: Envelope | bytes) -> bytes:
 
 
 class HandOverMemory:
-    """The hand-overs themselves. Whoever uses it has a lock, except to add one: a
-    request does so by one step that nothing can interrupt."""
+    """The hand-overs themselves, and their lock, which every user holds but the one
+    that adds: a request does so by one step that nothing can interrupt."""
 
     def __init__(self) -> None:
+        self.renew_lock()
         self.recent: dict[str, KeptHandOver] = {}
-        self._blocks: list[Block] = []
+        self._blocks: list[PackedHandOvers] = []
         #: The same tuple for all hand-overs of a kind.
         self._kinds: dict[Kind, Kind] = {}
+
+    def renew_lock(self) -> None:
+        """Take a lock of the kind of threads that there is now."""
+        self.threads = process.ThreadKind()
+        # Its thread may take it again: the handler of a signal may track.
+        self.lock = threading.RLock()
 
     def __bool__(self) -> bool:
         return bool(self.recent or self._blocks)
@@ -149,7 +158,7 @@ class HandOverMemory:
 
         return None
 
-    def _block_of(self, id: str) -> Block | None:
+    def _block_of(self, id: str) -> PackedHandOvers | None:
         # Most are soon acknowledged.
         for block in reversed(self._blocks):
             if id in block.left:
@@ -209,7 +218,7 @@ class HandOverMemory:
         ]
         return sorted(due, key=lambda item: item[1].due)
 
-    def _unpack(self, block: Block) -> None:
+    def _unpack(self, block: PackedHandOvers) -> None:
         # A request adds without the lock, but nothing of the same id.
         self.recent.update(block.unpack())
         self._blocks.remove(block)
@@ -259,7 +268,7 @@ class HandOverMemory:
         recent.sort(key=lambda item: item[1].due)
         return [recent[at : at + BLOCK_SIZE] for at in range(0, count, BLOCK_SIZE)]
 
-    def replace(self, hand_overs: c.Iterable[str], block: Block) -> None:
+    def replace(self, hand_overs: c.Iterable[str], block: PackedHandOvers) -> None:
         """Replace hand-overs by the block that they are packed into, but for those
         that are gone meanwhile."""
         for id in hand_overs:

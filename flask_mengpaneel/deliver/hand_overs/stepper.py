@@ -1,4 +1,4 @@
-"""A thread that takes steps while there is something to do."""
+"""The thread that looks after hand-overs, while there are any."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import collections.abc as c
 import logging
 import threading
 import time
+import typing as t
 
-from .. import process
-from .delivery import REQUEST_TIMEOUT
-from .pipeline import IDLE_TIMEOUT
+from ... import process
+from ..delivery import REQUEST_TIMEOUT
+from ..pipeline import IDLE_TIMEOUT
+
+if t.TYPE_CHECKING:
+    from .memory import HandOverMemory
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -20,36 +24,31 @@ _NEVER = float("inf")
 
 
 class Stepper:
-    """Takes the steps of somebody else, in a thread that is there while it is needed.
+    """Takes steps in a thread that is there while it is needed.
 
+    :param memory: whose lock is this one's as well.
     :param step: does what there is to do.
     :param next_moment: when there is something to do again, by the monotonic clock;
         never, if there is nothing.
     """
 
     def __init__(
-        self, step: c.Callable[[], None], next_moment: c.Callable[[], float]
+        self,
+        memory: HandOverMemory,
+        step: c.Callable[[], None],
+        next_moment: c.Callable[[], float],
     ) -> None:
+        self._memory = memory
         self._step = step
         self._next_moment = next_moment
         #: When the thread goes on by itself: what is due earlier has to wake it.
         self.wakes_at = _NEVER
         self._is_stepping = False
-        self._renew()
+        self._leave_thread()
 
-    def _renew(self) -> None:
-        #: What was in force as a lock when this one was made.
-        self._lock_type = threading.Lock
-        #: For what the steps are about. Its thread may take it again: the handler of a
-        #: signal may track.
-        self.lock = threading.RLock()
+    def _leave_thread(self) -> None:
         self._woken = threading.Event()
         self._thread: threading.Thread | None = None
-
-    @property
-    def is_current(self) -> bool:
-        """Whether no green threads have taken the place of others since."""
-        return self._lock_type is threading.Lock
 
     def notice_green_threads(self) -> None:
         """Leave the thread and the lock of the other kind, if there is another now."""
@@ -57,18 +56,14 @@ class Stepper:
         # lock, but not what a condition knows of it.
         self._await_end_of_step(REQUEST_TIMEOUT)
 
-        if not self.is_current:
-            self._renew()
+        if not self._memory.threads.is_current:
+            self._memory.renew_lock()
+            self._leave_thread()
             self.wakes_at = _NEVER
-
-    @property
-    def is_running(self) -> bool:
-        """Whether there is a thread."""
-        return self._thread is not None
 
     def await_step(self, timeout: float) -> None:
         """Let no more steps begin, and wait for the one that is under way."""
-        with self.lock:
+        with self._memory.lock:
             self._thread, self.wakes_at = None, 0.0
             self._woken.set()
 
@@ -90,7 +85,7 @@ class Stepper:
             self._woken.set()
 
     def _start(self) -> None:
-        with self.lock:
+        with self._memory.lock:
             if self._thread is not None:
                 self._woken.set()
                 return
@@ -116,7 +111,7 @@ class Stepper:
 
     def _goes_on(self, woken: threading.Event) -> bool:
         return (
-            self.is_current
+            self._memory.threads.is_current
             and self._woken is woken
             and self._thread is threading.current_thread()
         )
@@ -132,7 +127,7 @@ class Stepper:
                 return
 
     def _take_step(self, woken: threading.Event) -> None:
-        # Nothing comes in between: who looks after a change sees either.
+        # Nothing comes in between: a reader that comes after a change sees either.
         self._is_stepping = True
 
         try:
@@ -159,7 +154,7 @@ class Stepper:
         return moment != _NEVER
 
     def _may_end(self) -> bool:
-        with self.lock:
+        with self._memory.lock:
             if self._thread is not threading.current_thread():
                 return True
 

@@ -24,8 +24,8 @@ if t.TYPE_CHECKING:
     from flask import Flask
 
     from .acknowledgements import SharedAcknowledgements
-    from .connections import Client
-    from .hand_overs import HandOvers
+    from .connections import HttpConnections
+    from .hand_overs.keeper import HandOvers
     from .ledger import Ledger
     from .spool import Spool
 
@@ -118,8 +118,8 @@ def make_hand_overs(
     ):
         return None
 
-    from .hand_overs import HandOvers
-    from .spooled_hand_overs import SpooledHandOvers
+    from .hand_overs.keeper import HandOvers
+    from .hand_overs.spooled import SpooledHandOvers
 
     # As long as a process may ask for it, and a clock may be wrong.
     max_age = max(config.ack_timeout, config.delayed_max_age) + ACKNOWLEDGED_FOR
@@ -174,7 +174,7 @@ def open_spool(config: Config, folder: str) -> Spool | None:
     project = config.token or ""
 
     if config.inspector:
-        # Whoever takes the inspector out doesn't want what waited for it in Mixpanel.
+        # What waited for the inspector isn't sent to Mixpanel when it is taken out.
         project = f"inspector {project}"
 
     if isinstance(config.spool, Path):
@@ -215,7 +215,7 @@ class LazyHttpClient:
 
     def __init__(self, host: str) -> None:
         self._host = host
-        self._client: Client | None = None
+        self._client: HttpConnections | None = None
         process.on_fork(self)
 
     def after_fork(self) -> None:
@@ -229,11 +229,11 @@ class LazyHttpClient:
         client = self._client = self._client or self._connect()
         return client.post(path, body, headers, timeout)
 
-    def _connect(self) -> Client:
+    def _connect(self) -> HttpConnections:
         with process.importing:
-            from .connections import Client
+            from .connections import HttpConnections
 
             # Looking a name up imports this.
             "mixpanel".encode("idna")
 
-        return Client(self._host)
+        return HttpConnections(self._host)

@@ -6,7 +6,7 @@ here until one of these happens:
 =============== ==================================== ==================================
 acknowledged    the client says that Mixpanel has    delivered
                 taken it
-settled         a later response has taken it up,    whoever did that counts it anew
+settled         a later response has taken it up,    its records are counted anew
                 or the client has handed it back
 withdrawn       the response isn't sent after all    as if it had never been kept
 overdue         nobody said anything in time         the server sends it; or dropped: a
@@ -32,20 +32,21 @@ import os
 import time
 import typing as t
 
-from .. import process, server
-from .hand_over_memory import BLOCK_SIZE, Carrier, KeptHandOver
-from .hand_over_steps import HandOverSteps
-from .queue import SpoolWrite
+from ... import process, server
+from ..queue import SpoolWrite
+from ..thread import SPOOL_TIMEOUT
+from .memory import BLOCK_SIZE, CarriedBy, HandOverMemory, KeptHandOver
 from .silence import Silence
-from .spooled_hand_overs import SpooledHandOvers, Withdrawal
-from .thread import SPOOL_TIMEOUT
+from .spooled import SpooledHandOvers, Withdrawal
+from .stepper import Stepper
+from .steps import HandOverSteps
 
 if t.TYPE_CHECKING:
-    from ..envelope import Envelope
-    from ..transport import Transport
-    from .acknowledgements import SharedAcknowledgements
-    from .delivery import Delivery
-    from .ledger import Balance
+    from ...envelope import Envelope
+    from ...transport import Transport
+    from ..acknowledgements import SharedAcknowledgements
+    from ..delivery import Delivery
+    from ..ledger import Balance
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -110,6 +111,7 @@ class HandOvers:
     ) -> None:
         self._delivery = delivery
         self._ledger = delivery.ledger
+        self._news = delivery.news
         self._transport = transport
         self._shared = shared
         self._spooled = spooled
@@ -123,10 +125,11 @@ class HandOvers:
         process.on_fork(self)
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
+        self._memory = HandOverMemory()
         self._steps = HandOverSteps(
-            self._delivery, self._transport, self._shared, self._spooled
+            self._memory, self._delivery, self._transport, self._shared, self._spooled
         )
+        self._stepper = Stepper(self._memory, self._steps.step, self._steps.next_moment)
         self._is_closed = False
         self._is_paused = False
 
@@ -137,17 +140,17 @@ class HandOvers:
     def _notice_changes(self) -> None:
         """Notice a fork that Python wasn't told of, and green threads that took the
         place of others when the app was made already."""
-        if self._pid != os.getpid():
+        if process.pid != os.getpid():
             process.after_fork()
 
-        if not self._steps.stepper.is_current:
-            self._steps.stepper.notice_green_threads()
+        if not self._memory.threads.is_current:
+            self._stepper.notice_green_threads()
             # Whatever waits woke the other one.
             self._wake()
 
     def _wake(self) -> None:
         process.before_exit(self)
-        self._steps.stepper.wake()
+        self._stepper.wake()
 
     def _count(self, balance: Balance) -> None:
         self._steps.count(balance)
@@ -158,7 +161,7 @@ class HandOvers:
         self,
         id: str,
         envelope: Envelope,
-        carrier: Carrier,
+        carrier: CarriedBy,
         timeout: float,
         *,
         if_shown: bool = False,
@@ -178,7 +181,7 @@ class HandOvers:
 
         self._notice_changes()
         due = time.monotonic() + timeout
-        recent = self._steps.memory.recent
+        recent = self._memory.recent
         write = None if self._durable is None else SpoolWrite(envelope)
         kind = (carrier, envelope.records)
         hand_over = KeptHandOver(envelope, kind, due, if_shown, write)
@@ -191,7 +194,7 @@ class HandOvers:
             if write is not None:
                 self._write(id, hand_over, write)
 
-            wakes_at = self._steps.stepper.wakes_at
+            wakes_at = self._stepper.wakes_at
 
             if write or due < wakes_at or len(recent) >= BLOCK_SIZE:
                 self._wake()
@@ -229,11 +232,11 @@ class HandOvers:
         return self._release(id, "withdrawn")
 
     def settle(self, id: str) -> bool:
-        """Give up a hand-over to whoever has taken it up, or was handed it back, and
-        counts its records again.
+        """Give up a hand-over that a later response has taken up, or that was handed
+        back: its records are counted again there.
 
-        :return: whether it was here. If not, that is an acknowledgement for whoever has
-            it.
+        :return: whether it was here. If not, this acknowledges it to the process that
+            has it.
         """
         if self._release(id, "settled"):
             return True
@@ -271,24 +274,24 @@ class HandOvers:
         is_released = self._take_out(id, what)
 
         if is_released:
-            self._steps.news.add(id, what)
-            self._steps.news.tell()
+            self._news.add(id, what)
+            self._news.tell()
 
         return is_released
 
     def _take_out(self, id: str, what: str) -> bool:
         steps = self._steps
 
-        with steps.stepper.lock:
+        with self._memory.lock:
             if id in steps.acknowledged:
                 return False
 
-            write = steps.memory.write_of(id)
+            write = self._memory.write_of(id)
 
             if write is not None:
                 # The thread isn't to leave it to the spool now.
                 write.done = False
-            elif kind := steps.memory.remove(id):
+            elif kind := self._memory.remove(id):
                 steps.became[what, kind[0]] += 1
                 return True
 
@@ -307,7 +310,7 @@ class HandOvers:
                 self._durable.withdraw(id, withdrawal)
 
                 if write is not None and not write.rows:
-                    steps.memory.remove(id)
+                    self._memory.remove(id)
                     return True
         finally:
             withdrawal.done = True
@@ -328,12 +331,12 @@ class HandOvers:
         self._notice_changes()
         self._steps.silence.was_broken = True
 
-        if self._steps.memory or self._shared:
+        if self._memory or self._shared:
             self._steps.acknowledged.extend(ids)
 
             if self._is_closed:
                 self.hand_on()
-            elif self._steps.stepper.wakes_at:
+            elif self._stepper.wakes_at:
                 self._wake()
 
     @contextlib.contextmanager
@@ -358,8 +361,8 @@ class HandOvers:
         """Return what became of the hand-overs of this process."""
         counts = Counts({}, {}, {}, {}, {})
 
-        with self._steps.stepper.lock:
-            for (carrier, _), _ in self._steps.memory.kinds():
+        with self._memory.lock:
+            for (carrier, _), _ in self._memory.kinds():
                 counts.waiting[carrier] = counts.waiting.get(carrier, 0) + 1
 
             became = dict(self._steps.became)
@@ -375,7 +378,10 @@ class HandOvers:
     def hand_on(self) -> None:
         """Leave what waits to others, since the process ends."""
         was_closed, self._is_closed = self._is_closed, True
-        self._steps.hand_on()
+        timeout = self._delivery.config.shutdown_timeout
+        deadline = time.monotonic() + timeout
+        self._stepper.await_step(timeout)
+        self._steps.hand_on(deadline)
         counts = self.counts()
 
         if counts.kept and not was_closed:

@@ -8,23 +8,22 @@ import logging
 import time
 import typing as t
 
-from ..recently_seen import RecentlySeen
-from .acknowledgements import found_by
-from .hand_over_memory import BLOCK_SIZE, Block, HandOverMemory, KeptHandOver
-from .hand_over_news import NEVER_ACKNOWLEDGED, PROCESS_ENDS
-from .pipeline import AT_EXIT
-from .queue import row_of
+from ...recently_seen import RecentlySeen
+from ..acknowledgements import found_by
+from ..pipeline import AT_EXIT
+from ..queue import row_of
+from ..spooling import SpoolingTransport
+from .memory import BLOCK_SIZE, HandOverMemory, KeptHandOver, PackedHandOvers
+from .news import NEVER_ACKNOWLEDGED
 from .silence import Silence
-from .spooling import SpoolingTransport
-from .stepper import Stepper
 
 if t.TYPE_CHECKING:
-    from ..envelope import Envelope
-    from ..transport import Transport
-    from .acknowledgements import SharedAcknowledgements
-    from .delivery import Delivery
-    from .ledger import Balance
-    from .spooled_hand_overs import SpooledHandOvers, Withdrawal
+    from ...envelope import Envelope
+    from ...transport import Transport
+    from ..acknowledgements import SharedAcknowledgements
+    from ..delivery import Delivery
+    from ..ledger import Balance
+    from .spooled import SpooledHandOvers, Withdrawal
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -36,10 +35,12 @@ _MAX_SENT = 10_000
 
 
 class HandOverSteps:
-    """The hand-overs of a process, and what its thread does with them."""
+    """What the thread does with the hand-overs of a process, and what becomes of
+    them."""
 
     def __init__(
         self,
+        memory: HandOverMemory,
         delivery: Delivery,
         transport: Transport,
         shared: c.Sequence[SharedAcknowledgements],
@@ -49,12 +50,11 @@ class HandOverSteps:
         self._spooled = spooled
         self._ledger = delivery.ledger
         self._transport = transport
-        self.shared = shared
-        self.news = delivery.news
-        self.memory = HandOverMemory()
+        self._shared = shared
+        self._news = delivery.news
+        self._memory = memory
         #: Ids that are acknowledged, until the thread has seen to it.
         self.acknowledged: collections.deque[str] = collections.deque()
-        self.stepper = Stepper(self._step, self._next_moment)
         #: Hand-overs that requests take out of the spool.
         self.withdrawals: collections.deque[Withdrawal] = collections.deque()
         #: Seconds, by the monotonic clock, at which the spool has overdue ones.
@@ -70,30 +70,32 @@ class HandOverSteps:
 
     def count(self, balance: Balance) -> None:
         """Add what is here to a balance."""
-        with self.stepper.lock:
+        with self._memory.lock:
             # The thread hasn't seen to these yet.
-            kinds = map(self.memory.get, set(self.acknowledged))
+            kinds = map(self._memory.get, set(self.acknowledged))
             delivered = sum(kind[1] for kind in kinds if kind)
             balance.delivered += delivered
             balance.waiting -= delivered
 
-            for (_, records), is_spooled in self.memory.kinds():
+            for (_, records), is_spooled in self._memory.kinds():
                 balance.recorded += records
                 balance.waiting += 0 if is_spooled else records
 
             balance.recorded -= sum(one.records for one in list(self.withdrawals))
 
-    def _next_moment(self) -> float:
-        if self.acknowledged or len(self.memory.recent) >= BLOCK_SIZE:
+    def next_moment(self) -> float:
+        """Return when there is something to do again, by the monotonic clock."""
+        if self.acknowledged or len(self._memory.recent) >= BLOCK_SIZE:
             return time.monotonic()
 
-        with self.stepper.lock:
+        with self._memory.lock:
             return min(
-                max(self.memory.next_due, self._pause_until),
+                max(self._memory.next_due, self._pause_until),
                 min(self._spooled_dues, default=float("inf")),
             )
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Do what there is to do."""
         self._apply_written()
         self._apply_acknowledged()
         self._poll_spool()
@@ -104,7 +106,7 @@ class HandOverSteps:
             self._send_overdue()
             self.silence.check()
 
-        self.news.tell()
+        self._news.tell()
 
     def _apply_written(self) -> None:
         """Leave to the spool what requests have written into it; the ledger has what
@@ -112,10 +114,10 @@ class HandOverSteps:
         with self._ledger.transfer():
             records = 0
 
-            with self.stepper.lock:
-                for id, hand_over in self.memory.written():
+            with self._memory.lock:
+                for id, hand_over in self._memory.written():
                     if row_of(hand_over.write):
-                        self.memory.remove(id)
+                        self._memory.remove(id)
                         records += hand_over.records
                         # A second later: the row says when, by a clock that was
                         # read after this one.
@@ -123,7 +125,7 @@ class HandOverSteps:
                         self.became["spooled", hand_over.carrier] += 1
                     else:
                         # The spool took nothing.
-                        self.memory.add(id, hand_over._replace(write=None))
+                        self._memory.add(id, hand_over._replace(write=None))
 
                 while self.withdrawals and self.withdrawals[0].done:
                     records -= self.withdrawals.popleft().records
@@ -141,8 +143,8 @@ class HandOverSteps:
 
     def _apply_acknowledged(self) -> None:
         with self._ledger.transfer():
-            # Who looked in between would find a hand-over that isn't acknowledged.
-            with self.stepper.lock:
+            # A reader in between would find a hand-over that isn't acknowledged.
+            with self._memory.lock:
                 ids = [
                     self.acknowledged.popleft() for _ in range(len(self.acknowledged))
                 ]
@@ -152,7 +154,7 @@ class HandOverSteps:
             self._ledger.deliver(delivered)
 
         if others:
-            for shared in self.shared:
+            for shared in self._shared:
                 shared.add(others)
 
     def _remove_acknowledged(self, ids: c.Iterable[str]) -> tuple[int, list[str]]:
@@ -162,20 +164,20 @@ class HandOverSteps:
         others = []
 
         for id in ids:
-            if self.memory.write_of(id) is not None:
+            if self._memory.write_of(id) is not None:
                 self.acknowledged.append(id)
-            elif kind := self.memory.remove(id):
+            elif kind := self._memory.remove(id):
                 delivered += kind[1]
                 self.became["acknowledged", kind[0]] += 1
-                self.news.add(id, "acknowledged")
+                self._news.add(id, "acknowledged")
             else:
                 others.append(id)
 
         return delivered, others
 
     def _send_overdue(self) -> None:
-        with self.stepper.lock:
-            moment = max(time.monotonic(), self.memory.horizon())
+        with self._memory.lock:
+            moment = max(time.monotonic(), self._memory.horizon())
 
         while due := self._due(moment):
             for id, hand_over in due:
@@ -188,10 +190,10 @@ class HandOverSteps:
         while True:
             self._apply_acknowledged()
 
-            with self.stepper.lock:
-                due = self.memory.unpack_due(moment)
+            with self._memory.lock:
+                due = self._memory.unpack_due(moment)
 
-            found = found_by(self.shared, [id for id, _ in due])
+            found = found_by(self._shared, [id for id, _ in due])
 
             if not found:
                 return due
@@ -213,30 +215,30 @@ class HandOverSteps:
         is_ours = hand_over.carrier != "operations" or self._claim(id)
 
         with self._ledger.transfer():
-            with self.stepper.lock:
-                if id in self.acknowledged or self.memory.remove(id) is None:
+            with self._memory.lock:
+                if id in self.acknowledged or self._memory.remove(id) is None:
                     return True
 
                 if is_session:
                     self.sent.count(id)
 
             if not is_ours:
-                # Whoever makes it counts it.
+                # The process that makes it counts it.
                 self.became["settled", hand_over.carrier] += 1
-                self.news.add(id, "settled")
+                self._news.add(id, "settled")
             elif reason:
                 self._ledger.record(hand_over.records)
                 self._ledger.drop(reason, hand_over.records)
                 self.became["dropped", reason] += 1
-                self.news.add(id, "dropped", reason)
+                self._news.add(id, "dropped", reason)
             elif self._offer(envelope):
                 self.became["sent", hand_over.carrier] += 1
-                self.news.add(id, "sent", why)
+                self._news.add(id, "sent", why)
 
                 if hand_over.carrier == "page" and hand_over.due <= time.monotonic():
                     self.silence.sent_pages += 1
             else:
-                self.memory.add(id, hand_over)
+                self._memory.add(id, hand_over)
                 return False
 
         return True
@@ -249,7 +251,7 @@ class HandOverSteps:
     def _claim(self, id: str) -> bool:
         """Whether operations are to be made by the thread, and not by a request."""
         # It may be offered again, as the transport had no room.
-        return id in self.sent or self._delivery.made.claim(id)
+        return id in self.sent or self._delivery.made_once.claim(id)
 
     def _offer(self, envelope: Envelope) -> bool:
         try:
@@ -265,20 +267,21 @@ class HandOverSteps:
         return taken
 
     def _pack(self) -> None:
-        with self.stepper.lock:
-            chunks = self.memory.to_pack()
+        with self._memory.lock:
+            chunks = self._memory.to_pack()
 
         for chunk in chunks:
-            block = Block(chunk)
+            block = PackedHandOvers(chunk)
 
-            with self.stepper.lock:
-                self.memory.replace([id for id, _ in chunk], block)
+            with self._memory.lock:
+                self._memory.replace([id for id, _ in chunk], block)
 
-    def hand_on(self) -> None:
-        """Leave what waits to the spool, or to the transport."""
-        timeout = self._delivery.config.shutdown_timeout
-        deadline = time.monotonic() + timeout
-        self.stepper.await_step(timeout)
+    def hand_on(self, deadline: float) -> None:
+        """Leave what waits to the spool, or to the transport, when no step is under
+        way any more.
+
+        :param deadline: until when something is given to the transport.
+        """
         self._apply_written()
         may_spool = self._spooled is not None
 
@@ -290,18 +293,18 @@ class HandOverSteps:
                 if hand_over.carrier == "operations":
                     self._leave_to_session(id, hand_over)
                 elif time.monotonic() > deadline or not self._send(
-                    id, hand_over, PROCESS_ENDS
+                    id, hand_over, AT_EXIT
                 ):
                     self._drop(id, hand_over)
 
-        self.news.tell()
+        self._news.tell()
 
     def _leave_to_session(self, id: str, hand_over: KeptHandOver) -> None:
         """Believe that the session with these operations comes back: who is identified
         then gets them, and not a device."""
         with self._ledger.transfer():
-            with self.stepper.lock:
-                if self.memory.remove(id) is None:
+            with self._memory.lock:
+                if self._memory.remove(id) is None:
                     return
 
             self._count_delivered(hand_over, "settled")
@@ -311,17 +314,17 @@ class HandOverSteps:
         assert self._spooled is not None
 
         with self._ledger.transfer():
-            with self.stepper.lock:
+            with self._memory.lock:
                 here = [
                     (id, hand_over)
                     for id, hand_over in hand_overs
-                    if id not in self.acknowledged and self.memory.remove(id)
+                    if id not in self.acknowledged and self._memory.remove(id)
                 ]
 
             if here and not self._spooled.put(
                 [(id, one, one.dropped_for(one.envelope)) for id, one in here]
             ):
-                self.memory.recent.update(here)
+                self._memory.recent.update(here)
                 return False
 
             self._ledger.record(sum(hand_over.records for _, hand_over in here))
@@ -333,13 +336,13 @@ class HandOverSteps:
 
     def _drop(self, id: str, hand_over: KeptHandOver) -> None:
         with self._ledger.transfer():
-            with self.stepper.lock:
-                if self.memory.remove(id) is None:
+            with self._memory.lock:
+                if self._memory.remove(id) is None:
                     return
 
             self._ledger.record(hand_over.records)
             dropped = self._delivery.drop_envelopes([hand_over.envelope], AT_EXIT)
             self.became["dropped", AT_EXIT] += 1
-            self.news.add(id, "dropped", AT_EXIT)
+            self._news.add(id, "dropped", AT_EXIT)
 
         self._delivery.report_drops(dropped)

@@ -15,7 +15,7 @@ if t.TYPE_CHECKING:
 _MAX_IDS = 10_000
 
 
-class Made:
+class MadeOnce:
     """Remembers what was made: in this process, and by the spool in all that share it,
     over restarts.
 
@@ -42,7 +42,7 @@ class Made:
             self._spool = spool
 
     def claim(self, id: str) -> bool:
-        """Whether something is to be made now by whoever asks: nobody has before."""
+        """Whether the caller is to make something now: nobody has before."""
         if self._seen.count(id):
             return False
 

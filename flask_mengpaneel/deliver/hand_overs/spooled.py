@@ -1,7 +1,7 @@
 """Hand-overs that wait in the spool, and acknowledgements of them.
 
 A row that waits to be acknowledged is leased by nobody, and taken by nobody before it
-is overdue. Then it is a row as all others: whoever comes first sends it.
+is overdue. Then it is a row as all others: the first that leases it sends it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import sqlite3
 import time
 import typing as t
 
-from . import spool_tables as tables
-from .batches import wrap
-from .hand_over_memory import KeptHandOver
-from .spool import LEASE, WRITE_TIMEOUT, Spool, Waiting
+from .. import spool_tables as tables
+from ..batches import wrap
+from ..spool import LEASE, WRITE_TIMEOUT, Spool, Waiting
+from .memory import KeptHandOver
 
 if t.TYPE_CHECKING:
-    from .hand_over_news import HandOverNews
+    from .news import HandOverNews
 
 #: Why such a row is in the spool.
 UNACKNOWLEDGED = "not acknowledged yet"
@@ -98,8 +98,8 @@ class SpooledHandOvers:
     # What processes share.
 
     def add(self, ids: c.Collection[str]) -> None:
-        """Leave acknowledgements for whoever has these hand-overs; those that are in
-        the spool are delivered."""
+        """Leave acknowledgements for the processes that have these hand-overs; those
+        that are in the spool are delivered."""
 
         def acknowledge(connection: sqlite3.Connection) -> set[str]:
             here: set[str] = set()

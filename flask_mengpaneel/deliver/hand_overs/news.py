@@ -1,4 +1,4 @@
-"""What became of hand-overs, for whoever wants to be told of each."""
+"""What became of hand-overs, for a listener that is told of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ What: t.TypeAlias = t.Literal["acknowledged", "sent", "dropped", "settled", "wit
 
 #: Why the server has sent one.
 NEVER_ACKNOWLEDGED = "never acknowledged"
-PROCESS_ENDS = "the process ended"
 
 
 class HandOverNews:

@@ -1,0 +1,1 @@
+"""What clients were given, until it is known that Mixpanel has it."""
