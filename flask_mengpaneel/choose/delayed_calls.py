@@ -38,7 +38,7 @@ if t.TYPE_CHECKING:
 logger = logging.getLogger("flask_mengpaneel")
 
 #: Of the form in which calls are in the session.
-VERSION = 2
+VERSION = 1
 
 
 @dataclasses.dataclass(slots=True)
@@ -326,13 +326,13 @@ class DelayedCalls:
 
 
 def read_entries(stored: t.Any) -> list[Entry]:
-    """Read what a session holds, which another version may have written."""
+    """Read what a session holds, which another version of the package, or anything
+    else, may have written."""
     entries = []
 
     try:
-        # Version 1 had them as they are.
-        values = json.loads(stored) if isinstance(stored, str) else stored
-    except (ValueError, RecursionError):
+        values = json.loads(stored)
+    except (TypeError, ValueError, RecursionError):
         values = None
 
     if not isinstance(values, list):
