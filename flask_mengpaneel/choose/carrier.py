@@ -206,6 +206,20 @@ def _slots(kind: t.Any) -> list[str]:
     ]
 
 
+def leave_out_own_cookie(response: Carrier, name: str | None) -> None:
+    """Let the session's cookie be left out, if the app writes one itself after all.
+
+    :param name: that of the cookie, if it is written for the extension alone.
+    """
+    response._mengpaneel_cookie = name
+
+
+def is_overruled(response: Response) -> bool:
+    """Whether the session's cookie was left out, since the app has written one itself
+    after all."""
+    return isinstance(response, Carrier) and response._mengpaneel_is_overruled
+
+
 def mark_private(
     response: Response, *, page: bool = False, header: bool = False
 ) -> None:

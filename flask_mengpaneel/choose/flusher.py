@@ -14,9 +14,8 @@ from ..record.errors import handle_error
 from ..visitor.browser_memory import hide
 from ..visitor.client import may_show_page
 from ..visitor.visitor import Visitor
-from . import injection
+from . import carrier, injection
 from .before import person_of
-from .carrier import CALLS_HEADER, mark_private, without_carried
 from .delayed_calls import DelayedCalls
 from .exchange import Exchange, ResponseState
 from .held_calls import HeldCalls
@@ -39,7 +38,7 @@ if t.TYPE_CHECKING:
 
 logger = logging.getLogger("flask_mengpaneel")
 
-_CALLS_HEADER = CALLS_HEADER.lower()
+_CALLS_HEADER = carrier.CALLS_HEADER.lower()
 
 
 class Flusher:
@@ -128,7 +127,7 @@ class Flusher:
             return response, None
 
         if is_used:
-            response = without_carried(response, self._config)
+            response = carrier.without_carried(response, self._config)
             headers = headers_of(response)
 
         exchange = Exchange(
@@ -198,8 +197,8 @@ class Flusher:
 
         if delayed.changed:
             response = exchange.writable_response()
-            mark_private(response)
-            response._mengpaneel_cookie = delayed.own_cookie
+            carrier.mark_private(response)
+            carrier.leave_out_own_cookie(response, delayed.own_cookie)
 
         return set_up, outcome
 
@@ -255,7 +254,7 @@ class Flusher:
         )
 
         if is_written:
-            mark_private(exchange.response)
+            carrier.mark_private(exchange.response)
 
     def _boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own."""
@@ -319,10 +318,8 @@ class Flusher:
         if not delayed.entries or response is None:
             return
 
-        is_overruled = getattr(response, "_mengpaneel_is_overruled", False)
-
         if (
-            not is_overruled
+            not carrier.is_overruled(response)
             and delayed.is_stored
             and session_comes_back(request, response, is_written=delayed.changed)
         ):
