@@ -18,20 +18,20 @@ RESERVED = ID_PROPERTIES.union(
 # What would make all events of a visitor the same one, or another project's.
 _NEVER = frozenset({"token", "time", "$insert_id"})
 
-#: The calls that change what is remembered.
-CHANGING_CALLS = frozenset(
+# The calls that change which properties go with every event.
+_REGISTERING = frozenset(
     {
-        "identify",
-        "reset",
         "register",
         "register_once",
         "unregister",
         "set_group",
         "add_group",
         "remove_group",
-        "time_event",
     }
 )
+
+#: The calls that change what is remembered.
+CHANGING_CALLS = _REGISTERING | {"identify", "reset", "time_event"}
 
 
 class Persistence:
@@ -169,18 +169,6 @@ def changes(cookie: c.Mapping[str, Json], calls: c.Iterable[Call]) -> bool:
             return True
 
     return False
-
-
-_REGISTERING = frozenset(
-    {
-        "register",
-        "register_once",
-        "unregister",
-        "set_group",
-        "add_group",
-        "remove_group",
-    }
-)
 
 
 def _super_properties(properties: c.Mapping[str, Json]) -> dict[str, Json]:

@@ -216,7 +216,7 @@ class Visitor:
     def envelope(self, log: CallLog, identity: Identity | None = None) -> Envelope:
         """Put calls that are flushed now into an envelope; by default with own ids."""
         client = self.client
-        calls = [*log.before_setup, *log.setup, *log.tracking]
+        calls = log.in_order
         url, referrer = client.page
         return Envelope(
             calls,
