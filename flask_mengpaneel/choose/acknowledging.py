@@ -10,7 +10,7 @@ import typing as t
 
 from werkzeug.wsgi import get_content_length
 
-from .senders import Senders, answer, refusal, sent_body
+from .browser_posts import Senders, answer, refusal, sent_body
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -12,8 +12,8 @@ from ..identity import NOBODY, Identity
 from ..recently_seen import RecentlySeen
 from ..visitor.client import BLOCKED_COOKIE
 from ..visitor.visitor import Visitor
+from .browser_posts import Senders, answer, refusal, sent_body
 from .operations import without_group_operations
-from .senders import Senders, answer, refusal, sent_body
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -178,7 +178,7 @@ class HandBackEndpoint:
                 BLOCKED_COOKIE, "1", max_age=_BLOCKED_FOR, samesite="Lax"
             )
 
-        self._handing_over.take_back(value.get("handover"), calls, positions)
+        self._handing_over.settle_returned(value.get("handover"), calls, positions)
         new = {one for one in positions if not self._returned.count((signed.id, one))}
         self._deliver(handed_back, handed_back.parts(new), visitor, response)
         return response
@@ -202,7 +202,7 @@ class HandBackEndpoint:
                 and (is_current or part.end == visitor.browser_identity)
             )
             person = (
-                visitor.as_browser_identity(part.start)
+                visitor.as_browser_knew(part.start)
                 if handed_back.is_of_visitor and not is_current
                 else visitor.as_person(part.start)
             )

@@ -166,7 +166,7 @@ class LateCalls:
         for entry in self.unsent(entries):
             if outcome := self._send_own(entry, visitor):
                 sent += outcome.calls
-                visitor = visitor.after(entry.calls, visitor.identity)
+                visitor = visitor.after_unseen(entry.calls, visitor.identity)
 
         # They were before those of the request itself.
         exchange.sent_by_server = [*sent, *exchange.sent_by_server]
@@ -180,7 +180,7 @@ class LateCalls:
                 self._send_foreign(entry, visitor)
 
     def _send_own(self, entry: Entry, visitor: Visitor) -> Outcome | None:
-        return self._send(entry, visitor.as_browser_identity(entry.browser_identity))
+        return self._send(entry, visitor.as_browser_knew(entry.browser_identity))
 
     def _send_foreign(self, entry: Entry, visitor: Visitor) -> None:
         # The calls themselves say who it became.

@@ -19,7 +19,7 @@ from ..record.errors import handle_error
 from ..record.proxies import current_flask
 from ..record.staged_calls import set_up_again
 from ..visitor.persistence import CHANGING_CALLS
-from .before import person_of
+from .person import person_of
 
 if t.TYPE_CHECKING:
     from flask import Flask
@@ -219,7 +219,7 @@ def _person_after(calls: list[Call], person: Visitor) -> Visitor:
     # The ids of a new visitor are made when they are first needed, which is now; and
     # the visitor of a unit of work changes with what it goes on to do.
     _ = person.identity
-    return copy.copy(person.applied(calls))
+    return copy.copy(person.to_take_elsewhere(calls))
 
 
 def _records_of(pending: c.Iterable[Pending]) -> int:
