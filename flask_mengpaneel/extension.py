@@ -229,7 +229,7 @@ def _refuse_taken_paths(app: Flask, config: Config) -> None:
 
 
 def _warn(app: Flask, config: Config) -> None:
-    """Say what is wrong with the settings, for whoever starts the app."""
+    """Say what is wrong with the settings to the one who starts the app."""
     for finding in mistakes.of_settings(app, config):
         if finding.level is not mistakes.Level.NOTE:
             # It names the line that calls the constructor or `init_app`.

@@ -138,7 +138,7 @@ def carrier_class(kind: t.Any) -> t.Any:
 
 def copy_response(response: Response) -> Carrier:
     """Return a copy that can be changed without changing the response itself."""
-    # 2 us; `copy.copy` takes 7.
+    # 2 us; `copy.copy` takes 7, of 27, a page without calls.
     kind: t.Any = type(response)
     copied: Carrier = kind.__new__(carrier_class(kind))
     copied.__dict__.update(response.__dict__)
@@ -163,7 +163,8 @@ def copy_response(response: Response) -> Carrier:
 
 def _copy_headers(headers: Headers) -> Headers:
     """Return headers that can be changed apart from these."""
-    # 0.5 us; their own `copy` looks at each header anew, and takes 5.
+    # 0.5 us; their own `copy` looks at each header anew, and takes 5, of 27, a page
+    # without calls.
     copied = type(headers).__new__(type(headers))
 
     for name, value in headers.__dict__.items():

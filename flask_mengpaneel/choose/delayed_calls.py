@@ -131,7 +131,8 @@ class Entry:
 
     @property
     def records(self) -> int:
-        """How many records these calls make, where whoever they wait for makes them."""
+        """How many records these calls make, on the server or in the client that they
+        wait for."""
         return (count if self.is_operations else riding_records)(self.calls)
 
     def parts(self) -> list[Entry]:

@@ -131,7 +131,7 @@ class Exchange:
     @property
     def person(self) -> Visitor:
         """The visitor, as what they have done before has made of them."""
-        # Else it would have to be known who is new: 4 us, in each flush.
+        # Else it would have to be known who is new: 4 us of 51, an event by a webhook.
         if not self.before:
             return self.visitor
 

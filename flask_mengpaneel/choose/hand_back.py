@@ -50,7 +50,7 @@ class HandedBack:
     """The calls that a browser was given at once, and whose they are.
 
     :param browser_identity: whom the browser took its visitor for then.
-    :param visitor: whoever hands calls back.
+    :param visitor: the one who hands calls back.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class HandedBack:
         is_new_device = (
             bool(resets or not browser_identity) and known.user_id == last_user
         )
-        #: Whether the browser is still in the hands of whoever got the calls.
+        #: Whether the browser is still in the hands of the person who got the calls.
         self.is_of_visitor = (
             is_same_device if browser_identity else known is NOBODY
         ) or is_new_device

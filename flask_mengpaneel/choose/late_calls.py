@@ -99,7 +99,7 @@ class LateCalls:
             return result
 
         now = time.time()
-        # Who is sent to another site may not come back.
+        # A visitor who is sent to another site may not come back.
         is_last = (
             not self._chain.replays
             or visitor.client.is_blocked
@@ -204,6 +204,6 @@ class LateCalls:
             if not entry.is_repeatable and not self._made.claim(entry.id):
                 continue
 
-            # Whoever sends them counts them.
+            # What sends them counts them.
             if self._handing_over.take_over(entry):
                 yield entry

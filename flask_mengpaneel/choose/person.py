@@ -72,7 +72,7 @@ def person_after(before: list[Entry], visitor: Visitor, known: Identity) -> Visi
 
 
 def person_of(manager: Manager, calls: CallLog, app: Flask, key: str) -> Visitor:
-    """Return the visitor whom calls of a manager are from that no response carries.
+    """Return the visitor from whom a manager's calls are, which no response carries.
 
     :param key: where in the session calls wait.
     """

@@ -144,7 +144,7 @@ class ResponseHeaders(dict[str, str]):
 def headers_of(response: Response) -> ResponseHeaders:
     """Return what the headers of a response say."""
     # With what is asked of a page's headers 0.6 us if they are known, and 3.4 if they
-    # aren't; 1.6 in any case if none were kept.
+    # aren't; 1.6 in any case if none were kept. A page without calls takes 27.
     given = response.headers
     lines = tuple([(name, "" if name in _OWN else value) for name, value in given])
 

@@ -217,7 +217,8 @@ def _is_small(
     app = current_flask()
     dumps = interface.serializer.dumps
 
-    # To JSON no character adds more than two: that takes 40 steps less.
+    # To JSON no character adds more than two: 40 steps less, of 638, a call over a
+    # redirect.
     if interface.serializer is session_json_serializer:
         size = 2 * len(text)
     else:

@@ -184,8 +184,8 @@ def _locate(exchange: Exchange, reason: str | None) -> tuple[bytes, int]:
 
 
 def _decline_successors(calls: CallLog, exchange: Exchange) -> None:
-    """Leave to the server what happened to somebody whom the browser library would
-    give other ids: it alone says who comes after a reset.
+    """Leave to the server what happened to somebody who would get other ids from the
+    browser library: the server alone says who comes after a reset.
 
     :raises Declined: there is an event after a reset, here or elsewhere.
     """
@@ -259,7 +259,8 @@ class CapableClientSide(ClientStrategy):
         response = exchange.writable_response()
 
         for name, value in headers.items():
-            # Of each that is set Flask asks whether it is there: 45 steps, and 25 so.
+            # Of each that is set Flask asks whether it is there: 20 steps more, of 429,
+            # a call in the header of a fetch.
             if name.lower() in exchange.headers:
                 response.headers[name] = value
             else:
@@ -316,7 +317,7 @@ def required_calls(calls: CallLog, visitor: Visitor) -> list[Call]:
     """Return the calls that a client has to make to be as far as this request is."""
     known = visitor.browser_identity
     user_id = Identity().after(calls.setup).user_id
-    # Who a browser has is seldom unknown; who an app for phones has always is.
+    # A browser's visitor is seldom unknown, that of an app for phones always is.
     may_sign_in = known or (visitor.client.is_browser and not visitor.is_shown)
 
     if calls.before_setup or (may_sign_in and user_id not in (None, known.user_id)):

@@ -1,4 +1,4 @@
-"""A visitor whom one can take elsewhere: into a job, a webhook, next month."""
+"""A visitor who can be taken elsewhere: into a job, a webhook, next month."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class PortableVisitor:
 
         :param calls: those that were made for this visitor until now.
         """
-        # Who hasn't been asked yet hasn't said yes.
+        # A visitor who hasn't been asked yet hasn't said yes.
         if visitor.consent.given is not True:
             return cls(consents=False)
 
