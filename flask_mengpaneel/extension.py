@@ -57,8 +57,8 @@ if t.TYPE_CHECKING:
     from .inspector.app import Inspector
 
 
-#: The files that acknowledge what a page was given.
-_SCRIPTS = frozenset({"mengpaneel.js", "mengpaneel.mjs"})
+#: The scripts that acknowledge what a page was given.
+_ACKNOWLEDGING_SCRIPTS = frozenset({"mengpaneel.js", "mengpaneel.mjs"})
 
 
 class Mengpaneel(Recorder):
@@ -110,6 +110,7 @@ class Mengpaneel(Recorder):
         self._init_app(app)
 
     def _init_app(self, app: Flask) -> None:
+        # Called by both, and not one by the other: `_warn` counts the calls between.
         if "mengpaneel" in app.extensions:
             raise RuntimeError(
                 "This app has a Mengpaneel already. Import and use that one instead of"
@@ -136,13 +137,7 @@ class Mengpaneel(Recorder):
 
             take_along(app, config)
 
-        hooks.register(
-            app,
-            state.flusher,
-            state.serve_first,
-            state.sign_in,
-            config,
-        )
+        hooks.register(app, state.flusher, state.serve_first, state.sign_in, config)
         self._apps.add(app)
 
     # A method of one's own that calls it would take a call longer.
@@ -234,9 +229,10 @@ def _refuse_taken_paths(app: Flask, config: Config) -> None:
 
 
 def _warn(app: Flask, config: Config) -> None:
-    """Say what is wrong with the settings, for whoever starts the app."""
+    """Say what is wrong with the settings to the one who starts the app."""
     for finding in mistakes.of_settings(app, config):
         if finding.level is not mistakes.Level.NOTE:
+            # It names the line that calls the constructor or `init_app`.
             warnings.warn(finding.advice, stacklevel=4)
 
 
@@ -274,20 +270,20 @@ def _make_state(app: Flask, config: Config, inspector: Inspector | None) -> AppS
         sign_in.connect(app)
 
     return AppState(
-        config,
-        ledger,
-        delivery,
-        background,
-        inline,
-        signer,
-        hand_overs,
-        handing_over,
-        chain,
-        flusher,
-        Uncommitted(app, config, ledger, flusher, running_views),
-        running_views,
-        sign_in,
-        reporter,
+        config=config,
+        ledger=ledger,
+        delivery=delivery,
+        background=background,
+        inline=inline,
+        signer=signer,
+        hand_overs=hand_overs,
+        handing_over=handing_over,
+        chain=chain,
+        flusher=flusher,
+        uncommitted=Uncommitted(app, config, ledger, flusher, running_views),
+        running_views=running_views,
+        sign_in=sign_in,
+        reporter=reporter,
     )
 
 
@@ -315,9 +311,9 @@ def _make_blueprint(app: Flask, state: AppState) -> Blueprint:
         if config.script_path == NEUTRAL_SCRIPT:
             blueprint.add_url_rule(f"/{NEUTRAL_MODULE}", "module", _module, **host)
 
-    if state.config.active and state.config.fallback:
+    if config.active and config.fallback:
         hand_back = HandBackEndpoint(
-            state.config, state.flusher, state.signer, state.handing_over
+            config, state.flusher, state.signer, state.handing_over
         )
         _add_endpoint(blueprint, "calls", hand_back.answer, options)
 
@@ -379,7 +375,7 @@ def _module() -> Response:
 def _static(filename: str) -> Response:
     named, max_age = request.args.get("v"), None
 
-    if filename in _SCRIPTS:
+    if filename in _ACKNOWLEDGING_SCRIPTS:
         hand_overs = t.cast(AppState, current_app_state()).hand_overs
 
         if hand_overs is not None:

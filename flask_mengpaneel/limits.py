@@ -89,6 +89,12 @@ MAX_INTEGER_BITS = 1_024
 #: them: half of what a proxy has room for.
 MAX_OTHER_HEADERS = MAX_RESPONSE_HEADERS_BYTES // 2
 
+# Other services, in which a visitor is kept.
+
+#: Characters of a text: it fits wherever one keeps notes.
+#: https://docs.stripe.com/metadata
+MAX_METADATA = 500
+
 # URLs and user agents, as requests have them.
 
 #: Characters of a URL that are read: nginx, Apache and gunicorn take no longer one

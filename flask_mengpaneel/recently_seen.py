@@ -10,15 +10,17 @@ import typing as t
 
 from . import process
 
+Value = t.TypeVar("Value")
 
-class RecentlySeen:
-    """Counts how often things were seen, and forgets those seen longest ago.
+
+class Memory(t.Generic[Value]):
+    """What is remembered of things; those seen longest ago are to be forgotten.
 
     :param max_things: how many things are remembered.
     """
 
     def __init__(self, max_things: int) -> None:
-        self._seen: collections.OrderedDict[t.Any, int] = collections.OrderedDict()
+        self._seen: collections.OrderedDict[t.Any, Value] = collections.OrderedDict()
         self._max_things = max_things
         self._lock = threading.Lock()
         process.on_fork(self)
@@ -26,6 +28,22 @@ class RecentlySeen:
     def after_fork(self) -> None:
         """Go on in a child process: another thread of the parent may have the lock."""
         self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def paused(self) -> c.Iterator[None]:
+        """Forget afterwards what is seen within the block."""
+        with self._lock:
+            seen = self._seen.copy()
+
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._seen = seen
+
+
+class RecentlySeen(Memory[int]):
+    """Counts how often things were seen."""
 
     def count(self, thing: t.Any) -> int:
         """Count a thing as seen once more; return how often it was seen before."""
@@ -42,15 +60,3 @@ class RecentlySeen:
         """Whether a thing was seen, as far as that is remembered."""
         with self._lock:
             return thing in self._seen
-
-    @contextlib.contextmanager
-    def paused(self) -> c.Iterator[None]:
-        """Forget afterwards what is seen within the block."""
-        with self._lock:
-            seen = self._seen.copy()
-
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._seen = seen

@@ -10,14 +10,18 @@ if t.TYPE_CHECKING:
 
 def securing_setting(app: Flask) -> str | None:
     """Return the setting by which the session's cookie is for HTTPS alone, if it is."""
-    interface = app.session_interface
-
-    if interface.get_cookie_secure(app):
+    if app.session_interface.get_cookie_secure(app):
         return "SESSION_COOKIE_SECURE"
 
-    # Since Flask 3.1. Werkzeug makes such a cookie secure, as browsers want it.
-    partitions = getattr(interface, "get_cookie_partitioned", None)
-    return "SESSION_COOKIE_PARTITIONED" if partitions and partitions(app) else None
+    # Werkzeug makes such a cookie secure, as browsers want it.
+    return "SESSION_COOKIE_PARTITIONED" if is_partitioned(app) else None
+
+
+def is_partitioned(app: Flask) -> bool:
+    """Whether the session's cookie is kept apart for each site that embeds the app."""
+    # Since Flask 3.1.
+    partitions = getattr(app.session_interface, "get_cookie_partitioned", None)
+    return bool(partitions and partitions(app))
 
 
 def foreign_domain(app: Flask, host: str) -> str | None:

@@ -20,7 +20,7 @@ from ..testing import RecordingTransport
 from ..transport import Transport
 from ..values import plain
 from ..visitor.portable import PortableVisitor
-from .before import person_of
+from .person import person_of
 
 if t.TYPE_CHECKING:
     from ..calls import Call, CallLog, Json

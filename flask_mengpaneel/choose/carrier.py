@@ -140,7 +140,7 @@ def carrier_class(kind: t.Any) -> t.Any:
 
 def copy_response(response: Response) -> Carrier:
     """Return a copy that can be changed without changing the response itself."""
-    # 2 us; `copy.copy` takes 7.
+    # 2 us; `copy.copy` takes 7, of 27, a page without calls.
     kind: t.Any = type(response)
     copied: Carrier = kind.__new__(carrier_class(kind))
     copied.__dict__.update(response.__dict__)
@@ -165,7 +165,8 @@ def copy_response(response: Response) -> Carrier:
 
 def _copy_headers(headers: Headers) -> Headers:
     """Return headers that can be changed apart from these."""
-    # 0.5 us; their own `copy` looks at each header anew, and takes 5.
+    # 0.5 us; their own `copy` looks at each header anew, and takes 5, of 27, a page
+    # without calls.
     copied = type(headers).__new__(type(headers))
 
     for name, value in headers.__dict__.items():
@@ -225,6 +226,20 @@ def _slots(kind: t.Any) -> list[str]:
         for name in names
         if name not in ("__dict__", "__weakref__")
     ]
+
+
+def leave_out_own_cookie(response: Carrier, name: str | None) -> None:
+    """Let the session's cookie be left out, if the app writes one itself after all.
+
+    :param name: that of the cookie, if it is written for the extension alone.
+    """
+    response._mengpaneel_cookie = name
+
+
+def is_overruled(response: Response) -> bool:
+    """Whether the session's cookie was left out, since the app has written one itself
+    after all."""
+    return isinstance(response, Carrier) and response._mengpaneel_is_overruled
 
 
 def mark_private(

@@ -39,7 +39,7 @@ if t.TYPE_CHECKING:
 logger = logging.getLogger("flask_mengpaneel")
 
 #: Of the form in which calls are in the session.
-VERSION = 2
+VERSION = 1
 
 
 @dataclasses.dataclass(slots=True)
@@ -132,7 +132,8 @@ class Entry:
 
     @property
     def records(self) -> int:
-        """How many records these calls make, where whoever they wait for makes them."""
+        """How many records these calls make, on the server or in the client that they
+        wait for."""
         return (count if self.is_operations else riding_records)(self.calls)
 
     def parts(self) -> list[Entry]:
@@ -329,13 +330,13 @@ class DelayedCalls:
 
 
 def read_entries(stored: t.Any) -> list[Entry]:
-    """Read what a session holds, which another version may have written."""
+    """Read what a session holds, which another version of the package, or anything
+    else, may have written."""
     entries = []
 
     try:
-        # Version 1 had them as they are.
-        values = json.loads(stored) if isinstance(stored, str) else stored
-    except (ValueError, RecursionError):
+        values = json.loads(stored)
+    except (TypeError, ValueError, RecursionError):
         values = None
 
     if not isinstance(values, list):

@@ -9,8 +9,8 @@ import weakref
 from ..calls import Call, CallLog
 from ..outcome import REDIRECTS, Declined
 from . import redirects
-from .before import before_of, identity_after, person_after
 from .carrier import Carrier, copy_response, mark_private
+from .person import before_of, identity_after, person_after
 from .response_policy import ResponsePolicy
 
 if t.TYPE_CHECKING:
@@ -40,7 +40,6 @@ class Exchange:
         "declined",
         "delayed",
         "due_entries",
-        "found",
         "handed_over",
         "headers",
         "is_copy",
@@ -50,7 +49,8 @@ class Exchange:
         "response",
         "sent_by_server",
         "visitor",
-        "waiting",
+        "waiting_operations",
+        "waits_if_unsent",
     )
 
     def __init__(
@@ -80,7 +80,7 @@ class Exchange:
         #: Why strategies declined until now, by their names.
         self.declined: dict[str, str] = {}
         #: What waits in the session if this response isn't sent after all.
-        self.found: list[Entry] = []
+        self.waits_if_unsent: list[Entry] = []
         #: Whether the response is a page that has got the script.
         self.is_page = False
         #: The calls that the server sends for the browser library.
@@ -88,7 +88,7 @@ class Exchange:
         #: What the client or the session was given, if it was given anything.
         self.handed_over: HandOver | None = None
         #: The operations of the request that wait in the session.
-        self.waiting: HandOver | None = None
+        self.waiting_operations: HandOver | None = None
 
     @property
     def is_redirect(self) -> bool:
@@ -131,7 +131,7 @@ class Exchange:
     @property
     def person(self) -> Visitor:
         """The visitor, as what they have done before has made of them."""
-        # Else it would have to be known who is new: 4 us, in each flush.
+        # Else it would have to be known who is new: 4 us of 51, an event by a webhook.
         if not self.before:
             return self.visitor
 
@@ -203,10 +203,10 @@ class ResponseState:
     __slots__ = (
         "_response",
         "delayed",
-        "found",
         "handed_over",
         "request",
-        "waiting",
+        "waiting_operations",
+        "waits_if_unsent",
     )
 
     def __init__(self, exchange: Exchange) -> None:
@@ -218,9 +218,9 @@ class ResponseState:
         self.handed_over = exchange.handed_over
         self.delayed = exchange.delayed
         #: What waits in the session if the response isn't sent after all.
-        self.found = exchange.found
+        self.waits_if_unsent = exchange.waits_if_unsent
         #: The operations of the request itself that wait in the session.
-        self.waiting = exchange.waiting
+        self.waiting_operations = exchange.waiting_operations
 
     @property
     def response(self) -> Response | None:
@@ -234,10 +234,10 @@ class ResponseState:
 
     def has_waiting(self, entry: Entry) -> bool:
         """Whether an entry waits in the session whatever becomes of the response."""
-        own = self.waiting
-        return entry in self.found or (own is not None and entry.id == own.id)
+        own = self.waiting_operations
+        return entry in self.waits_if_unsent or (own is not None and entry.id == own.id)
 
     def is_replaced_by(self, response: Response) -> bool:
         """Whether another response has come in the place of the one with the calls."""
-        has_calls = self.handed_over is not None or self.waiting is not None
+        has_calls = self.handed_over is not None or self.waiting_operations is not None
         return has_calls and self.response is not response

@@ -15,14 +15,13 @@ from ..record.job import last_word
 from ..visitor.browser_memory import hide
 from ..visitor.client import may_show_page
 from ..visitor.visitor import Visitor
-from . import injection
-from .before import person_of
-from .carrier import is_carrying, mark_private, without_carried
+from . import carrier, injection
 from .delayed_calls import DelayedCalls
 from .exchange import Exchange, ResponseState
 from .held_calls import HeldCalls
 from .late_calls import NOTHING_WAITS
 from .operations import share, without_group_operations
+from .person import person_of
 from .response_headers import headers_of
 from .session_cookie import session_comes_back
 from .set_up import without_set_up_operations
@@ -109,12 +108,12 @@ class Flusher:
 
         if undone is not None:
             # In the session, of which the request's cookie may know nothing.
-            delayed.entries = undone.found
+            delayed.entries = undone.waits_if_unsent
 
         headers = headers_of(response)
         may_have_snippet = self._client_side is not None and headers.is_html
         may_boot = may_have_snippet and may_show_page(request.environ)
-        is_used = is_carrying(response, headers, self._config) or (
+        is_used = carrier.is_carrying(response, headers, self._config) or (
             may_have_snippet and injection.has_snippet(response)
         )
         is_idle = manager is None and undone is None and not delayed.entries
@@ -127,7 +126,7 @@ class Flusher:
             return response, None
 
         if is_used:
-            response = without_carried(response, self._config)
+            response = carrier.without_carried(response, self._config)
             headers = headers_of(response)
 
         exchange = Exchange(
@@ -139,7 +138,7 @@ class Flusher:
             delayed,
             is_copy=is_used,
         )
-        exchange.found = delayed.entries
+        exchange.waits_if_unsent = delayed.entries
 
         if undone is not None and undone.delayed.changed:
             if exchange.policy.session is None:
@@ -159,10 +158,10 @@ class Flusher:
         if self.explain is not None:
             self.explain(exchange, outcome)
 
-        if exchange.handed_over is None and not exchange.found and not delayed.entries:
-            return exchange.response, None
+        if exchange.handed_over or exchange.waits_if_unsent or delayed.entries:
+            return exchange.response, ResponseState(exchange)
 
-        return exchange.response, ResponseState(exchange)
+        return exchange.response, None
 
     def _flush_into(
         self, exchange: Exchange, manager: Manager | None
@@ -185,7 +184,7 @@ class Flusher:
             delayed.store(delayed.entries)
 
         if visitor.consent.given is None:
-            self._held_calls.hold(calls, exchange)
+            self._held_calls.hold_for_consent(calls, exchange)
         else:
             if not calls.before_setup and not calls.tracking:
                 set_up = calls
@@ -201,8 +200,8 @@ class Flusher:
 
         if delayed.changed:
             response = exchange.writable_response()
-            mark_private(response)
-            response._mengpaneel_cookie = delayed.own_cookie
+            carrier.mark_private(response)
+            carrier.leave_out_own_cookie(response, delayed.own_cookie)
 
         return set_up, outcome
 
@@ -216,12 +215,12 @@ class Flusher:
             self._late_calls.send_operations(waiting, exchange)
 
         shares = self.sharing.share(calls, person, exchange, waiting.operations)
-        exchange.found = exchange.delayed.entries
+        exchange.waits_if_unsent = exchange.delayed.entries
 
-        if exchange.waiting is not None:
+        if (own := exchange.waiting_operations) is not None:
             # As one of the calls of the request itself.
-            own = exchange.waiting.id
-            exchange.found = [one for one in exchange.found if one.id != own]
+            others = [one for one in exchange.waits_if_unsent if one.id != own.id]
+            exchange.waits_if_unsent = others
 
         if shares.whole:
             insisted = manager.strategy if manager else None
@@ -258,7 +257,7 @@ class Flusher:
         )
 
         if is_written:
-            mark_private(exchange.response)
+            carrier.mark_private(exchange.response)
 
     def _boot(self, exchange: Exchange) -> None:
         """Load the browser library on a page that has no calls of its own."""
@@ -292,12 +291,14 @@ class Flusher:
         A function that runs after the extension's has failed, or the session couldn't
         be saved; what comes now is an error page.
         """
-        former.delayed.store(former.found)
+        former.delayed.store(former.waits_if_unsent)
         self._restore(former, manager)
 
-        if former.waiting is not None and manager is not None:
-            self._handing_over.withdraw(former.waiting)
-            manager.calls.tracking += former.waiting.own.tracking
+        operations = former.waiting_operations
+
+        if operations is not None and manager is not None:
+            self._handing_over.withdraw(operations)
+            manager.calls.tracking += operations.own.tracking
 
     def _restore(self, former: ResponseState, manager: Manager | None) -> None:
         is_held = manager is not None and manager.visitor.consent.given is None
@@ -322,10 +323,8 @@ class Flusher:
         if not delayed.entries or response is None:
             return
 
-        is_overruled = getattr(response, "_mengpaneel_is_overruled", False)
-
         if (
-            not is_overruled
+            not carrier.is_overruled(response)
             and delayed.is_stored
             and session_comes_back(request, response, is_written=delayed.changed)
         ):

@@ -7,6 +7,7 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ..visitor.client import PAGE_DESTINATIONS
+from .response_headers import read_policies
 
 # The destinations of what is shown inside of another page.
 _FRAMES = PAGE_DESTINATIONS - {"document"}
@@ -24,7 +25,8 @@ def forbids_frame(environ: c.Mapping[str, t.Any], headers: c.Mapping[str, str]) 
         return False
 
     is_own = environ.get("HTTP_SEC_FETCH_SITE") == "same-origin"
-    lists = _frame_ancestors(headers.get("content-security-policy", ""))
+    policies = read_policies(headers.get("content-security-policy", "").lower())
+    lists = [one["frame-ancestors"] for one in policies if "frame-ancestors" in one]
 
     if lists:
         embedder = environ.get("HTTP_REFERER", "")
@@ -34,21 +36,6 @@ def forbids_frame(environ: c.Mapping[str, t.Any], headers: c.Mapping[str, str]) 
         one.strip() for one in headers.get("x-frame-options", "").lower().split(",")
     }
     return "deny" in options or ("sameorigin" in options and not is_own)
-
-
-def _frame_ancestors(policies: str) -> list[list[str]]:
-    """Return the sources that each policy lets embed the page, if it says so."""
-    found = []
-
-    for policy in policies.lower().split(","):
-        for directive in policy.split(";"):
-            words = directive.split()
-
-            if words and words[0] == "frame-ancestors":
-                found.append(words[1:])
-                break
-
-    return found
 
 
 def _admits(sources: c.Sequence[str], is_own: bool, embedder: str) -> bool:

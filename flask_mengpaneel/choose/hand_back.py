@@ -12,8 +12,8 @@ from ..identity import NOBODY, Identity
 from ..recently_seen import RecentlySeen
 from ..visitor.client import BLOCKED_COOKIE
 from ..visitor.visitor import Visitor
+from .browser_posts import Senders, answer, refusal, sent_body
 from .operations import without_group_operations
-from .senders import Senders, answer, refusal, sent_body
 
 if t.TYPE_CHECKING:
     from flask import Request, Response
@@ -50,7 +50,7 @@ class HandedBack:
     """The calls that a browser was given at once, and whose they are.
 
     :param browser_identity: whom the browser took its visitor for then.
-    :param visitor: whoever hands calls back.
+    :param visitor: the one who hands calls back.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class HandedBack:
         is_new_device = (
             bool(resets or not browser_identity) and known.user_id == last_user
         )
-        #: Whether the browser is still in the hands of whoever got the calls.
+        #: Whether the browser is still in the hands of the person who got the calls.
         self.is_of_visitor = (
             is_same_device if browser_identity else known is NOBODY
         ) or is_new_device
@@ -178,7 +178,7 @@ class HandBackEndpoint:
                 BLOCKED_COOKIE, "1", max_age=_BLOCKED_FOR, samesite="Lax"
             )
 
-        self._handing_over.take_back(value.get("handover"), calls, positions)
+        self._handing_over.settle_returned(value.get("handover"), calls, positions)
         new = {one for one in positions if not self._returned.count((signed.id, one))}
         self._deliver(handed_back, handed_back.parts(new), visitor, response)
         return response
@@ -202,7 +202,7 @@ class HandBackEndpoint:
                 and (is_current or part.end == visitor.browser_identity)
             )
             person = (
-                visitor.as_browser_identity(part.start)
+                visitor.as_browser_knew(part.start)
                 if handed_back.is_of_visitor and not is_current
                 else visitor.as_person(part.start)
             )

@@ -15,7 +15,7 @@ if t.TYPE_CHECKING:
     from .delayed_calls import Entry
 
 
-#: Why nobody sends what a visitor was given who has refused since.
+#: Why nobody sends what was given to a visitor who has refused since.
 CONSENT_REFUSED = "consent was refused"
 
 #: Why the server sends at once what it could not send later as the same event.
@@ -80,10 +80,10 @@ def merged(*logs: CallLog) -> CallLog:
 
 
 class Naming:
-    """Names in each event the person whom it happened to.
+    """Names in each event the person it happened to.
 
-    What the caller says of an event wins in the browser library. So whoever sends the
-    event, and whenever, sends the same one.
+    What the caller says of an event wins in the browser library. So the client and the
+    server send the same event, whenever they do.
 
     :param identity: the ids of the visitor before the first call.
     :param defaults: further properties of each event.

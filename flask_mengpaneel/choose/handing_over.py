@@ -8,9 +8,9 @@ import typing as t
 
 from ..identity import hex_id
 from ..record.context import request_state
-from .before import identity_after
 from .hand_over import CONSENT_REFUSED, HandOver, Naming
 from .operations import riding_records, without_group_operations
+from .person import identity_after
 
 if t.TYPE_CHECKING:
     from ..calls import Call, CallLog
@@ -196,7 +196,7 @@ class HandingOver:
             self.believe(-entry.records)
             self._ledger.record_dropped(CONSENT_REFUSED, entry.records)
 
-    def take_back(
+    def settle_returned(
         self, token: t.Any, calls: c.Sequence[Call], positions: c.Iterable[int]
     ) -> None:
         """Keep calls no longer of which a client hands some back, for the server.

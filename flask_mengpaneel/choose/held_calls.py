@@ -30,7 +30,7 @@ class HeldCalls:
         self._ledger = ledger
         self._reporter = reporter
 
-    def hold(self, calls: CallLog, exchange: Exchange) -> None:
+    def hold_for_consent(self, calls: CallLog, exchange: Exchange) -> None:
         """Keep calls; drop them if the session can't."""
         if not calls.before_setup and not calls.tracking:
             return

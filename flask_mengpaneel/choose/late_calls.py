@@ -99,7 +99,7 @@ class LateCalls:
             return result
 
         now = time.time()
-        # Who is sent to another site may not come back.
+        # A visitor who is sent to another site may not come back.
         is_last = (
             not self._chain.replays
             or visitor.client.is_blocked
@@ -166,7 +166,7 @@ class LateCalls:
         for entry in self.unsent(entries):
             if outcome := self._send_own(entry, visitor):
                 sent += outcome.calls
-                visitor = visitor.after(entry.calls, visitor.identity)
+                visitor = visitor.after_unseen(entry.calls, visitor.identity)
 
         # They were before those of the request itself.
         exchange.sent_by_server = [*sent, *exchange.sent_by_server]
@@ -180,7 +180,7 @@ class LateCalls:
                 self._send_foreign(entry, visitor)
 
     def _send_own(self, entry: Entry, visitor: Visitor) -> Outcome | None:
-        return self._send(entry, visitor.as_browser_identity(entry.browser_identity))
+        return self._send(entry, visitor.as_browser_knew(entry.browser_identity))
 
     def _send_foreign(self, entry: Entry, visitor: Visitor) -> None:
         # The calls themselves say who it became.
@@ -204,6 +204,6 @@ class LateCalls:
             if not entry.is_repeatable and not self._made.claim(entry.id):
                 continue
 
-            # Whoever sends them counts them.
+            # What sends them counts them.
             if self._handing_over.take_over(entry):
                 yield entry

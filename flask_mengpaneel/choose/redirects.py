@@ -47,7 +47,8 @@ def departure(location: str, request: Request) -> str | None:
             # Browsers read an escaped dot as one: https://url.spec.whatwg.org/
             path = path.replace("%2e", ".").replace("%2E", ".")
 
-        # Where a redirect is from says little of where it goes, mostly: 30 us.
+        # Where a redirect is from says little of where it goes, mostly: 30 us of 152, a
+        # call over a redirect.
         if path[:1] != "/" or "/." in path or "//" in path:
             path = urlsplit(urljoin(request.base_url, path)).path or "/"
     except (ValueError, KeyError, SecurityError):

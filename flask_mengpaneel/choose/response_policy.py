@@ -1,4 +1,4 @@
-"""What a response may be given of the visitor whom it is for: asked by every way."""
+"""What a response may be given of its visitor: asked by every way."""
 
 from __future__ import annotations
 

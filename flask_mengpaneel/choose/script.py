@@ -112,7 +112,7 @@ class Script:
         if current_flask().debug:
             own["debug"] = {"strategy": "ClientSide", "declined": dict(declined or {})}
 
-        # 4 us less than to write all of it each time.
+        # 4 us less than to write all of it each time, of 106, a page with a call.
         data = f"{fixed.data[consent][:-1]},{_block(own)[1:]}"
         signer = self._signer
         signature = signer.sign(data, browser_identity) if signer else None
@@ -178,7 +178,8 @@ def _block(data: c.Mapping[str, t.Any]) -> str:
     """Return data as JSON that can't end the element that it is in."""
     block = dumps(data)
 
-    # Most have none of these: three searches take 0.3 us, the other 3.
+    # Most have none of these: three searches take 0.3 us, and the other 3 of 106, a
+    # page with a call.
     if "<" in block or ">" in block or "&" in block:
         return block.translate(_SCRIPT_SAFE)
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import collections
-import collections.abc as c
-import contextlib
-import threading
 import time
 import typing as t
 
-from .. import process
 from ..calls import Call, CallLog, dumps
+from ..recently_seen import Memory
 from .operations import (
     operation_of,
     operations_of,
@@ -41,35 +37,16 @@ def without_set_up_operations(calls: CallLog, visitor: Visitor) -> CallLog:
     )
 
 
-class SetUpOperations:
+class SetUpOperations(Memory[tuple[int, float]]):
     """Tells the operations of a set-up that are news from those that were made.
 
     A set-up runs with each request. What it says of a person is made again if it is
-    something else than what it said last, or if that was a day ago.
+    something else than what it said last, or if that was a day ago. So it remembers of
+    each person what was said last, and when by the monotonic clock.
     """
 
     def __init__(self) -> None:
-        #: What was said last of each person, and when by the monotonic clock.
-        self._said: collections.OrderedDict[str, tuple[int, float]]
-        self._said = collections.OrderedDict()
-        self._lock = threading.Lock()
-        process.on_fork(self)
-
-    def after_fork(self) -> None:
-        """Go on in a child process: another thread of the parent may have the lock."""
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def paused(self) -> c.Iterator[None]:
-        """Remember nothing of what is set up for a while."""
-        with self._lock:
-            said = self._said.copy()
-
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._said = said
+        super().__init__(_MAX_PERSONS)
 
     def news(self, calls: CallLog, visitor: Visitor) -> CallLog:
         """Return calls that are about to be made, without the operations of the set-up
@@ -91,11 +68,11 @@ class SetUpOperations:
         now = time.monotonic()
 
         with self._lock:
-            last, at = self._said.pop(person, (None, 0.0))
+            last, at = self._seen.pop(person, (None, 0.0))
             is_news = last != said or now - at > _MAX_AGE
-            self._said[person] = said, now if is_news else at
+            self._seen[person] = said, now if is_news else at
 
-            if len(self._said) > _MAX_PERSONS:
-                self._said.popitem(last=False)
+            if len(self._seen) > self._max_things:
+                self._seen.popitem(last=False)
 
         return is_news

@@ -74,13 +74,13 @@ class Sharing:
 
         shares = share(calls, visitor, operations)
 
-        if shares.waiting:
+        if shares.waiting_operations:
             self._let_wait(shares, exchange)
 
         return shares
 
     def _let_wait(self, shares: Shares, exchange: Exchange) -> None:
-        calls = CallLog(tracking=shares.waiting)
+        calls = CallLog(tracking=shares.waiting_operations)
 
         try:
             entry = store_in_session(calls, exchange, self._config)
@@ -89,7 +89,7 @@ class Sharing:
             shares.stop_waiting()
         else:
             age = MAX_OPERATION_AGE
-            exchange.waiting = self._handing_over.to_session(
+            exchange.waiting_operations = self._handing_over.to_session(
                 entry, exchange, "operations", age
             )
 

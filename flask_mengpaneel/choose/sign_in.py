@@ -99,7 +99,7 @@ class SignIn:
 
     def _begin(self, manager: Manager, seen: _Seen) -> None:
         try:
-            # Who it is, the visitor was before the block in which the first call is.
+            # The visitor signed in before the block in which the first call is.
             with outside_blocks():
                 self._set_up_user(manager, seen)
         except Exception as error:
@@ -209,7 +209,7 @@ class SignIn:
             manager.reset()
 
     def _may_be_somebody(self, manager: Manager) -> bool:
-        """Whether somebody signs out whom the app or the browser library has named.
+        """Whether somebody signs out who was named by the app or the browser library.
 
         Else it is the visitor who was anonymous before, too.
         """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections.abc as c
 import typing as t
-from abc import abstractmethod
 
 from .. import mistakes, reasons, strategy
 from ..calls import Call, CallLog, dumps
@@ -37,9 +36,7 @@ if t.TYPE_CHECKING:
     from .handing_over import HandingOver
     from .signing import Signer
 
-#: The strategies that take calls out of the session.
-REPLAYING = frozenset({"ClientSide", "CapableClientSide"})
-
+_NO_RESPONSE = "no response is to come"
 _NO_ROOM = "the background transport has no room"
 
 
@@ -48,27 +45,23 @@ class ClientStrategy(Strategy):
 
     is_client_side = True
     keeps_ledger = True
-
-    @abstractmethod
-    def unfit(self, exchange: Exchange) -> str | None:
-        """Return why a response carries no calls this way, whatever they are; ``None``
-        if it may.
-
-        Asked before they are flushed: most responses are unfit for all three, and the
-        exceptions that said so took 0.8 us of the 51 for an event.
-        """
+    #: Whether it takes calls out of the session as well.
+    replays: t.ClassVar[bool] = False
 
 
 class Delayed(ClientStrategy):
-    """Keep the calls in the session until the redirect is followed."""
+    """Keep the calls in the session until the redirect is followed.
 
-    def __init__(self, config: Config, handing_over: HandingOver) -> None:
+    :param is_replayed: whether a strategy takes calls out of the session.
+    """
+
+    def __init__(
+        self, config: Config, handing_over: HandingOver, is_replayed: bool
+    ) -> None:
         self._config = config
         self._handing_over = handing_over
+        self._is_replayed = is_replayed
         self._has_advised = False
-
-    def unfit(self, exchange: Exchange) -> str | None:
-        return None if exchange.is_redirect else "not a redirect"
 
     def flush(
         self,
@@ -76,7 +69,11 @@ class Delayed(ClientStrategy):
         visitor: strategy.Visitor,
         exchange: strategy.Exchange | None,
     ) -> list[Call]:
-        assert type(exchange) is Exchange, "it was asked whether it is fit"
+        if type(exchange) is not Exchange:
+            raise Declined(_NO_RESPONSE)
+
+        if not exchange.is_redirect:
+            raise Declined("not a redirect")
 
         if reason := exchange.departure:
             self._advise(reason, exchange)
@@ -89,7 +86,7 @@ class Delayed(ClientStrategy):
             # The response itself tells the browser.
             raise Declined("the next page is another visitor's")
 
-        if REPLAYING.isdisjoint(self._config.strategies):
+        if not self._is_replayed:
             raise Declined("no other strategy would take the calls up again")
 
         entry = store_in_session(
@@ -115,12 +112,11 @@ class Delayed(ClientStrategy):
 class ClientSide(ClientStrategy):
     """Put the calls into the page; the browser library makes them."""
 
+    replays = True
+
     def __init__(self, script: Script, handing_over: HandingOver) -> None:
         self._script = script
         self._handing_over = handing_over
-
-    def unfit(self, exchange: Exchange) -> str | None:
-        return None if exchange.headers.is_html else reasons.NOT_HTML
 
     def flush(
         self,
@@ -128,7 +124,12 @@ class ClientSide(ClientStrategy):
         visitor: strategy.Visitor,
         exchange: strategy.Exchange | None,
     ) -> list[Call]:
-        assert type(exchange) is Exchange, "it was asked whether it is fit"
+        if type(exchange) is not Exchange:
+            raise Declined(_NO_RESPONSE)
+
+        if not exchange.headers.is_html:
+            raise Declined(reasons.NOT_HTML)
+
         exchange.decline_old_news(calls)
         page, at = _locate(exchange, exchange.policy.page)
         _decline_successors(calls, exchange)
@@ -188,8 +189,8 @@ def _locate(exchange: Exchange, reason: str | None) -> tuple[bytes, int]:
 
 
 def _decline_successors(calls: CallLog, exchange: Exchange) -> None:
-    """Leave to the server what happened to somebody whom the browser library would
-    give other ids: it alone says who comes after a reset.
+    """Leave to the server what happened to somebody who would get other ids from the
+    browser library: the server alone says who comes after a reset.
 
     :raises Declined: there is an event after a reset, here or elsewhere.
     """
@@ -223,6 +224,8 @@ def _made_once(hand_over: HandOver) -> list[t.Any]:
 class CapableClientSide(ClientStrategy):
     """Hand the calls to a client that says it can make them."""
 
+    replays = True
+
     def __init__(
         self, config: Config, signer: Signer | None, handing_over: HandingOver
     ) -> None:
@@ -230,16 +233,18 @@ class CapableClientSide(ClientStrategy):
         self._signer = signer
         self._handing_over = handing_over
 
-    def unfit(self, exchange: Exchange) -> str | None:
-        return exchange.visitor.client.incapable or exchange.policy.header
-
     def flush(
         self,
         calls: CallLog,
         visitor: strategy.Visitor,
         exchange: strategy.Exchange | None,
     ) -> list[Call]:
-        assert type(exchange) is Exchange, "it was asked whether it is fit"
+        if type(exchange) is not Exchange:
+            raise Declined(_NO_RESPONSE)
+
+        if reason := exchange.visitor.client.incapable or exchange.policy.header:
+            raise Declined(reason)
+
         exchange.decline_old_news(calls)
         _decline_successors(calls, exchange)
         hand_over = self._handing_over.prepare(
@@ -259,7 +264,8 @@ class CapableClientSide(ClientStrategy):
         response = exchange.writable_response()
 
         for name, value in headers.items():
-            # Of each that is set Flask asks whether it is there: 45 steps, and 25 so.
+            # Of each that is set Flask asks whether it is there: 20 steps more, of 429,
+            # a call in the header of a fetch.
             if name.lower() in exchange.headers:
                 response.headers[name] = value
             else:
@@ -316,7 +322,7 @@ def required_calls(calls: CallLog, visitor: Visitor) -> list[Call]:
     """Return the calls that a client has to make to be as far as this request is."""
     known = visitor.browser_identity
     user_id = Identity().after(calls.setup).user_id
-    # Who a browser has is seldom unknown; who an app for phones has always is.
+    # A browser's visitor is seldom unknown, that of an app for phones always is.
     may_sign_in = known or (visitor.client.is_browser and not visitor.is_shown)
 
     if calls.before_setup or (may_sign_in and user_id not in (None, known.user_id)):
@@ -382,10 +388,15 @@ def make_strategies(
     :param signer: of what browsers may hand back.
     """
     script = Script(config, signer, acknowledges=handing_over.is_on)
-    return [
-        Delayed(config, handing_over),
+    others: list[ClientStrategy] = [
         ClientSide(script, handing_over),
         CapableClientSide(config, signer, handing_over),
+    ]
+    names = config.strategy_names
+    is_replayed = any(one.replays for one in others if one.name in names)
+    return [
+        Delayed(config, handing_over, is_replayed),
+        *others,
         AsyncServerSide(background, ledger),
         ServerSide(inline, ledger),
         *(one() for one in config.strategies if isinstance(one, type)),

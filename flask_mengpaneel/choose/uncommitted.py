@@ -19,7 +19,7 @@ from ..record.errors import handle_error
 from ..record.proxies import current_flask
 from ..record.staged_calls import set_up_again
 from ..visitor.persistence import CHANGING_CALLS
-from .before import person_of
+from .person import person_of
 
 if t.TYPE_CHECKING:
     from flask import Flask
@@ -98,7 +98,7 @@ class Uncommitted:
         for one in staying:
             self.pending.pop(id(one.call), None)
 
-        # They are dropped whose session was freed meanwhile.
+        # Drop those whose session was freed meanwhile.
         self._take([one for one in staying if one.is_dropped])
         return staying
 
@@ -107,8 +107,8 @@ class Uncommitted:
     ) -> CallLog:
         """Return drained calls without those that stay here.
 
-        Each keeps whom it is about: the visitor after the calls before it. Who that is
-        the app may be asked for, which may take long, record calls, and commit: that
+        Each of these keeps the person it is about: the visitor after the calls before
+        it. Asking the app who that is may take long, record calls, and commit, so it
         isn't done with the lock.
         """
         rest = _without(calls, staying)
@@ -194,7 +194,7 @@ def _without(calls: CallLog, staying: list[Pending]) -> CallLog:
 def _name_persons(
     calls: CallLog, staying: list[Pending], person: Visitor, strategy: str | None
 ) -> None:
-    """Note whom each call is about that stays behind.
+    """Note for each call that stays behind the person it is about.
 
     :param person: the visitor before all of the calls.
     """
@@ -219,7 +219,7 @@ def _person_after(calls: list[Call], person: Visitor) -> Visitor:
     # The ids of a new visitor are made when they are first needed, which is now; and
     # the visitor of a unit of work changes with what it goes on to do.
     _ = person.identity
-    return copy.copy(person.applied(calls))
+    return copy.copy(person.to_take_elsewhere(calls))
 
 
 def _records_of(pending: c.Iterable[Pending]) -> int:

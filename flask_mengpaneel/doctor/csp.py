@@ -11,6 +11,8 @@ import re
 from html.parser import HTMLParser
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
+from ..choose.response_headers import read_policies
+
 HEADER = "Content-Security-Policy"
 REPORT_ONLY = "Content-Security-Policy-Report-Only"
 
@@ -115,22 +117,7 @@ def parse(text: str, page: str, where: str = HEADER) -> list[Policy]:
     :param text: the header's value; commas separate its policies.
     :param page: the URL of the page.
     """
-    found = []
-
-    for policy in text.split(","):
-        directives: dict[str, list[str]] = {}
-
-        for directive in policy.split(";"):
-            name, *values = directive.split() or [""]
-            # Section "Parse a serialized CSP": the first directive of a name counts.
-            directives.setdefault(name.lower(), values)
-
-        directives.pop("", None)
-
-        if directives:
-            found.append(Policy(directives, page, where))
-
-    return found
+    return [Policy(one, page, where) for one in read_policies(text) if one]
 
 
 def parse_page(html: str, page: str) -> list[Policy]:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from flask import Flask
 
 from .. import reasons
+from ..config import STRATEGIES
 from .examiner import PROBE, Answer, Examiner, Person
 
 if t.TYPE_CHECKING:
@@ -17,7 +18,7 @@ if t.TYPE_CHECKING:
     from ..outcome import Outcome
 
 #: As wide as the longest name of a strategy of the extension's.
-_WIDTH = len("CapableClientSide")
+_WIDTH = max(map(len, STRATEGIES))
 
 
 def explain_request(

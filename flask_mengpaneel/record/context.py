@@ -40,7 +40,7 @@ class RequestState:
     #: What has to be known of who has signed in or out, if the app's login says.
     sign_in: t.Any = None
     #: What waited in its session when it came; ``None``: nobody has asked yet.
-    waiting: t.Any = None
+    waiting_entries: t.Any = None
     #: What has become of its calls until now, while debugging.
     outcomes: c.Sequence[Outcome] = ()
 

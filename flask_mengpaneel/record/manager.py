@@ -12,7 +12,7 @@ from .. import signals
 from ..calls import TRACKING, Call, SourcedCall, Stage
 from ..config import StrategyName
 from ..limits import MAX_RECORDS
-from ..visitor.named import is_asked
+from ..visitor.named_by_app import is_asked
 from ..visitor.portable import PortableVisitor, recall
 from .arguments import checked_size
 from .before_send import ask
@@ -276,7 +276,7 @@ class Manager(StagedCalls):
         """Return a manager of the same visitor for a thread that copied the context."""
         fork = Manager.__new__(Manager)
         fork._begin(self._app_state, self.request)
-        fork.visitor = self.visitor.applied(self.recorded)
+        fork.visitor = self.visitor.to_take_elsewhere(self.recorded)
         fork.calls.set_up = self.calls.set_up
 
         # Else it isn't about who was set up any more. The visitor knows who it is.

@@ -234,7 +234,7 @@ class StagedCalls(Recorder):
 
         if drained is not None:
             self._is_named = self._is_named or last_word(*drained.stages) is not None
-            self.visitor.apply(drained.in_order)
+            self.visitor.apply_sent(drained.in_order)
 
     def leave_to_parent(self) -> None:
         """Leave the calls to the process that this one is a copy of, and let those that
@@ -277,7 +277,7 @@ class StagedCalls(Recorder):
 
             # Unless somebody else has come since.
             if last is not None and last.identity == self.visitor.identity:
-                self.visitor.apply([one.call for one in left])
+                self.visitor.apply_sent([one.call for one in left])
 
     def restore(self, calls: CallLog) -> None:
         """Take drained calls back, for the next flush: the response that had them isn't

@@ -143,7 +143,8 @@ class Client:
         if header is None:
             return None
 
-        # Most say the same, but for those that say who the visitor is: 4 us.
+        # Most say the same, but for those that say who the visitor is: 4 us of 74, an
+        # event by a returning visitor's fetch.
         is_short = len(header) <= _MAX_CAPABILITY
         return (_cached_capability if is_short else capability)(header)
 
@@ -236,7 +237,8 @@ class Client:
 
         if self.environ and self.is_browser and self.is_page_view:
             environ = self.environ
-            # Nearly all are there: 5 steps less than to get each of them.
+            # Nearly all are there: 5 steps less than to get each, of 399, a page with a
+            # call.
             url = [environ[name][:MAX_URL] if name in environ else "" for name in _URL]
             # HTTP/1.0 has no host.
             url[1] = url[1] or environ["SERVER_NAME"]

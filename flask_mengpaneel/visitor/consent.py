@@ -147,7 +147,8 @@ class Consent:
         name = self._config.opt_cookie_name
         header: str = self._request.environ["HTTP_COOKIE"]
 
-        # Most have neither, which Werkzeug finds out by two exceptions: 5 us.
+        # Most have neither, which Werkzeug finds out by two exceptions: 5 us of 74, an
+        # event by a returning visitor's fetch.
         if name not in header and _OLD_OPT_OUT not in header:
             return False
 

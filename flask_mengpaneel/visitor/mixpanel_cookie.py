@@ -73,7 +73,8 @@ def _unquoted(value: str) -> str:
     # Of e-mails an escape at the end of a line means more.
     if value.isascii() and "\n" not in value and "\r" not in value:
         # By what undoes the escapes of e-mails, which have another sign and are the
-        # same: 1.5 us for 400 bytes, where `unquote` takes 29.
+        # same: 1.5 us for 400 bytes, where `unquote` takes 29, of 74, an event by a
+        # returning visitor's fetch.
         text = binascii.a2b_qp(value.replace("=", "=3D").replace("%", "="))
 
         # Else there is a sign that escapes nothing, which each of both reads its way.
@@ -246,7 +247,8 @@ def write(
     """
     name = name or config.cookie_name
     header = request.environ.get("HTTP_COOKIE", "")
-    # For what isn't there, Werkzeug makes two exceptions: 5 us.
+    # For what isn't there, Werkzeug makes two exceptions: 5 us of 96, an event by a new
+    # visitor's fetch.
     others = len(header) - (len(request.cookies.get(name, "")) if name in header else 0)
     room = (
         min(MAX_COOKIE_BYTES, max(MAX_REQUEST_HEADER_BYTES - others, _MIN_BYTES))

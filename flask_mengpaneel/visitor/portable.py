@@ -1,4 +1,4 @@
-"""A visitor whom one can take elsewhere: into a job, a webhook, next month."""
+"""A visitor who can be taken elsewhere: into a job, a webhook, next month."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import typing as t
 
 from ..identity import Identity
+from ..limits import MAX_METADATA
 from ..values import plain
 from .client import parse_address, sent_address
 from .visitor import Visitor
@@ -15,10 +16,6 @@ if t.TYPE_CHECKING:
     from ..calls import Call, CallLog
     from ..config import Config
     from ..envelope import Envelope
-
-#: Characters of a text, so that each fits wherever one keeps notes.
-#: https://docs.stripe.com/metadata
-MAX_TEXT = 500
 
 _REFUSED = "no"
 
@@ -52,7 +49,7 @@ class PortableVisitor:
             for field in dataclasses.fields(self)
             if field.name != "consents"
         }
-        return {name: value[:MAX_TEXT] for name, value in values.items() if value}
+        return {name: value[:MAX_METADATA] for name, value in values.items() if value}
 
     @classmethod
     def from_json(cls, value: c.Mapping[str, t.Any]) -> PortableVisitor:
@@ -70,7 +67,7 @@ class PortableVisitor:
 
         ids = Identity.from_ids(value.get("device_id"), value.get("user_id"))
         user_agent, url, referrer = (
-            str(plain(text))[:MAX_TEXT] if isinstance(text, str) else ""
+            str(plain(text))[:MAX_METADATA] if isinstance(text, str) else ""
             for text in map(value.get, ("user_agent", "url", "referrer"))
         )
         ip = parse_address(value.get("ip"))
@@ -82,7 +79,7 @@ class PortableVisitor:
 
         :param calls: those that were made for this visitor until now.
         """
-        # Who hasn't been asked yet hasn't said yes.
+        # A visitor who hasn't been asked yet hasn't said yes.
         if visitor.consent.given is not True:
             return cls(consents=False)
 

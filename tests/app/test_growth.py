@@ -915,7 +915,7 @@ OF_THE_APP = {
     # By its secret keys.
     "signing._derive",
     # By the status, of which there are few.
-    "senders._answer",
+    "browser_posts._answer",
 }
 
 

@@ -459,7 +459,7 @@ def test_an_address_may_acknowledge_so_often_a_minute(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("flask_mengpaneel.choose.senders.time", clock)
+    monkeypatch.setattr("flask_mengpaneel.choose.browser_posts.time", clock)
     client = site.visitor(**ANN)
     token = page_token(client)
 
@@ -489,7 +489,7 @@ def test_an_address_acknowledges_as_often_as_it_is_right(site: Site) -> None:
 
 
 def test_no_cache_keeps_an_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_mengpaneel.choose.senders.time", Clock())
+    monkeypatch.setattr("flask_mengpaneel.choose.browser_posts.time", Clock())
     client = site.visitor(**ANN)
     token = page_token(client)
     answers = [
@@ -772,7 +772,7 @@ def test_what_is_wrong_reaches_the_app_whole(site: Site) -> None:
 def test_who_sends_what_is_wrong_is_told_by_the_app_s_proxy(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_mengpaneel.choose.senders.time", Clock())
+    monkeypatch.setattr("flask_mengpaneel.choose.browser_posts.time", Clock())
     app = site.app
     app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1)  # type: ignore[method-assign]
     client = site.visitor(**ANN)

@@ -746,7 +746,7 @@ def test_a_session_of_another_version_costs_neither_a_page_nor_a_call(
     client = site.client()
 
     with client.session_transaction() as kept:
-        kept[KEY] = value
+        kept[KEY] = json.dumps(value)
         kept["user"] = "ann"
 
     first = client.get(path, headers={"Accept": "*/*"} if path == "/poll" else {})
@@ -786,7 +786,8 @@ def test_any_value_in_the_session_is_survived(value: t.Any) -> None:
     client = site.client()
 
     with client.session_transaction() as kept:
-        kept[KEY] = [1, ["id", 9e9, [None] * 3, [None] * 3, value], value]
+        entry = ["id", 9e9, [None] * 3, [None] * 3, value]
+        kept[KEY] = json.dumps([1, entry, value])
 
     page = client.get("/tracked")
     arrived = events(page_calls(page)) + [

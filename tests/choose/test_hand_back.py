@@ -23,7 +23,7 @@ from werkzeug.test import TestResponse
 
 from agents import CHROME
 from flask_mengpaneel import Mengpaneel
-from flask_mengpaneel.choose import senders, signing
+from flask_mengpaneel.choose import browser_posts, signing
 from flask_mengpaneel.identity import Identity
 from ports import free_port
 from processes import Process, get_from_all, ledgers, settings_for
@@ -826,7 +826,7 @@ def test_an_address_may_hand_back_so_often_a_minute(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("flask_mengpaneel.choose.senders.time", clock)
+    monkeypatch.setattr("flask_mengpaneel.choose.browser_posts.time", clock)
     client = site.client()
     value = of_page(client.get("/"))
 
@@ -846,7 +846,7 @@ def test_an_address_may_hand_back_so_often_a_minute(
 def test_no_cache_keeps_an_answer(
     site: Site, is_late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_mengpaneel.choose.senders.time", Clock())
+    monkeypatch.setattr("flask_mengpaneel.choose.browser_posts.time", Clock())
 
     def publish(response: Response) -> Response:
         if is_late and request.path == URL:
@@ -879,7 +879,7 @@ def test_a_sender_with_many_addresses_is_one(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("flask_mengpaneel.choose.senders.time", clock)
+    monkeypatch.setattr("flask_mengpaneel.choose.browser_posts.time", clock)
     client = site.client()
 
     def status(address: str) -> int:
@@ -908,7 +908,7 @@ def test_a_sender_with_many_addresses_is_one(
 def test_what_is_no_address_takes_no_memory() -> None:
     """Behind a proxy, whoever sends the request may name it."""
     names = ["", "unix:", "x" * 100_000, "y" * 100_000, "1.2.3", "1.2.3.4:5:6", None]
-    assert {senders.network_of(name) for name in names} == {None}
+    assert {browser_posts.network_of(name) for name in names} == {None}
 
 
 # -- consent

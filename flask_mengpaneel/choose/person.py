@@ -68,11 +68,11 @@ def person_after(before: list[Entry], visitor: Visitor, known: Identity) -> Visi
         is_new = any(call.name == "reset" for call in done)
         identity = before[-1].new_identity if is_new else visitor.identity
 
-    return visitor.after(done, identity)
+    return visitor.after_unseen(done, identity)
 
 
 def person_of(manager: Manager, calls: CallLog, app: Flask, key: str) -> Visitor:
-    """Return the visitor whom calls of a manager are from that no response carries.
+    """Return the visitor from whom a manager's calls are, which no response carries.
 
     :param key: where in the session calls wait.
     """
@@ -84,17 +84,17 @@ def person_of(manager: Manager, calls: CallLog, app: Flask, key: str) -> Visitor
 
     state = request_state(request)
 
-    if state.waiting is None:
-        state.waiting = _waiting(app, request, key)
+    if state.waiting_entries is None:
+        state.waiting_entries = _waiting(app, request, key)
 
-    if not state.waiting:
+    if not state.waiting_entries:
         return visitor
 
     if visitor.is_unknown:
         # Requests that are under way at once find the same new visitor.
-        visitor.identity = state.waiting[0].new_identity
+        visitor.identity = state.waiting_entries[0].new_identity
 
-    before = before_of(visitor, calls, state.waiting)
+    before = before_of(visitor, calls, state.waiting_entries)
     return person_after(before, visitor, visitor.browser_identity)
 
 

@@ -1,4 +1,4 @@
-"""The id that the app gives to whoever makes a request without the library's cookie."""
+"""The id that the app gives to a visitor without the library's cookie."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Senders:
 
 def answer(status: int) -> Response:
     """Return an answer of an endpoint."""
-    # 6 us less than to make one anew.
+    # 39 steps less than to make one anew, of 170, an acknowledgement.
     return copy_response(_answer(status))
 
 
@@ -85,7 +85,7 @@ def sent_body(request: Request, max_bytes: int) -> bytes | Response:
             length = get_content_length(request.environ)
             body = _read(request, max_bytes + 1 if length is None else length)
     except Exception:
-        # Who sends it has gone: each server has an exception of its own for that.
+        # The sender has gone: each server has an exception of its own for that.
         return answer(400)
 
     if length is not None and len(body) < length:
@@ -96,8 +96,8 @@ def sent_body(request: Request, max_bytes: int) -> bytes | Response:
 
 def _read(request: Request, size: int) -> bytes:
     """Read so many bytes of a body, or until it ends."""
-    # 7 us less: what is behind `get_data` finds out how much may be read, and how much
-    # there is.
+    # 21 steps less, of 170, an acknowledgement: what is behind `get_data` finds out how
+    # much may be read, and how much there is.
     read = request.environ["wsgi.input"].read
     body: bytes = read(size)
 
