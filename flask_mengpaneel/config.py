@@ -43,6 +43,9 @@ STRATEGIES: tuple[StrategyName, ...] = t.get_args(StrategyName)
 CLIENT_STRATEGIES = frozenset(STRATEGIES[:3])
 TRANSPORTS = ("thread", "inline", "celery")
 
+#: Seconds that the operations of a visitor wait for somebody to be identified.
+MAX_OPERATION_AGE = 86_400.0
+
 # The variables by which the platforms say that a process is frozen or ended as
 # soon as its response has left:
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html

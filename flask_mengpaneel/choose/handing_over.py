@@ -181,7 +181,9 @@ class HandingOver:
         :return: ``False`` if it has sent it already, since it was overdue.
         """
         if self._hand_overs is not None:
-            return self._hand_overs.take_over(entry.id)
+            return self._hand_overs.take_over(
+                entry.id, has_operations=entry.is_operations
+            )
 
         if not entry.is_held:
             self.believe(-entry.records)
@@ -191,7 +193,12 @@ class HandingOver:
     def discard_entry(self, entry: Entry) -> None:
         """Drop what waits in the session of a visitor who has refused since."""
         if self._hand_overs is not None:
-            self._hand_overs.discard(entry.id, entry.records, CONSENT_REFUSED)
+            self._hand_overs.discard(
+                entry.id,
+                entry.records,
+                CONSENT_REFUSED,
+                has_operations=entry.is_operations,
+            )
         else:
             self.believe(-entry.records)
             self._ledger.record_dropped(CONSENT_REFUSED, entry.records)

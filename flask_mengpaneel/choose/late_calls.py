@@ -8,6 +8,7 @@ import contextlib
 import time
 import typing as t
 
+from ..config import MAX_OPERATION_AGE
 from ..calls import Call, CallLog
 from ..recently_seen import RecentlySeen
 from .hand_over import CONSENT_REFUSED
@@ -27,9 +28,6 @@ if t.TYPE_CHECKING:
 
 # Entries that a process remembers.
 _MAX_SETTLED = 10_000
-
-#: Seconds that an operation waits for somebody to be identified.
-MAX_OPERATION_AGE = 86_400.0
 
 
 class Sorted(t.NamedTuple):

@@ -9,7 +9,7 @@ import typing as t
 
 from ..calls import CallLog
 from ..outcome import Declined
-from .late_calls import MAX_OPERATION_AGE
+from ..config import MAX_OPERATION_AGE
 from .operations import Shares, all_of, share
 from .session_storage import store_in_session
 from .set_up import SetUpOperations

@@ -12,6 +12,18 @@ if t.TYPE_CHECKING:
     from .spool import Row, Spool
 
 
+class AckAges(t.NamedTuple):
+    """For how many seconds acknowledgements are remembered: as long as a process may
+    keep what they are for."""
+
+    events: float
+    operations: float
+
+    def of(self, of_operations: bool) -> float:
+        """Return how long those of operations are, or those of events."""
+        return self.operations if of_operations else self.events
+
+
 class SharedAcknowledgements(t.Protocol):
     """Where processes leave them for each other.
 
@@ -19,8 +31,11 @@ class SharedAcknowledgements(t.Protocol):
     same events.
     """
 
-    def add(self, ids: c.Collection[str]) -> None:
-        """Leave acknowledgements for the processes that have these hand-overs."""
+    def add(self, ids: c.Collection[str], *, of_operations: bool = False) -> None:
+        """Leave acknowledgements for the processes that have these hand-overs.
+
+        :param of_operations: whether they have operations, which are kept for longer.
+        """
 
     def found(self, ids: c.Collection[str]) -> set[str]:
         """Return those of some hand-overs that others have left one of."""
@@ -60,10 +75,13 @@ def rows_to_send(
         elif row.dropped_for:
             done_with.setdefault(row.dropped_for, []).append(row.id)
             news.add(row.hand_over, "dropped", row.dropped_for)
+        elif not spool.claim(row.hand_over, from_spool=True):
+            # A request has made it, whose process didn't get to say so.
+            done_with.setdefault("", []).append(row.id)
+            news.add(row.hand_over, "settled")
         else:
+            # From now on a session that comes back with its operations comes too late.
             to_send.append(row)
-            # The session that has its operations may come back.
-            spool.claim(row.hand_over)
             news.add(row.hand_over, "sent", NEVER_ACKNOWLEDGED)
 
     for reason, ids in done_with.items():

@@ -9,7 +9,7 @@ import weakref
 from pathlib import Path
 
 from .. import guard, process, server
-from ..config import CLIENT_STRATEGIES, TRANSPORTS, Config
+from ..config import CLIENT_STRATEGIES, MAX_OPERATION_AGE, TRANSPORTS, Config
 from ..setting_checks import InvalidSetting, WrongSetting
 from ..transport import Transport
 from .delivery import Delivery
@@ -118,22 +118,24 @@ def make_hand_overs(
     ):
         return None
 
+    from .acknowledgements import AckAges
     from .hand_overs.keeper import HandOvers
     from .hand_overs.spooled import SpooledHandOvers
 
-    # As long as a process may ask for it, and a clock may be wrong.
-    max_age = max(config.ack_timeout, config.delayed_max_age) + ACKNOWLEDGED_FOR
+    # A clock may be wrong.
+    events = max(config.ack_timeout, config.delayed_max_age) + ACKNOWLEDGED_FOR
+    ages = AckAges(events, max(events, MAX_OPERATION_AGE + ACKNOWLEDGED_FOR))
     shared: list[SharedAcknowledgements] = []
     spooled = None
 
     if delivery.spool is not None:
-        spooled = SpooledHandOvers(delivery.spool, max_age, delivery.news)
+        spooled = SpooledHandOvers(delivery.spool, ages, delivery.news)
         shared.append(spooled)
 
     if config.acks is not None:
         from .redis_acknowledgements import RedisAcknowledgements
 
-        shared.append(RedisAcknowledgements(config.acks, config.token or "", max_age))
+        shared.append(RedisAcknowledgements(config.acks, config.token or "", ages))
 
     # A transport of the app's own sends nothing out of the spool.
     if not isinstance(transport, SpoolingTransport):

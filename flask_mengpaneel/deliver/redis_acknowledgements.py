@@ -10,6 +10,9 @@ import typing as t
 
 from .. import process
 
+if t.TYPE_CHECKING:
+    from .acknowledgements import AckAges
+
 logger = logging.getLogger("flask_mengpaneel")
 
 #: Seconds that Redis may take; the thread has other things to do.
@@ -22,14 +25,13 @@ class RedisAcknowledgements:
     """Acknowledgements in a Redis database, as keys that expire.
 
     :param project: the token. Apps of several projects may share the database.
-    :param max_age: seconds for which an acknowledgement is there: as long as a process
-        may keep what it is for.
+    :param ages: how long acknowledgements are there.
     """
 
-    def __init__(self, url: str, project: str, max_age: float) -> None:
+    def __init__(self, url: str, project: str, ages: AckAges) -> None:
         self._url = url
         self._prefix = f"mengpaneel:{project}:acknowledged:"
-        self._max_age = max(int(max_age), 1)
+        self._ages = ages
         self._reset()
         process.on_fork(self)
 
@@ -43,14 +45,19 @@ class RedisAcknowledgements:
         """Leave the connections to the process that opened them."""
         self._reset()
 
-    def add(self, ids: c.Collection[str]) -> None:
-        """Leave acknowledgements for the processes that have these hand-overs."""
+    def add(self, ids: c.Collection[str], *, of_operations: bool = False) -> None:
+        """Leave acknowledgements for the processes that have these hand-overs.
+
+        :param of_operations: whether they have operations, which are kept for longer.
+        """
+        seconds = max(int(self._ages.of(of_operations)), 1)
+
         with self._tried() as client:
             if client is not None:
                 pipeline = client.pipeline(transaction=False)
 
                 for id in ids:
-                    pipeline.set(self._prefix + id, 1, ex=self._max_age)
+                    pipeline.set(self._prefix + id, 1, ex=seconds)
 
                 pipeline.execute()
 

@@ -323,7 +323,7 @@ class Spool:
             for origin, reason, hand_over in found:
                 # The browser may come back with them, much later.
                 if hand_over and not all(message.repeatable for message in messages):
-                    tables.claim(connection, hand_over, _MADE_FOR)
+                    tables.claim(connection, hand_over, _MADE_FOR, from_spool=True)
 
                 rows = self._insert(connection, messages, origin, reason, leased=True)
                 replaced[row] = [
@@ -495,14 +495,19 @@ class Spool:
             None,
         )
 
-    def claim(self, id: str) -> bool:
+    def claim(self, id: str, *, from_spool: bool = False) -> bool:
         """Whether the caller is to make now what must not be made twice: nobody has
         asked before, in this process or another.
 
         If that can't be found out, it is: a disk in trouble stops nothing.
+
+        :param from_spool: whether a row of the spool is what is made.
         """
         return self.write(
-            lambda connection: tables.claim(connection, id, _MADE_FOR), True
+            lambda connection: tables.claim(
+                connection, id, _MADE_FOR, from_spool=from_spool
+            ),
+            True,
         )
 
     # Reading.

@@ -46,13 +46,14 @@ CREATE TABLE IF NOT EXISTS tallies (
 -- Of hand-overs that another process has, or nobody.
 CREATE TABLE IF NOT EXISTS acknowledgements (
     id TEXT PRIMARY KEY,
-    at REAL NOT NULL
+    until REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS acknowledged_at ON acknowledgements (at);
--- What must not be made twice, and was made.
+CREATE INDEX IF NOT EXISTS acknowledged_until ON acknowledgements (until);
+-- What must not be made twice, and was made: out of the spool, or by a request.
 CREATE TABLE IF NOT EXISTS made (
     id TEXT PRIMARY KEY,
-    at REAL NOT NULL
+    at REAL NOT NULL,
+    from_spool INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS made_at ON made (at);
 """
@@ -117,13 +118,24 @@ def tally(
 
 
 def add_acknowledgements(
-    connection: sqlite3.Connection, ids: c.Collection[str], max_age: float
+    connection: sqlite3.Connection,
+    ids: c.Collection[str],
+    max_age: float,
+    longest: float,
 ) -> None:
-    """Remember acknowledgements, and forget those that nobody asks for any more."""
-    _prune(connection, "acknowledgements", max_age)
+    """Remember acknowledgements, and forget those that nobody asks for any more.
+
+    :param max_age: seconds for which these are remembered.
+    :param longest: seconds for which any are.
+    """
+    now = time.time()
+    # Also what is too far in the future since the clock was set back.
+    connection.execute(
+        "DELETE FROM acknowledgements WHERE until < ? OR until > ?", (now, now + longest)
+    )
     connection.executemany(
         "INSERT OR IGNORE INTO acknowledgements VALUES (?, ?)",
-        [(id, time.time()) for id in ids],
+        [(id, now + max_age) for id in ids],
     )
 
 
@@ -138,18 +150,22 @@ def acknowledgements(
     return {id for (id,) in found}
 
 
-def claim(connection: sqlite3.Connection, id: str, max_age: float) -> bool:
-    """Remember that something is made now; ``False`` if it was made before."""
-    _prune(connection, "made", max_age)
+def claim(
+    connection: sqlite3.Connection, id: str, max_age: float, *, from_spool: bool = False
+) -> bool:
+    """Remember that something is made now; ``False`` if it was made before.
+
+    :param from_spool: whether a row of the spool is what is made. It may be leased
+        again, as the process that had it is gone: then only a request was before it.
+    """
+    now = time.time()
+    # Also what is in the future since the clock was set back.
+    connection.execute(
+        "DELETE FROM made WHERE at < ? OR at > ?", (now - max_age, now + max_age)
+    )
     made = connection.execute(
-        "INSERT OR IGNORE INTO made VALUES (?, ?)", (id, time.time())
+        "INSERT INTO made VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at = at"
+        " WHERE from_spool AND excluded.from_spool",
+        (id, now, from_spool),
     )
     return made.rowcount == 1
-
-
-def _prune(connection: sqlite3.Connection, table: str, max_age: float) -> None:
-    # Also what is in the future since the clock was set back.
-    now = time.time()
-    connection.execute(
-        f"DELETE FROM {table} WHERE at < ? OR at > ?", (now - max_age, now + max_age)
-    )

@@ -231,20 +231,21 @@ class HandOvers:
         here."""
         return self._release(id, "withdrawn")
 
-    def settle(self, id: str) -> bool:
+    def settle(self, id: str, *, has_operations: bool = False) -> bool:
         """Give up a hand-over that a later response has taken up, or that was handed
         back: its records are counted again there.
 
+        :param has_operations: whether it is of operations.
         :return: whether it was here. If not, this acknowledges it to the process that
             has it.
         """
         if self._release(id, "settled"):
             return True
 
-        self.acknowledge([id])
+        self._acknowledge_elsewhere(id, has_operations)
         return False
 
-    def take_over(self, id: str) -> bool:
+    def take_over(self, id: str, *, has_operations: bool = False) -> bool:
         """As `settle`, for what the server makes either way; ``False`` if it has made
         it already, since it was overdue."""
         if self._release(id, "settled"):
@@ -253,15 +254,24 @@ class HandOvers:
         if id in self._steps.sent:
             return False
 
-        self.acknowledge([id])
+        self._acknowledge_elsewhere(id, has_operations)
         return True
 
-    def discard(self, id: str, records: int, reason: str) -> None:
+    def _acknowledge_elsewhere(self, id: str, has_operations: bool) -> None:
+        if has_operations:
+            self._steps.of_operations.add(id)
+
+        self.acknowledge([id])
+
+    def discard(
+        self, id: str, records: int, reason: str, *, has_operations: bool = False
+    ) -> None:
         """Drop a hand-over that must not be sent any more.
 
         :param records: that it has.
+        :param has_operations: whether it is of operations.
         """
-        if self.settle(id):
+        if self.settle(id, has_operations=has_operations):
             with self._ledger.transfer():
                 self._ledger.record(records)
                 self._ledger.drop(reason, records)

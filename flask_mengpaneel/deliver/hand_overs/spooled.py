@@ -19,6 +19,7 @@ from ..spool import LEASE, WRITE_TIMEOUT, Spool, Waiting
 from .memory import KeptHandOver
 
 if t.TYPE_CHECKING:
+    from ..acknowledgements import AckAges
     from .news import HandOverNews
 
 #: Why such a row is in the spool.
@@ -42,14 +43,13 @@ class Withdrawal:
 class SpooledHandOvers:
     """The hand-overs in a spool.
 
-    :param max_age: seconds for which acknowledgements are remembered: as long as a
-        process may keep what they are for.
+    :param ages: how long acknowledgements are remembered.
     :param news: gets what became of them.
     """
 
-    def __init__(self, spool: Spool, max_age: float, news: HandOverNews) -> None:
+    def __init__(self, spool: Spool, ages: AckAges, news: HandOverNews) -> None:
         self._spool = spool
-        self._max_age = max_age
+        self._ages = ages
         self._news = news
 
     def put(
@@ -97,9 +97,13 @@ class SpooledHandOvers:
 
     # What processes share.
 
-    def add(self, ids: c.Collection[str]) -> None:
+    def add(self, ids: c.Collection[str], *, of_operations: bool = False) -> None:
         """Leave acknowledgements for the processes that have these hand-overs; those
-        that are in the spool are delivered."""
+        that are in the spool are delivered.
+
+        :param of_operations: whether they have operations, which are kept for longer.
+        """
+        age = self._ages.of(of_operations)
 
         def acknowledge(connection: sqlite3.Connection) -> set[str]:
             here: set[str] = set()
@@ -110,7 +114,8 @@ class SpooledHandOvers:
 
             if not self._spool.is_full(connection):
                 others = [id for id in ids if id not in here]
-                tables.add_acknowledgements(connection, others, self._max_age)
+                longest = self._ages.operations
+                tables.add_acknowledgements(connection, others, age, longest)
 
             return here
 

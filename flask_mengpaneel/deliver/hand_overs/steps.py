@@ -55,6 +55,8 @@ class HandOverSteps:
         self._memory = memory
         #: Ids that are acknowledged, until the thread has seen to it.
         self.acknowledged: collections.deque[str] = collections.deque()
+        #: Those of them that have operations.
+        self.of_operations: set[str] = set()
         #: Hand-overs that requests take out of the spool.
         self.withdrawals: collections.deque[Withdrawal] = collections.deque()
         #: Seconds, by the monotonic clock, at which the spool has overdue ones.
@@ -153,9 +155,19 @@ class HandOverSteps:
             self._ledger.record(delivered)
             self._ledger.deliver(delivered)
 
-        if others:
-            for shared in self._shared:
-                shared.add(others)
+        if not others:
+            return
+
+        operations = [id for id in others if id in self.of_operations]
+        self.of_operations.difference_update(operations)
+        events = [id for id in others if id not in operations]
+
+        for shared in self._shared:
+            if events:
+                shared.add(events)
+
+            if operations:
+                shared.add(operations, of_operations=True)
 
     def _remove_acknowledged(self, ids: c.Iterable[str]) -> tuple[int, list[str]]:
         """Remove hand-overs, with the lock; return how many records they have, and the
