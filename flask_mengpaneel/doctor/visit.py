@@ -11,7 +11,6 @@ from urllib.parse import urljoin, urlsplit
 from flask import Flask
 
 from .. import reasons
-from ..config import CLIENT_STRATEGIES
 from ..hosts import CLIENT_HOST
 from ..mistakes import Finding, Level
 from .csp import HEADER, REPORT_ONLY, find_base, parse, parse_page
@@ -202,7 +201,7 @@ class Visit:
         reason = self._reason_not_carried(answer.explanation)
 
         if reason:
-            yield self._not_carried(name, reason)
+            yield _not_carried(name, reason, answer.explanation)
         elif _is_replaced(answer):
             text = f"{name}: something that runs after the extension replaces the page"
             remedy = "initialise it after Mengpaneel: Flask runs last what was"
@@ -243,18 +242,6 @@ class Visit:
     def _reason_not_carried(self, explanation: Explanation) -> str | None:
         """Return why a page can't carry calls; ``None`` if it can."""
         return explanation.nothing or explanation.declined.get("ClientSide")
-
-    def _not_carried(self, name: str, reason: str) -> Finding:
-        if reason.startswith(_UNTRACKED):
-            return Finding(Level.NOTE, f"{name}: nothing is tracked: {reason}")
-
-        if CLIENT_STRATEGIES.issuperset(self._config.strategies):
-            level, then = Level.ERROR, "no other strategy takes them"
-        else:
-            level, then = Level.WARNING, "the server sends them"
-
-        text = f"{name}: the page can't carry calls ({reason}): {then}"
-        return Finding(level, text, reasons.REMEDIES.get(reason, ""))
 
     def _check_policies(self, name: str, answer: Answer) -> c.Iterator[Finding]:
         url = answer.url
@@ -333,6 +320,21 @@ class Visit:
         # As the page itself has them, whatever the app's root is.
         with self._app.test_request_context(base_url=self._start):
             return self._app.url_for(f"mengpaneel.{endpoint}", _external=False)
+
+
+def _not_carried(name: str, reason: str, explanation: Explanation) -> Finding:
+    if reason.startswith(_UNTRACKED):
+        return Finding(Level.NOTE, f"{name}: nothing is tracked: {reason}")
+
+    level, then = Level.WARNING, "the server sends them"
+
+    if explanation.strategy is None:
+        level, then = Level.ERROR, "no other strategy takes them"
+    elif explanation.is_client_side:
+        then = f"{explanation.strategy} takes them"
+
+    text = f"{name}: the page can't carry calls ({reason}): {then}"
+    return Finding(level, text, reasons.REMEDIES.get(reason, ""))
 
 
 def _is_replaced(answer: Answer) -> bool:

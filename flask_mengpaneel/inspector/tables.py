@@ -16,7 +16,7 @@ from ..calls import Json
 MAX_KEPT = 5_000
 
 #: Changed with the schema. A file of another version is emptied.
-VERSION = 4
+VERSION = 5
 
 _SCHEMA = """
     DROP TABLE IF EXISTS arrivals;

@@ -52,7 +52,7 @@ PUBLIC: dict[type, str] = {
         union unset
     """,
     Group: "delete remove set set_once union unset",
-    Outcome: "calls declined hand_over strategy",
+    Outcome: "calls declined hand_over is_client_side strategy",
     Call: "arguments event name properties tracks wire",
     Login: "flask_login",
     Event: "",
