@@ -13,6 +13,7 @@ from .. import guard, hosts, process, signals
 from ..asking import Asking
 from ..config import UNSET
 from ..deliver.spooling import SpoolingTransport
+from ..identity import NEVER_SHARED
 from ..record.errors import handle_error
 from ..record.proxies import active_request, current_flask
 from ..record.with_blocks import managers_of_jobs
@@ -42,9 +43,6 @@ if t.TYPE_CHECKING:
     from .unrecorded import Reporter
 
 logger = logging.getLogger("flask_mengpaneel")
-
-# What each event has for itself.
-_OWN = frozenset({"time", "$insert_id", "token"})
 
 # What receivers are told of calls.
 _SIGNALS = (signals.recorded, signals.unrecorded, signals.dropped)
@@ -197,7 +195,7 @@ class AppState:
             )
             return {}
 
-        return {name: given[name] for name in given if name not in _OWN}
+        return {name: given[name] for name in given if name not in NEVER_SHARED}
 
     def drop(self, reason: str) -> None:
         """Count a call that isn't kept."""

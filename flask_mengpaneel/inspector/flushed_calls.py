@@ -207,12 +207,7 @@ def identified_person(calls: c.Iterable[Call]) -> str | None:
 
 def insert_id_of(call: Call) -> str | None:
     """Return the ``$insert_id`` of a tracked event; ``None`` if the call has none."""
-    if not call.tracks:
-        return None
-
-    # After the name, but for page views, which have none.
-    given = (one for one in call.arguments if isinstance(one, dict))
-    return id_text(next(given, {}).get("$insert_id"))
+    return id_text(call.insert_id)
 
 
 def _row_before(

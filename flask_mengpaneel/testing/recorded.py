@@ -105,7 +105,7 @@ class RecordedCalls(c.Sequence[RecordedCall]):
         latest = [one for one in reversed(self._calls) if one.app is app]
         same = (one for one in latest if one.call is call)
         return next(same, None) or next(
-            (one for one in latest if one._is_the_same(call)), None
+            (one for one in latest if one.is_same(call)), None
         )
 
     # -- reading

@@ -88,7 +88,8 @@ INTERNAL: dict[type, str] = {
         take_visitor visitor
     """,
     Call: """
-        at become from_json instead is_record is_repeatable says_who with_defaults
+        at become from_json insert_id instead is_record is_repeatable says_who
+        with_defaults
     """,
     CallLog: """
         filtered forget_timer from_json identifies in_order of set_up size stages
@@ -103,7 +104,7 @@ INTERNAL: dict[type, str] = {
     RecordingTransport: "begin_shutdown resume_spooled",
     Envelope: "from_bytes size to_bytes",
     RecordedCalls: "connected_to on_dropped on_flushed on_recorded",
-    RecordedCall: "became goes said",
+    RecordedCall: "became goes is_same said",
 }
 
 
