@@ -12,12 +12,12 @@ import typing as t
 from .. import guard, hosts, process, signals
 from ..asking import Asking
 from ..config import UNSET
+from ..deliver.recording import RecordingTransport
 from ..deliver.spooling import SpoolingTransport
 from ..identity import NEVER_SHARED
+from ..proxies import active_request, current_flask
 from ..record.errors import handle_error
-from ..record.proxies import active_request, current_flask
 from ..record.with_blocks import managers_of_jobs
-from ..testing import RecordingTransport
 from ..transport import Transport
 from ..values import plain
 from ..visitor.portable import PortableVisitor

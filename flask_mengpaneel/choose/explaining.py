@@ -9,9 +9,9 @@ import typing as t
 
 from .. import reasons, signals
 from ..outcome import Declined
+from ..proxies import active_request, current_flask
 from ..record.context import request_state
 from ..record.errors import handle_error
-from ..record.proxies import active_request, current_flask
 from . import injection
 from .session_cookie import has_session
 

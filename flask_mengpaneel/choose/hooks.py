@@ -6,9 +6,9 @@ import collections.abc as c
 import typing as t
 
 from ..mistakes import of_running_app
+from ..proxies import active_request, current_flask, current_g, current_request
 from ..record.context import request_state
 from ..record.errors import handle_error
-from ..record.proxies import active_request, current_flask, current_g, current_request
 from ..visitor.client import CAPABLE, may_show_page
 from .advice import advise, is_proxy_settled
 from .explaining import add_header, listen

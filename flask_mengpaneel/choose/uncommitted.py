@@ -15,8 +15,8 @@ from flask import current_app
 
 from .. import process, signals
 from ..calls import CallLog, count
+from ..proxies import current_flask
 from ..record.errors import handle_error
-from ..record.proxies import current_flask
 from ..record.staged_calls import set_up_again
 from ..visitor.persistence import CHANGING_CALLS
 from .before import person_of

@@ -7,10 +7,10 @@ import typing as t
 
 from flask import has_request_context
 
+from ..proxies import current_g, current_request
 from ..visitor.client import is_socket
 from .current_app import NO_CONTEXT, current_app_state
 from .manager import Manager
-from .proxies import current_g, current_request
 from .running_task import manager_of_task
 from .with_blocks import manager_of_block
 

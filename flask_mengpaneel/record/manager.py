@@ -12,6 +12,7 @@ from .. import signals
 from ..calls import TRACKING, Call, SourcedCall, Stage
 from ..config import StrategyName
 from ..limits import MAX_RECORDS
+from ..proxies import active_request, current_flask, current_g
 from ..visitor.named import is_asked
 from ..visitor.portable import PortableVisitor, recall
 from .arguments import checked_size
@@ -22,7 +23,6 @@ from .errors import handle_error
 from .job import Job, last_word
 from .on_commit import awaited_blocks, until_commit
 from .planned_events import compare
-from .proxies import active_request, current_flask, current_g
 from .source import find_sources
 from .staged_calls import StagedCalls
 from .with_blocks import Block, enter_block

@@ -43,7 +43,7 @@ import weakref
 from flask import appcontext_tearing_down, current_app
 from werkzeug.local import LocalProxy
 
-from .proxies import current_g
+from ..proxies import current_g
 
 if t.TYPE_CHECKING:
     from sqlalchemy.orm import Session, SessionTransaction

@@ -7,9 +7,9 @@ import typing as t
 
 from flask import has_app_context
 
+from ..proxies import current_g
 from .current_app import current_app_state
 from .manager import Manager
-from .proxies import current_g
 
 if t.TYPE_CHECKING:
     from flask import Request

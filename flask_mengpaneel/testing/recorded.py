@@ -8,9 +8,9 @@ import threading
 import typing as t
 
 from blinker import ANY
-from flask import has_request_context, request
 
 from ..plan.declared import Event, name_and_properties, name_of
+from ..proxies import active_request
 from ..signals import dropped, flushed, recorded
 from ..values import plain
 from .nearest import differences, explain, listing
@@ -31,10 +31,6 @@ Properties: t.TypeAlias = "c.Mapping[str, t.Any]"
 _SETTING = frozenset({"people.set", "people.set_once"})
 
 _NO_PROPERTIES: Properties = {}
-
-
-_behind_proxy: c.Callable[[], Request]
-_behind_proxy = request._get_current_object  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class RecordedCalls(c.Sequence[RecordedCall]):
@@ -78,7 +74,7 @@ class RecordedCalls(c.Sequence[RecordedCall]):
 
                 # Else it waited in the session before this began.
                 if known is None and call.tracks:
-                    known = self._add(app, call, _current_request(), None)
+                    known = self._add(app, call, active_request(), None)
 
                 if known is not None:
                     known.outcomes.append(outcome)
@@ -254,8 +250,3 @@ def _expected(
 
 def _with(expected: Properties) -> str:
     return f" with {dict(expected)!r}" if expected else ""
-
-
-def _current_request() -> Request | None:
-    # What is behind the proxy, to be kept.
-    return _behind_proxy() if has_request_context() else None
