@@ -152,7 +152,9 @@ class RecordedCalls(c.Sequence[RecordedCall]):
 
         :param event: its name, its class, or one as it was tracked.
         :param properties: those whose names are no words of Python.
+        :param more: further properties, by name.
         :return: the first such call.
+        :raises AssertionError: there is none; the message shows the nearest calls.
         """
         __tracebackhide__ = True
         name, expected = _expected(event, {**properties, **more})
@@ -167,7 +169,13 @@ class RecordedCalls(c.Sequence[RecordedCall]):
         **more: t.Any,
     ) -> None:
         """Assert that no event was tracked, or none of this name or class with these
-        properties among others."""
+        properties among others.
+
+        :param event: its name, its class, or one as it was tracked; ``None``: any.
+        :param properties: those whose names are no words of Python.
+        :param more: further properties, by name.
+        :raises AssertionError: there is one; the message shows all of them.
+        """
         __tracebackhide__ = True
         given = {**properties, **more}
         name, expected = (None, given) if event is None else _expected(event, given)
@@ -188,7 +196,9 @@ class RecordedCalls(c.Sequence[RecordedCall]):
     def assert_identified(self, user_id: Id | None = None) -> RecordedCall:
         """Assert that somebody was identified, or the person with this id.
 
+        :param user_id: the id, as the app gives it to ``identify``; ``None``: any.
         :return: the first such call.
+        :raises AssertionError: there is none; the message shows the nearest calls.
         """
         __tracebackhide__ = True
         arguments = None if user_id is None else [str(plain(user_id))]
@@ -204,7 +214,13 @@ class RecordedCalls(c.Sequence[RecordedCall]):
         self, properties: Properties = _NO_PROPERTIES, /, **more: t.Any
     ) -> None:
         """Assert that a profile was given these properties, by ``people.set`` or
-        ``people.set_once``, in one call or in several."""
+        ``people.set_once``, in one call or in several.
+
+        :param properties: those whose names are no words of Python.
+        :param more: further properties, by name.
+        :raises AssertionError: there is no such call for one of them; the message shows
+            the nearest calls.
+        """
         __tracebackhide__ = True
         expected = {**properties, **more}
 
