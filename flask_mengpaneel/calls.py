@@ -177,9 +177,10 @@ class Call:
 
     def with_defaults(self, defaults: c.Mapping[str, Json]) -> Call:
         """Return the same event with further properties; its own win."""
-        (names, arguments), own = self.wire, self.properties
-        full = {**defaults, **own}
-        return Call([names, [full if one is own else one for one in arguments]])
+        names, arguments = self.wire[0], list(self.wire[1])
+        position = 0 if names[0] == "track_pageview" else 1
+        arguments[position] = {**defaults, **arguments[position]}
+        return Call([names, arguments])
 
     def instead(self, wire: list[t.Any]) -> Call:
         """Return the call that is made in the place of this one."""
@@ -231,7 +232,7 @@ class CallLog:
 
     #: Whether the set-up stage was entered: it says who this is, even if only that it
     #: is nobody.
-    set_up: bool = False
+    was_set_up: bool = False
     #: About how many bytes the calls have.
     size: int = 0
 
@@ -284,7 +285,7 @@ class CallLog:
             list(filter(is_wanted, self.before_setup)),
             list(filter(is_wanted, self.setup)),
             list(filter(is_wanted, self.tracking)),
-            self.set_up,
+            self.was_set_up,
             self.size,
         )
 
@@ -293,7 +294,7 @@ class CallLog:
         return {
             name: [call.wire for call in calls]
             for name, calls in zip(_STAGES, self.stages, strict=True)
-            if calls or (name == Stage.SETUP and self.set_up)
+            if calls or (name == Stage.SETUP and self.was_set_up)
         }
 
     @classmethod

@@ -161,7 +161,7 @@ class Uncommitted:
         for one in pending:
             calls.of(one.stage).append(one.call)
 
-        calls.set_up = bool(calls.setup)
+        calls.was_set_up = bool(calls.setup)
         self._flusher.send_late(calls, person, pending[0].strategy)
 
     def drop(self, pending: list[Pending]) -> None:

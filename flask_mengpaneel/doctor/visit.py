@@ -21,13 +21,13 @@ from .persistence import check_persistence
 if t.TYPE_CHECKING:
     from ..choose.app_state import AppState
     from ..choose.explaining import Explanation
-    from .examiner import Answer, Examiner
+    from .examiner import Examined, Examiner
 
 #: The browser library's name, and path, for each kind of record
 #: (mixpanel-core.js of mixpanel-browser 2.83.0).
 _ROUTES = {"events": "track", "people": "engage", "groups": "groups"}
 
-#: What it begins with why nothing is tracked, if the visitor may not be.
+#: How the reason begins when the visitor may not be tracked.
 _UNTRACKED = (reasons.NOT_CONSENTED, reasons.NOT_ASKED)
 
 #: Of what ClientSide puts into a page, whatever has given its element attributes since.
@@ -216,7 +216,7 @@ class Visit:
             for finding in self._check_policies(name, answer):
                 yield dataclasses.replace(finding, level=Level.WARNING)
 
-    def _redirects(self, name: str, answers: list[Answer]) -> Finding:
+    def _redirects(self, name: str, answers: list[Examined]) -> Finding:
         last = answers[-1]
         hops = [one.target for one in answers if one.target is not None]
 
@@ -243,7 +243,7 @@ class Visit:
         """Return why a page can't carry calls; ``None`` if it can."""
         return explanation.nothing or explanation.declined.get("ClientSide")
 
-    def _check_policies(self, name: str, answer: Answer) -> c.Iterator[Finding]:
+    def _check_policies(self, name: str, answer: Examined) -> c.Iterator[Finding]:
         url = answer.url
         base = find_base(answer.html, url)
         yield from self._check_base(name, url, base, answer.body)
@@ -337,7 +337,7 @@ def _not_carried(name: str, reason: str, explanation: Explanation) -> Finding:
     return Finding(level, text, reasons.REMEDIES.get(reason, ""))
 
 
-def _is_replaced(answer: Answer) -> bool:
+def _is_replaced(answer: Examined) -> bool:
     """Whether what the extension has put into the page isn't there any more."""
     explanation = answer.explanation
     is_given = explanation is not None and explanation.strategy == "ClientSide"

@@ -92,8 +92,8 @@ INTERNAL: dict[type, str] = {
         with_defaults
     """,
     CallLog: """
-        filtered forget_timer from_json identifies in_order of set_up size stages
-        to_json
+        filtered forget_timer from_json identifies in_order of size stages to_json
+        was_set_up
     """,
     Strategy: "keeps_ledger",
     Ledger: """
