@@ -9,6 +9,8 @@ import typing as t
 
 from flask import current_app
 
+from .proxies import current_flask
+
 Answer = t.TypeVar("Answer")
 
 
@@ -74,7 +76,7 @@ class Asking:
         :raises RuntimeError: it is being asked already.
         """
         if subject is None:
-            subject = current_app._get_current_object()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+            subject = current_flask()
 
         if self.is_asked(subject):
             raise RuntimeError(f"{self._setting} is being asked already")

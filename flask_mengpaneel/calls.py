@@ -23,9 +23,9 @@ _IDENTIFYING = frozenset({"identify", "reset"})
 #: Further calls that change one profile or event at Mixpanel.
 _RECORDS = frozenset({"alias", *GROUP_CALLS})
 
-
-#: The calls that change a profile once more if they are made once more.
-_CUMULATIVE = frozenset(
+#: The calls that aren't made again where they may have been made: most add up, and what
+#: ``union`` and ``remove`` do to a list, another operation may have undone in between.
+_UNREPEATABLE = frozenset(
     {
         "add_group",
         "remove_group",
@@ -47,7 +47,7 @@ class Stage(enum.StrEnum):
     TRACKING = "tracking"
 
 
-# Not asked of the enum each time: 13 steps of a redirect with a call.
+# Not asked of the enum each time: 13 of 686 function calls, redirect with a call.
 _STAGES = tuple(stage.value for stage in Stage)
 
 
@@ -123,8 +123,8 @@ class Call:
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether Mixpanel has the same in the end if the call is made twice."""
-        return self.name not in _CUMULATIVE
+        """Whether the call may be made again where nobody knows whether it was made."""
+        return self.name not in _UNREPEATABLE
 
     @property
     def event(self) -> str:
@@ -156,6 +156,11 @@ class Call:
         position = 0 if self.wire[0][0] == "track_pageview" else 1
         properties: dict[str, Json] = self.wire[1][position]
         return properties
+
+    @property
+    def insert_id(self) -> Json:
+        """The ``$insert_id`` of a tracked event; ``None`` if the call has none."""
+        return self.properties.get("$insert_id") if self.tracks else None
 
     def become(self, event: str, properties: dict[str, Json]) -> None:
         """Be the call of an event with another name and other properties."""
@@ -228,7 +233,7 @@ class CallLog:
 
     #: Whether the set-up stage was entered: it says who this is, even if only that it
     #: is nobody.
-    set_up: bool = False
+    was_set_up: bool = False
     #: About how many bytes the calls have.
     size: int = 0
 
@@ -281,7 +286,7 @@ class CallLog:
             list(filter(is_wanted, self.before_setup)),
             list(filter(is_wanted, self.setup)),
             list(filter(is_wanted, self.tracking)),
-            self.set_up,
+            self.was_set_up,
             self.size,
         )
 
@@ -290,7 +295,7 @@ class CallLog:
         return {
             name: [call.wire for call in calls]
             for name, calls in zip(_STAGES, self.stages, strict=True)
-            if calls or (name == Stage.SETUP and self.set_up)
+            if calls or (name == Stage.SETUP and self.was_set_up)
         }
 
     @classmethod
@@ -314,6 +319,7 @@ def count(calls: c.Iterable[Call]) -> int:
     records = 0
 
     for call in calls:
+        # 1 of the 48 function calls that a further event takes: an event is a record.
         if call.wire[0][0] in TRACKING or call.is_record:
             records += 1
 

@@ -40,7 +40,8 @@ StrategyName: t.TypeAlias = t.Literal[
     "ServerSide",
 ]
 STRATEGIES: tuple[StrategyName, ...] = t.get_args(StrategyName)
-CLIENT_STRATEGIES = frozenset(STRATEGIES[:3])
+# Those whose classes say that the client makes the calls.
+_CLIENT_STRATEGIES = frozenset({"Delayed", "ClientSide", "CapableClientSide"})
 TRANSPORTS = ("thread", "inline", "celery")
 
 #: Seconds that the operations of a visitor wait for somebody to be identified.
@@ -175,6 +176,12 @@ class Config:
     def strategy_names(self) -> tuple[str, ...]:
         """The names of the strategies that are asked, in their order."""
         return tuple(map(_name, self.strategies))
+
+    @functools.cached_property
+    def gives_to_browsers(self) -> bool:
+        """Whether a strategy of the extension's gives calls to browsers, and keeps
+        copies: one of the app's own keeps none."""
+        return not _CLIENT_STRATEGIES.isdisjoint(self.strategies)
 
     def named_strategy(self, strategy: str | type[Strategy]) -> str:
         """Return the name of a strategy that a unit of work may insist on: any of the

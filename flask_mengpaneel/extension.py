@@ -44,9 +44,9 @@ from .deliver.assembly import (
 )
 from .deliver.inline import InlineTransport
 from .deliver.ledger import Ledger
+from .proxies import current_request
 from .record.context import current_manager, request_state
 from .record.current_app import current_app_state
-from .record.proxies import current_request
 from .record.recorder import Recorder
 from .record.running_views import RunningViews
 from .setting_checks import InvalidSetting, WrongSetting

@@ -10,10 +10,10 @@ import collections.abc as c
 import itertools
 import typing as t
 
-from .values import _MAX_NESTING, _MAX_VALUES, _SORT, _TOO_DEEP, _TOO_MANY, _plain
+from .values import MAX_NESTING, MAX_VALUES, SORT, TOO_DEEP, TOO_MANY, plain_outside
 
 if t.TYPE_CHECKING:
-    from .values import _Pending
+    from .values import Pending
 
 # Characters of a property's name that a message repeats.
 _MAX_NAME = 100
@@ -40,7 +40,7 @@ def without_faults(value: t.Any, path: str = "") -> tuple[t.Any, list[Fault]]:
     faults: list[Fault] = []
 
     try:
-        rest = _rest(value, path, 0, faults, itertools.count(_MAX_VALUES, -1))
+        rest = _rest(value, path, 0, faults, itertools.count(MAX_VALUES, -1))
     except Exception as error:
         return None, [Fault(path, error)]
 
@@ -50,22 +50,22 @@ def without_faults(value: t.Any, path: str = "") -> tuple[t.Any, list[Fault]]:
 def _rest(
     value: t.Any, path: str, depth: int, faults: list[Fault], left: c.Iterator[int]
 ) -> t.Any:
-    if depth > _MAX_NESTING:
-        raise ValueError(_TOO_DEEP)
+    if depth > MAX_NESTING:
+        raise ValueError(TOO_DEEP)
 
     if next(left) < 0:
-        raise ValueError(_TOO_MANY)
+        raise ValueError(TOO_MANY)
 
-    pending: _Pending = []
+    pending: Pending = []
 
     try:
-        result: t.Any = _plain(value, pending, depth)
+        result: t.Any = plain_outside(value, pending, depth)
     except Exception as error:
         faults.append(Fault(path, error))
         return _LEFT_OUT
 
     for place, key, _ in pending:
-        if key is not _SORT:
+        if key is not SORT:
             inner = path_to(path, key)
             place[key] = _rest(place[key], inner, depth + 1, faults, left)
 
@@ -75,7 +75,7 @@ def _rest(
     if type(result) is list:
         result = [one for one in result if one is not _LEFT_OUT]
 
-        if any(key is _SORT for _, key, _ in pending):
+        if any(key is SORT for _, key, _ in pending):
             result.sort(key=repr)
 
         return result

@@ -86,7 +86,7 @@ def advice(value: t.Any) -> str:
     """Return what to write in the place of a value that can't be sent."""
     kind = type(value)
 
-    # Of the class, as a value may ask a database for an attribute that it is asked for.
+    # Ask the class: an instance might query a database for the attribute.
     if hasattr(kind, "total_seconds"):
         return "write value.total_seconds()"
 

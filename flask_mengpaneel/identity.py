@@ -14,6 +14,12 @@ from .values import fault_of
 #: The properties of an event that say whose it is.
 ID_PROPERTIES = frozenset({"distinct_id", "$device_id", "$user_id"})
 
+#: Those that say which event it is, and whose.
+EVENT_IDS = ID_PROPERTIES | {"time", "$insert_id"}
+
+#: Those that would make all events that have them the same one, or another project's.
+NEVER_SHARED = frozenset({"token", "time", "$insert_id"})
+
 _DIGITS = 32
 _DEVICE = "$device:"
 

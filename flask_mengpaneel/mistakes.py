@@ -13,7 +13,6 @@ import typing as t
 from urllib.parse import urlsplit
 
 from . import hosts
-from .config import CLIENT_STRATEGIES
 from .server import number_of_workers
 from .session_settings import foreign_domain, securing_setting
 
@@ -158,7 +157,11 @@ def _server_host(config: Config) -> c.Iterator[Finding]:
 
     is_told = "api_host" in config.init_options
 
-    if is_told or not _has_browsers(config) or _ANY_KIND not in _client_hosts(config):
+    if (
+        is_told
+        or not config.gives_to_browsers
+        or _ANY_KIND not in _client_hosts(config)
+    ):
         return
 
     # One on this machine mostly stands in for Mixpanel while developing.
@@ -189,7 +192,7 @@ def _plain_http(config: Config) -> c.Iterator[Finding]:
 
     https://www.w3.org/TR/mixed-content/
     """
-    if not _has_browsers(config):
+    if not config.gives_to_browsers:
         return
 
     for (key, *within), url in {
@@ -211,7 +214,7 @@ def _plain_http(config: Config) -> c.Iterator[Finding]:
 
 
 def _regions(config: Config) -> c.Iterator[Finding]:
-    if not _has_browsers(config):
+    if not config.gives_to_browsers:
         return
 
     region = hosts.region_of(config.api_host)
@@ -235,7 +238,7 @@ def _workers(config: Config) -> c.Iterator[Finding]:
         and config.spool is None
         and config.acks is None
         and config.ack_timeout
-        and _has_browsers(config)
+        and config.gives_to_browsers
     ):
         text = (
             f"{workers} workers without a spool: what one of them has given to a"
@@ -243,10 +246,6 @@ def _workers(config: Config) -> c.Iterator[Finding]:
         )
         remedy = 'MENGPANEEL_SPOOL = "/path/of/a/file.sqlite3"'
         yield Finding(Level.WARNING, text, remedy)
-
-
-def _has_browsers(config: Config) -> bool:
-    return not CLIENT_STRATEGIES.isdisjoint(config.strategy_names)
 
 
 # -- known when the app has its first request

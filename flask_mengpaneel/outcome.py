@@ -60,9 +60,11 @@ class Outcome(t.NamedTuple):
     :param calls: the calls that were taken, in the order in which they are made.
     :param hand_over: the id under which the server keeps them until a client
         acknowledges them; ``None`` if it doesn't.
+    :param is_client_side: whether the client makes them; else the server does.
     """
 
     strategy: str
     declined: c.Mapping[str, str]
     calls: c.Sequence[Call]
     hand_over: str | None = None
+    is_client_side: bool = False

@@ -78,6 +78,8 @@ class Strategy(ABC):
 
         Called at the end of a request: be quick, and do the work elsewhere.
 
+        :param calls: what was recorded, by stage: to be looked at, not changed.
+        :param visitor: whose calls they are.
         :param exchange: ``None`` if there is no response that could carry them: in a
             job, or when it has left.
         :return: what of the calls was needed, in the order in which it is made;

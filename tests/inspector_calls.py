@@ -27,4 +27,6 @@ def flush(
     **declined: str,
 ) -> None:
     """Tell an app's inspector of a flush."""
-    flushed.send(app, outcome=Outcome(strategy, declined, calls, hand_over))
+    is_client_side = strategy in {"Delayed", "ClientSide", "CapableClientSide"}
+    outcome = Outcome(strategy, declined, calls, hand_over, is_client_side)
+    flushed.send(app, outcome=outcome)

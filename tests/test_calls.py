@@ -156,8 +156,8 @@ def test_a_log_is_the_same_after_a_journey(log: CallLog) -> None:
 
 @pytest.mark.parametrize("set_up", [True, False])
 def test_that_somebody_said_who_it_is_survives_without_a_call(set_up: bool) -> None:
-    log = CallLog(set_up=set_up)
-    assert CallLog.from_json(log.to_json()).set_up is set_up
+    log = CallLog(was_set_up=set_up)
+    assert CallLog.from_json(log.to_json()).was_set_up is set_up
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ import typing as t
 from .. import guard, hosts, process, signals
 from ..asking import Asking
 from ..config import UNSET
+from ..deliver.recording import RecordingTransport
 from ..deliver.spooling import SpoolingTransport
+from ..identity import NEVER_SHARED
+from ..proxies import active_request, current_flask
 from ..record.errors import handle_error
-from ..record.proxies import active_request, current_flask
 from ..record.with_blocks import managers_of_jobs
-from ..testing import RecordingTransport
 from ..transport import Transport
 from ..values import plain
 from ..visitor.portable import PortableVisitor
@@ -42,9 +43,6 @@ if t.TYPE_CHECKING:
     from .unrecorded import Reporter
 
 logger = logging.getLogger("flask_mengpaneel")
-
-# What each event has for itself.
-_OWN = frozenset({"time", "$insert_id", "token"})
 
 # What receivers are told of calls.
 _SIGNALS = (signals.recorded, signals.unrecorded, signals.dropped)
@@ -197,7 +195,7 @@ class AppState:
             )
             return {}
 
-        return {name: given[name] for name in given if name not in _OWN}
+        return {name: given[name] for name in given if name not in NEVER_SHARED}
 
     def drop(self, reason: str) -> None:
         """Count a call that isn't kept."""

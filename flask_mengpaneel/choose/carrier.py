@@ -11,7 +11,7 @@ import zlib
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import response as werkzeug_response
 
-from ..record.proxies import current_flask
+from ..proxies import current_flask
 from . import injection
 from .caching import TO_CACHES, directives, is_open, lets_share, tells_caches
 

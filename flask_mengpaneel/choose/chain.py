@@ -74,10 +74,6 @@ class Chain:
         """The strategy that pages get the browser library from, if it is asked."""
         return next((one for one in self._all if isinstance(one, ClientSide)), None)
 
-    def is_client_side(self, outcome: Outcome) -> bool:
-        """Whether the calls are out of the server's hands."""
-        return self._by_name[outcome.strategy].is_client_side
-
     def offer(
         self,
         shares: Shares,
@@ -104,7 +100,7 @@ class Chain:
         declined = {} if exchange is None else exchange.declined
         outcome = self._ask(strategies, shares, visitor, exchange, declined)
 
-        if outcome is not None and shares.operations and self.is_client_side(outcome):
+        if outcome is not None and shares.operations and outcome.is_client_side:
             operations = all_of(shares.operations)
             reasons = {outcome.strategy: OPERATIONS}
             self._ask(self._server_side, operations, visitor, None, reasons)
@@ -194,7 +190,7 @@ class Chain:
 
         given = None if exchange is None else exchange.handed_over
         kept = given.id if given is not None and given.token is not None else None
-        outcome = Outcome(strategy.name, declined, taken, kept)
+        outcome = Outcome(strategy.name, declined, taken, kept, strategy.is_client_side)
 
         if logger.isEnabledFor(logging.DEBUG):
             what = "1 call" if len(taken) == 1 else f"{len(taken)} calls"

@@ -77,7 +77,7 @@ class Entry:
         :param calls: those of the request, which may say who it is. If they don't, the
             calls that wait may, unless the browser has learnt of somebody else.
         """
-        if calls.set_up:
+        if calls.was_set_up:
             said = Identity().after([*calls.before_setup, *calls.setup]).user_id
             return self.identity_after.user_id in (None, said) and _agree(
                 self.identity_after.device_id, now.device_id

@@ -9,9 +9,9 @@ import typing as t
 
 from .. import reasons, signals
 from ..outcome import Declined
+from ..proxies import active_request, current_flask
 from ..record.context import request_state
 from ..record.errors import handle_error
-from ..record.proxies import active_request, current_flask
 from . import injection
 from .session_cookie import has_session
 
@@ -38,6 +38,7 @@ class Explanation:
     :param calls: the names of the calls, in the order in which they are made.
     :param events: the names of the events among them.
     :param strategy: the name of the strategy that took them; ``None``: nobody did.
+    :param is_client_side: whether the client makes them.
     :param declined: the reasons of those that were asked before, by name.
     :param nothing: why there are no calls, if there is a reason but that none was made.
     :param withheld: what the response isn't given, and why not; ``None`` for what it
@@ -47,6 +48,7 @@ class Explanation:
     calls: c.Sequence[str]
     events: c.Sequence[str]
     strategy: str | None
+    is_client_side: bool
     declined: c.Mapping[str, str]
     nothing: str | None
     withheld: c.Mapping[str, str | None]
@@ -59,6 +61,7 @@ class Explanation:
             [call.name for call in taken],
             [call.event for call in taken if call.tracks],
             outcome.strategy if outcome else None,
+            outcome is not None and outcome.is_client_side,
             dict(exchange.declined),
             _untracked(exchange.visitor.consent),
             _withheld(exchange),

@@ -228,7 +228,7 @@ class Flusher:
         elif exchange.due_entries:
             outcome = self._chain.offer_delayed(shares.riding, person, exchange)
 
-        if outcome and not self._chain.is_client_side(outcome):
+        if outcome and not outcome.is_client_side:
             exchange.sent_by_server = [*exchange.sent_by_server, *outcome.calls]
 
         if waiting.late or waiting.foreign:

@@ -72,9 +72,9 @@ def merged(*logs: CallLog) -> CallLog:
         log.before_setup += one.before_setup
         log.tracking += one.tracking
 
-        if one.set_up:
+        if one.was_set_up:
             log.setup = one.setup
-            log.set_up = True
+            log.was_set_up = True
 
     return log
 
@@ -112,8 +112,8 @@ class Naming:
 
         for log in logs:
             before = self._named(log.before_setup)
-            named.append(CallLog(before, log.setup, [], log.set_up, log.size))
-            setup = log.setup if log.set_up else setup
+            named.append(CallLog(before, log.setup, [], log.was_set_up, log.size))
+            setup = log.setup if log.was_set_up else setup
 
         if setup:
             self._go_on_as(self._identity.after(setup))

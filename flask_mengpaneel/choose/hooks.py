@@ -6,9 +6,10 @@ import collections.abc as c
 import typing as t
 
 from ..mistakes import of_running_app
+from ..proxies import active_request, current_flask, current_g, current_request
 from ..record.context import request_state
 from ..record.errors import handle_error
-from ..record.proxies import active_request, current_flask, current_g, current_request
+from ..record.manager import ON_G
 from ..visitor.client import CAPABLE, may_show_page
 from .advice import advise, is_proxy_settled
 from .explaining import add_header, listen
@@ -85,14 +86,14 @@ class _ContextTeardowns(list[t.Any]):
             yield from functions
             return
 
-        if "_mengpaneel" in on_g:
+        if ON_G in on_g:
             yield own
 
         for function in functions:
             if function is not own:
                 yield function
 
-        if "_mengpaneel" in on_g:
+        if ON_G in on_g:
             yield own
 
 
@@ -209,7 +210,7 @@ def _make_teardown_finder(flusher: Flusher) -> c.Callable[[], Teardown | None]:
         if (
             state is not None
             and state.response_state is None
-            and (state.manager is None or "_mengpaneel" not in current_g().__dict__)
+            and (state.manager is None or ON_G not in current_g().__dict__)
         ):
             return None
 
@@ -223,7 +224,7 @@ def _make_teardown_finder(flusher: Flusher) -> c.Callable[[], Teardown | None]:
                 if state.manager is None:
                     return
 
-            manager: Manager | None = current_g().__dict__.get("_mengpaneel")
+            manager: Manager | None = current_g().__dict__.get(ON_G)
 
             if manager is not None and manager.request is request:
                 manager.close()
@@ -242,8 +243,8 @@ def _make_teardown_appcontext(flusher: Flusher) -> Teardown:
 
         # Those of requests that have ended, which may share an app context, and of what
         # ends with this one: a thread of a request, a task.
-        while "_mengpaneel" in on_g:
-            manager: Manager = on_g["_mengpaneel"]
+        while ON_G in on_g:
+            manager: Manager = on_g[ON_G]
             request = active_request()
             state = None if request is None else request_state(request)
 

@@ -8,8 +8,8 @@ import contextlib
 import time
 import typing as t
 
-from ..config import MAX_OPERATION_AGE
 from ..calls import Call, CallLog
+from ..config import MAX_OPERATION_AGE
 from ..recently_seen import RecentlySeen
 from .hand_over import CONSENT_REFUSED
 from .operations import is_of_group, without_group_operations

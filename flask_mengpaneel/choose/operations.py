@@ -138,7 +138,7 @@ class _Division:
     def divide(self, calls: CallLog, earlier: c.Sequence[Call]) -> Shares:
         shares = self._shares
         shares.waiting_operations = list(earlier)
-        shares.riding.set_up = shares.whole.set_up = calls.set_up
+        shares.riding.was_set_up = shares.whole.was_set_up = calls.was_set_up
         shares.riding.size = shares.whole.size = calls.size
 
         for call in calls.before_setup:
@@ -236,7 +236,7 @@ def without_group_operations(calls: CallLog, visitor: Visitor) -> CallLog:
         return calls
 
     persistence = Persistence(visitor.cookie, visitor.browser_identity)
-    copies = CallLog(set_up=calls.set_up, size=calls.size)
+    copies = CallLog(was_set_up=calls.was_set_up, size=calls.size)
 
     for stage in Stage:
         for call in calls.of(stage):

@@ -9,7 +9,7 @@ from werkzeug.exceptions import SecurityError
 
 from .. import reasons
 from ..mistakes import is_scheme_replaced, lacks_proxy_fix
-from ..record.proxies import current_flask
+from ..proxies import current_flask
 from ..session_settings import foreign_domain, securing_setting
 
 if t.TYPE_CHECKING:

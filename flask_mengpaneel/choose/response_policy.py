@@ -9,7 +9,7 @@ from werkzeug.exceptions import SecurityError
 
 from .. import reasons
 from ..outcome import REDIRECTS
-from ..record.proxies import current_flask
+from ..proxies import current_flask
 from ..visitor.lazy import lazy
 from . import caching, injection
 from .carrier import set_cookies

@@ -16,7 +16,7 @@ from werkzeug.security import safe_join
 from .. import guard
 from ..calls import dumps
 from ..identity import NOBODY, Identity
-from ..record.proxies import current_flask
+from ..proxies import current_flask
 from .injection import OPENING
 
 if t.TYPE_CHECKING:

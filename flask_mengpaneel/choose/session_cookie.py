@@ -25,7 +25,7 @@ from werkzeug.http import dump_cookie
 
 from ..asking import undisturbed
 from ..limits import MAX_SESSION_COOKIE_BYTES
-from ..record.proxies import current_flask, current_request
+from ..proxies import current_flask, current_request
 from ..session_settings import is_partitioned
 from .carrier import lines_of_cookie, name_of_cookie
 

@@ -33,7 +33,7 @@ def without_set_up_operations(calls: CallLog, visitor: Visitor) -> CallLog:
     setup = riding(CallLog(setup=calls.setup)).setup
     log = without_group_operations(CallLog(calls.before_setup, setup), visitor)
     return CallLog(
-        calls.before_setup, log.setup, calls.tracking, calls.set_up, calls.size
+        calls.before_setup, log.setup, calls.tracking, calls.was_set_up, calls.size
     )
 
 

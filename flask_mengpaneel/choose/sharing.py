@@ -8,8 +8,8 @@ import logging
 import typing as t
 
 from ..calls import CallLog
-from ..outcome import Declined
 from ..config import MAX_OPERATION_AGE
+from ..outcome import Declined
 from .operations import Shares, all_of, share
 from .session_storage import store_in_session
 from .set_up import SetUpOperations

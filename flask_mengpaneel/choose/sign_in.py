@@ -10,12 +10,12 @@ import typing as t
 from ..asking import Asking, undisturbed
 from ..calls import Call, Stage
 from ..identity import Identity
+from ..proxies import active_request, current_flask, current_request
 from ..record.arguments import person_id
 from ..record.context import current_manager, request_state
 from ..record.errors import handle_error
 from ..record.manager import Manager
 from ..record.on_commit import outside_blocks
-from ..record.proxies import active_request, current_flask, current_request
 from ..record.refusals import Refusal
 from ..values import identifier
 from ..visitor.client import Client

@@ -9,7 +9,7 @@ from .. import mistakes, reasons, strategy
 from ..calls import Call, CallLog, dumps
 from ..identity import Identity
 from ..outcome import Declined
-from ..record.proxies import current_flask
+from ..proxies import current_flask
 from ..strategy import Strategy
 from ..visitor.visitor import Visitor
 from . import injection

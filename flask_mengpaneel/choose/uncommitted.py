@@ -15,8 +15,8 @@ from flask import current_app
 
 from .. import process, signals
 from ..calls import CallLog, count
+from ..proxies import current_flask
 from ..record.errors import handle_error
-from ..record.proxies import current_flask
 from ..record.staged_calls import set_up_again
 from ..visitor.persistence import CHANGING_CALLS
 from .person import person_of
@@ -161,7 +161,7 @@ class Uncommitted:
         for one in pending:
             calls.of(one.stage).append(one.call)
 
-        calls.set_up = bool(calls.setup)
+        calls.was_set_up = bool(calls.setup)
         self._flusher.send_late(calls, person, pending[0].strategy)
 
     def drop(self, pending: list[Pending]) -> None:

@@ -178,7 +178,7 @@ class Reporter:
 def _unrecorded(
     call: Call, reason: str, where: str = "", during: str = ""
 ) -> Unrecorded:
-    id = str(call.properties.get("$insert_id", "")) if call.tracks else ""
+    id = str(call.insert_id or "")
     event = call.event if call.tracks else ""
     words = _WORDS.get(reason, reason)
     return Unrecorded(call.name, event, words, where, during, (), id)

@@ -19,10 +19,10 @@ from ..choose.explaining import withheld
 from ..choose.response_headers import headers_of
 from ..choose.response_policy import ResponsePolicy
 from ..identity import hex_id
+from ..proxies import active_request, current_flask, current_request
 from ..reasons import why_inactive
 from ..record.context import request_state
 from ..record.errors import handle_error
-from ..record.proxies import active_request, current_flask, current_request
 from ..signals import dropped, flushed, recorded
 from ..testing import RecordedCalls
 from ..visitor.visitor import Visitor

@@ -9,7 +9,7 @@ import weakref
 from pathlib import Path
 
 from .. import guard, process, server
-from ..config import CLIENT_STRATEGIES, MAX_OPERATION_AGE, TRANSPORTS, Config
+from ..config import MAX_OPERATION_AGE, TRANSPORTS, Config
 from ..setting_checks import InvalidSetting, WrongSetting
 from ..transport import Transport
 from .delivery import Delivery
@@ -114,7 +114,7 @@ def make_hand_overs(
         transport is None
         or not config.active
         or not config.ack_timeout
-        or CLIENT_STRATEGIES.isdisjoint(config.strategy_names)
+        or not config.gives_to_browsers
     ):
         return None
 

@@ -131,7 +131,8 @@ def add_acknowledgements(
     now = time.time()
     # Also what is too far in the future since the clock was set back.
     connection.execute(
-        "DELETE FROM acknowledgements WHERE until < ? OR until > ?", (now, now + longest)
+        "DELETE FROM acknowledgements WHERE until < ? OR until > ?",
+        (now, now + longest),
     )
     connection.executemany(
         "INSERT OR IGNORE INTO acknowledgements VALUES (?, ?)",

@@ -106,8 +106,8 @@ class Person:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """An app's answer, and what has become of the calls of the request."""
+class Examined:
+    """An app's answer to a request, and what has become of the calls of that."""
 
     url: str
     #: As the app sends it.
@@ -229,7 +229,7 @@ class Examiner:
         method: str = "GET",
         headers: c.Mapping[str, str] | None = None,
         **body: t.Any,
-    ) -> Answer:
+    ) -> Examined:
         """Ask the app, and don't follow where it leads.
 
         :param headers: those that this kind of request has.
@@ -282,7 +282,9 @@ class Examiner:
 
         others = [one for one in self._outcomes if one is not self._outcome]
         explanation = self._explanation
-        return Answer(url, response, text, explanation, others, nonce, around, root_url)
+        return Examined(
+            url, response, text, explanation, others, nonce, around, root_url
+        )
 
     def _give_cookies(self, host: str) -> None:
         """Have the person's cookies for a host, until the app changes them."""
@@ -316,7 +318,7 @@ class Examiner:
 
         return urljoin(url, "/")
 
-    def visit(self, url: str) -> list[Answer]:
+    def visit(self, url: str) -> list[Examined]:
         """Ask for a page, and go where its redirects lead within the site.
 
         :return: the answers; the last one is a redirect if it leads to another site, or

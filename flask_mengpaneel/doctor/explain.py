@@ -10,7 +10,7 @@ from flask import Flask
 
 from .. import reasons
 from ..config import STRATEGIES
-from .examiner import PROBE, Answer, Examiner, Person
+from .examiner import PROBE, Examined, Examiner, Person
 
 if t.TYPE_CHECKING:
     from ..choose.app_state import AppState
@@ -50,7 +50,9 @@ def explain_request(
     return "\n".join(_lines(answer, method, state.config.strategy_names))
 
 
-def _lines(answer: Answer, method: str, strategies: c.Sequence[str]) -> c.Iterator[str]:
+def _lines(
+    answer: Examined, method: str, strategies: c.Sequence[str]
+) -> c.Iterator[str]:
     path = urlsplit(answer.url)._replace(scheme="", netloc="").geturl()
     target = answer.response.headers.get("Location")
     leads = f", to {target}" if target else ""

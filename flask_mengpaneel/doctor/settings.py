@@ -12,7 +12,7 @@ from werkzeug.sansio.utils import host_is_trusted
 
 from .. import mistakes
 from ..choose.session_cookie import fits_session, has_session
-from ..config import CLIENT_STRATEGIES, PREFIX
+from ..config import PREFIX
 from ..deliver.answers import Meaning, what_to_do
 from ..deliver.trial_requests import try_token
 from ..limits import MAX_AHEAD
@@ -72,7 +72,7 @@ def check_settings(app: Flask, state: AppState) -> c.Iterator[Finding]:
     yield from _check_spool(state)
     yield from _check_url_prefix(app, config)
 
-    if not app.secret_key and not CLIENT_STRATEGIES.isdisjoint(config.strategies):
+    if not app.secret_key and config.gives_to_browsers:
         text = (
             "without a secret key, the server sends the calls before a redirect, and a"
             " page whose library is blocked can't hand its calls back"

@@ -11,7 +11,6 @@ from urllib.parse import urljoin, urlsplit
 from flask import Flask
 
 from .. import reasons
-from ..config import CLIENT_STRATEGIES
 from ..hosts import CLIENT_HOST
 from ..mistakes import Finding, Level
 from .csp import HEADER, REPORT_ONLY, find_base, parse, parse_page
@@ -22,13 +21,13 @@ from .persistence import check_persistence
 if t.TYPE_CHECKING:
     from ..choose.app_state import AppState
     from ..choose.explaining import Explanation
-    from .examiner import Answer, Examiner
+    from .examiner import Examined, Examiner
 
 #: The browser library's name, and path, for each kind of record
 #: (mixpanel-core.js of mixpanel-browser 2.83.0).
 _ROUTES = {"events": "track", "people": "engage", "groups": "groups"}
 
-#: What it begins with why nothing is tracked, if the visitor may not be.
+#: How the reason begins when the visitor may not be tracked.
 _UNTRACKED = (reasons.NOT_CONSENTED, reasons.NOT_ASKED)
 
 #: Of what ClientSide puts into a page, whatever has given its element attributes since.
@@ -202,7 +201,7 @@ class Visit:
         reason = self._reason_not_carried(answer.explanation)
 
         if reason:
-            yield self._not_carried(name, reason)
+            yield _not_carried(name, reason, answer.explanation)
         elif _is_replaced(answer):
             text = f"{name}: something that runs after the extension replaces the page"
             remedy = "initialise it after Mengpaneel: Flask runs last what was"
@@ -217,7 +216,7 @@ class Visit:
             for finding in self._check_policies(name, answer):
                 yield dataclasses.replace(finding, level=Level.WARNING)
 
-    def _redirects(self, name: str, answers: list[Answer]) -> Finding:
+    def _redirects(self, name: str, answers: list[Examined]) -> Finding:
         last = answers[-1]
         hops = [one.target for one in answers if one.target is not None]
 
@@ -244,19 +243,7 @@ class Visit:
         """Return why a page can't carry calls; ``None`` if it can."""
         return explanation.nothing or explanation.declined.get("ClientSide")
 
-    def _not_carried(self, name: str, reason: str) -> Finding:
-        if reason.startswith(_UNTRACKED):
-            return Finding(Level.NOTE, f"{name}: nothing is tracked: {reason}")
-
-        if CLIENT_STRATEGIES.issuperset(self._config.strategies):
-            level, then = Level.ERROR, "no other strategy takes them"
-        else:
-            level, then = Level.WARNING, "the server sends them"
-
-        text = f"{name}: the page can't carry calls ({reason}): {then}"
-        return Finding(level, text, reasons.REMEDIES.get(reason, ""))
-
-    def _check_policies(self, name: str, answer: Answer) -> c.Iterator[Finding]:
+    def _check_policies(self, name: str, answer: Examined) -> c.Iterator[Finding]:
         url = answer.url
         base = find_base(answer.html, url)
         yield from self._check_base(name, url, base, answer.body)
@@ -335,7 +322,22 @@ class Visit:
             return self._app.url_for(f"mengpaneel.{endpoint}", _external=False)
 
 
-def _is_replaced(answer: Answer) -> bool:
+def _not_carried(name: str, reason: str, explanation: Explanation) -> Finding:
+    if reason.startswith(_UNTRACKED):
+        return Finding(Level.NOTE, f"{name}: nothing is tracked: {reason}")
+
+    level, then = Level.WARNING, "the server sends them"
+
+    if explanation.strategy is None:
+        level, then = Level.ERROR, "no other strategy takes them"
+    elif explanation.is_client_side:
+        then = f"{explanation.strategy} takes them"
+
+    text = f"{name}: the page can't carry calls ({reason}): {then}"
+    return Finding(level, text, reasons.REMEDIES.get(reason, ""))
+
+
+def _is_replaced(answer: Examined) -> bool:
     """Whether what the extension has put into the page isn't there any more."""
     explanation = answer.explanation
     is_given = explanation is not None and explanation.strategy == "ClientSide"

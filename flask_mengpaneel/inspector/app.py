@@ -112,6 +112,7 @@ class Inspector:
                 outcome.calls,
                 during,
                 hand_over=outcome.hand_over,
+                is_client_side=outcome.is_client_side,
             )
         except sqlite3.Error:
             logger.warning("The inspector couldn't keep a flush.", exc_info=True)

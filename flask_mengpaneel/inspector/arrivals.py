@@ -8,12 +8,10 @@ import sqlite3
 import typing as t
 
 from ..calls import Call, Json, dumps
+from ..identity import EVENT_IDS
 from .flushed_calls import Flush
 from .rules import EVENT_ENDPOINTS, Record, seconds
 from .tables import id_text
-
-#: What the extension adds to an event, beside names that begin with "$".
-_ADDED = frozenset({"distinct_id", "time"})
 
 
 @dataclasses.dataclass(slots=True)
@@ -79,7 +77,7 @@ def _own_properties(wire: str | None) -> list[str] | None:
     return [
         name
         for name in Call.from_json(json.loads(wire)).properties
-        if name not in _ADDED and not name.startswith("$")
+        if name not in EVENT_IDS and not name.startswith("$")
     ]
 
 

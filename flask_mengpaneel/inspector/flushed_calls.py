@@ -10,7 +10,6 @@ import typing as t
 
 from ..calls import Call, Source, SourcedCall, dumps
 from ..choose.operations import operation_of
-from ..config import CLIENT_STRATEGIES
 from ..deliver.hand_overs.news import NEVER_ACKNOWLEDGED, What
 from .tables import id_text
 
@@ -20,6 +19,8 @@ class Flush(t.TypedDict):
 
     #: The strategy that took the call.
     strategy: str
+    #: Whether the client makes it.
+    is_client_side: bool
     #: Why each strategy that was asked before declined, by name.
     declined: dict[str, str]
     #: When it was, in seconds since the epoch.
@@ -188,12 +189,10 @@ def sources_of(call: Call) -> list[Source]:
     return call.sources if isinstance(call, SourcedCall) else []
 
 
-def is_made(call: Call, strategy: str) -> bool:
-    """Whether a call becomes a record by a strategy: operations on profiles and groups
-    are made by the server, which has a flush of its own for them."""
-    return call.is_record and (
-        strategy not in CLIENT_STRATEGIES or operation_of(call) is None
-    )
+def is_made(call: Call, *, is_client_side: bool) -> bool:
+    """Whether a call becomes a record where it was taken: operations on profiles and
+    groups are made by the server, which has a flush of its own for them."""
+    return call.is_record and not (is_client_side and operation_of(call) is not None)
 
 
 def identified_person(calls: c.Iterable[Call]) -> str | None:
@@ -208,12 +207,7 @@ def identified_person(calls: c.Iterable[Call]) -> str | None:
 
 def insert_id_of(call: Call) -> str | None:
     """Return the ``$insert_id`` of a tracked event; ``None`` if the call has none."""
-    if not call.tracks:
-        return None
-
-    # After the name, but for page views, which have none.
-    given = (one for one in call.arguments if isinstance(one, dict))
-    return id_text(next(given, {}).get("$insert_id"))
+    return id_text(call.insert_id)
 
 
 def _row_before(
@@ -234,10 +228,5 @@ def _row_before(
     )
     rows = db.execute(query, (dumps(call.wire), NO_FLUSHES)).fetchall()
     return next(
-        (
-            row
-            for row in rows
-            if json.loads(row["flushes"])[-1]["strategy"] in CLIENT_STRATEGIES
-        ),
-        None,
+        (row for row in rows if json.loads(row["flushes"])[-1]["is_client_side"]), None
     )

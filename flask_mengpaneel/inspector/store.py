@@ -176,6 +176,7 @@ class Store:
         during: str = "",
         at: float | None = None,
         hand_over: str | None = None,
+        is_client_side: bool = False,
     ) -> None:
         """Keep one flush, and match its calls with what has arrived before.
 
@@ -184,9 +185,11 @@ class Store:
         :param during: the request, such as ``POST /sign-up``; empty for a job.
         :param at: when it was, in seconds since the epoch; now by default.
         :param hand_over: the id under which the server keeps the calls, if it does.
+        :param is_client_side: whether the client makes the calls.
         """
         flush = Flush(
             strategy=strategy,
+            is_client_side=is_client_side,
             declined=dict(declined),
             at=time.time() if at is None else at,
             during=during,
@@ -201,7 +204,7 @@ class Store:
             revision = next_revision(db)
 
             for call in calls:
-                if is_made(call, strategy):
+                if is_made(call, is_client_side=is_client_side):
                     own: Flush = {**flush, "sources": sources_of(call)}
                     _add_flushed_call(db, revision, call, person, own)
 

@@ -6,7 +6,7 @@ import collections.abc as c
 import difflib
 import typing as t
 
-from ..identity import ID_PROPERTIES
+from ..identity import EVENT_IDS
 from .declared import declaration_of, declarations
 from .property_types import fits, type_name
 
@@ -14,7 +14,7 @@ if t.TYPE_CHECKING:
     from ..calls import Json
 
 #: What an event says of itself, and needn't be in a plan.
-_OWN = ID_PROPERTIES | {"time", "token"}
+_OWN = EVENT_IDS | {"token"}
 
 
 def undeclared(name: str) -> str:

@@ -89,7 +89,7 @@ def json_schema(plan: c.Iterable[Declaration]) -> str:
     https://developer.mixpanel.com/reference/lexicon-schemas-api
     """
     plan = list(plan)
-    # Of none no event could be.
+    # Without events nothing is valid.
     one_of: Json = [_event_schema(event) for event in plan] or [False]
     schema: dict[str, Json] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -6,7 +6,7 @@ import typing as t
 
 from ..asking import Asking
 from ..event import TrackedEvent
-from ..identity import ID_PROPERTIES
+from ..identity import EVENT_IDS
 from . import arguments as checked
 
 if t.TYPE_CHECKING:
@@ -16,7 +16,7 @@ if t.TYPE_CHECKING:
 
 #: What an event can't lose, get or change: without them it would be another event, or
 #: somebody else's.
-_FIXED = ID_PROPERTIES | {"token", "time", "$insert_id"}
+_FIXED = EVENT_IDS | {"token"}
 
 _asking = Asking("MENGPANEEL_BEFORE_SEND")
 

@@ -7,10 +7,10 @@ import typing as t
 
 from flask import has_request_context
 
+from ..proxies import current_g, current_request
 from ..visitor.client import is_socket
 from .current_app import NO_CONTEXT, current_app_state
-from .manager import Manager
-from .proxies import current_g, current_request
+from .manager import ON_G, Manager
 from .running_task import manager_of_task
 from .with_blocks import manager_of_block
 
@@ -18,6 +18,7 @@ if t.TYPE_CHECKING:
     from flask import Request
 
     from ..outcome import Outcome
+    from .current_app import AppState
 
 #: Where a request has its state, also for threads that work for it.
 _STATE = "_mengpaneel"
@@ -81,7 +82,7 @@ def current_manager() -> Manager:
     if manager is not None:
         return manager
 
-    manager = on_g.get("_mengpaneel")
+    manager = on_g.get(ON_G)
 
     # An app context that was pushed by hand is shared by the requests inside of it,
     # so what lies on `g` may be another unit's.
@@ -104,34 +105,44 @@ def current_manager() -> Manager:
         )
 
     state = request_state(request)
-    manager = state.manager
+    first = state.manager
 
-    if manager is None:
+    if first is None:
         made = Manager.of_request(app_state, request)
         # Threads of a request may make their first calls at once.
-        first: Manager = state.__dict__.setdefault("manager", made)
-        manager = first
+        kept: Manager = state.__dict__.setdefault("manager", made)
 
-        if manager is made:
+        if kept is made:
             if state.is_answered or is_socket(request.environ):
-                manager.flush_threshold = 1
+                made.flush_threshold = 1
             else:
-                app_state.running_views.begin(manager)
+                app_state.running_views.begin(made)
 
-            manager.make_current(on_g)
-            app_state.begin(manager)
-            return manager
+            made.make_current(on_g)
+            app_state.begin(made)
+            return made
 
-    is_fork = manager.is_current
+        first = kept
 
-    if is_fork:
-        manager = manager.fork_for_thread()
+    return _of_thread(app_state, state, first, on_g)
+
+
+def _of_thread(
+    app_state: AppState, state: RequestState, first: Manager, on_g: dict[str, t.Any]
+) -> Manager:
+    """Return the manager of calls that a request makes in another app context than its
+    first ones, such as a thread's.
+
+    :param first: that of the first ones.
+    """
+    is_fork = first.is_current
+    manager = first.fork_for_thread() if is_fork else first
 
     with app_state.running_views.lock:
-        other: Manager | None = on_g.get("_mengpaneel")
+        other: Manager | None = on_g.get(ON_G)
 
         # Another thread in this app context may have been here at this moment.
-        if other is not None and other.request is request:
+        if other is not None and other.request is first.request:
             return other
 
         manager.make_current(on_g)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .proxies import current_flask
+from ..proxies import current_flask
 
 if t.TYPE_CHECKING:
     from ..calls import Call, CallLog, Json

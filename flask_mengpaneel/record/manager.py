@@ -12,6 +12,7 @@ from .. import signals
 from ..calls import TRACKING, Call, SourcedCall, Stage
 from ..config import StrategyName
 from ..limits import MAX_RECORDS
+from ..proxies import active_request, current_flask, current_g
 from ..visitor.named_by_app import is_asked
 from ..visitor.portable import PortableVisitor, recall
 from .arguments import checked_size
@@ -22,7 +23,6 @@ from .errors import handle_error
 from .job import Job, last_word
 from .on_commit import awaited_blocks, until_commit
 from .planned_events import compare
-from .proxies import active_request, current_flask, current_g
 from .source import find_sources
 from .staged_calls import StagedCalls
 from .with_blocks import Block, enter_block
@@ -34,6 +34,10 @@ if t.TYPE_CHECKING:
     from ..strategy import Strategy
     from ..values import Id
     from .refusals import Refusal
+
+
+#: Where ``g`` has the manager that is current in its app context.
+ON_G = "_mengpaneel"
 
 
 class Manager(StagedCalls):
@@ -158,7 +162,7 @@ class Manager(StagedCalls):
         if not self.is_recording:
             return self._app_state.skip(self, call)
 
-        # Hardly any app has one: 2 of the 48 steps that a further event takes.
+        # Hardly any app has one: 2 of the 48 function calls that a further event takes.
         if (
             self._app_state.config.visitor is not None
             and self._job is None
@@ -199,7 +203,7 @@ class Manager(StagedCalls):
                 self._app_state.pending[id(call)] = pending
 
         if signals.recorded.receivers:
-            self._tell(call)
+            self._report_recorded(call)
 
         if name == "opt_out_tracking":
             self.visitor.consent.opt_out()
@@ -208,7 +212,7 @@ class Manager(StagedCalls):
         if len(self.calls.tracking) >= self.flush_threshold and not self._open_stages:
             self._app_state.flush_late(self)
 
-    def _tell(self, call: Call) -> None:
+    def _report_recorded(self, call: Call) -> None:
         """Tell the app's receivers of a call, which is recorded whatever they do."""
         try:
             signals.recorded.send(current_flask(), call=call, unit=self)
@@ -277,7 +281,7 @@ class Manager(StagedCalls):
         fork = Manager.__new__(Manager)
         fork._begin(self._app_state, self.request)
         fork.visitor = self.visitor.to_take_elsewhere(self.recorded)
-        fork.calls.set_up = self.calls.set_up
+        fork.calls.was_set_up = self.calls.was_set_up
 
         # Else it isn't about who was set up any more. The visitor knows who it is.
         if last_word(self.calls.tracking) is None:
@@ -319,8 +323,8 @@ class Manager(StagedCalls):
 
     def make_current(self, on_g: dict[str, t.Any]) -> None:
         """Get the calls that are made from now on in the context of this ``g``."""
-        outer = on_g.get("_mengpaneel")
-        on_g["_mengpaneel"] = self
+        outer = on_g.get(ON_G)
+        on_g[ON_G] = self
         self._outer_managers.append(outer)
 
     @property
@@ -336,7 +340,7 @@ class Manager(StagedCalls):
         self.flush_threshold = 1
         self._app_state.running_views.end(self)
 
-        if current_g().__dict__.get("_mengpaneel") is self:
+        if current_g().__dict__.get(ON_G) is self:
             self.leave_context()
         else:
             # The first call was made in another app context than this one, such as a
@@ -365,9 +369,9 @@ class Manager(StagedCalls):
         outer = self._outer_managers.pop() if self._outer_managers else None
 
         if outer is None:
-            on_g.pop("_mengpaneel", None)
+            on_g.pop(ON_G, None)
         else:
-            on_g["_mengpaneel"] = outer
+            on_g[ON_G] = outer
 
     def take_visitor(self) -> PortableVisitor:
         """Return the visitor as they are at this moment, to be taken elsewhere."""

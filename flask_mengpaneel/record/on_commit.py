@@ -43,7 +43,7 @@ import weakref
 from flask import appcontext_tearing_down, current_app
 from werkzeug.local import LocalProxy
 
-from .proxies import current_g
+from ..proxies import current_g
 
 if t.TYPE_CHECKING:
     from sqlalchemy.orm import Session, SessionTransaction
@@ -68,13 +68,13 @@ class DatabaseSession(t.Protocol):
         """Take an object out of the session."""
 
 
-class Block:
+class OnCommitBlock:
     """Lets what is recorded in it wait for a session.
 
     It is about the session of the scope in which it begins: Flask-SQLAlchemy has one
     for each app context, others have one for each thread or task.
 
-    :raises Exception: no scope is here of which the session could be.
+    :raises Exception: no scope is active that could have the session.
     """
 
     __slots__ = ("_given", "_scope", "is_open", "on_g")
@@ -94,7 +94,7 @@ class Block:
         try:
             return bool(self._scope == _scope_of(self._given))
         except Exception:
-            # Nothing here could have the session, and nobody here could commit it.
+            # No scope is active that could have the session, or commit it.
             return False
 
     def transactions(self) -> _Transactions:
@@ -109,24 +109,24 @@ class Block:
 
 
 #: The blocks that have begun here.
-_blocks: contextvars.ContextVar[tuple[Block, ...]]
+_blocks: contextvars.ContextVar[tuple[OnCommitBlock, ...]]
 _blocks = contextvars.ContextVar("mengpaneel_on_commit", default=())
 
 
-def begin_waiting(session: DatabaseSession) -> Block:
+def begin_waiting(session: DatabaseSession) -> OnCommitBlock:
     """Let what is recorded here from now on wait for a session."""
-    block = Block(session)
+    block = OnCommitBlock(session)
     _blocks.set((*_open(), block))
     return block
 
 
-def end_waiting(block: Block) -> None:
+def end_waiting(block: OnCommitBlock) -> None:
     """End a block, wherever it has begun."""
     block.is_open = False
     _blocks.set(_open())
 
 
-def last_block(entered: list[Block]) -> Block:
+def last_block(entered: list[OnCommitBlock]) -> OnCommitBlock:
     """Take out the last of some blocks that began here, or else the last of them all:
     Python's garbage collector ends a generator wherever it is."""
     here = _blocks.get()
@@ -146,11 +146,11 @@ def outside_blocks() -> c.Iterator[None]:
         _blocks.reset(before)
 
 
-def _open() -> tuple[Block, ...]:
+def _open() -> tuple[OnCommitBlock, ...]:
     return tuple(block for block in _blocks.get() if block.is_open)
 
 
-def awaited_blocks() -> list[Block]:
+def awaited_blocks() -> list[OnCommitBlock]:
     """Return the blocks that a call is in which is recorded here and now."""
     blocks = _blocks.get()
 
@@ -261,7 +261,7 @@ def until_commit(
     call: Call,
     stage: Stage,
     size: int,
-    blocks: c.Iterable[Block],
+    blocks: c.Iterable[OnCommitBlock],
 ) -> Pending | None:
     """Let a call wait for the sessions of blocks; ``None`` if it waits for nothing."""
     if call.name in _CONSENT:
@@ -314,7 +314,7 @@ class _Transactions:
         """Whether it is this session's: ``info`` may be copied."""
         return self._session() is session
 
-    def add(self, pending: Pending, block: Block) -> None:
+    def add(self, pending: Pending, block: OnCommitBlock) -> None:
         """Let a call of a block wait for the transaction that is going on."""
         session = self._session()
         assert session is not None, "it is in use"

@@ -16,8 +16,8 @@ from ..values import Id, identifier, plain
 from . import arguments as checked
 from .arguments import MISSING, Properties, Value
 from .on_commit import (
-    Block,
     DatabaseSession,
+    OnCommitBlock,
     begin_waiting,
     check_session,
     end_waiting,
@@ -106,32 +106,55 @@ class People(HasManager):
 
     @recorded
     def set_once(self, prop: str | Properties, to: Value = MISSING) -> list[t.Any]:
-        """Set properties that the profile doesn't have yet."""
+        """Set properties that the profile doesn't have yet.
+
+        :param prop: the name of a property, or several with their values.
+        :param to: the value, when ``prop`` is a name.
+        """
         return [["people", "set_once"], [checked.pairs(prop, to)]]
 
     @recorded
     def unset(self, prop: str | c.Sequence[str]) -> list[t.Any]:
-        """Remove one property of the profile, or several."""
+        """Remove one property of the profile, or several.
+
+        :param prop: its name, or a list of names.
+        """
         return [["people", "unset"], [checked.names(prop)]]
 
     @recorded
     def increment(self, prop: str | Properties, by: float | Decimal = 1) -> list[t.Any]:
-        """Add to a number of the profile, or to several: ``{"Logins": 1}``."""
+        """Add to a number of the profile, or to several: ``{"Logins": 1}``.
+
+        :param prop: the name of a property, or several, each with what is added to it.
+        :param by: what is added, when ``prop`` is a name; less than 0 subtracts.
+        """
         return [["people", "increment"], [checked.amounts(prop, by)]]
 
     @recorded
     def append(self, prop: str | Properties, value: Value = MISSING) -> list[t.Any]:
-        """Append a value to a list of the profile."""
+        """Append a value to a list of the profile.
+
+        :param prop: the name of a property, or several with their values.
+        :param value: the value, when ``prop`` is a name.
+        """
         return [["people", "append"], [checked.pairs(prop, value)]]
 
     @recorded
     def union(self, prop: str | Properties, values: Value = MISSING) -> list[t.Any]:
-        """Add values to a list of the profile, those that it doesn't have yet."""
+        """Add values to a list of the profile, those that it doesn't have yet.
+
+        :param prop: the name of a property, or several, each with a value or a list.
+        :param values: a value or a list of values, when ``prop`` is a name.
+        """
         return [["people", "union"], [checked.lists(prop, values)]]
 
     @recorded
     def remove(self, prop: str | Properties, value: Value = MISSING) -> list[t.Any]:
-        """Remove a value from a list of the profile."""
+        """Remove a value from a list of the profile.
+
+        :param prop: the name of a property, or several with their values.
+        :param value: the value, when ``prop`` is a name.
+        """
         return [["people", "remove"], [checked.pairs(prop, value)]]
 
     @recorded
@@ -142,6 +165,9 @@ class People(HasManager):
 
         The browser library has made this a no-op; server-side it still appends to
         ``$transactions``, as Mixpanel's Python library does.
+
+        :param amount: how much, without its currency.
+        :param properties: what else is to be said of the charge.
         """
         return [
             ["people", "track_charge"],
@@ -186,27 +212,46 @@ class Group(HasManager):
 
     @recorded
     def set(self, prop: str | Properties, to: Value = MISSING) -> list[t.Any]:
-        """Set properties of the group's profile."""
+        """Set properties of the group's profile.
+
+        :param prop: the name of a property, or several with their values.
+        :param to: the value, when ``prop`` is a name.
+        """
         return [*self._wire, ["set"], [checked.pairs(prop, to)]]
 
     @recorded
     def set_once(self, prop: str | Properties, to: Value = MISSING) -> list[t.Any]:
-        """Set properties that the group's profile doesn't have yet."""
+        """Set properties that the group's profile doesn't have yet.
+
+        :param prop: the name of a property, or several with their values.
+        :param to: the value, when ``prop`` is a name.
+        """
         return [*self._wire, ["set_once"], [checked.pairs(prop, to)]]
 
     @recorded
     def unset(self, prop: str | c.Sequence[str]) -> list[t.Any]:
-        """Remove one property of the group's profile, or several."""
+        """Remove one property of the group's profile, or several.
+
+        :param prop: its name, or a list of names.
+        """
         return [*self._wire, ["unset"], [checked.names(prop)]]
 
     @recorded
     def union(self, prop: str | Properties, values: Value = MISSING) -> list[t.Any]:
-        """Add values to a list of the group's profile, those it doesn't have yet."""
+        """Add values to a list of the group's profile, those it doesn't have yet.
+
+        :param prop: the name of a property, or several, each with a value or a list.
+        :param values: a value or a list of values, when ``prop`` is a name.
+        """
         return [*self._wire, ["union"], [checked.lists(prop, values)]]
 
     @recorded
     def remove(self, prop: str | Properties, value: Value = MISSING) -> list[t.Any]:
-        """Remove a value from a list of the group's profile."""
+        """Remove a value from a list of the group's profile.
+
+        :param prop: the name of a property, or several with their values.
+        :param value: the value, when ``prop`` is a name.
+        """
         return [*self._wire, ["remove"], [checked.pairs(prop, value)]]
 
     @recorded
@@ -235,7 +280,12 @@ class Recorder(HasManager):
         return People(self)
 
     def get_group(self, group_key: str, group_id: Id) -> Group:
-        """Operations on the profile of a group: ``get_group("company", "acme")``."""
+        """Return the operations on the profile of a group: ``get_group("company",
+        "acme")``.
+
+        :param group_key: which kind of group, as the project names it.
+        :param group_id: which one.
+        """
         return Group(self, group_key, group_id)
 
     # -- events
@@ -266,6 +316,7 @@ class Recorder(HasManager):
     ) -> list[t.Any]:
         """Track that a page is viewed.
 
+        :param properties: under what circumstances.
         :param options: ``{"event_name": ...}`` to name the event otherwise than
             ``$mp_web_page_view``.
         """
@@ -288,7 +339,12 @@ class Recorder(HasManager):
         properties: Properties | None,
         groups: Properties,
     ) -> list[t.Any]:
-        """Track an event of one or more groups: ``{"company": "acme"}``."""
+        """Track an event of one or more groups: ``{"company": "acme"}``.
+
+        :param event_name: what happened, as for :meth:`track`.
+        :param properties: under what circumstances.
+        :param groups: the ids of the groups, one or a list, by their keys.
+        """
         if isinstance(event_name, Event):
             event_name, properties = name_and_properties(event_name, properties)
 
@@ -306,7 +362,11 @@ class Recorder(HasManager):
 
     @recorded
     def time_event(self, event_name: str) -> list[t.Any]:
-        """Start the clock for an event: its next ``track`` gets ``$duration``."""
+        """Start the clock for an event: its next ``track`` gets ``$duration``, in
+        seconds.
+
+        :param event_name: what is going to happen.
+        """
         return [["time_event"], [checked.event_name(event_name)]]
 
     # -- who it is
@@ -325,6 +385,9 @@ class Recorder(HasManager):
         """Give the visitor a second id: the id of the user who has just signed up.
 
         Under the simplified ID merge Mixpanel does nothing with it.
+
+        :param alias: the id that is new.
+        :param original: the id that the visitor has; by default the one they have now.
         """
         arguments = [checked.person_id(alias)]
 
@@ -346,8 +409,9 @@ class Recorder(HasManager):
     ) -> list[t.Any]:
         """Add properties to every event of this visitor from now on.
 
+        :param properties: with their values.
         :param options: days after which they are forgotten, or
-            ``{"persistent": False}``.
+            ``{"persistent": False}``, which forgets them with the page.
         """
         return [["register"], [checked.mapping(properties), *checked.options(options)]]
 
@@ -360,7 +424,9 @@ class Recorder(HasManager):
     ) -> list[t.Any]:
         """Add properties to every event unless they are there already.
 
+        :param properties: with their values.
         :param default_value: a value that counts as not being there.
+        :param options: as for :meth:`register`.
         """
         arguments: list[t.Any] = [checked.mapping(properties)]
 
@@ -373,7 +439,11 @@ class Recorder(HasManager):
     def unregister(
         self, property_name: str, options: Properties | None = None
     ) -> list[t.Any]:
-        """Stop adding a property to every event."""
+        """Stop adding a property to every event.
+
+        :param property_name: the property.
+        :param options: ``{"persistent": False}`` if it was registered so.
+        """
         return [
             ["unregister"],
             [checked.text(property_name, "a property name"), *checked.options(options)],
@@ -385,7 +455,11 @@ class Recorder(HasManager):
     def set_group(
         self, group_key: str, group_ids: Id | c.Sequence[Id] | c.Set[Id]
     ) -> list[t.Any]:
-        """Say which groups the visitor belongs to: ``set_group("company", "acme")``."""
+        """Say which groups the visitor belongs to: ``set_group("company", "acme")``.
+
+        :param group_key: which kind of group, as the project names it.
+        :param group_ids: the id of the group, or several.
+        """
         return [
             ["set_group"],
             [checked.text(group_key, "a group key"), checked.group_ids(group_ids)],
@@ -393,7 +467,11 @@ class Recorder(HasManager):
 
     @recorded
     def add_group(self, group_key: str, group_id: Id) -> list[t.Any]:
-        """Add the visitor to a group."""
+        """Add the visitor to a group.
+
+        :param group_key: which kind of group, as the project names it.
+        :param group_id: which one.
+        """
         return [
             ["add_group"],
             [checked.text(group_key, "a group key"), checked.group_id(group_id)],
@@ -401,7 +479,11 @@ class Recorder(HasManager):
 
     @recorded
     def remove_group(self, group_key: str, group_id: Id) -> list[t.Any]:
-        """Remove the visitor from a group."""
+        """Remove the visitor from a group.
+
+        :param group_key: which kind of group, as the project names it.
+        :param group_id: which one.
+        """
         return [
             ["remove_group"],
             [checked.text(group_key, "a group key"), checked.group_id(group_id)],
@@ -411,33 +493,49 @@ class Recorder(HasManager):
 
     @recorded
     def disable(self, events: c.Sequence[str] | None = None) -> list[t.Any]:
-        """Stop tracking the named events, or all, for the rest of the request."""
+        """Stop tracking the named events, or all, for the rest of the request.
+
+        :param events: their names; ``None``: all events.
+        """
         return [["disable"], [] if events is None else [checked.names(events)]]
 
     @recorded
     def enable(self, events: c.Sequence[str] | None = None) -> list[t.Any]:
-        """Track the named events, or all, again."""
+        """Track the named events, or all, again.
+
+        :param events: their names; ``None``: all events.
+        """
         return [["enable"], [] if events is None else [checked.names(events)]]
 
     @recorded
     def set_config(self, config: Properties) -> list[t.Any]:
-        """Change settings of the browser library on this page."""
+        """Change settings of the browser library on this page.
+
+        :param config: options of its ``init``, with their values.
+        """
         return [["set_config"], [checked.mapping(config, "the configuration")]]
 
     @recorded
     def opt_in_tracking(self, options: Properties | None = None) -> list[t.Any]:
-        """Track this visitor, who has agreed to it."""
+        """Track this visitor, who has agreed to it.
+
+        :param options: those of the browser library's method.
+        """
         return [["opt_in_tracking"], checked.options(options)]
 
     @recorded
     def opt_out_tracking(self, options: Properties | None = None) -> list[t.Any]:
-        """Stop tracking this visitor, who has refused it."""
+        """Stop tracking this visitor, who has refused it.
+
+        :param options: those of the browser library's method.
+        """
         return [["opt_out_tracking"], checked.options(options)]
 
     def call(self, name: str, /, *arguments: Value) -> None:
         """Call a method of the browser library that this class doesn't know.
 
         :param name: with dots where JavaScript has them: ``"people.brand_new"``.
+        :param arguments: what it is called with: anything that JSON can have in it.
         """
         known = self._known(name)
 
@@ -527,7 +625,7 @@ class OnCommit(Recorder):
     def __init__(self, parent: HasManager, session: DatabaseSession) -> None:
         self._parent = parent
         self._session = session
-        self._entered: list[Block] = []
+        self._entered: list[OnCommitBlock] = []
 
     def _manager(self) -> RecordsCalls:
         return _Waiting(self._parent._manager(), self._session)

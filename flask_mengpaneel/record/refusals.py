@@ -12,7 +12,7 @@ import typing as t
 
 from ..calls import TRACKING, Call
 from ..faulty_values import Fault, path_to, without_faults
-from ..identity import ID_PROPERTIES
+from ..identity import EVENT_IDS
 from ..limits import MAX_PROFILE_PROPERTIES
 from ..outcome import Unrecorded
 from ..plan.declared import Event, name_and_properties
@@ -27,9 +27,6 @@ _VALUES = ("to", "value", "values")
 
 #: The methods that make a record without properties, too.
 _COMPLETE_WITHOUT = TRACKING | {"track_charge"}
-
-#: What an event says of itself: without, it would be another event, or somebody else's.
-_ESSENTIAL = ID_PROPERTIES | {"time", "$insert_id"}
 
 #: As one writes it, where a method is of another object than the recorder.
 _OWNERS = {"People": "people.", "Group": "get_group."}
@@ -129,7 +126,6 @@ class Refusal:
     def unrecorded(self, during: str) -> Unrecorded:
         """Return what the app's signal says of the call."""
         call = Call(self.wire) if self.wire is not None else None
-        id = call.properties.get("$insert_id", "") if call and call.tracks else ""
         return Unrecorded(
             self.name,
             self.event,
@@ -137,7 +133,7 @@ class Refusal:
             self.origin,
             during,
             tuple(fault.path for fault in self.faults) if call else (),
-            str(id),
+            str((call and call.insert_id) or ""),
         )
 
 
@@ -193,7 +189,8 @@ def _without_faults(
         rest[name] = _right_properties(properties, check, faults)
 
     is_event = method.__name__ in TRACKING
-    essential = [one for one in faults if is_event and one.path in _ESSENTIAL]
+    # Without, it would be another event, or somebody else's.
+    essential = [one for one in faults if is_event and one.path in EVENT_IDS]
 
     if essential:
         return None, essential

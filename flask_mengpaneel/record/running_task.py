@@ -7,9 +7,9 @@ import typing as t
 
 from flask import has_app_context
 
+from ..proxies import current_g
 from .current_app import current_app_state
-from .manager import Manager
-from .proxies import current_g
+from .manager import ON_G, Manager
 
 if t.TYPE_CHECKING:
     from flask import Request
@@ -111,7 +111,7 @@ def leave_task(task: t.Any, config: Config) -> None:
     if (
         manager is not None
         and has_app_context()
-        and current_g().__dict__.get("_mengpaneel") is manager
+        and current_g().__dict__.get(ON_G) is manager
     ):
         manager.close()
         current_app_state().flush_late(manager)

@@ -41,7 +41,7 @@ def place_of_call() -> str:
     empty: none does."""
     frame: types.FrameType | None = sys._getframe(1)
 
-    # Whoever tells of the call isn't who has made it.
+    # The function that asks hasn't made the call, nor has any other of the package.
     while frame is not None and _root(frame) == _PACKAGE:
         frame = frame.f_back
 

@@ -71,12 +71,12 @@ class StagedCalls(Recorder):
         outer, calls = self._stage, self.calls
         replaces = stage is Stage.SETUP and outer is not Stage.SETUP
         is_pending = replaces and bool(awaited_blocks())
-        was_set_up = calls.set_up
+        was_set_up = calls.was_set_up
         former, earlier = calls.setup, list(calls.tracking) if replaces else []
 
         if replaces:
             calls.setup = []
-            calls.set_up = True
+            calls.was_set_up = True
 
         self._stage = stage
         self._open_stages += 1
@@ -88,7 +88,7 @@ class StagedCalls(Recorder):
                 self._separate(former, earlier)
 
             if is_pending and self.calls is calls:
-                calls.set_up = was_set_up
+                calls.was_set_up = was_set_up
                 self._restore_set_up(former)
             elif replaces and former and self.calls is calls:
                 calls.setup[:0] = self._signed_in(former)
@@ -192,7 +192,7 @@ class StagedCalls(Recorder):
         self._apply_drained()
         self.visitor = job.next_visitor(now, self.visitor, former)
         self.calls.setup, self.calls.tracking = set_up, later
-        self.calls.set_up = True
+        self.calls.was_set_up = True
 
     def _person_after(self, last: Call | None) -> object:
         """Return who it was after the last call that has said it."""
@@ -288,7 +288,7 @@ class StagedCalls(Recorder):
 def set_up_again(committed: Pending, calls: CallLog) -> None:
     """Let a set-up replace the one before it now, if it waited with that."""
     if committed.replaced is not None:
-        calls.set_up = True
+        calls.was_set_up = True
         _remove(committed.replaced, calls)
 
 

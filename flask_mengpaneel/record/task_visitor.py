@@ -6,8 +6,8 @@ import collections.abc as c
 import typing as t
 import weakref
 
+from ..proxies import active_request, current_flask, current_g
 from .context import current_manager
-from .proxies import active_request, current_flask, current_g
 from .running_task import header_name, leave_task, pass_to_eager, passed_on
 from .with_blocks import manager_of_block
 

@@ -10,7 +10,7 @@ import collections.abc as c
 import typing as t
 from contextvars import ContextVar
 
-from .proxies import active_request, current_g
+from ..proxies import active_request, current_g
 
 if t.TYPE_CHECKING:
     from flask import Request

@@ -21,15 +21,13 @@ import collections.abc as c
 import contextlib
 import typing as t
 
-from ..transport import Transport
+from ..deliver.recording import RecordingTransport as RecordingTransport
 from .recorded import RecordedCalls as RecordedCalls
 from .recorded_call import RecordedCall as RecordedCall
 
 if t.TYPE_CHECKING:
     from flask import Flask
 
-    from ..calls import Call
-    from ..envelope import Envelope
     from ..outcome import Outcome
 
 __all__ = [
@@ -40,28 +38,6 @@ __all__ = [
     "record_flushes",
     "recording_transport",
 ]
-
-
-class RecordingTransport(Transport):
-    """Keeps the envelopes that it is given, and sends nothing.
-
-    For ``MENGPANEEL_TRANSPORT``; an app in testing without one has its own, which
-    :func:`recording_transport` returns.
-    """
-
-    def __init__(self) -> None:
-        #: What was given, in order.
-        self.envelopes: list[Envelope] = []
-
-    def send(self, envelope: Envelope) -> bool:
-        """Take an envelope; there is always room."""
-        self.envelopes.append(envelope)
-        return True
-
-    @property
-    def calls(self) -> list[Call]:
-        """The calls of all envelopes, in the order in which they are made."""
-        return [call for envelope in self.envelopes for call in envelope.calls]
 
 
 def recording_transport(app: Flask) -> RecordingTransport:

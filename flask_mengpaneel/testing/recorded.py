@@ -8,9 +8,9 @@ import threading
 import typing as t
 
 from blinker import ANY
-from flask import has_request_context, request
 
 from ..plan.declared import Event, name_and_properties, name_of
+from ..proxies import active_request
 from ..signals import dropped, flushed, recorded
 from ..values import plain
 from .nearest import differences, explain, listing
@@ -31,10 +31,6 @@ Properties: t.TypeAlias = "c.Mapping[str, t.Any]"
 _SETTING = frozenset({"people.set", "people.set_once"})
 
 _NO_PROPERTIES: Properties = {}
-
-
-_behind_proxy: c.Callable[[], Request]
-_behind_proxy = request._get_current_object  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class RecordedCalls(c.Sequence[RecordedCall]):
@@ -78,7 +74,7 @@ class RecordedCalls(c.Sequence[RecordedCall]):
 
                 # Else it waited in the session before this began.
                 if known is None and call.tracks:
-                    known = self._add(app, call, _current_request(), None)
+                    known = self._add(app, call, active_request(), None)
 
                 if known is not None:
                     known.outcomes.append(outcome)
@@ -105,7 +101,7 @@ class RecordedCalls(c.Sequence[RecordedCall]):
         latest = [one for one in reversed(self._calls) if one.app is app]
         same = (one for one in latest if one.call is call)
         return next(same, None) or next(
-            (one for one in latest if one._is_the_same(call)), None
+            (one for one in latest if one.is_same(call)), None
         )
 
     # -- reading
@@ -156,7 +152,9 @@ class RecordedCalls(c.Sequence[RecordedCall]):
 
         :param event: its name, its class, or one as it was tracked.
         :param properties: those whose names are no words of Python.
+        :param more: further properties, by name.
         :return: the first such call.
+        :raises AssertionError: there is none; the message shows the nearest calls.
         """
         __tracebackhide__ = True
         name, expected = _expected(event, {**properties, **more})
@@ -171,7 +169,13 @@ class RecordedCalls(c.Sequence[RecordedCall]):
         **more: t.Any,
     ) -> None:
         """Assert that no event was tracked, or none of this name or class with these
-        properties among others."""
+        properties among others.
+
+        :param event: its name, its class, or one as it was tracked; ``None``: any.
+        :param properties: those whose names are no words of Python.
+        :param more: further properties, by name.
+        :raises AssertionError: there is one; the message shows all of them.
+        """
         __tracebackhide__ = True
         given = {**properties, **more}
         name, expected = (None, given) if event is None else _expected(event, given)
@@ -192,7 +196,9 @@ class RecordedCalls(c.Sequence[RecordedCall]):
     def assert_identified(self, user_id: Id | None = None) -> RecordedCall:
         """Assert that somebody was identified, or the person with this id.
 
+        :param user_id: the id, as the app gives it to ``identify``; ``None``: any.
         :return: the first such call.
+        :raises AssertionError: there is none; the message shows the nearest calls.
         """
         __tracebackhide__ = True
         arguments = None if user_id is None else [str(plain(user_id))]
@@ -208,7 +214,13 @@ class RecordedCalls(c.Sequence[RecordedCall]):
         self, properties: Properties = _NO_PROPERTIES, /, **more: t.Any
     ) -> None:
         """Assert that a profile was given these properties, by ``people.set`` or
-        ``people.set_once``, in one call or in several."""
+        ``people.set_once``, in one call or in several.
+
+        :param properties: those whose names are no words of Python.
+        :param more: further properties, by name.
+        :raises AssertionError: there is no such call for one of them; the message shows
+            the nearest calls.
+        """
         __tracebackhide__ = True
         expected = {**properties, **more}
 
@@ -254,8 +266,3 @@ def _expected(
 
 def _with(expected: Properties) -> str:
     return f" with {dict(expected)!r}" if expected else ""
-
-
-def _current_request() -> Request | None:
-    # What is behind the proxy, to be kept.
-    return _behind_proxy() if has_request_context() else None

@@ -5,14 +5,13 @@ from __future__ import annotations
 import collections.abc as c
 import typing as t
 
+from ..identity import EVENT_IDS
+
 if t.TYPE_CHECKING:
     from flask import Flask, Request
 
     from ..calls import Call, Json
     from ..outcome import Outcome
-
-# What events have beside what the app says of them.
-_ADDED = frozenset({"time", "$insert_id", "$device_id", "$user_id", "distinct_id"})
 
 
 class Unit(t.Protocol):
@@ -106,11 +105,10 @@ class RecordedCall:
             one is self.call for one in self._unit.calls
         )
 
-    def _is_the_same(self, call: Call) -> bool:
+    def is_same(self, call: Call) -> bool:
         """Whether a call that was elsewhere in the meantime is this one."""
         if self.call.tracks:
-            own = self.properties.get("$insert_id")
-            return call.tracks and call.properties.get("$insert_id") == own
+            return call.tracks and call.insert_id == self.call.insert_id
 
         # What has no id is made by the next response.
         is_away = self.ways[-1:] in ([], ["Delayed"]) and not self._is_kept
@@ -125,8 +123,11 @@ class RecordedCall:
         if self.event is None:
             return f"{self.name}({', '.join(map(repr, self.arguments))})"
 
+        # Beside these, it has what the app says of it.
         own = {
-            name: value for name, value in self.properties.items() if name not in _ADDED
+            name: value
+            for name, value in self.properties.items()
+            if name not in EVENT_IDS
         }
         return f"{self.name}({self.event!r}, {own!r})"
 

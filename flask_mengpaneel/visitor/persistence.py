@@ -6,7 +6,7 @@ import collections.abc as c
 import time
 
 from ..calls import Call, Json
-from ..identity import ID_PROPERTIES, Identity
+from ..identity import ID_PROPERTIES, NEVER_SHARED, Identity
 from .attribution import initial_referrer, search_properties
 
 #: What the library keeps for itself and sends with no event (mixpanel-persistence.js).
@@ -14,9 +14,6 @@ RESERVED = ID_PROPERTIES.union(
     "__mps __mpso __mpus __mpa __mpap __mpr __mpu $people_distinct_id __alias"
     " __timers".split()
 )
-
-# What would make all events of a visitor the same one, or another project's.
-_NEVER = frozenset({"token", "time", "$insert_id"})
 
 # The calls that change which properties go with every event.
 _REGISTERING = frozenset(
@@ -177,7 +174,7 @@ def _super_properties(properties: c.Mapping[str, Json]) -> dict[str, Json]:
     return {
         name: value
         for name, value in properties.items()
-        if name not in RESERVED and name not in _NEVER
+        if name not in RESERVED and name not in NEVER_SHARED
     }
 
 

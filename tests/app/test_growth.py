@@ -777,7 +777,7 @@ RECURSIONS = {
     "profile_merging._same": Case(compare, VALUES),
     "faulty_values._rest": Case(faulty_values.without_faults, VALUES),
     "values._converted": Case(make_plain, VALUES),
-    "values._plain": Case(make_plain, VALUES),
+    "values.plain_outside": Case(make_plain, VALUES),
 }
 
 #: What else reads headers.

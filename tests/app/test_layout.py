@@ -20,11 +20,11 @@ LAYERS = (
     ("__init__",),
     ("extension", "cli", "metrics"),
     ("inspector", "doctor", "debug_toolbar", "history"),
+    ("testing",),
     ("choose",),
     ("deliver",),
     ("record",),
     ("visitor",),
-    ("testing",),
     ("plan",),
     # The words that all others use.
     (
@@ -43,6 +43,7 @@ LAYERS = (
         "mistakes",
         "outcome",
         "process",
+        "proxies",
         "reasons",
         "recently_seen",
         "server",

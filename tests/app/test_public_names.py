@@ -52,7 +52,7 @@ PUBLIC: dict[type, str] = {
         union unset
     """,
     Group: "delete remove set set_once union unset",
-    Outcome: "calls declined hand_over strategy",
+    Outcome: "calls declined hand_over is_client_side strategy",
     Call: "arguments event name properties tracks wire",
     Login: "flask_login",
     Event: "",
@@ -88,11 +88,12 @@ INTERNAL: dict[type, str] = {
         take_visitor visitor
     """,
     Call: """
-        at become from_json instead is_record is_repeatable says_who with_defaults
+        at become from_json insert_id instead is_record is_repeatable says_who
+        with_defaults
     """,
     CallLog: """
-        filtered forget_timer from_json identifies in_order of set_up size stages
-        to_json
+        filtered forget_timer from_json identifies in_order of size stages to_json
+        was_set_up
     """,
     Strategy: "keeps_ledger",
     Ledger: """
@@ -101,7 +102,7 @@ INTERNAL: dict[type, str] = {
     """,
     Envelope: "from_bytes size to_bytes",
     RecordedCalls: "connected_to on_dropped on_flushed on_recorded",
-    RecordedCall: "became goes said",
+    RecordedCall: "became goes is_same said",
 }
 
 

@@ -253,6 +253,24 @@ def test_one_that_the_app_has_not_is_an_error(strategy: t.Any) -> None:
 # -- what else there is
 
 
+def test_the_inspector_expects_an_operation_of_the_server_alone() -> None:
+    site = make_site(ServerTiming, "AsyncServerSide", inspector=True)
+    mengpaneel = site.mengpaneel
+
+    def view() -> str:
+        mengpaneel.track("Join")
+        # The client's copy is for what goes with every event.
+        mengpaneel.set_group("company", "acme")
+        return PAGE
+
+    site.view("/timed/group", view)
+    site.client().get("/timed/group")
+    inspector = site.app.extensions["mengpaneel_inspector"]
+
+    assert [outcome.strategy for outcome in site.outcomes] == ["ServerTiming"]
+    assert [call.call.name for call in inspector.not_arrived()] == ["track"]
+
+
 def test_the_doctor_asks_pages_and_writes_nothing() -> None:
     site = make_site(LogFile)
     chain = site.app.extensions["mengpaneel"].chain

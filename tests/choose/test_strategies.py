@@ -13,8 +13,20 @@ from flask import (
     session,
 )
 
+from flask_mengpaneel import Strategy
+from flask_mengpaneel.choose import strategies
+from flask_mengpaneel.config import STRATEGIES, Config, StrategyName
 from sink import Sink
 from sites import CAPABLE, DEVICE, PAGE, Site, set_library_cookie
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_settings_know_which_strategies_give_calls_to_browsers(
+    name: StrategyName,
+) -> None:
+    kind: type[Strategy] = getattr(strategies, name)
+
+    assert Config(strategies=(name,)).gives_to_browsers is kind.is_client_side
 
 
 def page(**headers: str) -> Response:

@@ -13,7 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from agents import CHROME
 from doctor_pages import PAGE, SCRIPT, TOKEN, lines, under
-from flask_mengpaneel import Mengpaneel
+from flask_mengpaneel import Declined, Mengpaneel, Strategy
 from flask_mengpaneel.doctor.command import examine
 from flask_mengpaneel.doctor.examiner import Person
 from flask_mengpaneel.testing import RecordingTransport
@@ -45,6 +45,37 @@ def test_a_page_that_carries_no_calls_is_found(
 
     assert f"({reason}): the server sends them" in line
     assert line.startswith("warning: ")
+
+
+class ServerTiming(Strategy):
+    """Tells a page's scripts in a header."""
+
+    is_client_side = True
+
+    def flush(self, calls: t.Any, visitor: t.Any, exchange: t.Any) -> None:
+        if exchange.request.args:
+            raise Declined("the header is full")
+
+        exchange.private_response().headers["Server-Timing"] = "calls"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/", "warning: /: the page can't carry calls {}: ServerTiming takes them"),
+        (
+            "/?full",
+            "error: /: the page can't carry calls {}: no other strategy",
+        ),
+    ],
+)
+def test_an_app_s_own_strategy_may_take_what_a_page_can_t_carry(
+    serve: CreateApp, path: str, said: str
+) -> None:
+    app = serve("<p>part", strategies=["ClientSide", ServerTiming])
+    (line,) = lines(app, path)
+
+    assert line.startswith(said.format("(no </head> or </body>, or a frameset)"))
 
 
 def test_a_page_that_is_compressed_afterwards_is_fine(
