@@ -4,8 +4,11 @@ the person whom they happened to."""
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import json
 import random
+import sqlite3
+import time
 import typing as t
 from pathlib import Path
 
@@ -709,6 +712,34 @@ def test_a_process_that_ends_leaves_them_to_whoever_comes_back(
     assert changes(first) == []
     assert changes(second) == [{"$add": {"a": 1}}]
     assert persons(second) == ["ann"]
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize("operation", ["set", "increment"])
+def test_another_worker_hears_of_operations_as_long_as_it_keeps_them(
+    operation: str, refuses: bool, tmp_path: Path
+) -> None:
+    record, made = PROFILE[operation]
+    spool = tmp_path / "spool.sqlite3"
+    first, second = (site_of(record, "server", spool=spool) for _ in range(2))
+    client = come(first, DEVICE)
+    client.get("/")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    other = come(second, DEVICE)
+    other.set_cookie("session", cookie.value)
+    other.get("/in", headers={"DNT": "1"} if refuses else {})
+
+    def remembered() -> list[float]:
+        with contextlib.suppress(sqlite3.Error), sqlite3.connect(spool) as connection:
+            rows = connection.execute("SELECT until FROM acknowledgements")
+            return [until for (until,) in rows]
+
+        return []
+
+    eventually(lambda: bool(remembered()))
+    assert min(remembered()) > time.time() + 86_400
+    assert changes(second) == ([] if refuses else [made])
 
 
 def test_operations_that_were_sent_are_not_made_by_the_session_that_comes_back(

@@ -37,6 +37,7 @@ from hypothesis.stateful import (
 from agents import CHROME, GOOGLEBOT
 from flask_mengpaneel.deliver import spool as spools
 from flask_mengpaneel.deliver import spool_tables
+from flask_mengpaneel.deliver.acknowledgements import AckAges
 from flask_mengpaneel.deliver.answers import Answer, Meaning
 from flask_mengpaneel.deliver.delivery import SENDER_DIED
 from flask_mengpaneel.deliver.hand_overs import keeper, memory, steps
@@ -65,6 +66,8 @@ from rig import PlainEnvelope, Rig, event, events, update
 from servers import NOBODY_LISTENS
 from sink import Sink
 from waiting import Clock, eventually
+
+AGES = AckAges(600.0, 87_000.0)
 
 
 @pytest.fixture
@@ -147,7 +150,7 @@ def test_an_acknowledgement_may_come_before_the_hand_over_is_in_the_spool(
     with kept_by(sink.url, spool=Spool(path)) as (_, other):
         other.acknowledge([id])
         eventually(lambda: Spool(path).exists())
-        spooled = SpooledHandOvers(Spool(path), 600.0, HandOverNews())
+        spooled = SpooledHandOvers(Spool(path), AGES, HandOverNews())
         eventually(lambda: spooled.found([id]))
 
     with kept_by(sink.url, spool=Spool(path)) as (r, hand_overs):
@@ -265,12 +268,23 @@ def test_in_memory_nobody_asks_that_clock(
 def test_old_acknowledgements_are_forgotten(
     path: Path, clock: c.Callable[[float], None], jump: float
 ) -> None:
-    acks = SpooledHandOvers(Spool(path), 600.0, HandOverNews())
+    acks = SpooledHandOvers(Spool(path), AGES, HandOverNews())
     acks.add(["a", "b"])
     assert acks.found(["a", "b", "c"]) == {"a", "b"}
     clock(jump)
     acks.add(["c"])
     assert acks.found(["a", "b", "c"]) == {"c"}
+
+
+def test_acknowledgements_of_operations_are_remembered_as_long_as_these_wait(
+    path: Path, clock: c.Callable[[float], None]
+) -> None:
+    acks = SpooledHandOvers(Spool(path), AGES, HandOverNews())
+    acks.add(["a"])
+    acks.add(["o"], of_operations=True)
+    clock(86_000)
+    acks.add(["c"])
+    assert acks.found(["a", "o", "c"]) == {"o", "c"}
 
 
 # Before the response.
@@ -560,6 +574,34 @@ def test_what_is_made_is_claimed_once_by_all(
     assert Spool(path).claim("a")
 
 
+def test_a_row_of_the_spool_is_claimed_again_by_all_but_requests(path: Path) -> None:
+    spool = Spool(path)
+    # Whoever had it may be gone.
+    assert spool.claim("a", from_spool=True)
+    assert spool.claim("a", from_spool=True)
+    assert not spool.claim("a")
+    # A request has made it.
+    assert spool.claim("b")
+    assert not spool.claim("b", from_spool=True)
+
+
+def test_what_a_request_has_made_is_not_sent_out_of_the_spool(
+    path: Path, sink: Sink
+) -> None:
+    with kept_by(sink.url, spool=Spool(path)) as (_, hand_overs):
+        made, left = keep(hand_overs, 1.0), keep(hand_overs, 1.0)
+        hand_overs.hand_on()
+        # Of a process that was killed before it could acknowledge that.
+        assert Spool(path).claim(made)
+
+    with kept_by(sink.url, spool=Spool(path)) as (r, _):
+        time.sleep(1.1)
+        r.thread.poll_spool()
+        eventually(lambda: len(sink.ids) == 1)
+        eventually(lambda: not Spool(path).summary().waiting)
+        assert not Spool(path).claim(left)
+
+
 def test_what_many_make_at_once_is_claimed_once(path: Path) -> None:
     ids = [f"id{number}" for number in range(200)]
     spools_of_processes = [Spool(path) for _ in range(4)]
@@ -635,11 +677,12 @@ def test_the_spool_of_a_machine_asks_redis_before_it_sends(
 
 
 def test_projects_and_times_are_apart_in_redis(redis: Redis) -> None:
-    acks = RedisAcknowledgements(redis.url, "a", 1.0)
+    acks = RedisAcknowledgements(redis.url, "a", AckAges(1.0, 600.0))
     acks.add(["x"])
     assert acks.found(["x", "y"]) == {"x"}
-    assert RedisAcknowledgements(redis.url, "b", 1.0).found(["x"]) == set()
-    eventually(lambda: acks.found(["x"]) == set())
+    assert RedisAcknowledgements(redis.url, "b", AGES).found(["x"]) == set()
+    acks.add(["o"], of_operations=True)
+    eventually(lambda: acks.found(["x", "o"]) == {"o"})
 
 
 @pytest.mark.parametrize("trouble", ["down", "frozen", "restarted"])
@@ -722,7 +765,7 @@ class OneProcess:
         self.durable = durable
         self.rig = Rig(NOBODY_LISTENS, spool=Spool(path), durable=durable)
         acks = SpooledHandOvers(
-            t.cast(Spool, self.rig.delivery.spool), 600.0, HandOverNews()
+            t.cast(Spool, self.rig.delivery.spool), AGES, HandOverNews()
         )
         self.hand_overs = Stepped(self.rig.delivery, Taking(sent), [acks], acks)
 
