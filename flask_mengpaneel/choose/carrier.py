@@ -11,15 +11,12 @@ import zlib
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import response as werkzeug_response
 
-from ..proxies import current_flask
 from . import injection
 from .caching import TO_CACHES, directives, is_open, lets_share, tells_caches
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from flask import Request, Response
-
-    from ..config import Config
 
     _AnyResponse = Response
 else:
@@ -39,8 +36,8 @@ _WERKZEUG = vars(werkzeug_response)
 # What Werkzeug corrects of headers, beside the length that it adds.
 _CORRECTED = frozenset({"location", "content-location"})
 
-_CALLS_HEADER = CALLS_HEADER.lower()
-_OWN_HEADERS = (CALLS_HEADER, PROJECT_HEADER, SIGNATURE_HEADER, HAND_OVER_HEADER)
+#: Those that a client is given calls with.
+OWN_HEADERS = (CALLS_HEADER, PROJECT_HEADER, SIGNATURE_HEADER, HAND_OVER_HEADER)
 
 
 class _CacheRules(t.NamedTuple):
@@ -175,47 +172,6 @@ def _copy_headers(headers: Headers) -> Headers:
     return copied
 
 
-def is_carrying(response: Response, headers: c.Container[str], config: Config) -> bool:
-    """Whether a response has something in its headers that a visitor was given: the
-    app has kept it.
-
-    :param headers: those of the response; names in lower case.
-    """
-    if isinstance(response, Carrier) or _CALLS_HEADER in headers:
-        return True
-
-    ours = config.cookie_name, config.shown_cookie_name
-    return "set-cookie" in headers and not set_cookies(response).isdisjoint(ours)
-
-
-def without_carried(response: Response, config: Config) -> Response:
-    """Return a copy of a response without what somebody else was given with it: the
-    app has kept it."""
-    copied = copy_response(response)
-    copied._mengpaneel_rules = copied._mengpaneel_cookie = None
-
-    for name in _OWN_HEADERS:
-        del copied.headers[name]
-
-    cookies = copied.headers.getlist("Set-Cookie")
-    app = current_flask()
-    # The session is theirs as well: it may have been written for the calls in it.
-    theirs = (
-        config.cookie_name,
-        config.shown_cookie_name,
-        app.session_interface.get_cookie_name(app),
-    )
-    kept = [line for line in cookies if name_of_cookie(line) not in theirs]
-
-    if len(kept) < len(cookies):
-        copied.headers.setlist("Set-Cookie", kept)
-
-    if injection.has_snippet(copied):
-        injection.remove_snippet(copied)
-
-    return copied
-
-
 @functools.lru_cache(maxsize=32)
 def _slots(kind: t.Any) -> list[str]:
     named = [vars(one).get("__slots__", ()) for one in kind.__mro__]
@@ -226,6 +182,11 @@ def _slots(kind: t.Any) -> list[str]:
         for name in names
         if name not in ("__dict__", "__weakref__")
     ]
+
+
+def forget_rules(response: Carrier) -> None:
+    """Let a response be as one of which caches were told nothing yet."""
+    response._mengpaneel_rules = response._mengpaneel_cookie = None
 
 
 def leave_out_own_cookie(response: Carrier, name: str | None) -> None:

@@ -11,11 +11,10 @@ import weakref
 from ..calls import CallLog
 from ..outcome import Declined
 from ..record.errors import handle_error
-from ..record.job import last_word
 from ..visitor.browser_memory import hide
 from ..visitor.client import may_show_page
 from ..visitor.visitor import Visitor
-from . import carrier, injection
+from . import carrier, reused
 from .delayed_calls import DelayedCalls
 from .exchange import Exchange, ResponseState
 from .held_calls import HeldCalls
@@ -24,7 +23,7 @@ from .operations import share, without_group_operations
 from .person import person_of
 from .response_headers import headers_of
 from .session_cookie import session_comes_back
-from .set_up import without_set_up_operations
+from .set_up import signs_out, without_set_up_operations
 
 if t.TYPE_CHECKING:
     from flask import Flask, Request, Response
@@ -113,9 +112,7 @@ class Flusher:
         headers = headers_of(response)
         may_have_snippet = self._client_side is not None and headers.is_html
         may_boot = may_have_snippet and may_show_page(request.environ)
-        is_used = carrier.is_carrying(response, headers, self._config) or (
-            may_have_snippet and injection.has_snippet(response)
-        )
+        is_used = reused.is_reused(response, headers, self._config, may_have_snippet)
         is_idle = manager is None and undone is None and not delayed.entries
 
         if is_idle and not may_boot and not is_used and self.explain is None:
@@ -126,7 +123,7 @@ class Flusher:
             return response, None
 
         if is_used:
-            response = carrier.without_carried(response, self._config)
+            response = reused.without_carried(response, self._config)
             headers = headers_of(response)
 
         exchange = Exchange(
@@ -192,7 +189,7 @@ class Flusher:
 
             outcome = self._offer(calls, exchange, manager)
 
-            if set_up and outcome is None and _signs_out(calls, visitor):
+            if set_up and outcome is None and signs_out(calls, visitor):
                 # Nobody takes a set-up alone, but here the browser has to hear of it.
                 exchange.sent_by_server = [*exchange.sent_by_server, *calls.setup]
 
@@ -400,10 +397,3 @@ class Flusher:
         if (app := self._reference()) is not None:
             with app.app_context():
                 self.flush_late(manager)
-
-
-def _signs_out(calls: CallLog, visitor: Visitor) -> bool:
-    """Whether a set-up says that somebody is signed out whom the browser knows."""
-    word = last_word(calls.setup)
-    is_reset = word is not None and word.name == "reset"
-    return is_reset and visitor.browser_identity.user_id is not None

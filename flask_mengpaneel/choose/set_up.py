@@ -7,6 +7,7 @@ import typing as t
 
 from ..calls import Call, CallLog, dumps
 from ..recently_seen import Memory
+from ..record.job import last_word
 from .operations import (
     operation_of,
     operations_of,
@@ -35,6 +36,13 @@ def without_set_up_operations(calls: CallLog, visitor: Visitor) -> CallLog:
     return CallLog(
         calls.before_setup, log.setup, calls.tracking, calls.was_set_up, calls.size
     )
+
+
+def signs_out(calls: CallLog, visitor: Visitor) -> bool:
+    """Whether a set-up says that nobody is signed in where the browser knows who is."""
+    word = last_word(calls.setup)
+    is_reset = word is not None and word.name == "reset"
+    return is_reset and visitor.browser_identity.user_id is not None
 
 
 class SetUpOperations(Memory[tuple[int, float]]):

@@ -89,12 +89,8 @@ class Delayed(ClientStrategy):
         if not self._is_replayed:
             raise Declined("no other strategy would take the calls up again")
 
-        entry = store_in_session(
-            calls,
-            exchange,
-            self._config,
-            is_named=self._handing_over.is_on,
-        )
+        is_named = self._handing_over.is_on
+        entry = store_in_session(calls, exchange, self._config, is_named=is_named)
         age = self._config.delayed_max_age
         exchange.handed_over = self._handing_over.to_session(
             entry, exchange, "session", age

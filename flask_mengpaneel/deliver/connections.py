@@ -180,12 +180,12 @@ def _cause(error: Exception) -> str:
 class _Adapter(requests.adapters.HTTPAdapter):
     """Opens connections that keep to the time, to proxies too, and reads no cookies."""
 
-    def build_response(self, request: t.Any, raw: t.Any) -> requests.Response:
+    def build_response(self, req: t.Any, resp: t.Any) -> requests.Response:
         """Make the answer of what has arrived of it."""
         # Nobody needs its cookies, and for those in 1 MB of headers Python's own parser
         # takes seconds, which no deadline ends.
-        raw._original_response = None
-        return super().build_response(request, raw)
+        resp._original_response = None
+        return super().build_response(req, resp)
 
     def init_poolmanager(self, *args: t.Any, **options: t.Any) -> None:
         """Make the pools of connections to Mixpanel itself."""
