@@ -189,8 +189,8 @@ class Flusher:
 
             outcome = self._offer(calls, exchange, manager)
 
-            if set_up and outcome is None and signs_out(calls, visitor):
-                # Nobody takes a set-up alone, but here the browser has to hear of it.
+            if set_up and not outcome and signs_out(calls, visitor):
+                # Nobody takes a set-up alone, but of this the browser has to hear.
                 exchange.sent_by_server = [*exchange.sent_by_server, *calls.setup]
 
         self._write_cookie(exchange)

@@ -41,15 +41,16 @@ def is_reused(
     :param may_have_snippet: whether it is a page that loads the browser library.
     """
     return (
-        isinstance(response, Carrier)
-        or _CALLS_HEADER in headers
+        _CALLS_HEADER in headers
         or ("set-cookie" in headers and _has_cookie(response, config))
         or (may_have_snippet and injection.has_snippet(response))
     )
 
 
 def _has_cookie(response: Response, config: Config) -> bool:
-    return any(
+    """Whether a response sets a cookie for the extension: its own, or a session's for
+    what waits in it."""
+    return isinstance(response, Carrier) or any(
         line.partition("=")[2].startswith(_JSON)
         for name in (config.cookie_name, config.shown_cookie_name)
         for line in lines_of_cookie(response, name)
