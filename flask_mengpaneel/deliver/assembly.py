@@ -15,6 +15,7 @@ from ..transport import Transport
 from .delivery import Delivery
 from .failures import FailureReporter
 from .http import HttpClient, Reply, RequestFailed
+from .own_transport import close_at_exit
 from .spooling import SpoolingTransport
 from .thread import ThreadTransport
 from .translation import Translator
@@ -79,6 +80,7 @@ def make_transport(
     kind = config.transport
 
     if isinstance(kind, Transport):
+        close_at_exit(kind)
         return kind
 
     if kind not in TRANSPORTS:
