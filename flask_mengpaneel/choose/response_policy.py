@@ -244,12 +244,12 @@ def _is_unread(request: Request) -> str | None:
 
 
 def _commits() -> str | None:
-    if current_session().modified:
-        # It is saved anyway.
+    if not commits_database(current_flask().session_interface):
         return None
 
-    commits = commits_database(current_flask().session_interface)
-    return "to save the session would commit the view's changes" if commits else None
+    # Else it is saved anyway.
+    is_saved = current_session().modified
+    return None if is_saved else "to save the session would commit the view's changes"
 
 
 def _renews(response: Response) -> str | None:

@@ -118,12 +118,16 @@ def is_session_emptied(request: Request) -> bool:
 
     With calls in it, it would go on under the id of who has signed out.
     """
-    app, stored = current_flask(), current_session()
+    stored = current_session()
+
+    if not stored.modified:
+        return False
+
+    app = current_flask()
     interface = app.session_interface
 
     if (
-        not stored.modified
-        or _is_flasks_own(interface)
+        _is_flasks_own(interface)
         or interface.get_cookie_name(app) not in request.cookies
         # It says itself whether it is empty: some keep marks of their own in it.
         or stored
