@@ -14,7 +14,7 @@ from ..outcome import Declined, Outcome
 from ..record.errors import handle_error
 from .exchange import OPERATIONS, no_news
 from .operations import Shares, all_of, riding_records
-from .strategies import ClientSide, ClientStrategy, ServerStrategy
+from .strategies import NO_RESPONSE, ClientSide, ClientStrategy, ServerStrategy
 
 if t.TYPE_CHECKING:
     from flask import Flask
@@ -57,6 +57,16 @@ class Chain:
         self._replaying = tuple(
             one for one in self._all if isinstance(one, ClientStrategy) and one.replays
         )
+        #: Those that are asked where no response is to come, and why others aren't: to
+        #: ask them takes 2 us of the 13 that the end of a job with an event does.
+        self._in_jobs = tuple(
+            one for one in self._all if not isinstance(one, ClientStrategy)
+        )
+        self._not_in_jobs = {
+            one.name: NO_RESPONSE
+            for one in self._all
+            if isinstance(one, ClientStrategy)
+        }
         #: The client-side strategies that are the app's own.
         self._app_client_side = frozenset(
             name
@@ -91,13 +101,15 @@ class Chain:
         :return: ``None`` if nobody has taken them, or there was nothing to take.
         """
         strategies = self._all
+        declined = {} if exchange is None else exchange.declined
 
         if insisted is not None:
             first = self._by_name[insisted]
             others = (one for one in self._server_side if one is not first)
             strategies = (first, *others)
+        elif exchange is None:
+            strategies, declined = self._in_jobs, self._not_in_jobs.copy()
 
-        declined = {} if exchange is None else exchange.declined
         outcome = self._ask(strategies, shares, visitor, exchange, declined)
 
         if outcome is not None and shares.operations and outcome.is_client_side:

@@ -36,7 +36,8 @@ if t.TYPE_CHECKING:
     from .handing_over import HandingOver
     from .signing import Signer
 
-_NO_RESPONSE = "no response is to come"
+#: Why no client is given anything in a job.
+NO_RESPONSE = "no response is to come"
 _NO_ROOM = "the background transport has no room"
 
 
@@ -70,7 +71,7 @@ class Delayed(ClientStrategy):
         exchange: strategy.Exchange | None,
     ) -> list[Call]:
         if type(exchange) is not Exchange:
-            raise Declined(_NO_RESPONSE)
+            raise Declined(NO_RESPONSE)
 
         if not exchange.is_redirect:
             raise Declined("not a redirect")
@@ -121,7 +122,7 @@ class ClientSide(ClientStrategy):
         exchange: strategy.Exchange | None,
     ) -> list[Call]:
         if type(exchange) is not Exchange:
-            raise Declined(_NO_RESPONSE)
+            raise Declined(NO_RESPONSE)
 
         if not exchange.headers.is_html:
             raise Declined(reasons.NOT_HTML)
@@ -236,7 +237,7 @@ class CapableClientSide(ClientStrategy):
         exchange: strategy.Exchange | None,
     ) -> list[Call]:
         if type(exchange) is not Exchange:
-            raise Declined(_NO_RESPONSE)
+            raise Declined(NO_RESPONSE)
 
         if reason := exchange.visitor.client.incapable or exchange.policy.header:
             raise Declined(reason)
