@@ -12,7 +12,7 @@ import collections.abc as c
 import dataclasses
 import typing as t
 
-from ..calls import GROUP_CALLS, Call, CallLog, Stage, profile_change
+from ..calls import GROUP_CALLS, TRACKING, Call, CallLog, Stage, profile_change
 from ..visitor.persistence import Persistence
 
 if t.TYPE_CHECKING:
@@ -120,10 +120,20 @@ def share(calls: CallLog, visitor: Visitor, earlier: c.Sequence[Call] = ()) -> S
 
     :param earlier: operations that have waited until now.
     """
-    if not earlier and not any(map(operation_of, calls.in_order)):
+    if not earlier and not _has_operations(calls):
         return all_of(calls)
 
     return _Division(visitor).divide(calls, earlier)
+
+
+def _has_operations(calls: CallLog) -> bool:
+    for call in calls.in_order:
+        # Of an event it is known without asking: 1 of 84 function calls at the end of a
+        # job with one, and 5 of 628 in a request with ten.
+        if call.wire[0][0] not in TRACKING and operation_of(call) is not None:
+            return True
+
+    return False
 
 
 class _Division:
