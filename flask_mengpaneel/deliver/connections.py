@@ -183,9 +183,14 @@ class _Adapter(requests.adapters.HTTPAdapter):
     def build_response(self, req: t.Any, resp: t.Any) -> requests.Response:
         """Make the answer of what has arrived of it."""
         # Nobody needs its cookies, and for those in 1 MB of headers Python's own parser
-        # takes seconds, which no deadline ends.
-        resp._original_response = None
-        return super().build_response(req, resp)
+        # takes seconds, which no deadline ends. They are looked for in here, which the
+        # connection needs afterwards.
+        original, resp._original_response = resp._original_response, None
+
+        try:
+            return super().build_response(req, resp)
+        finally:
+            resp._original_response = original
 
     def init_poolmanager(self, *args: t.Any, **options: t.Any) -> None:
         """Make the pools of connections to Mixpanel itself."""

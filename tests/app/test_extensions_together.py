@@ -336,7 +336,9 @@ def test_calls_wait_in_a_session_on_the_server(sessions: Extend, order: str) -> 
     ],
 )
 def test_calls_outlive_a_session_on_the_server_that_is_begun_anew(
-    sessions: Extend, leave: t.Callable[[Flask], t.Any]
+    request: pytest.FixtureRequest,
+    sessions: Extend,
+    leave: t.Callable[[Flask], t.Any],
 ) -> None:
     site = TrackingSite(before=sessions)
 
@@ -359,7 +361,12 @@ def test_calls_outlive_a_session_on_the_server_that_is_begun_anew(
         if call.startswith("track")
     ]
 
-    assert [*carried, *site.sent] == ["/go by ann", "/again by ann", "/ by ann"]
+    if "clear" in request.node.callspec.id:
+        # It ends, with its id, and takes nothing along.
+        assert sorted(site.sent) == ["/again by ann", "/go by ann"]
+        assert carried == ["/ by ann"]
+    else:
+        assert [*carried, *site.sent] == ["/go by ann", "/again by ann", "/ by ann"]
 
 
 def test_a_session_on_the_server_is_left_alone_by_what_nothing_waits_for(

@@ -125,7 +125,7 @@ def test_what_is_set_for_production_doesn_t_reach_mixpanel_either(
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "Client", None)
+    monkeypatch.setattr(connections, "HttpConnections", None)
     app, mengpaneel = say_so({"path": tmp_path, "MENGPANEEL_TRANSPORT": transport})
     use(app, mengpaneel)
 
