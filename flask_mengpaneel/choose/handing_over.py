@@ -227,9 +227,16 @@ class HandingOver:
         """
         id = self._signer.id_of(token) if isinstance(token, str) else None
 
-        if id is not None and self._hand_overs and self._hand_overs.settle(id):
-            returned = riding_records(calls[position] for position in positions)
-            self.believe(riding_records(calls) - returned)
+        if id is None or not self._hand_overs:
+            return
+
+        returned = riding_records(calls[position] for position in positions)
+        arrived = riding_records(calls) - returned
+
+        if not arrived:
+            self._hand_overs.discard(id, returned, CONSENT_REFUSED)
+        elif self._hand_overs.settle(id):
+            self.believe(arrived)
             self._ledger.record_dropped(CONSENT_REFUSED, returned)
 
     def believe(self, records: int) -> None:

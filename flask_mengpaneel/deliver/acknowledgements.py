@@ -12,6 +12,18 @@ if t.TYPE_CHECKING:
     from .spool import Row, Spool
 
 
+class Kind(t.NamedTuple):
+    """What an acknowledgement is of."""
+
+    #: Whether it is of operations, which are kept for longer than events.
+    of_operations: bool = False
+    #: Why nobody is to make them; empty if Mixpanel has them.
+    dropped_for: str = ""
+
+
+DELIVERED = Kind()
+
+
 class AckAges(t.NamedTuple):
     """For how many seconds acknowledgements are remembered: as long as a process may
     keep what they are for."""
@@ -19,9 +31,9 @@ class AckAges(t.NamedTuple):
     events: float
     operations: float
 
-    def of(self, of_operations: bool) -> float:
-        """Return how long those of operations are, or those of events."""
-        return self.operations if of_operations else self.events
+    def of(self, kind: Kind) -> float:
+        """Return how long those of a kind are."""
+        return self.operations if kind.of_operations else self.events
 
 
 class SharedAcknowledgements(t.Protocol):
@@ -31,22 +43,27 @@ class SharedAcknowledgements(t.Protocol):
     same events.
     """
 
-    def add(self, ids: c.Collection[str], *, of_operations: bool = False) -> None:
-        """Leave acknowledgements for the processes that have these hand-overs.
+    def add(self, ids: c.Collection[str], kind: Kind = DELIVERED) -> None:
+        """Leave acknowledgements for the processes that have these hand-overs."""
 
-        :param of_operations: whether they have operations, which are kept for longer.
-        """
-
-    def found(self, ids: c.Collection[str]) -> set[str]:
-        """Return those of some hand-overs that others have left one of."""
+    def found(self, ids: c.Collection[str]) -> dict[str, str]:
+        """Return those of some hand-overs that others have left one of, each with the
+        reason why it is dropped; empty if Mixpanel has it."""
         ...
 
 
 def found_by(
     shared: c.Iterable[SharedAcknowledgements], ids: c.Collection[str]
-) -> set[str]:
-    """Return those of some hand-overs that are acknowledged in any of these places."""
-    return set[str]().union(*(one.found(ids) for one in shared)) if ids else set()
+) -> dict[str, str]:
+    """Return what any of these places has of some hand-overs, as
+    :meth:`SharedAcknowledgements.found` does."""
+    found: dict[str, str] = {}
+
+    if ids:
+        for one in shared:
+            found |= one.found(ids)
+
+    return found
 
 
 def rows_to_send(
@@ -69,9 +86,9 @@ def rows_to_send(
     for row in rows:
         if not row.hand_over:
             to_send.append(row)
-        elif row.hand_over in acknowledged:
-            done_with.setdefault("", []).append(row.id)
-            news.add(row.hand_over, "acknowledged")
+        elif (reason := acknowledged.get(row.hand_over)) is not None:
+            done_with.setdefault(reason, []).append(row.id)
+            news.add_acknowledged(row.hand_over, reason)
         elif row.dropped_for:
             done_with.setdefault(row.dropped_for, []).append(row.id)
             news.add(row.hand_over, "dropped", row.dropped_for)

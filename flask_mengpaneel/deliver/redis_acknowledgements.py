@@ -9,9 +9,7 @@ import time
 import typing as t
 
 from .. import process
-
-if t.TYPE_CHECKING:
-    from .acknowledgements import AckAges
+from .acknowledgements import DELIVERED, AckAges, Kind
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -45,30 +43,32 @@ class RedisAcknowledgements:
         """Leave the connections to the process that opened them."""
         self._reset()
 
-    def add(self, ids: c.Collection[str], *, of_operations: bool = False) -> None:
-        """Leave acknowledgements for the processes that have these hand-overs.
-
-        :param of_operations: whether they have operations, which are kept for longer.
-        """
-        seconds = max(int(self._ages.of(of_operations)), 1)
+    def add(self, ids: c.Collection[str], kind: Kind = DELIVERED) -> None:
+        """Leave acknowledgements for the processes that have these hand-overs."""
+        seconds = max(int(self._ages.of(kind)), 1)
 
         with self._tried() as client:
             if client is not None:
                 pipeline = client.pipeline(transaction=False)
 
                 for id in ids:
-                    pipeline.set(self._prefix + id, 1, ex=seconds)
+                    pipeline.set(self._prefix + id, kind.dropped_for, ex=seconds)
 
                 pipeline.execute()
 
-    def found(self, ids: c.Collection[str]) -> set[str]:
-        """Return those of some hand-overs that others have left one of."""
-        found: set[str] = set()
+    def found(self, ids: c.Collection[str]) -> dict[str, str]:
+        """Return those of some hand-overs that others have left one of, each with the
+        reason why it is dropped; empty if Mixpanel has it."""
+        found: dict[str, str] = {}
 
         with self._tried() as client:
             if client is not None and ids:
                 values = client.mget([self._prefix + id for id in ids])
-                found = {id for id, value in zip(ids, values, strict=True) if value}
+                found = {
+                    id: value.decode()
+                    for id, value in zip(ids, values, strict=True)
+                    if value is not None
+                }
 
         return found
 

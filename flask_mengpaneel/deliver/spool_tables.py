@@ -46,7 +46,9 @@ CREATE TABLE IF NOT EXISTS tallies (
 -- Of hand-overs that another process has, or nobody.
 CREATE TABLE IF NOT EXISTS acknowledgements (
     id TEXT PRIMARY KEY,
-    until REAL NOT NULL
+    until REAL NOT NULL,
+    -- Empty if Mixpanel has it.
+    dropped_for TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS acknowledged_until ON acknowledgements (until);
 -- What must not be made twice, and was made: out of the spool, or by a request.
@@ -120,11 +122,13 @@ def tally(
 def add_acknowledgements(
     connection: sqlite3.Connection,
     ids: c.Collection[str],
+    dropped_for: str,
     max_age: float,
     longest: float,
 ) -> None:
     """Remember acknowledgements, and forget those that nobody asks for any more.
 
+    :param dropped_for: why they are dropped; empty if Mixpanel has them.
     :param max_age: seconds for which these are remembered.
     :param longest: seconds for which any are.
     """
@@ -135,20 +139,21 @@ def add_acknowledgements(
         (now, now + longest),
     )
     connection.executemany(
-        "INSERT OR IGNORE INTO acknowledgements VALUES (?, ?)",
-        [(id, now + max_age) for id in ids],
+        "INSERT OR IGNORE INTO acknowledgements VALUES (?, ?, ?)",
+        [(id, now + max_age, dropped_for) for id in ids],
     )
 
 
 def acknowledgements(
     connection: sqlite3.Connection, ids: c.Collection[str]
-) -> set[str]:
-    """Return the acknowledged ones of some hand-overs."""
+) -> dict[str, str]:
+    """Return the acknowledged ones of some hand-overs, and why they are dropped."""
     found = connection.execute(
-        "SELECT id FROM acknowledgements WHERE id IN (SELECT value FROM json_each(?))",
+        "SELECT id, dropped_for FROM acknowledgements"
+        " WHERE id IN (SELECT value FROM json_each(?))",
         (json.dumps(list(ids)),),
     )
-    return {id for (id,) in found}
+    return dict(found.fetchall())
 
 
 def claim(

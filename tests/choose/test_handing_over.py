@@ -4,8 +4,10 @@ known that Mixpanel has it, and else sends the same."""
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import json
 import math
+import sqlite3
 import time
 import typing as t
 from pathlib import Path
@@ -320,6 +322,44 @@ def test_what_waits_in_the_session_is_counted_once(
     assert site.mengpaneel.ledger().snapshot().recorded == 1
     assert dropped(site) == ({"consent was refused": 1} if refused else {})
     assert len(sent(site)) == (0 if refused else 1)
+
+
+def count_acknowledgements(spool: Path) -> int:
+    with contextlib.suppress(sqlite3.Error), sqlite3.connect(spool) as connection:
+        (count,) = connection.execute(
+            "SELECT count(*) FROM acknowledgements"
+        ).fetchone()
+        return int(count)
+
+    return 0
+
+
+@pytest.mark.parametrize("way", ["/page", "/go"])
+def test_what_is_refused_in_another_process_is_no_delivery(
+    way: str, tmp_path: Path
+) -> None:
+    consent, spool = Consent(), tmp_path / "spool.sqlite3"
+    ours = make_site(spool=spool, consent=consent)
+    theirs = make_site(spool=spool, consent=consent)
+    client, other = come(ours, ANN), come(theirs, ANN)
+    response = client.get(way)
+    consent.answer = False
+
+    if way == "/page":
+        hand_back(other, response, [0])
+    else:
+        cookie = client.get_cookie("session")
+        assert cookie is not None
+        other.set_cookie("session", cookie.value)
+        other.get("/quiet")
+
+    eventually(lambda: count_acknowledgements(spool) == 1)
+    ours.app.extensions["mengpaneel"].hand_overs.hand_on()
+    eventually(lambda: dropped(ours) == {"consent was refused": 1})
+
+    assert ours.mengpaneel.ledger().snapshot().delivered == 0
+    assert dropped(theirs) == {}
+    assert sent(ours) == sent(theirs) == []
 
 
 def test_of_what_is_handed_back_in_part_and_refused_since_the_rest_has_arrived() -> (

@@ -33,6 +33,7 @@ import time
 import typing as t
 
 from ... import process, server
+from ..acknowledgements import DELIVERED, Kind
 from ..queue import SpoolWrite
 from ..thread import SPOOL_TIMEOUT
 from .memory import BLOCK_SIZE, CarriedBy, HandOverMemory, KeptHandOver
@@ -231,18 +232,17 @@ class HandOvers:
         here."""
         return self._release(id, "withdrawn")
 
-    def settle(self, id: str, *, has_operations: bool = False) -> bool:
+    def settle(self, id: str) -> bool:
         """Give up a hand-over that a later response has taken up, or that was handed
         back: its records are counted again there.
 
-        :param has_operations: whether it is of operations.
         :return: whether it was here. If not, this acknowledges it to the process that
             has it.
         """
         if self._release(id, "settled"):
             return True
 
-        self._acknowledge_elsewhere(id, has_operations)
+        self.acknowledge([id])
         return False
 
     def take_over(self, id: str, *, has_operations: bool = False) -> bool:
@@ -254,14 +254,8 @@ class HandOvers:
         if id in self._steps.sent:
             return False
 
-        self._acknowledge_elsewhere(id, has_operations)
+        self.acknowledge([id], Kind(has_operations))
         return True
-
-    def _acknowledge_elsewhere(self, id: str, has_operations: bool) -> None:
-        if has_operations:
-            self._steps.of_operations.add(id)
-
-        self.acknowledge([id])
 
     def discard(
         self, id: str, records: int, reason: str, *, has_operations: bool = False
@@ -271,10 +265,10 @@ class HandOvers:
         :param records: that it has.
         :param has_operations: whether it is of operations.
         """
-        if self.settle(id, has_operations=has_operations):
-            with self._ledger.transfer():
-                self._ledger.record(records)
-                self._ledger.drop(reason, records)
+        if self._release(id, "settled"):
+            self._ledger.record_dropped(reason, records)
+        else:
+            self.acknowledge([id], Kind(has_operations, reason))
 
     def _release(self, id: str, what: t.Literal["withdrawn", "settled"]) -> bool:
         if self._is_paused:
@@ -330,8 +324,8 @@ class HandOvers:
 
         return withdrawal.records > 0
 
-    def acknowledge(self, ids: c.Sequence[str]) -> None:
-        """Count hand-overs as delivered: Mixpanel has what is in them.
+    def acknowledge(self, ids: c.Sequence[str], kind: Kind = DELIVERED) -> None:
+        """Count hand-overs as delivered: Mixpanel has what is in them; or as dropped.
 
         Those that aren't here are passed on to the other processes, by the thread.
         """
@@ -342,6 +336,9 @@ class HandOvers:
         self._steps.silence.was_broken = True
 
         if self._memory or self._shared:
+            if kind is not DELIVERED:
+                self._steps.kinds.update(dict.fromkeys(ids, kind))
+
             self._steps.acknowledged.extend(ids)
 
             if self._is_closed:

@@ -28,6 +28,13 @@ class HandOverNews:
         if self.listener is not None:
             self._untold.append((id, what, why))
 
+    def add_acknowledged(self, id: str, dropped_for: str) -> None:
+        """Keep the news of an acknowledgement, if somebody listens.
+
+        :param dropped_for: why it is dropped; empty if Mixpanel has it.
+        """
+        self.add(id, "dropped" if dropped_for else "acknowledged", dropped_for)
+
     def tell(self) -> None:
         """Tell what there is."""
         while self._untold and self.listener is not None:

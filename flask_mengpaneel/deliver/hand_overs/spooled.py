@@ -14,12 +14,12 @@ import time
 import typing as t
 
 from .. import spool_tables as tables
+from ..acknowledgements import DELIVERED, AckAges, Kind
 from ..batches import wrap
 from ..spool import LEASE, WRITE_TIMEOUT, Spool, Waiting
 from .memory import KeptHandOver
 
 if t.TYPE_CHECKING:
-    from ..acknowledgements import AckAges
     from .news import HandOverNews
 
 #: Why such a row is in the spool.
@@ -97,38 +97,39 @@ class SpooledHandOvers:
 
     # What processes share.
 
-    def add(self, ids: c.Collection[str], *, of_operations: bool = False) -> None:
+    def add(self, ids: c.Collection[str], kind: Kind = DELIVERED) -> None:
         """Leave acknowledgements for the processes that have these hand-overs; those
-        that are in the spool are delivered.
-
-        :param of_operations: whether they have operations, which are kept for longer.
-        """
-        age = self._ages.of(of_operations)
+        that are in the spool are delivered, or dropped."""
+        age = self._ages.of(kind)
 
         def acknowledge(connection: sqlite3.Connection) -> set[str]:
             here: set[str] = set()
 
             for id, origin, records in self._delete(connection, ids):
-                tables.tally(connection, origin, "", records)
+                tables.tally(connection, origin, kind.dropped_for, records)
                 here.add(id)
 
             if not self._spool.is_full(connection):
                 others = [id for id in ids if id not in here]
                 longest = self._ages.operations
-                tables.add_acknowledgements(connection, others, age, longest)
+                tables.add_acknowledgements(
+                    connection, others, kind.dropped_for, age, longest
+                )
 
             return here
 
         for id in self._spool.write(acknowledge, set[str]()):
-            self._news.add(id, "acknowledged")
+            self._news.add_acknowledged(id, kind.dropped_for)
 
-    def found(self, ids: c.Collection[str]) -> set[str]:
-        """Return those of some hand-overs that others have left one of."""
+    def found(self, ids: c.Collection[str]) -> dict[str, str]:
+        """Return those of some hand-overs that others have left one of, each with the
+        reason why it is dropped; empty if Mixpanel has it."""
         if not self._spool.exists():
-            return set()
+            return {}
 
         return self._spool.read(
-            lambda connection: tables.acknowledgements(connection, ids), set()
+            lambda connection: tables.acknowledgements(connection, ids),
+            dict[str, str](),
         )
 
     @staticmethod

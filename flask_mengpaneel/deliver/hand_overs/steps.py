@@ -9,7 +9,7 @@ import time
 import typing as t
 
 from ...recently_seen import RecentlySeen
-from ..acknowledgements import found_by
+from ..acknowledgements import DELIVERED, Kind, found_by
 from ..pipeline import AT_EXIT
 from ..queue import row_of
 from ..spooling import SpoolingTransport
@@ -55,8 +55,8 @@ class HandOverSteps:
         self._memory = memory
         #: Ids that are acknowledged, until the thread has seen to it.
         self.acknowledged: collections.deque[str] = collections.deque()
-        #: Those of them that have operations.
-        self.of_operations: set[str] = set()
+        #: What those of them are that aren't of events, or not of what Mixpanel has.
+        self.kinds: dict[str, Kind] = {}
         #: Hand-overs that requests take out of the spool.
         self.withdrawals: collections.deque[Withdrawal] = collections.deque()
         #: Seconds, by the monotonic clock, at which the spool has overdue ones.
@@ -74,8 +74,8 @@ class HandOverSteps:
         """Add what is here to a balance."""
         with self._memory.lock:
             # The thread hasn't seen to these yet.
-            kinds = map(self._memory.get, set(self.acknowledged))
-            delivered = sum(kind[1] for kind in kinds if kind)
+            ids = set(self.acknowledged).difference(self.kinds)
+            delivered = sum(kind[1] for kind in map(self._memory.get, ids) if kind)
             balance.delivered += delivered
             balance.waiting -= delivered
 
@@ -150,42 +150,46 @@ class HandOverSteps:
                 ids = [
                     self.acknowledged.popleft() for _ in range(len(self.acknowledged))
                 ]
-                delivered, others = self._remove_acknowledged(ids)
+                done, others = self._remove_acknowledged(ids)
 
-            self._ledger.record(delivered)
-            self._ledger.deliver(delivered)
+            for reason, records in done.items():
+                self._ledger.record(records)
 
-        if not others:
-            return
+                if reason:
+                    self._ledger.drop(reason, records)
+                else:
+                    self._ledger.deliver(records)
 
-        operations = [id for id in others if id in self.of_operations]
-        self.of_operations.difference_update(operations)
-        events = [id for id in others if id not in operations]
+        for kind, some in others.items():
+            for shared in self._shared:
+                shared.add(some, kind)
 
-        for shared in self._shared:
-            if events:
-                shared.add(events)
-
-            if operations:
-                shared.add(operations, of_operations=True)
-
-    def _remove_acknowledged(self, ids: c.Iterable[str]) -> tuple[int, list[str]]:
-        """Remove hand-overs, with the lock; return how many records they have, and the
-        ids of those that aren't here."""
-        delivered = 0
-        others = []
+    def _remove_acknowledged(
+        self, ids: c.Iterable[str]
+    ) -> tuple[dict[str, int], dict[Kind, list[str]]]:
+        """Remove hand-overs, with the lock; return how many records they have, by the
+        reason why they are dropped, and the ids of those that aren't here."""
+        done: collections.Counter[str] = collections.Counter()
+        others: dict[Kind, list[str]] = {}
 
         for id in ids:
             if self._memory.write_of(id) is not None:
                 self.acknowledged.append(id)
-            elif kind := self._memory.remove(id):
-                delivered += kind[1]
-                self.became["acknowledged", kind[0]] += 1
-                self._news.add(id, "acknowledged")
-            else:
-                others.append(id)
+                continue
 
-        return delivered, others
+            kind = self.kinds.pop(id, DELIVERED)
+
+            if removed := self._memory.remove(id):
+                carrier, records = removed
+                reason = kind.dropped_for
+                done[reason] += records
+                what = ("dropped", reason) if reason else ("acknowledged", carrier)
+                self.became[what] += 1
+                self._news.add_acknowledged(id, reason)
+            else:
+                others.setdefault(kind, []).append(id)
+
+        return done, others
 
     def _send_overdue(self) -> None:
         with self._memory.lock:
@@ -213,7 +217,11 @@ class HandOverSteps:
             self.silence.was_broken = True
 
             # From now on these are like those that have come to this process.
-            self.acknowledged.extend(found)
+            for id, reason in found.items():
+                if reason:
+                    self.kinds[id] = Kind(dropped_for=reason)
+
+                self.acknowledged.append(id)
 
     def _send(self, id: str, hand_over: KeptHandOver, why: str) -> bool:
         """Send a hand-over, or drop it; ``False`` if the transport has no room.
