@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import collections.abc as c
 import json
+import time
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 from flask import Flask, Response, request
 from journey import OpenShop, Shop, cookies
-from playwright.sync_api import Browser, BrowserContext, Error
+from playwright.sync_api import Browser, BrowserContext, Error, Request
 from playwright.sync_api import Response as Received
 
 from nginx import GREEDY, Nginx
@@ -46,6 +47,10 @@ class Profile:
         self._responses: list[Received] = []
         self._cookies: set[str] = set()
         self.tab.on("response", lambda response: self._responses.append(response))
+        # Those whose body is here, or will never be.
+        self._ended: set[Request] = set()
+        self.tab.on("requestfinished", lambda request: self._ended.add(request))
+        self.tab.on("requestfailed", lambda request: self._ended.add(request))
 
     def go(self, path: str) -> None:
         """Go to a page."""
@@ -67,15 +72,26 @@ class Profile:
             response = self._responses.pop(0)
             lines = [f"{h['name']}: {h['value']}" for h in response.headers_array()]
 
-            try:
-                lines.append(response.text())
-            except (Error, UnicodeDecodeError):
-                # A redirect has no body; that of a page which was left is gone.
-                pass
+            if self._has_ended(response.request):
+                try:
+                    lines.append(response.text())
+                except (Error, UnicodeDecodeError):
+                    # A redirect has no body; that of a page which was left is gone.
+                    pass
 
             self.received.append("\n".join([response.url, *lines]))
 
         self._cookies.update(v for v in cookies(self.context).values() if len(v) > 8)
+
+    def _has_ended(self, request: Request) -> bool:
+        """Wait until a request has ended. Of what a page asked for that was left then,
+        Chromium may never say it."""
+        deadline = time.monotonic() + 10
+
+        while request not in self._ended and time.monotonic() < deadline:
+            self.tab.wait_for_timeout(20)
+
+        return request in self._ended
 
     @property
     def secrets(self) -> set[str]:
