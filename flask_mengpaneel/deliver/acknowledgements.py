@@ -12,7 +12,7 @@ if t.TYPE_CHECKING:
     from .spool import Row, Spool
 
 
-class Kind(t.NamedTuple):
+class AckKind(t.NamedTuple):
     """What an acknowledgement is of."""
 
     #: Whether it is of operations, which are kept for longer than events.
@@ -21,7 +21,7 @@ class Kind(t.NamedTuple):
     dropped_for: str = ""
 
 
-DELIVERED = Kind()
+DELIVERED = AckKind()
 
 
 class AckAges(t.NamedTuple):
@@ -31,7 +31,7 @@ class AckAges(t.NamedTuple):
     events: float
     operations: float
 
-    def of(self, kind: Kind) -> float:
+    def of(self, kind: AckKind) -> float:
         """Return how long those of a kind are."""
         return self.operations if kind.of_operations else self.events
 
@@ -43,7 +43,7 @@ class SharedAcknowledgements(t.Protocol):
     same events.
     """
 
-    def add(self, ids: c.Collection[str], kind: Kind = DELIVERED) -> None:
+    def add(self, ids: c.Collection[str], kind: AckKind = DELIVERED) -> None:
         """Leave acknowledgements for the processes that have these hand-overs."""
 
     def found(self, ids: c.Collection[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import time
 import typing as t
 
 from .. import process
-from .acknowledgements import DELIVERED, AckAges, Kind
+from .acknowledgements import DELIVERED, AckAges, AckKind
 
 logger = logging.getLogger("flask_mengpaneel")
 
@@ -43,7 +43,7 @@ class RedisAcknowledgements:
         """Leave the connections to the process that opened them."""
         self._reset()
 
-    def add(self, ids: c.Collection[str], kind: Kind = DELIVERED) -> None:
+    def add(self, ids: c.Collection[str], kind: AckKind = DELIVERED) -> None:
         """Leave acknowledgements for the processes that have these hand-overs."""
         seconds = max(int(self._ages.of(kind)), 1)
 

@@ -37,7 +37,7 @@ from hypothesis.stateful import (
 from agents import CHROME, GOOGLEBOT
 from flask_mengpaneel.deliver import spool as spools
 from flask_mengpaneel.deliver import spool_tables
-from flask_mengpaneel.deliver.acknowledgements import AckAges, Kind
+from flask_mengpaneel.deliver.acknowledgements import AckAges, AckKind
 from flask_mengpaneel.deliver.answers import Answer, Meaning
 from flask_mengpaneel.deliver.delivery import SENDER_DIED
 from flask_mengpaneel.deliver.hand_overs import keeper, memory, steps
@@ -302,7 +302,7 @@ def test_acknowledgements_of_operations_are_remembered_as_long_as_these_wait(
 ) -> None:
     acks = SpooledHandOvers(Spool(path), AGES, HandOverNews())
     acks.add(["a"])
-    acks.add(["o"], Kind(of_operations=True))
+    acks.add(["o"], AckKind(of_operations=True))
     clock(86_000)
     acks.add(["c"])
     assert acks.found(["a", "o", "c"]).keys() == {"o", "c"}
@@ -702,7 +702,7 @@ def test_projects_and_times_are_apart_in_redis(redis: Redis) -> None:
     acks.add(["x"])
     assert acks.found(["x", "y"]).keys() == {"x"}
     assert RedisAcknowledgements(redis.url, "b", AGES).found(["x"]) == {}
-    acks.add(["o"], Kind(of_operations=True))
+    acks.add(["o"], AckKind(of_operations=True))
     eventually(lambda: acks.found(["x", "o"]).keys() == {"o"})
 
 

@@ -33,7 +33,7 @@ import time
 import typing as t
 
 from ... import process, server
-from ..acknowledgements import DELIVERED, Kind
+from ..acknowledgements import DELIVERED, AckKind
 from ..queue import SpoolWrite
 from ..thread import SPOOL_TIMEOUT
 from .memory import BLOCK_SIZE, CarriedBy, HandOverMemory, KeptHandOver
@@ -254,7 +254,7 @@ class HandOvers:
         if id in self._steps.sent:
             return False
 
-        self.acknowledge([id], Kind(has_operations))
+        self.acknowledge([id], AckKind(has_operations))
         return True
 
     def discard(
@@ -268,7 +268,7 @@ class HandOvers:
         if self._release(id, "settled"):
             self._ledger.record_dropped(reason, records)
         else:
-            self.acknowledge([id], Kind(has_operations, reason))
+            self.acknowledge([id], AckKind(has_operations, reason))
 
     def _release(self, id: str, what: t.Literal["withdrawn", "settled"]) -> bool:
         if self._is_paused:
@@ -324,7 +324,7 @@ class HandOvers:
 
         return withdrawal.records > 0
 
-    def acknowledge(self, ids: c.Sequence[str], kind: Kind = DELIVERED) -> None:
+    def acknowledge(self, ids: c.Sequence[str], kind: AckKind = DELIVERED) -> None:
         """Count hand-overs as delivered: Mixpanel has what is in them; or as dropped.
 
         Those that aren't here are passed on to the other processes, by the thread.
@@ -336,8 +336,8 @@ class HandOvers:
         self._steps.silence.was_broken = True
 
         if self._memory or self._shared:
-            if kind is not DELIVERED:
-                self._steps.kinds.update(dict.fromkeys(ids, kind))
+            if kind != DELIVERED:
+                self._steps.ack_kinds.update(dict.fromkeys(ids, kind))
 
             self._steps.acknowledged.extend(ids)
 

@@ -14,7 +14,7 @@ import time
 import typing as t
 
 from .. import spool_tables as tables
-from ..acknowledgements import DELIVERED, AckAges, Kind
+from ..acknowledgements import DELIVERED, AckAges, AckKind
 from ..batches import wrap
 from ..spool import LEASE, WRITE_TIMEOUT, Spool, Waiting
 from .memory import KeptHandOver
@@ -97,7 +97,7 @@ class SpooledHandOvers:
 
     # What processes share.
 
-    def add(self, ids: c.Collection[str], kind: Kind = DELIVERED) -> None:
+    def add(self, ids: c.Collection[str], kind: AckKind = DELIVERED) -> None:
         """Leave acknowledgements for the processes that have these hand-overs; those
         that are in the spool are delivered, or dropped."""
         age = self._ages.of(kind)

@@ -9,7 +9,7 @@ import time
 import typing as t
 
 from ...recently_seen import RecentlySeen
-from ..acknowledgements import DELIVERED, Kind, found_by
+from ..acknowledgements import DELIVERED, AckKind, found_by
 from ..pipeline import AT_EXIT
 from ..queue import row_of
 from ..spooling import SpoolingTransport
@@ -55,8 +55,8 @@ class HandOverSteps:
         self._memory = memory
         #: Ids that are acknowledged, until the thread has seen to it.
         self.acknowledged: collections.deque[str] = collections.deque()
-        #: What those of them are that aren't of events, or not of what Mixpanel has.
-        self.kinds: dict[str, Kind] = {}
+        #: The kinds of those that aren't of events that Mixpanel has.
+        self.ack_kinds: dict[str, AckKind] = {}
         #: Hand-overs that requests take out of the spool.
         self.withdrawals: collections.deque[Withdrawal] = collections.deque()
         #: Seconds, by the monotonic clock, at which the spool has overdue ones.
@@ -74,7 +74,7 @@ class HandOverSteps:
         """Add what is here to a balance."""
         with self._memory.lock:
             # The thread hasn't seen to these yet.
-            ids = set(self.acknowledged).difference(self.kinds)
+            ids = set(self.acknowledged).difference(self.ack_kinds)
             delivered = sum(kind[1] for kind in map(self._memory.get, ids) if kind)
             balance.delivered += delivered
             balance.waiting -= delivered
@@ -166,18 +166,18 @@ class HandOverSteps:
 
     def _remove_acknowledged(
         self, ids: c.Iterable[str]
-    ) -> tuple[dict[str, int], dict[Kind, list[str]]]:
+    ) -> tuple[dict[str, int], dict[AckKind, list[str]]]:
         """Remove hand-overs, with the lock; return how many records they have, by the
         reason why they are dropped, and the ids of those that aren't here."""
         done: collections.Counter[str] = collections.Counter()
-        others: dict[Kind, list[str]] = {}
+        others: dict[AckKind, list[str]] = {}
 
         for id in ids:
             if self._memory.write_of(id) is not None:
                 self.acknowledged.append(id)
                 continue
 
-            kind = self.kinds.pop(id, DELIVERED)
+            kind = self.ack_kinds.pop(id, DELIVERED)
 
             if removed := self._memory.remove(id):
                 carrier, records = removed
@@ -219,7 +219,7 @@ class HandOverSteps:
             # From now on these are like those that have come to this process.
             for id, reason in found.items():
                 if reason:
-                    self.kinds[id] = Kind(dropped_for=reason)
+                    self.ack_kinds[id] = AckKind(dropped_for=reason)
 
                 self.acknowledged.append(id)
 
