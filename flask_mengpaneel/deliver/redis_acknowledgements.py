@@ -65,7 +65,8 @@ class RedisAcknowledgements:
             if client is not None and ids:
                 values = client.mget([self._prefix + id for id in ids])
                 found = {
-                    id: value.decode()
+                    # The URL may have said already that values are texts.
+                    id: value if isinstance(value, str) else value.decode()
                     for id, value in zip(ids, values, strict=True)
                     if value is not None
                 }

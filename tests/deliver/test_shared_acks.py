@@ -706,6 +706,15 @@ def test_projects_and_times_are_apart_in_redis(redis: Redis) -> None:
     eventually(lambda: acks.found(["x", "o"]).keys() == {"o"})
 
 
+@pytest.mark.parametrize("options", ["", "?decode_responses=True", "?protocol=3"])
+def test_the_url_of_redis_may_have_options(redis: Redis, options: str) -> None:
+    acks = RedisAcknowledgements(redis.url + options, "a", AGES)
+    acks.add(["x"])
+    acks.add(["y"], AckKind(dropped_for="refused"))
+
+    assert acks.found(["x", "y", "z"]) == {"x": "", "y": "refused"}
+
+
 @pytest.mark.parametrize("trouble", ["down", "frozen", "restarted"])
 def test_redis_in_trouble_costs_no_more_than_a_second_copy(
     sink: Sink, redis: Redis, trouble: str
