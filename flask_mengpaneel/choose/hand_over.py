@@ -18,9 +18,6 @@ if t.TYPE_CHECKING:
 #: Why nobody sends what was given to a visitor who has refused since.
 CONSENT_REFUSED = "consent was refused"
 
-#: Why the server sends at once what it could not send later as the same event.
-UNNAMED = "the browser alone knows who this is"
-
 
 @dataclasses.dataclass(slots=True)
 class HandOver:

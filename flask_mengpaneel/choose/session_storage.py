@@ -11,7 +11,7 @@ from ..visitor.attribution import page_properties
 from ..visitor.client import join_url
 from ..visitor.visitor import Visitor
 from .delayed_calls import Entry
-from .hand_over import UNNAMED, Naming
+from .hand_over import Naming
 from .header_room import room_for_session
 from .session_cookie import has_session
 
@@ -49,7 +49,8 @@ def store_in_session(
     (named,) = naming.name([calls])
 
     if is_named and not naming.is_complete:
-        raise Declined(UNNAMED)
+        # The server couldn't send it later as the same event.
+        raise Declined("the browser alone knows who this is")
 
     entry = Entry.of(named, identity.after(calls), known, is_held=is_held)
     entries = [*delayed.entries, *(entry.parts() if is_held else [entry])]
