@@ -57,8 +57,9 @@ class Chain:
         self._replaying = tuple(
             one for one in self._all if isinstance(one, ClientStrategy) and one.replays
         )
-        #: Those that are asked where no response is to come, and why others aren't: 3 of
-        #: 87 function calls, end of a job with an event, and as many exceptions.
+        #: Those that are asked where no response is to come, and why others aren't: to
+        #: ask these takes 3 of 87 function calls, end of a job with an event, and as
+        #: many exceptions.
         self._in_jobs = tuple(
             one for one in self._all if not isinstance(one, ClientStrategy)
         )
